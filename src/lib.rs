@@ -1,2 +1,16 @@
 //! Graph passes that make trained networks smaller and faster, and write the same kind of file.
-#![warn(missing_docs)]
+
+pub mod analysis;
+pub mod egraph;
+mod error;
+pub mod exec;
+pub mod formats;
+pub mod ir;
+mod model;
+#[path = "../passes/mod.rs"]
+pub mod passes;
+pub mod pipeline;
+pub mod report;
+
+pub use error::{Error, Result};
+pub use model::Model;

@@ -1,0 +1,1 @@
+//! Equality saturation: the term language over the IR, lowering and raising, extraction.

@@ -1,0 +1,114 @@
+//! What can go wrong, and what to do about it.
+
+use std::io;
+use std::path::PathBuf;
+
+/// A result with optc's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything that can go wrong. The display of each says what, where, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused a file.
+    #[error("cannot {doing} {}: {source}", path.display())]
+    Io {
+        /// What was tried, such as "read".
+        doing: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A model file cannot be taken.
+    #[error("{}: {what}{}", path.display(), help_line(help))]
+    Model {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where in the file.
+        what: String,
+        /// What to do about it; may be empty.
+        help: String,
+    },
+    /// A text (the IR's text form, a pipeline, a shape) cannot be read.
+    #[error("{}", pointed(what, text, *at, help))]
+    Text {
+        /// What is wrong.
+        what: String,
+        /// The whole text.
+        text: String,
+        /// Byte offset of the mistake.
+        at: usize,
+        /// What to do about it; may be empty.
+        help: String,
+    },
+    /// An input shape, an option or a target that does not fit the model.
+    #[error("{what}{}", help_line(help))]
+    Usage {
+        /// What does not fit.
+        what: String,
+        /// What to do about it; may be empty.
+        help: String,
+    },
+    /// A pass failed.
+    #[error("pass `{pass}`: {source}")]
+    Pass {
+        /// The pass.
+        pass: String,
+        /// Why.
+        source: Box<Error>,
+    },
+    /// A pass, or a reader, made a graph that breaks the rules of the IR.
+    #[error("{stage} gave an invalid graph:{}", violations.iter().map(|v| format!("\n  {v}")).collect::<String>())]
+    Invalid {
+        /// Who made it.
+        stage: String,
+        /// Every rule broken, each with its node.
+        violations: Vec<String>,
+    },
+    /// The outputs after an exact pass are not those before it.
+    #[error("{stage} changed the outputs: {what}")]
+    Verification {
+        /// The pass, or the pipeline.
+        stage: String,
+        /// By how much, and the tolerance.
+        what: String,
+    },
+    /// The graph cannot be evaluated: an opaque operator, a size without a number, a type that is not a float.
+    #[error("cannot run `{node}`: {what}")]
+    Run {
+        /// The node.
+        node: String,
+        /// Why.
+        what: String,
+    },
+}
+
+fn help_line(help: &str) -> String {
+    if help.is_empty() {
+        String::new()
+    } else {
+        format!("\n  {}", help.replace('\n', "\n  "))
+    }
+}
+
+/// The line of `text` with the mistake, and a caret under it.
+fn pointed(what: &str, text: &str, at: usize, help: &str) -> String {
+    let at = (0..=at.min(text.len()))
+        .rev()
+        .find(|i| text.is_char_boundary(*i))
+        .unwrap_or(0);
+    let start = text[..at].rfind('\n').map_or(0, |i| i + 1);
+    let end = text[at..].find('\n').map_or(text.len(), |i| at + i);
+    let place = match text[..at].matches('\n').count() {
+        0 if end == text.len() => String::new(),
+        lines => format!("line {}: ", lines + 1),
+    };
+    let column = text[start..at].chars().count();
+    format!(
+        "{place}{what}\n  {}\n  {}^{}",
+        &text[start..end],
+        " ".repeat(column),
+        help_line(help)
+    )
+}

@@ -1,0 +1,633 @@
+//! Sizes as integer expressions over symbols, kept in a canonical form so that equal sizes compare equal.
+//!
+//! A [`Dim`] is a polynomial with integer coefficients whose atoms are symbols (`N`, `H`), floored quotients and maxima.
+//! `floor((H-1)/2)+1` and `floor((H+1)/2)` are the same value here: whole multiples of the divisor are taken out, and nested
+//! quotients by constants are joined. Arithmetic saturates at the bounds of `i64`; nothing panics.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::{Add, Mul, Neg, Sub};
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use smallvec::SmallVec;
+
+/// The name of a size that is known only when the network runs, such as the batch `N`.
+pub type Symbol = Arc<str>;
+
+/// Numbers for symbols, as `--input` gives them; used for cost and verification, never to freeze a size.
+pub type Bindings = IndexMap<Symbol, i64>;
+
+/// A list of sizes: a shape, or the amounts of a pad.
+pub type Dims = SmallVec<[Dim; 4]>;
+
+/// A size: a number, or an expression over symbols.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Dim(Repr);
+
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Repr {
+    Number(i64),
+    /// Never constant: at least one product of atoms with a coefficient other than 0.
+    Sum(Arc<Sum>),
+}
+
+#[derive(Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct Sum {
+    /// Sorted factors -> coefficient; no empty product, no zero coefficient.
+    products: BTreeMap<Vec<Atom>, i64>,
+    constant: i64,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Atom {
+    Symbol(Symbol),
+    Quotient(Dim, Dim),
+    Max(Dim, Dim),
+}
+
+impl Dim {
+    /// The size with this name.
+    pub fn symbol(name: impl Into<Symbol>) -> Dim {
+        Dim::atom(Atom::Symbol(name.into()))
+    }
+
+    /// The number, if this is one.
+    pub fn as_number(&self) -> Option<i64> {
+        match self.0 {
+            Repr::Number(n) => Some(n),
+            Repr::Sum(_) => None,
+        }
+    }
+
+    /// The number as a length, if this is a non-negative number.
+    pub fn as_len(&self) -> Option<usize> {
+        self.as_number().and_then(|n| usize::try_from(n).ok())
+    }
+
+    /// The symbol, if this is a bare one.
+    pub fn as_symbol(&self) -> Option<&Symbol> {
+        let Repr::Sum(sum) = &self.0 else { return None };
+        match sum.products.iter().next() {
+            Some((factors, 1)) if sum.products.len() == 1 && sum.constant == 0 => {
+                match factors.as_slice() {
+                    [Atom::Symbol(name)] => Some(name),
+                    _ => None,
+                }
+            }
+            _ => None,
+        }
+    }
+
+    /// The quotient by `divisor`, rounded down. A divisor that is 0 gives 0, as there is no such size.
+    pub fn floor_div(&self, divisor: &Dim) -> Dim {
+        if let Some(d) = divisor.as_number() {
+            return match d {
+                0 => Dim::from(0),
+                i64::MIN..=-1 => (-self.clone()).floor_div(&-divisor.clone()),
+                1 => self.clone(),
+                _ => self.floor_div_number(d),
+            };
+        }
+        if self == divisor {
+            return Dim::from(1);
+        }
+        match self.exact_div(divisor) {
+            Some(quotient) => quotient,
+            None if self.as_number() == Some(0) => Dim::from(0),
+            None => Dim::atom(Atom::Quotient(self.clone(), divisor.clone())),
+        }
+    }
+
+    /// The quotient by `divisor`, rounded up.
+    pub fn ceil_div(&self, divisor: &Dim) -> Dim {
+        -(-self.clone()).floor_div(divisor)
+    }
+
+    /// The larger of the two.
+    pub fn at_least(&self, other: &Dim) -> Dim {
+        if let Some(difference) = (self.clone() - other.clone()).as_number() {
+            return if difference >= 0 {
+                self.clone()
+            } else {
+                other.clone()
+            };
+        }
+        let (a, b) = if self <= other {
+            (self, other)
+        } else {
+            (other, self)
+        };
+        Dim::atom(Atom::Max(a.clone(), b.clone()))
+    }
+
+    /// The smaller of the two.
+    pub fn at_most(&self, other: &Dim) -> Dim {
+        -(-self.clone()).at_least(&-other.clone())
+    }
+
+    /// The value under `bindings`; `None` where a symbol has no number.
+    pub fn eval(&self, bindings: &Bindings) -> Option<i64> {
+        self.substitute(&|name| bindings.get(name).map(|n| Dim::from(*n)))
+            .as_number()
+    }
+
+    /// This expression with each symbol for which `replace` has an answer replaced by it.
+    pub fn substitute(&self, replace: &dyn Fn(&Symbol) -> Option<Dim>) -> Dim {
+        let Repr::Sum(sum) = &self.0 else {
+            return self.clone();
+        };
+        let mut total = Dim::from(sum.constant);
+        for (factors, coefficient) in &sum.products {
+            let product = factors
+                .iter()
+                .fold(Dim::from(*coefficient), |product, atom| {
+                    product
+                        * match atom {
+                            Atom::Symbol(name) => {
+                                replace(name).unwrap_or_else(|| Dim::symbol(name.clone()))
+                            }
+                            Atom::Quotient(a, b) => {
+                                a.substitute(replace).floor_div(&b.substitute(replace))
+                            }
+                            Atom::Max(a, b) => {
+                                a.substitute(replace).at_least(&b.substitute(replace))
+                            }
+                        }
+                });
+            total = total + product;
+        }
+        total
+    }
+
+    /// Calls `visit` with every symbol in the expression, repeats included.
+    pub fn for_each_symbol(&self, visit: &mut dyn FnMut(&Symbol)) {
+        let Repr::Sum(sum) = &self.0 else { return };
+        for atom in sum.products.keys().flatten() {
+            match atom {
+                Atom::Symbol(name) => visit(name),
+                Atom::Quotient(a, b) | Atom::Max(a, b) => {
+                    a.for_each_symbol(visit);
+                    b.for_each_symbol(visit);
+                }
+            }
+        }
+    }
+
+    /// Builds code for this expression from its parts, for formats that compute sizes at run time.
+    pub fn fold<T>(&self, builder: &mut dyn DimBuilder<T>) -> T {
+        let Repr::Sum(sum) = &self.0 else {
+            return builder.number(self.as_number().unwrap_or(0));
+        };
+        let mut total: Option<T> = None;
+        for (factors, coefficient) in &sum.products {
+            let mut product: Option<T> = (*coefficient != 1).then(|| builder.number(*coefficient));
+            for atom in factors {
+                let factor = match atom {
+                    Atom::Symbol(name) => builder.symbol(name),
+                    Atom::Quotient(a, b) => {
+                        let (a, b) = (a.fold(builder), b.fold(builder));
+                        builder.floor_div(a, b)
+                    }
+                    Atom::Max(a, b) => {
+                        let (a, b) = (a.fold(builder), b.fold(builder));
+                        builder.max(a, b)
+                    }
+                };
+                product = Some(match product {
+                    Some(product) => builder.mul(product, factor),
+                    None => factor,
+                });
+            }
+            let product = product.unwrap_or_else(|| builder.number(*coefficient));
+            total = Some(match total {
+                Some(total) => builder.add(total, product),
+                None => product,
+            });
+        }
+        match total {
+            Some(total) if sum.constant == 0 => total,
+            Some(total) => {
+                let constant = builder.number(sum.constant);
+                builder.add(total, constant)
+            }
+            None => builder.number(sum.constant),
+        }
+    }
+
+    fn atom(atom: Atom) -> Dim {
+        Sum {
+            products: BTreeMap::from([(vec![atom], 1)]),
+            constant: 0,
+        }
+        .into_dim()
+    }
+
+    fn to_sum(&self) -> Sum {
+        match &self.0 {
+            Repr::Number(n) => Sum {
+                products: BTreeMap::new(),
+                constant: *n,
+            },
+            Repr::Sum(sum) => Sum::clone(sum),
+        }
+    }
+
+    /// floor(self / d) for d > 1: whole multiples of d leave the quotient, and a quotient of a quotient is one quotient.
+    fn floor_div_number(&self, d: i64) -> Dim {
+        let sum = self.to_sum();
+        let (mut whole, mut rest) = (Sum::default(), Sum::default());
+        for (factors, c) in sum.products {
+            whole.add(factors.clone(), c.div_euclid(d));
+            rest.add(factors, c.rem_euclid(d));
+        }
+        whole.constant = sum.constant.div_euclid(d);
+        rest.constant = sum.constant.rem_euclid(d);
+        let whole = whole.into_dim();
+        if rest.products.is_empty() {
+            return whole;
+        }
+        if let (1, Some((factors, 1))) = (rest.products.len(), rest.products.iter().next())
+            && let [Atom::Quotient(inner, by)] = factors.as_slice()
+            && let Some(by) = by.as_number()
+            && by > 0
+            && let Some(product) = by.checked_mul(d)
+        {
+            let inner = inner.clone() + Dim::from(rest.constant) * Dim::from(by);
+            return whole + inner.floor_div(&Dim::from(product));
+        }
+        whole + Dim::atom(Atom::Quotient(rest.into_dim(), Dim::from(d)))
+    }
+
+    /// self / divisor where the divisor is one product of atoms that divides every term.
+    fn exact_div(&self, divisor: &Dim) -> Option<Dim> {
+        let divisor = divisor.to_sum();
+        let (factors, coefficient) = divisor.products.iter().next()?;
+        if divisor.products.len() != 1 || divisor.constant != 0 {
+            return None;
+        }
+        let sum = self.to_sum();
+        if sum.constant != 0 || sum.products.is_empty() {
+            return None;
+        }
+        let mut quotient = Sum::default();
+        for (mut atoms, c) in sum.products {
+            for factor in factors {
+                atoms.remove(atoms.iter().position(|a| a == factor)?);
+            }
+            if c % coefficient != 0 {
+                return None;
+            }
+            match atoms.is_empty() {
+                true => quotient.constant = quotient.constant.saturating_add(c / coefficient),
+                false => quotient.add(atoms, c / coefficient),
+            }
+        }
+        Some(quotient.into_dim())
+    }
+}
+
+/// Turns a [`Dim`] into something else, an expression of a file format for example.
+pub trait DimBuilder<T> {
+    /// A number.
+    fn number(&mut self, n: i64) -> T;
+    /// The run-time value of a symbol.
+    fn symbol(&mut self, name: &Symbol) -> T;
+    /// A sum.
+    fn add(&mut self, a: T, b: T) -> T;
+    /// A product.
+    fn mul(&mut self, a: T, b: T) -> T;
+    /// A quotient rounded down.
+    fn floor_div(&mut self, a: T, b: T) -> T;
+    /// The larger of two.
+    fn max(&mut self, a: T, b: T) -> T;
+}
+
+impl Sum {
+    fn add(&mut self, factors: Vec<Atom>, coefficient: i64) {
+        if coefficient == 0 {
+            return;
+        }
+        match self.products.entry(factors) {
+            std::collections::btree_map::Entry::Vacant(entry) => {
+                entry.insert(coefficient);
+            }
+            std::collections::btree_map::Entry::Occupied(mut entry) => {
+                let sum = entry.get().saturating_add(coefficient);
+                if sum == 0 {
+                    entry.remove();
+                } else {
+                    entry.insert(sum);
+                }
+            }
+        }
+    }
+
+    fn into_dim(self) -> Dim {
+        Dim(match self.products.is_empty() {
+            true => Repr::Number(self.constant),
+            false => Repr::Sum(Arc::new(self)),
+        })
+    }
+}
+
+impl From<i64> for Dim {
+    fn from(n: i64) -> Dim {
+        Dim(Repr::Number(n))
+    }
+}
+
+impl From<i32> for Dim {
+    fn from(n: i32) -> Dim {
+        Dim::from(i64::from(n))
+    }
+}
+
+impl From<usize> for Dim {
+    fn from(n: usize) -> Dim {
+        Dim(Repr::Number(i64::try_from(n).unwrap_or(i64::MAX)))
+    }
+}
+
+impl Add for Dim {
+    type Output = Dim;
+    fn add(self, other: Dim) -> Dim {
+        if let (Some(a), Some(b)) = (self.as_number(), other.as_number()) {
+            return Dim::from(a.saturating_add(b));
+        }
+        let (mut sum, other) = (self.to_sum(), other.to_sum());
+        for (factors, c) in other.products {
+            sum.add(factors, c);
+        }
+        sum.constant = sum.constant.saturating_add(other.constant);
+        sum.into_dim()
+    }
+}
+
+impl Mul for Dim {
+    type Output = Dim;
+    fn mul(self, other: Dim) -> Dim {
+        if let (Some(a), Some(b)) = (self.as_number(), other.as_number()) {
+            return Dim::from(a.saturating_mul(b));
+        }
+        let (a, b) = (self.to_sum(), other.to_sum());
+        let mut product = Sum {
+            constant: a.constant.saturating_mul(b.constant),
+            ..Sum::default()
+        };
+        for (factors, c) in &a.products {
+            product.add(factors.clone(), c.saturating_mul(b.constant));
+            for (others, d) in &b.products {
+                let mut joined = [factors.as_slice(), others].concat();
+                joined.sort();
+                product.add(joined, c.saturating_mul(*d));
+            }
+        }
+        for (others, d) in b.products {
+            product.add(others, d.saturating_mul(a.constant));
+        }
+        product.into_dim()
+    }
+}
+
+impl Neg for Dim {
+    type Output = Dim;
+    fn neg(self) -> Dim {
+        self * Dim::from(-1)
+    }
+}
+
+impl Sub for Dim {
+    type Output = Dim;
+    fn sub(self, other: Dim) -> Dim {
+        self + -other
+    }
+}
+
+impl<'a> std::iter::Product<&'a Dim> for Dim {
+    fn product<I: Iterator<Item = &'a Dim>>(dims: I) -> Dim {
+        dims.fold(Dim::from(1), |product, dim| product * dim.clone())
+    }
+}
+
+impl fmt::Debug for Dim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for Dim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Repr::Sum(sum) = &self.0 else {
+            return write!(f, "{}", self.as_number().unwrap_or(0));
+        };
+        for (i, (factors, c)) in sum.products.iter().enumerate() {
+            let sign = if *c < 0 {
+                "-"
+            } else if i > 0 {
+                "+"
+            } else {
+                ""
+            };
+            f.write_str(sign)?;
+            if c.unsigned_abs() != 1 {
+                write!(f, "{}*", c.unsigned_abs())?;
+            }
+            for (j, atom) in factors.iter().enumerate() {
+                write!(f, "{}{atom}", if j > 0 { "*" } else { "" })?;
+            }
+        }
+        match sum.constant {
+            0 => Ok(()),
+            c => write!(f, "{c:+}"),
+        }
+    }
+}
+
+impl fmt::Display for Atom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Atom::Symbol(name) => f.write_str(name),
+            Atom::Quotient(a, b) => write!(f, "floor(({a})/({b}))"),
+            Atom::Max(a, b) => write!(f, "max({a},{b})"),
+        }
+    }
+}
+
+/// How deeply a written size may nest; a reader's bound, not a limit of the arithmetic.
+const MAX_DEPTH: usize = 64;
+
+impl std::str::FromStr for Dim {
+    type Err = String;
+
+    /// Reads what [`Dim`] prints: numbers, symbols, `+`, `-`, `*`, parentheses, `floor(a/b)` and `max(a,b)`.
+    fn from_str(text: &str) -> Result<Dim, String> {
+        let mut parser = Parser { text, at: 0 };
+        let dim = parser.sum(MAX_DEPTH)?;
+        match parser.peek() {
+            None => Ok(dim),
+            Some(c) => Err(format!("unexpected `{c}` in the size `{text}`")),
+        }
+    }
+}
+
+struct Parser<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl Parser<'_> {
+    fn peek(&mut self) -> Option<char> {
+        let rest = &self.text[self.at..];
+        self.at += rest.len() - rest.trim_start().len();
+        self.text[self.at..].chars().next()
+    }
+
+    fn eat(&mut self, c: char) -> bool {
+        let found = self.peek() == Some(c);
+        if found {
+            self.at += c.len_utf8();
+        }
+        found
+    }
+
+    fn expect(&mut self, c: char) -> Result<(), String> {
+        match self.eat(c) {
+            true => Ok(()),
+            false => Err(format!("expected `{c}` in the size `{}`", self.text)),
+        }
+    }
+
+    fn sum(&mut self, depth: usize) -> Result<Dim, String> {
+        let negative = self.eat('-');
+        let first = self.product(depth)?;
+        let mut total = if negative { -first } else { first };
+        loop {
+            if self.eat('+') {
+                total = total + self.product(depth)?;
+            } else if self.eat('-') {
+                total = total - self.product(depth)?;
+            } else {
+                return Ok(total);
+            }
+        }
+    }
+
+    fn product(&mut self, depth: usize) -> Result<Dim, String> {
+        let mut product = self.atom(depth)?;
+        while self.eat('*') {
+            product = product * self.atom(depth)?;
+        }
+        Ok(product)
+    }
+
+    fn atom(&mut self, depth: usize) -> Result<Dim, String> {
+        let depth = depth
+            .checked_sub(1)
+            .ok_or_else(|| format!("the size nests over {MAX_DEPTH} deep"))?;
+        if self.eat('(') {
+            let inner = self.sum(depth)?;
+            self.expect(')')?;
+            return Ok(inner);
+        }
+        self.peek();
+        let rest = &self.text[self.at..];
+        let word = &rest[..rest
+            .find(|c: char| !c.is_alphanumeric() && !"_.".contains(c))
+            .unwrap_or(rest.len())];
+        self.at += word.len();
+        match word {
+            "" => Err(format!(
+                "expected a number or a name in the size `{}`",
+                self.text
+            )),
+            "floor" => {
+                self.expect('(')?;
+                let a = self.product(depth)?;
+                self.expect('/')?;
+                let b = self.atom(depth)?;
+                self.expect(')')?;
+                Ok(a.floor_div(&b))
+            }
+            "max" => {
+                self.expect('(')?;
+                let a = self.sum(depth)?;
+                self.expect(',')?;
+                let b = self.sum(depth)?;
+                self.expect(')')?;
+                Ok(a.at_least(&b))
+            }
+            _ if word.starts_with(|c: char| c.is_ascii_digit()) => word
+                .parse()
+                .map(|n: i64| Dim::from(n))
+                .map_err(|_| format!("`{word}` is not a size")),
+            _ => Ok(Dim::symbol(word)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dim(text: &str) -> Dim {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn equal_sizes_have_one_form() {
+        assert_eq!(dim("floor((H-1)/2)+1"), dim("floor((H+1)/2)"));
+        assert_eq!(dim("floor(floor(H/2)/2)"), dim("floor(H/4)"));
+        assert_eq!(dim("2*N*C-N*C"), dim("C*N"));
+        assert_eq!(dim("floor((4*N+3)/4)"), dim("N"));
+        assert_eq!(dim("N*C*H").floor_div(&dim("H*N")), dim("C"));
+        assert_eq!(dim("H-H+3").as_number(), Some(3));
+        assert_eq!(dim("H").at_least(&dim("H-1")), dim("H"));
+    }
+
+    #[test]
+    fn a_size_is_read_as_it_is_printed() {
+        for text in [
+            "N",
+            "-H",
+            "3",
+            "floor((H+1)/2)",
+            "2*N*floor((W)/(7))-4",
+            "max(H,W)+1",
+            "N*max(1,H-3)",
+        ] {
+            assert_eq!(dim(&dim(text).to_string()), dim(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn nonsense_is_an_error_and_overflow_saturates() {
+        for text in [
+            "",
+            "1+",
+            "floor(3)",
+            "9999999999999999999",
+            "(",
+            "a b",
+            &"(".repeat(1000),
+        ] {
+            assert!(text.parse::<Dim>().is_err(), "{text}");
+        }
+        assert_eq!(
+            (Dim::from(i64::MAX) * Dim::from(3)).as_number(),
+            Some(i64::MAX)
+        );
+        assert_eq!(dim("H").floor_div(&Dim::from(0)).as_number(), Some(0));
+        assert_eq!(
+            Dim::from(i64::MIN).floor_div(&Dim::from(-1)).as_number(),
+            Some(i64::MAX)
+        );
+    }
+
+    #[test]
+    fn numbers_for_symbols_give_a_number() {
+        let bindings = Bindings::from_iter([(Symbol::from("H"), 7)]);
+        assert_eq!(dim("floor((H+1)/2)*3").eval(&bindings), Some(12));
+        assert_eq!(dim("N*H").eval(&bindings), None);
+    }
+}

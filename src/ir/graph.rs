@@ -1,0 +1,461 @@
+//! The graph: nodes that compute, edges that say which result is which operand.
+
+use std::sync::Arc;
+
+use indexmap::IndexSet;
+use petgraph::Direction::{Incoming, Outgoing};
+use petgraph::stable_graph::{NodeIndex, StableDiGraph};
+use petgraph::visit::EdgeRef;
+use smallvec::{SmallVec, smallvec};
+
+use super::dim::{Bindings, Dims};
+use super::op::Op;
+use super::tensor::Tensor;
+use super::types::Type;
+
+/// A node of a [`Graph`].
+pub type NodeId = NodeIndex<u32>;
+
+/// One result of one node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Value {
+    /// The node that computes it.
+    pub node: NodeId,
+    /// Which of the node's results; 0 but for some opaque operators.
+    pub port: u32,
+}
+
+impl From<NodeId> for Value {
+    fn from(node: NodeId) -> Value {
+        Value { node, port: 0 }
+    }
+}
+
+/// What a node is.
+#[derive(Clone, Debug)]
+pub enum NodeKind {
+    /// An input of the network.
+    Input,
+    /// A weight, or another constant.
+    Constant(Constant),
+    /// A computation on operands.
+    Op(Op),
+}
+
+/// A node: a name unique in the graph, what it is, and the types of its results.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// The name that the text form prints: a module path for an operator, the parameter's name for a constant.
+    pub name: Arc<str>,
+    /// What the node is.
+    pub kind: NodeKind,
+    /// The types of its results.
+    pub outputs: SmallVec<[Type; 1]>,
+}
+
+/// A constant tensor. Two readers of one constant are *tied*: a pass that changes it for one makes another constant.
+#[derive(Clone, Debug)]
+pub struct Constant {
+    /// The elements.
+    pub tensor: Tensor,
+    /// What the source format takes it for.
+    pub role: Role,
+    /// Further names under which the source format keeps the same tensor.
+    pub aliases: Vec<Arc<str>>,
+}
+
+/// What a constant is in the source format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Role {
+    /// A trained parameter, in the state dict.
+    Parameter,
+    /// Other persistent state, such as a running mean, in the state dict.
+    Buffer,
+    /// No name in the source: a literal, or a tensor that a pass made for its own use.
+    Literal,
+}
+
+/// A result of the network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Output {
+    /// Its name, unique among the outputs.
+    pub name: Arc<str>,
+    /// The value returned.
+    pub value: Value,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Edge {
+    port: u32,
+    operand: u32,
+}
+
+/// A network: a directed acyclic graph of operations on tensors.
+///
+/// Values are in SSA form: each is computed once, by one node. Nodes keep their [`NodeId`] when others are removed.
+#[derive(Clone, Debug)]
+pub struct Graph {
+    /// The network's name.
+    pub name: String,
+    /// What the network returns, in order.
+    pub outputs: Vec<Output>,
+    /// Numbers for some of the sizes, for cost and verification only.
+    pub bindings: Bindings,
+    graph: StableDiGraph<Node, Edge, u32>,
+    inputs: Vec<NodeId>,
+    names: IndexSet<Arc<str>, rustc_hash::FxBuildHasher>,
+}
+
+impl Graph {
+    /// A graph with no nodes.
+    pub fn new(name: impl Into<String>) -> Graph {
+        Graph {
+            name: name.into(),
+            outputs: Vec::new(),
+            bindings: Bindings::new(),
+            graph: StableDiGraph::default(),
+            inputs: Vec::new(),
+            names: IndexSet::default(),
+        }
+    }
+
+    /// Adds an input. The name is made unique, as every name below.
+    pub fn add_input(&mut self, name: &str, ty: Type) -> NodeId {
+        let node = self.add_node(name, NodeKind::Input, smallvec![ty]);
+        self.inputs.push(node);
+        node
+    }
+
+    /// Adds a constant.
+    pub fn add_constant(&mut self, name: &str, constant: Constant) -> NodeId {
+        let shape: Dims = constant
+            .tensor
+            .shape()
+            .iter()
+            .map(|n| (*n).into())
+            .collect();
+        let ty = Type::Tensor(constant.tensor.dtype(), Some(shape));
+        self.add_node(name, NodeKind::Constant(constant), smallvec![ty])
+    }
+
+    /// Adds an operation whose result types [`infer`](super::infer::infer) gives.
+    ///
+    /// # Errors
+    /// When the operands do not fit the operator; the text says how.
+    pub fn add_op(&mut self, name: &str, op: Op, operands: &[Value]) -> Result<NodeId, String> {
+        let outputs = self.infer(&op, operands)?;
+        Ok(self.add_typed_op(name, op, operands, outputs))
+    }
+
+    fn infer(&self, op: &Op, operands: &[Value]) -> Result<SmallVec<[Type; 1]>, String> {
+        let types: Vec<&Type> = operands.iter().map(|v| self.ty(*v)).collect();
+        super::infer::infer(op, &types)
+    }
+
+    /// Adds an operation with the result types as given. The verifier finds out if they are wrong.
+    pub fn add_typed_op(
+        &mut self,
+        name: &str,
+        op: Op,
+        operands: &[Value],
+        outputs: SmallVec<[Type; 1]>,
+    ) -> NodeId {
+        let node = self.add_node(name, NodeKind::Op(op), outputs);
+        self.connect(node, operands);
+        node
+    }
+
+    fn add_node(&mut self, name: &str, kind: NodeKind, outputs: SmallVec<[Type; 1]>) -> NodeId {
+        let name = self.fresh_name(name);
+        self.names.insert(name.clone());
+        self.graph.add_node(Node {
+            name,
+            kind,
+            outputs,
+        })
+    }
+
+    /// `name`, or `name.1`, `name.2` .. if it is taken.
+    pub fn fresh_name(&self, name: &str) -> Arc<str> {
+        if !self.names.contains(name) {
+            return name.into();
+        }
+        let mut n = 1usize;
+        loop {
+            let candidate = format!("{name}.{n}");
+            if !self.names.contains(candidate.as_str()) {
+                return candidate.into();
+            }
+            n += 1;
+        }
+    }
+
+    fn connect(&mut self, node: NodeId, operands: &[Value]) {
+        for (operand, value) in operands.iter().enumerate() {
+            self.graph.add_edge(
+                value.node,
+                node,
+                Edge {
+                    port: value.port,
+                    operand: operand as u32,
+                },
+            );
+        }
+    }
+
+    /// Replaces a node's operator and operands in place; its types are inferred again.
+    ///
+    /// # Errors
+    /// When the operands do not fit; the graph is then unchanged.
+    pub fn replace_op(&mut self, node: NodeId, op: Op, operands: &[Value]) -> Result<(), String> {
+        let outputs = self.infer(&op, operands)?;
+        self.set_operands(node, operands);
+        self.graph[node].kind = NodeKind::Op(op);
+        self.graph[node].outputs = outputs;
+        Ok(())
+    }
+
+    /// Replaces a node's operands.
+    pub fn set_operands(&mut self, node: NodeId, operands: &[Value]) {
+        let old: Vec<_> = self
+            .graph
+            .edges_directed(node, Incoming)
+            .map(|e| e.id())
+            .collect();
+        for edge in old {
+            self.graph.remove_edge(edge);
+        }
+        self.connect(node, operands);
+    }
+
+    /// Makes every reader of `old`, graph outputs included, read `new`.
+    pub fn replace_uses(&mut self, old: Value, new: Value) {
+        let uses: Vec<_> = self
+            .graph
+            .edges_directed(old.node, Outgoing)
+            .filter(|e| e.weight().port == old.port)
+            .map(|e| (e.id(), e.target(), e.weight().operand))
+            .collect();
+        for (edge, target, operand) in uses {
+            self.graph.remove_edge(edge);
+            self.graph.add_edge(
+                new.node,
+                target,
+                Edge {
+                    port: new.port,
+                    operand,
+                },
+            );
+        }
+        for output in self.outputs.iter_mut().filter(|o| o.value == old) {
+            output.value = new;
+        }
+    }
+
+    /// Removes a node that nothing reads. An input stays, as the interface does.
+    pub fn remove(&mut self, node: NodeId) {
+        debug_assert!(
+            !self.is_read(node),
+            "{} is still read",
+            self.graph[node].name
+        );
+        if self.inputs.contains(&node) {
+            return;
+        }
+        if let Some(node) = self.graph.remove_node(node) {
+            self.names.swap_remove(&node.name);
+        }
+    }
+
+    /// Removes every node from which no output can be reached, but for inputs; returns how many.
+    pub fn remove_dead(&mut self) -> usize {
+        let mut live = rustc_hash::FxHashSet::default();
+        let mut stack: Vec<NodeId> = self
+            .outputs
+            .iter()
+            .map(|o| o.value.node)
+            .chain(self.inputs.clone())
+            .collect();
+        while let Some(node) = stack.pop() {
+            if live.insert(node) {
+                stack.extend(self.graph.neighbors_directed(node, Incoming));
+            }
+        }
+        let dead: Vec<NodeId> = self
+            .graph
+            .node_indices()
+            .filter(|n| !live.contains(n))
+            .collect();
+        for node in &dead {
+            if let Some(node) = self.graph.remove_node(*node) {
+                self.names.swap_remove(&node.name);
+            }
+        }
+        dead.len()
+    }
+
+    /// Whether an operation or an output reads this node.
+    pub fn is_read(&self, node: NodeId) -> bool {
+        self.graph
+            .neighbors_directed(node, Outgoing)
+            .next()
+            .is_some()
+            || self.outputs.iter().any(|o| o.value.node == node)
+    }
+
+    /// The node with this identity.
+    pub fn node(&self, node: NodeId) -> &Node {
+        &self.graph[node]
+    }
+
+    /// The node with this identity, if it is (still) there.
+    pub fn get(&self, node: NodeId) -> Option<&Node> {
+        self.graph.node_weight(node)
+    }
+
+    /// Gives a node another name, made unique.
+    pub fn rename(&mut self, node: NodeId, name: &str) {
+        let old = self.graph[node].name.clone();
+        self.names.swap_remove(&old);
+        let name = self.fresh_name(name);
+        self.names.insert(name.clone());
+        self.graph[node].name = name;
+    }
+
+    /// Replaces the tensor of a constant; readers' types are not inferred again, so the shape must be kept or they updated.
+    pub fn set_tensor(&mut self, node: NodeId, tensor: Tensor) {
+        let shape: Dims = tensor.shape().iter().map(|n| (*n).into()).collect();
+        self.graph[node].outputs = smallvec![Type::Tensor(tensor.dtype(), Some(shape))];
+        if let NodeKind::Constant(constant) = &mut self.graph[node].kind {
+            constant.tensor = tensor;
+        }
+    }
+
+    /// Replaces the types of a node's results, for a format that learns them late.
+    pub fn set_types(&mut self, node: NodeId, outputs: SmallVec<[Type; 1]>) {
+        self.graph[node].outputs = outputs;
+    }
+
+    /// The operator, if the node is an operation.
+    pub fn op(&self, node: NodeId) -> Option<&Op> {
+        match &self.graph[node].kind {
+            NodeKind::Op(op) => Some(op),
+            _ => None,
+        }
+    }
+
+    /// The constant, if the node is one.
+    pub fn constant(&self, node: NodeId) -> Option<&Constant> {
+        match &self.graph[node].kind {
+            NodeKind::Constant(constant) => Some(constant),
+            _ => None,
+        }
+    }
+
+    /// The type of a value.
+    pub fn ty(&self, value: Value) -> &Type {
+        &self.graph[value.node].outputs[value.port as usize]
+    }
+
+    /// The operands of a node, in order.
+    pub fn operands(&self, node: NodeId) -> SmallVec<[Value; 4]> {
+        let mut edges: SmallVec<[(u32, Value); 4]> = self
+            .graph
+            .edges_directed(node, Incoming)
+            .map(|e| {
+                (
+                    e.weight().operand,
+                    Value {
+                        node: e.source(),
+                        port: e.weight().port,
+                    },
+                )
+            })
+            .collect();
+        edges.sort_by_key(|(operand, _)| *operand);
+        edges.into_iter().map(|(_, value)| value).collect()
+    }
+
+    /// The positions of a node's operand edges, sorted, for the verifier.
+    pub(super) fn operand_positions(&self, node: NodeId) -> Vec<u32> {
+        let mut positions: Vec<u32> = self
+            .graph
+            .edges_directed(node, Incoming)
+            .map(|e| e.weight().operand)
+            .collect();
+        positions.sort();
+        positions
+    }
+
+    /// Who reads a value: node and operand position, in order of node and position.
+    pub fn readers(&self, value: Value) -> Vec<(NodeId, usize)> {
+        let mut readers: Vec<_> = self
+            .graph
+            .edges_directed(value.node, Outgoing)
+            .filter(|e| e.weight().port == value.port)
+            .map(|e| (e.target(), e.weight().operand as usize))
+            .collect();
+        readers.sort();
+        readers
+    }
+
+    /// The inputs, in order.
+    pub fn inputs(&self) -> &[NodeId] {
+        &self.inputs
+    }
+
+    /// All nodes, in order of their making.
+    pub fn nodes(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.graph.node_indices()
+    }
+
+    /// The number of nodes.
+    pub fn len(&self) -> usize {
+        self.graph.node_count()
+    }
+
+    /// Whether there are no nodes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The node with this name.
+    pub fn find(&self, name: &str) -> Option<NodeId> {
+        self.graph
+            .node_indices()
+            .find(|n| &*self.graph[*n].name == name)
+    }
+
+    /// Operands before readers; ties go by the order of making, so that the order is the same on every run.
+    ///
+    /// # Errors
+    /// A node on a cycle.
+    pub fn topological_order(&self) -> Result<Vec<NodeId>, NodeId> {
+        let mut waiting = rustc_hash::FxHashMap::default();
+        let mut ready = std::collections::BinaryHeap::new();
+        for node in self.graph.node_indices() {
+            let n = self.graph.edges_directed(node, Incoming).count();
+            if n == 0 {
+                ready.push(std::cmp::Reverse(node));
+            }
+            waiting.insert(node, n);
+        }
+        let mut order = Vec::with_capacity(self.graph.node_count());
+        while let Some(std::cmp::Reverse(node)) = ready.pop() {
+            order.push(node);
+            waiting.remove(&node);
+            for reader in self.graph.neighbors_directed(node, Outgoing) {
+                if let Some(n) = waiting.get_mut(&reader) {
+                    *n -= 1;
+                    if *n == 0 {
+                        ready.push(std::cmp::Reverse(reader));
+                    }
+                }
+            }
+        }
+        match self.graph.node_indices().find(|n| waiting.contains_key(n)) {
+            Some(node) => Err(node),
+            None => Ok(order),
+        }
+    }
+}

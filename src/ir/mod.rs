@@ -1,0 +1,20 @@
+//! The intermediate representation: a graph of operators on tensors whose sizes may be expressions.
+//!
+//! A [`Graph`] holds nodes; a node is an input, a constant or an operation ([`Op`]) on the results of others. Values have a
+//! [`Type`]: element type and shape, the shape's sizes being numbers or expressions ([`Dim`]) over the inputs' sizes.
+//! [`infer`] gives the types of an operator's results.
+
+pub mod attribute;
+pub mod dim;
+pub mod graph;
+pub mod infer;
+pub mod op;
+pub mod tensor;
+pub mod types;
+
+pub use attribute::{Float, Index, Ints, PadMode, Padding, ResizeMode};
+pub use dim::{Bindings, Dim, Dims, Symbol};
+pub use graph::{Constant, Graph, Node, NodeId, NodeKind, Output, Role, Value};
+pub use op::{Op, Opaque};
+pub use tensor::{Bytes, DType, Real, Tensor};
+pub use types::Type;

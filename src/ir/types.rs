@@ -1,0 +1,79 @@
+//! The types of values.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::attribute::Attribute;
+use super::dim::{Dim, Dims};
+use super::tensor::DType;
+
+/// The type of a value.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Type {
+    /// A tensor; its shape is `None` where even the number of dimensions is unknown, as after an opaque operator.
+    Tensor(DType, Option<Dims>),
+    /// Something else that an opaque operator makes and only opaque operators take, named by its format.
+    Other(Arc<str>),
+}
+
+impl Type {
+    /// A tensor of known shape.
+    pub fn tensor(dtype: DType, shape: impl IntoIterator<Item = Dim>) -> Type {
+        Type::Tensor(dtype, Some(shape.into_iter().collect()))
+    }
+
+    /// The element type, if this is a tensor.
+    pub fn dtype(&self) -> Option<DType> {
+        match self {
+            Type::Tensor(dtype, _) => Some(*dtype),
+            Type::Other(_) => None,
+        }
+    }
+
+    /// The shape, if this is a tensor and it is known.
+    pub fn shape(&self) -> Option<&[Dim]> {
+        match self {
+            Type::Tensor(_, Some(shape)) => Some(shape),
+            _ => None,
+        }
+    }
+
+    /// The size of `axis`, if it is known to be a number.
+    pub fn len(&self, axis: usize) -> Option<usize> {
+        self.shape()?.get(axis)?.as_len()
+    }
+
+    /// The number of dimensions, if it is known.
+    pub fn rank(&self) -> Option<usize> {
+        self.shape().map(<[Dim]>::len)
+    }
+}
+
+/// `f32[N,16,32,32]`, `f32[*]` where the shape is unknown, `other"List[int]"`.
+impl fmt::Display for Type {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Type::Tensor(dtype, Some(shape)) => write!(f, "{dtype}{}", shape.print()),
+            Type::Tensor(dtype, None) => write!(f, "{dtype}[*]"),
+            Type::Other(name) => write!(f, "other{}", name.print()),
+        }
+    }
+}
+
+impl std::str::FromStr for Type {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Type, String> {
+        if let Some(name) = text.strip_prefix("other") {
+            return Ok(Type::Other(Attribute::parse(name)?));
+        }
+        let at = text
+            .find('[')
+            .ok_or_else(|| format!("expected a type like f32[N,3], found `{text}`"))?;
+        let dtype = DType::parse(&text[..at])?;
+        match &text[at..] {
+            "[*]" => Ok(Type::Tensor(dtype, None)),
+            shape => Ok(Type::Tensor(dtype, Some(Dims::parse(shape)?))),
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! What a pass is told, and what it tells.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// What a pass makes smaller where it has a choice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Cost {
+    /// Multiply-adds of one run; stored weights decide between equals.
+    #[default]
+    Flops,
+    /// Stored weights; multiply-adds decide between equals.
+    Params,
+}
+
+/// Something a pass did, did not do and why, or found out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Remark {
+    /// Which of the three.
+    pub kind: RemarkKind,
+    /// The name of the node it is about; empty for the whole graph.
+    pub node: String,
+    /// What there is to say, such as "coupled to a graph output".
+    pub text: String,
+}
+
+/// The three kinds of remark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RemarkKind {
+    /// A change was made.
+    Applied,
+    /// A change was not made, for the reason given.
+    Missed,
+    /// A fact that explains the others.
+    Analysis,
+}
+
+impl fmt::Display for RemarkKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            RemarkKind::Applied => "applied",
+            RemarkKind::Missed => "missed",
+            RemarkKind::Analysis => "analysis",
+        })
+    }
+}
+
+/// What a pass is told besides its options, and where it leaves remarks.
+///
+/// Data-parallel work runs on the current rayon pool, which has as many threads as the user asked for; results must not
+/// depend on how many that is.
+pub struct PassContext<'a> {
+    /// The start of every sequence of random numbers.
+    pub seed: u64,
+    /// What to make smaller.
+    pub cost: Cost,
+    /// Why an iterative pass stopped, such as "saturated" or "node limit"; the pass sets it.
+    pub stop_reason: Option<String>,
+    remarks: Vec<Remark>,
+    progress: Option<&'a mut dyn FnMut(&str, f64)>,
+}
+
+impl Default for PassContext<'_> {
+    fn default() -> Self {
+        PassContext::new(0, Cost::default())
+    }
+}
+
+impl<'a> PassContext<'a> {
+    /// A context that reports progress to nobody.
+    pub fn new(seed: u64, cost: Cost) -> PassContext<'a> {
+        PassContext {
+            seed,
+            cost,
+            stop_reason: None,
+            remarks: Vec::new(),
+            progress: None,
+        }
+    }
+
+    /// This context, with `progress` called as [`PassContext::progress`] is.
+    pub fn with_progress(self, progress: &'a mut dyn FnMut(&str, f64)) -> PassContext<'a> {
+        PassContext {
+            progress: Some(progress),
+            ..self
+        }
+    }
+
+    /// Says that a change was made at `node`.
+    pub fn applied(&mut self, node: &str, text: impl Into<String>) {
+        self.remark(RemarkKind::Applied, node, text.into());
+    }
+
+    /// Says that a change was not made at `node`, and why.
+    pub fn missed(&mut self, node: &str, text: impl Into<String>) {
+        self.remark(RemarkKind::Missed, node, text.into());
+    }
+
+    /// Says what was found out about `node`.
+    pub fn analysis(&mut self, node: &str, text: impl Into<String>) {
+        self.remark(RemarkKind::Analysis, node, text.into());
+    }
+
+    fn remark(&mut self, kind: RemarkKind, node: &str, text: String) {
+        self.remarks.push(Remark {
+            kind,
+            node: node.to_string(),
+            text,
+        });
+    }
+
+    /// The remarks so far, in order.
+    pub fn remarks(&self) -> &[Remark] {
+        &self.remarks
+    }
+
+    pub(super) fn into_remarks(self) -> Vec<Remark> {
+        self.remarks
+    }
+
+    /// Says that the pass now works on `layer`, with `fraction` (0 to 1) of its work done.
+    pub fn progress(&mut self, layer: &str, fraction: f64) {
+        if let Some(progress) = &mut self.progress {
+            progress(layer, fraction);
+        }
+    }
+}

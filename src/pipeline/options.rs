@@ -1,0 +1,218 @@
+//! The options of passes, as data: listed, parsed, checked and printed from one description.
+
+use std::fmt;
+
+use crate::{Error, Result};
+
+/// An option of a pass.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct OptionSpec {
+    /// Its name: lower case, words joined by `-`.
+    pub name: &'static str,
+    /// What it may be set to.
+    pub values: Values,
+    /// The value it has when it is not set, as a pipeline would write it.
+    pub default: &'static str,
+    /// One line that says what it does.
+    pub help: &'static str,
+}
+
+/// What an option may be set to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Values {
+    /// `true` or `false`; the bare name of the option means `true`.
+    Flag,
+    /// A whole number within bounds, both included.
+    Count {
+        /// The least.
+        min: usize,
+        /// The most.
+        max: usize,
+    },
+    /// A number within bounds, both included.
+    Number {
+        /// The least.
+        min: f64,
+        /// The most.
+        max: f64,
+    },
+    /// One of these words.
+    Words(&'static [&'static str]),
+}
+
+impl Values {
+    /// Reads a value.
+    ///
+    /// # Errors
+    /// What would be right, in words.
+    pub fn parse(&self, text: &str) -> Result<OptionValue, String> {
+        let value = match *self {
+            Values::Flag => text.parse().ok().map(OptionValue::Flag),
+            Values::Count { min, max } => text
+                .parse()
+                .ok()
+                .filter(|n| (min..=max).contains(n))
+                .map(OptionValue::Count),
+            Values::Number { min, max } => text
+                .parse()
+                .ok()
+                .filter(|x| (min..=max).contains(x))
+                .map(OptionValue::Number),
+            Values::Words(words) => words
+                .iter()
+                .find(|word| **word == text)
+                .map(|word| OptionValue::Word(word)),
+        };
+        value.ok_or_else(|| self.to_string())
+    }
+}
+
+/// What is allowed, as messages and listings put it: `true or false`, `a number from 0 to 1`, `none or kde`.
+impl fmt::Display for Values {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Values::Flag => f.write_str("true or false"),
+            Values::Count {
+                min,
+                max: usize::MAX,
+            } => write!(f, "a whole number of {min} or more"),
+            Values::Count { min, max } => write!(f, "a whole number from {min} to {max}"),
+            Values::Number { min, max } if max == f64::INFINITY => {
+                write!(f, "a number of {min} or more")
+            }
+            Values::Number { min, max } => write!(f, "a number from {min} to {max}"),
+            Values::Words(words) => match words {
+                [others @ .., last] if !others.is_empty() => {
+                    write!(f, "{} or {last}", others.join(", "))
+                }
+                words => f.write_str(&words.join(", ")),
+            },
+        }
+    }
+}
+
+/// The value of an option.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum OptionValue {
+    /// Of [`Values::Flag`].
+    Flag(bool),
+    /// Of [`Values::Count`].
+    Count(usize),
+    /// Of [`Values::Number`].
+    Number(f64),
+    /// Of [`Values::Words`].
+    Word(&'static str),
+}
+
+/// As a pipeline writes it; parsing gives the same value again.
+impl fmt::Display for OptionValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OptionValue::Flag(value) => write!(f, "{value}"),
+            OptionValue::Count(n) => write!(f, "{n}"),
+            OptionValue::Number(x) => {
+                let text = format!("{x:?}");
+                f.write_str(text.strip_suffix(".0").unwrap_or(&text))
+            }
+            OptionValue::Word(word) => f.write_str(word),
+        }
+    }
+}
+
+/// A value for every option of a pass.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    values: Vec<(&'static OptionSpec, OptionValue)>,
+}
+
+impl Options {
+    /// The defaults.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when a default is not one of the option's own values: a mistake in the pass.
+    pub fn defaults(specs: &'static [OptionSpec]) -> Result<Options> {
+        let values = specs.iter().map(|spec| {
+            let value = spec.values.parse(spec.default);
+            value
+                .map(|value| (spec, value))
+                .map_err(|expected| Error::Usage {
+                    what: format!(
+                        "the default `{}` of the option `{}` is not {expected}",
+                        spec.default, spec.name
+                    ),
+                    help: String::new(),
+                })
+        });
+        Ok(Options {
+            values: values.collect::<Result<_>>()?,
+        })
+    }
+
+    /// Sets an option that is there; anything else is left alone.
+    pub(super) fn set(&mut self, name: &str, value: OptionValue) {
+        if let Some(entry) = self.values.iter_mut().find(|(spec, _)| spec.name == name) {
+            entry.1 = value;
+        }
+    }
+
+    /// The options that differ from their defaults, in the order of their descriptions.
+    pub fn changed(&self) -> impl Iterator<Item = (&'static str, OptionValue)> + '_ {
+        self.values
+            .iter()
+            .filter(|(spec, value)| spec.values.parse(spec.default).as_ref() != Ok(value))
+            .map(|(spec, value)| (spec.name, *value))
+    }
+
+    fn value<T>(
+        &self,
+        name: &str,
+        kind: &str,
+        take: impl Fn(OptionValue) -> Option<T>,
+    ) -> Result<T> {
+        self.values
+            .iter()
+            .find(|(spec, _)| spec.name == name)
+            .and_then(|(_, value)| take(*value))
+            .ok_or_else(|| Error::Usage {
+                what: format!(
+                    "the pass reads `{name}` as {kind}, which its description does not list"
+                ),
+                help: String::new(),
+            })
+    }
+
+    /// The value of an option of [`Values::Flag`].
+    ///
+    /// # Errors
+    /// As for the next three: [`Error::Usage`] when there is no such option of such values, a mistake in the pass.
+    pub fn flag(&self, name: &str) -> Result<bool> {
+        self.value(name, "a flag", |value| match value {
+            OptionValue::Flag(value) => Some(value),
+            _ => None,
+        })
+    }
+
+    /// The value of an option of [`Values::Count`].
+    pub fn count(&self, name: &str) -> Result<usize> {
+        self.value(name, "a count", |value| match value {
+            OptionValue::Count(n) => Some(n),
+            _ => None,
+        })
+    }
+
+    /// The value of an option of [`Values::Number`].
+    pub fn number(&self, name: &str) -> Result<f64> {
+        self.value(name, "a number", |value| match value {
+            OptionValue::Number(x) => Some(x),
+            _ => None,
+        })
+    }
+
+    /// The value of an option of [`Values::Words`].
+    pub fn word(&self, name: &str) -> Result<&'static str> {
+        self.value(name, "a word", |value| match value {
+            OptionValue::Word(word) => Some(word),
+            _ => None,
+        })
+    }
+}

@@ -101,7 +101,10 @@ impl Dim {
 
     /// The quotient by `divisor`, rounded up.
     pub fn ceil_div(&self, divisor: &Dim) -> Dim {
-        -(-self.clone()).floor_div(divisor)
+        match divisor.as_number() {
+            Some(d @ 1..) => (self.clone() + Dim::from(d - 1)).floor_div(divisor),
+            _ => -(-self.clone()).floor_div(divisor),
+        }
     }
 
     /// The larger of the two.

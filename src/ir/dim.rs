@@ -4,13 +4,16 @@
 //! `floor((H-1)/2)+1` and `floor((H+1)/2)` are the same value here: whole multiples of the divisor are taken out, and nested
 //! quotients by constants are joined. Arithmetic saturates at the bounds of `i64`; nothing panics.
 
+mod text;
+
 use std::collections::BTreeMap;
-use std::fmt;
 use std::ops::{Add, Mul, Neg, Sub};
 use std::sync::Arc;
 
 use indexmap::IndexMap;
 use smallvec::SmallVec;
+
+pub use text::is_symbol;
 
 /// The name of a size that is known only when the network runs, such as the batch `N`.
 pub type Symbol = Arc<str>;
@@ -410,162 +413,6 @@ impl Sub for Dim {
 impl<'a> std::iter::Product<&'a Dim> for Dim {
     fn product<I: Iterator<Item = &'a Dim>>(dims: I) -> Dim {
         dims.fold(Dim::from(1), |product, dim| product * dim.clone())
-    }
-}
-
-impl fmt::Debug for Dim {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl fmt::Display for Dim {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Repr::Sum(sum) = &self.0 else {
-            return write!(f, "{}", self.as_number().unwrap_or(0));
-        };
-        for (i, (factors, c)) in sum.products.iter().enumerate() {
-            let sign = if *c < 0 {
-                "-"
-            } else if i > 0 {
-                "+"
-            } else {
-                ""
-            };
-            f.write_str(sign)?;
-            if c.unsigned_abs() != 1 {
-                write!(f, "{}*", c.unsigned_abs())?;
-            }
-            for (j, atom) in factors.iter().enumerate() {
-                write!(f, "{}{atom}", if j > 0 { "*" } else { "" })?;
-            }
-        }
-        match sum.constant {
-            0 => Ok(()),
-            c => write!(f, "{c:+}"),
-        }
-    }
-}
-
-impl fmt::Display for Atom {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Atom::Symbol(name) => f.write_str(name),
-            Atom::Quotient(a, b) => write!(f, "floor(({a})/({b}))"),
-            Atom::Max(a, b) => write!(f, "max({a},{b})"),
-        }
-    }
-}
-
-/// How deeply a written size may nest; a reader's bound, not a limit of the arithmetic.
-const MAX_DEPTH: usize = 64;
-
-impl std::str::FromStr for Dim {
-    type Err = String;
-
-    /// Reads what [`Dim`] prints: numbers, symbols, `+`, `-`, `*`, parentheses, `floor(a/b)` and `max(a,b)`.
-    fn from_str(text: &str) -> Result<Dim, String> {
-        let mut parser = Parser { text, at: 0 };
-        let dim = parser.sum(MAX_DEPTH)?;
-        match parser.peek() {
-            None => Ok(dim),
-            Some(c) => Err(format!("unexpected `{c}` in the size `{text}`")),
-        }
-    }
-}
-
-struct Parser<'a> {
-    text: &'a str,
-    at: usize,
-}
-
-impl Parser<'_> {
-    fn peek(&mut self) -> Option<char> {
-        let rest = &self.text[self.at..];
-        self.at += rest.len() - rest.trim_start().len();
-        self.text[self.at..].chars().next()
-    }
-
-    fn eat(&mut self, c: char) -> bool {
-        let found = self.peek() == Some(c);
-        if found {
-            self.at += c.len_utf8();
-        }
-        found
-    }
-
-    fn expect(&mut self, c: char) -> Result<(), String> {
-        match self.eat(c) {
-            true => Ok(()),
-            false => Err(format!("expected `{c}` in the size `{}`", self.text)),
-        }
-    }
-
-    fn sum(&mut self, depth: usize) -> Result<Dim, String> {
-        let negative = self.eat('-');
-        let first = self.product(depth)?;
-        let mut total = if negative { -first } else { first };
-        loop {
-            if self.eat('+') {
-                total = total + self.product(depth)?;
-            } else if self.eat('-') {
-                total = total - self.product(depth)?;
-            } else {
-                return Ok(total);
-            }
-        }
-    }
-
-    fn product(&mut self, depth: usize) -> Result<Dim, String> {
-        let mut product = self.atom(depth)?;
-        while self.eat('*') {
-            product = product * self.atom(depth)?;
-        }
-        Ok(product)
-    }
-
-    fn atom(&mut self, depth: usize) -> Result<Dim, String> {
-        let depth = depth
-            .checked_sub(1)
-            .ok_or_else(|| format!("the size nests over {MAX_DEPTH} deep"))?;
-        if self.eat('(') {
-            let inner = self.sum(depth)?;
-            self.expect(')')?;
-            return Ok(inner);
-        }
-        self.peek();
-        let rest = &self.text[self.at..];
-        let word = &rest[..rest
-            .find(|c: char| !c.is_alphanumeric() && !"_.".contains(c))
-            .unwrap_or(rest.len())];
-        self.at += word.len();
-        match word {
-            "" => Err(format!(
-                "expected a number or a name in the size `{}`",
-                self.text
-            )),
-            "floor" => {
-                self.expect('(')?;
-                let a = self.product(depth)?;
-                self.expect('/')?;
-                let b = self.atom(depth)?;
-                self.expect(')')?;
-                Ok(a.floor_div(&b))
-            }
-            "max" => {
-                self.expect('(')?;
-                let a = self.sum(depth)?;
-                self.expect(',')?;
-                let b = self.sum(depth)?;
-                self.expect(')')?;
-                Ok(a.at_least(&b))
-            }
-            _ if word.starts_with(|c: char| c.is_ascii_digit()) => word
-                .parse()
-                .map(|n: i64| Dim::from(n))
-                .map_err(|_| format!("`{word}` is not a size")),
-            _ => Ok(Dim::symbol(word)),
-        }
     }
 }
 

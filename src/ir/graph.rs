@@ -387,6 +387,19 @@ impl Graph {
         positions
     }
 
+    /// Groups of nodes that depend on each other, each in order, for the verifier.
+    pub(super) fn cycles(&self) -> Vec<Vec<NodeId>> {
+        let mut components = petgraph::algo::kosaraju_scc(&self.graph);
+        components.retain(|nodes| {
+            nodes.len() > 1 || nodes.iter().any(|n| self.graph.contains_edge(*n, *n))
+        });
+        for nodes in &mut components {
+            nodes.sort();
+        }
+        components.sort();
+        components
+    }
+
     /// Who reads a value: node and operand position, in order of node and position.
     pub fn readers(&self, value: Value) -> Vec<(NodeId, usize)> {
         let mut readers: Vec<_> = self
@@ -429,7 +442,7 @@ impl Graph {
     /// Operands before readers; ties go by the order of making, so that the order is the same on every run.
     ///
     /// # Errors
-    /// A node on a cycle.
+    /// A node that is on a cycle, or depends on one.
     pub fn topological_order(&self) -> Result<Vec<NodeId>, NodeId> {
         let mut waiting = rustc_hash::FxHashMap::default();
         let mut ready = std::collections::BinaryHeap::new();

@@ -2,7 +2,7 @@
 //!
 //! A [`Graph`] holds nodes; a node is an input, a constant or an operation ([`Op`]) on the results of others. Values have a
 //! [`Type`]: element type and shape, the shape's sizes being numbers or expressions ([`Dim`]) over the inputs' sizes.
-//! [`infer`] gives the types of an operator's results.
+//! [`infer`] gives the types of an operator's results, [`verify`] checks all rules, [`text`] prints and parses.
 
 pub mod attribute;
 pub mod dim;
@@ -10,7 +10,9 @@ pub mod graph;
 pub mod infer;
 pub mod op;
 pub mod tensor;
+pub mod text;
 pub mod types;
+pub mod verify;
 
 pub use attribute::{Float, Index, Ints, PadMode, Padding, ResizeMode};
 pub use dim::{Bindings, Dim, Dims, Symbol};
@@ -18,3 +20,4 @@ pub use graph::{Constant, Graph, Node, NodeId, NodeKind, Output, Role, Value};
 pub use op::{Op, Opaque};
 pub use tensor::{Bytes, DType, Real, Tensor};
 pub use types::Type;
+pub use verify::{Interface, Rule, Validated, Violation, verify};

@@ -44,19 +44,7 @@ type Shape = Option<Dims>;
 /// # Errors
 /// What does not fit, in words: the number of operands, an attribute's length or range, element types, sizes.
 pub fn infer(op: &Op, operands: &[&Type]) -> Result<SmallVec<[Type; 1]>, String> {
-    let arity = op.arity();
-    if !arity.contains(&operands.len()) {
-        return Err(format!(
-            "{} takes {} operands, not {}",
-            op.name(),
-            match (*arity.start(), *arity.end()) {
-                (least, usize::MAX) => format!("at least {least}"),
-                (least, most) if least == most => least.to_string(),
-                (least, most) => format!("{least} to {most}"),
-            },
-            operands.len()
-        ));
-    }
+    check_arity(op, operands.len())?;
     match op {
         Op::Opaque(opaque) => return Ok(opaque.outputs.clone()),
         Op::Identity {} => return Ok(smallvec![operands[0].clone()]),
@@ -79,6 +67,23 @@ pub fn infer(op: &Op, operands: &[&Type]) -> Result<SmallVec<[Type; 1]>, String>
         return Err(format!("the result would have the size {size}"));
     }
     Ok(smallvec![Type::Tensor(dtype, shape)])
+}
+
+/// Checks the number of operands.
+pub(super) fn check_arity(op: &Op, operands: usize) -> Result<(), String> {
+    let arity = op.arity();
+    if arity.contains(&operands) {
+        return Ok(());
+    }
+    let takes = match (*arity.start(), *arity.end()) {
+        (least, usize::MAX) => format!("at least {least}"),
+        (least, most) if least == most => least.to_string(),
+        (least, most) => format!("{least} to {most}"),
+    };
+    Err(format!(
+        "{} takes {takes} operands, not {operands}",
+        op.name()
+    ))
 }
 
 /// The element type of the result, from type and rank of each operand.
@@ -272,7 +277,7 @@ fn same(a: &Dim, b: &Dim, what: impl FnOnce() -> String) -> Result<Dim, String> 
 }
 
 /// Whether no numbers for the symbols can make both sizes equal, as far as their difference shows.
-fn are_different(a: &Dim, b: &Dim) -> bool {
+pub(super) fn are_different(a: &Dim, b: &Dim) -> bool {
     a != b && (a.clone() - b.clone()).as_number().is_some()
 }
 

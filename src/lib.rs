@@ -13,4 +13,7 @@ pub mod pipeline;
 pub mod report;
 
 pub use error::{Error, Result};
+pub use formats::{read, write};
 pub use model::Model;
+pub use pipeline::Pipeline;
+pub use report::Report;

@@ -1,1 +1,90 @@
 //! Model files: read and write.
+
+mod input;
+
+pub use input::{InputShape, bind_inputs};
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use crate::{Error, Model, Result};
+
+/// What to know about a model before it is read.
+#[derive(Clone, Debug, Default)]
+pub struct ReadOptions {
+    /// Shapes of inputs: they give a rank where the file does not, and numbers to sizes. They freeze no size.
+    pub inputs: Vec<InputShape>,
+}
+
+/// Reads a model file.
+///
+/// # Errors
+/// See [`read_with`].
+pub fn read(path: impl AsRef<Path>) -> Result<Model> {
+    read_with(path, &ReadOptions::default())
+}
+
+/// Reads a model file.
+///
+/// # Errors
+/// [`Error::Io`] when the file cannot be read, [`Error::Model`] when it is not a model that can be taken, and
+/// [`Error::Usage`] when an input shape does not fit the model.
+pub fn read_with(path: impl AsRef<Path>, options: &ReadOptions) -> Result<Model> {
+    let path = path.as_ref();
+    let _ = options;
+    Err(unknown_format(path))
+}
+
+/// Writes a model file, whole or not at all.
+///
+/// # Errors
+/// [`Error::Io`] when the file cannot be written, [`Error::Model`] when the format cannot hold the model.
+pub fn write(model: &Model, path: impl AsRef<Path>) -> Result<()> {
+    let path = path.as_ref();
+    let _ = model;
+    Err(unknown_format(path))
+}
+
+fn unknown_format(path: &Path) -> Error {
+    let suffix = path.extension().map(OsStr::to_string_lossy);
+    Error::Model {
+        path: path.to_path_buf(),
+        what: match suffix {
+            Some(suffix) => format!("`.{suffix}` is not a format that optc knows"),
+            None => "the name has no suffix to tell the format by".to_string(),
+        },
+        help: String::new(),
+    }
+}
+
+/// Makes the file at `path` with what `fill` writes: under another name first, so that it appears whole or not at all.
+///
+/// # Errors
+/// [`Error::Io`] when the system refuses, or what `fill` returns.
+pub fn write_whole(
+    path: &Path,
+    fill: impl FnOnce(&mut BufWriter<&mut File>) -> Result<()>,
+) -> Result<()> {
+    let refused = |source| Error::Io {
+        doing: "write",
+        path: path.to_path_buf(),
+        source,
+    };
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".optc-");
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut file = builder.tempfile_in(folder).map_err(refused)?;
+    let mut writer = BufWriter::with_capacity(1 << 20, file.as_file_mut());
+    fill(&mut writer)?;
+    writer.flush().map_err(refused)?;
+    drop(writer);
+    file.persist(path).map_err(|error| refused(error.error))?;
+    Ok(())
+}

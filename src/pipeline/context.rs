@@ -47,6 +47,9 @@ impl fmt::Display for RemarkKind {
     }
 }
 
+/// Called with the layer that a pass works on and the fraction of its work that is done.
+type Progress<'a> = &'a mut dyn FnMut(&str, f64);
+
 /// What a pass is told besides its options, and where it leaves remarks.
 ///
 /// Data-parallel work runs on the current rayon pool, which has as many threads as the user asked for; results must not
@@ -59,7 +62,7 @@ pub struct PassContext<'a> {
     /// Why an iterative pass stopped, such as "saturated" or "node limit"; the pass sets it.
     pub stop_reason: Option<String>,
     remarks: Vec<Remark>,
-    progress: Option<&'a mut dyn FnMut(&str, f64)>,
+    progress: Option<Progress<'a>>,
 }
 
 impl Default for PassContext<'_> {
@@ -81,7 +84,7 @@ impl<'a> PassContext<'a> {
     }
 
     /// This context, with `progress` called as [`PassContext::progress`] is.
-    pub fn with_progress(self, progress: &'a mut dyn FnMut(&str, f64)) -> PassContext<'a> {
+    pub fn with_progress(self, progress: Progress<'a>) -> PassContext<'a> {
         PassContext {
             progress: Some(progress),
             ..self

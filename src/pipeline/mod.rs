@@ -2,14 +2,85 @@
 //!
 //! A [`Pass`] changes a graph. Its [`PassInfo`] says everything else about it: name, summary, kind and options; the list of
 //! passes, the parser's error messages and the printed form all come from there. [`Registry`] holds the known passes;
-//! [`passes::ALL`](crate::passes::ALL) is what this crate brings along.
+//! [`passes::ALL`](crate::passes::ALL) is what this crate brings along. A [`Pipeline`] composes passes, written
+//! `canonicalize,red{hash=none},repeat(fold-batch-norm,red)`, and runs them:
+//!
+//! ```no_run
+//! # fn main() -> optc::Result<()> {
+//! # let mut model: optc::Model = todo!();
+//! let report = optc::Pipeline::parse("red{hash=none}")?.run(&mut model)?;
+//! println!("{} -> {} weights", report.before.params, report.after.params);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! After every pass the graph is verified; after the last, its outputs are compared with the original's. [`RunOptions`] say
+//! how much of that, and an [`Observer`] watches.
 
+mod check;
 mod context;
+mod manager;
+mod observer;
 mod options;
 mod pass;
 mod registry;
+mod text;
 
 pub use context::{Cost, PassContext, Remark, RemarkKind};
+pub use manager::{RunOptions, Verify};
+pub use observer::Observer;
 pub use options::{OptionSpec, OptionValue, Options, Values};
 pub use pass::{Changed, Kind, Pass, PassInfo};
 pub use registry::Registry;
+
+use crate::{Model, Report, Result};
+
+/// A sequence of passes, some of them repeated.
+pub struct Pipeline {
+    steps: Vec<Step>,
+}
+
+enum Step {
+    Pass {
+        pass: Box<dyn Pass>,
+        options: Options,
+    },
+    Repeat {
+        max: usize,
+        options: Options,
+        steps: Vec<Step>,
+    },
+}
+
+impl Pipeline {
+    /// Reads a pipeline of the standard passes; printing it gives its canonical text.
+    ///
+    /// # Errors
+    /// [`Error::Text`](crate::Error::Text), pointing at the mistake and listing what would be right there.
+    pub fn parse(text: &str) -> Result<Pipeline> {
+        Registry::standard().parse(text)
+    }
+
+    /// Runs the passes on the model's graph, with verification.
+    ///
+    /// # Errors
+    /// See [`Pipeline::run_with`].
+    pub fn run(&self, model: &mut Model) -> Result<Report> {
+        self.run_with(model, &RunOptions::default(), &mut ())
+    }
+
+    /// Runs the passes on the model's graph.
+    ///
+    /// # Errors
+    /// [`Error::Pass`](crate::Error::Pass) when a pass fails, [`Error::Invalid`](crate::Error::Invalid) when one breaks the
+    /// rules of the IR, [`Error::Verification`](crate::Error::Verification) when an exact one changes the outputs; each
+    /// names the pass. The model is then as it was.
+    pub fn run_with(
+        &self,
+        model: &mut Model,
+        options: &RunOptions,
+        observer: &mut dyn Observer,
+    ) -> Result<Report> {
+        manager::run(self, model, options, observer)
+    }
+}

@@ -1,6 +1,8 @@
 //! The passes that a pipeline may name.
 
+use super::Pipeline;
 use super::pass::PassInfo;
+use crate::Result;
 
 /// A list of passes by name. Programs that embed the compiler add their own to the standard ones.
 #[derive(Clone, Debug)]
@@ -32,6 +34,14 @@ impl Registry {
     /// The pass of this name.
     pub fn find(&self, name: &str) -> Option<&'static PassInfo> {
         self.passes.iter().copied().find(|pass| pass.name == name)
+    }
+
+    /// Reads a pipeline of these passes.
+    ///
+    /// # Errors
+    /// [`Error::Text`](crate::Error::Text), pointing at the mistake and listing what would be right there.
+    pub fn parse(&self, pipeline: &str) -> Result<Pipeline> {
+        super::text::parse(pipeline, self)
     }
 
     /// All passes.

@@ -1,1 +1,67 @@
-//! What a run did, for people and for programs.
+//! What a run did, for programs (JSON) and, with the feature `cli`, for people (a table).
+
+mod stats;
+#[cfg(feature = "cli")]
+mod table;
+mod verification;
+
+pub use stats::Stats;
+#[cfg(feature = "cli")]
+pub use table::table;
+pub use verification::Verification;
+
+use serde::Serialize;
+
+use crate::pipeline::{Kind, Remark};
+
+/// What a pipeline did to a model. As JSON it is the file that `optc --report` writes.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// The version of optc.
+    pub optc: &'static str,
+    /// The model's file; empty for a model that did not come from one.
+    pub model: String,
+    /// The pipeline's canonical text.
+    pub pipeline: String,
+    /// The start of all random numbers.
+    pub seed: u64,
+    /// The graph's size and cost before the first pass.
+    pub before: Stats,
+    /// The same after the last.
+    pub after: Stats,
+    /// Every run of a pass, in order.
+    pub passes: Vec<PassReport>,
+    /// How far the outputs moved; null when verification was switched off.
+    pub verify: Option<Verification>,
+}
+
+/// What one run of one pass did.
+#[derive(Clone, Debug, Serialize)]
+pub struct PassReport {
+    /// The pass.
+    pub name: String,
+    /// What it promised.
+    pub kind: Kind,
+    /// Whether it changed the graph.
+    pub changed: bool,
+    /// How long it took, checks not counted.
+    pub seconds: f64,
+    /// [`Stats::params`] after it.
+    pub params: u64,
+    /// [`Stats::flops`] after it.
+    pub flops: Option<u64>,
+    /// [`Stats::nodes`] after it.
+    pub nodes: usize,
+    /// Why an iterative pass ended, such as "saturated".
+    pub stop_reason: Option<String>,
+    /// What it did and did not do, in order.
+    pub remarks: Vec<Remark>,
+}
+
+impl Report {
+    /// The report as indented JSON, ending in a newline.
+    pub fn to_json(&self) -> String {
+        // Nothing in a report fails to serialise: its keys are texts, and serde writes a number that is not finite as null.
+        serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
+    }
+}

@@ -1,0 +1,224 @@
+//! The pass manager: runs the steps of a pipeline, checks and measures each pass.
+
+use std::time::Instant;
+
+use super::check::{Check, check_graph};
+use super::context::{Cost, PassContext, Remark, RemarkKind};
+use super::observer::Observer;
+use super::pass::{Changed, Kind, Pass};
+use super::text::REPEAT;
+use super::{Pipeline, Step};
+use crate::ir::Graph;
+use crate::report::{PassReport, Report, Stats, Verification};
+use crate::{Error, Model, Result};
+
+/// How a pipeline is run.
+#[derive(Clone, Debug)]
+pub struct RunOptions {
+    /// The start of every sequence of random numbers: those of passes, and the inputs of verification.
+    pub seed: u64,
+    /// The number of threads; 0 for the rayon pool that the caller runs in.
+    pub threads: usize,
+    /// What passes make smaller where they have a choice.
+    pub cost: Cost,
+    /// Which outputs are compared.
+    pub verify: Verify,
+    /// The largest error that exact passes may cause, relative to the largest output.
+    pub tolerance: f64,
+    /// How many random inputs verification uses.
+    pub inputs: usize,
+    /// Stop after so many runs of passes, to find the one that breaks something by bisection.
+    pub stop_after: Option<usize>,
+}
+
+impl Default for RunOptions {
+    fn default() -> RunOptions {
+        RunOptions {
+            seed: 0,
+            threads: 0,
+            cost: Cost::default(),
+            verify: Verify::default(),
+            tolerance: 1e-4,
+            inputs: 4,
+            stop_after: None,
+        }
+    }
+}
+
+/// Which outputs are compared on random inputs, in the reference interpreter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verify {
+    /// None.
+    Nothing,
+    /// Those after the last pass with the original's.
+    #[default]
+    Whole,
+    /// Those after every pass with those before it, and those after the last with the original's.
+    Each,
+}
+
+pub(super) fn run(
+    pipeline: &Pipeline,
+    model: &mut Model,
+    options: &RunOptions,
+    observer: &mut dyn Observer,
+) -> Result<Report> {
+    if options.threads == 0 {
+        return run_here(pipeline, model, options, observer);
+    }
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(options.threads)
+        .build()
+        .map_err(|error| Error::Usage {
+            what: format!("cannot start {} threads: {error}", options.threads),
+            help: "ask for fewer".to_string(),
+        })?;
+    pool.install(|| run_here(pipeline, model, options, observer))
+}
+
+fn run_here(
+    pipeline: &Pipeline,
+    model: &mut Model,
+    options: &RunOptions,
+    observer: &mut dyn Observer,
+) -> Result<Report> {
+    check_graph("the reader", &model.graph, &model.graph)?;
+    let check = Check::new(&model.graph, options);
+    let mut manager = Manager {
+        graph: model.graph.clone(),
+        original: &model.graph,
+        check,
+        options,
+        observer,
+        reports: Vec::new(),
+        exact: true,
+    };
+    let before = Stats::of(&model.graph);
+    let _ = manager.run_steps(&pipeline.steps)?;
+    let verify = manager.check_whole()?;
+    let Manager { graph, reports, .. } = manager;
+    let report = Report {
+        optc: env!("CARGO_PKG_VERSION"),
+        model: String::new(),
+        pipeline: pipeline.to_string(),
+        seed: options.seed,
+        before,
+        after: Stats::of(&graph),
+        passes: reports,
+        verify,
+    };
+    model.graph = graph;
+    Ok(report)
+}
+
+struct Manager<'a> {
+    graph: Graph,
+    original: &'a Graph,
+    check: Check,
+    options: &'a RunOptions,
+    observer: &'a mut dyn Observer,
+    reports: Vec<PassReport>,
+    /// Whether every pass that changed something so far is exact.
+    exact: bool,
+}
+
+impl Manager<'_> {
+    fn run_steps(&mut self, steps: &[Step]) -> Result<Changed> {
+        let mut changed = Changed::No;
+        for step in steps {
+            changed |= match step {
+                Step::Pass { pass, .. } => self.run_pass(&**pass)?,
+                Step::Repeat { max, steps, .. } => self.repeat(*max, steps)?,
+            };
+        }
+        Ok(changed)
+    }
+
+    fn repeat(&mut self, max: usize, steps: &[Step]) -> Result<Changed> {
+        for round in 0..max {
+            if !self.run_steps(steps)?.is_yes() {
+                return Ok((round > 0).into());
+            }
+        }
+        if let Some(last) = self.reports.last_mut() {
+            last.remarks.push(Remark {
+                kind: RemarkKind::Missed,
+                node: String::new(),
+                text: format!(
+                    "{REPEAT} ended after {max} rounds though the last still changed something"
+                ),
+            });
+        }
+        Ok(Changed::Yes)
+    }
+
+    fn run_pass(&mut self, pass: &dyn Pass) -> Result<Changed> {
+        if self
+            .options
+            .stop_after
+            .is_some_and(|n| self.reports.len() >= n)
+        {
+            return Ok(Changed::No);
+        }
+        let info = pass.info();
+        let failed = |source| Error::Pass {
+            pass: info.name.to_string(),
+            source: Box::new(source),
+        };
+        self.observer.pass_started(info);
+        let before = (self.options.verify == Verify::Each).then(|| self.graph.clone());
+        let mut progress =
+            |layer: &str, fraction: f64| self.observer.progress(info, layer, fraction);
+        let mut context =
+            PassContext::new(self.options.seed, self.options.cost).with_progress(&mut progress);
+        let start = Instant::now();
+        let changed = pass.run(&mut self.graph, &mut context).map_err(failed)?;
+        let seconds = start.elapsed().as_secs_f64();
+        let stop_reason = context.stop_reason.take();
+        let mut remarks = context.into_remarks();
+
+        let stage = format!("the pass `{}`", info.name);
+        check_graph(&stage, &self.graph, self.original)?;
+        self.exact &= pass.kind() == Kind::Exact || !changed.is_yes();
+        if let Some(before) = before {
+            self.observer.verifying(&stage);
+            let moved = self.check.compare(&before, &self.graph)?;
+            if pass.kind() == Kind::Exact {
+                moved.within(self.options.tolerance, &stage)?;
+            }
+            remarks.push(Remark {
+                kind: RemarkKind::Analysis,
+                node: String::new(),
+                text: moved.to_string(),
+            });
+        }
+        let stats = Stats::of(&self.graph);
+        let report = PassReport {
+            name: info.name.to_string(),
+            kind: pass.kind(),
+            changed: changed.is_yes(),
+            seconds,
+            params: stats.params,
+            flops: stats.flops,
+            nodes: stats.nodes,
+            stop_reason,
+            remarks,
+        };
+        self.observer.pass_finished(&report, &self.graph);
+        self.reports.push(report);
+        Ok(changed)
+    }
+
+    /// Compares the outputs with the original's.
+    fn check_whole(&mut self) -> Result<Option<Verification>> {
+        if self.options.verify == Verify::Nothing {
+            return Ok(None);
+        }
+        self.observer.verifying("the pipeline");
+        let moved = self.check.compare(self.original, &self.graph)?;
+        if self.exact {
+            moved.within(self.options.tolerance, "the pipeline")?;
+        }
+        Ok(Some(moved))
+    }
+}

@@ -1,0 +1,278 @@
+//! Pipelines as text: `canonicalize,red{hash=none,error=0.05},repeat{max=3}(fold-batch-norm,red)`.
+//!
+//! ```text
+//! pipeline = [ step { "," step } ]
+//! step     = NAME [ options ] | "repeat" [ options ] "(" pipeline ")"
+//! options  = "{" [ option { "," option } ] "}"
+//! option   = NAME [ "=" VALUE ]
+//! ```
+//! Blanks may stand between any two of these. An empty pipeline has no passes.
+
+use std::fmt;
+
+use super::options::{OptionSpec, OptionValue, Options, Values};
+use super::registry::{Registry, nearest};
+use super::{Pipeline, Step};
+use crate::{Error, Result};
+
+/// The word that repeats a part of a pipeline.
+pub(super) const REPEAT: &str = "repeat";
+
+/// The options of [`REPEAT`].
+pub(super) static REPEAT_OPTIONS: [OptionSpec; 1] = [OptionSpec {
+    name: "max",
+    values: Values::Count { min: 1, max: 1000 },
+    default: "10",
+    help: "how often at most, if something still changes",
+}];
+
+/// How deep `repeat` may be nested.
+const MAX_NESTING: usize = 16;
+
+impl fmt::Display for Pipeline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_steps(f, &self.steps)
+    }
+}
+
+fn write_steps(f: &mut fmt::Formatter<'_>, steps: &[Step]) -> fmt::Result {
+    for (i, step) in steps.iter().enumerate() {
+        if i > 0 {
+            f.write_str(",")?;
+        }
+        match step {
+            Step::Pass { pass, options } => write!(f, "{}{options}", pass.info().name)?,
+            Step::Repeat { options, steps, .. } => {
+                write!(f, "{REPEAT}{options}(")?;
+                write_steps(f, steps)?;
+                f.write_str(")")?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `{name=value,...}` with what differs from the defaults; nothing if all are defaults.
+impl fmt::Display for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let changed: Vec<String> = self
+            .changed()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        if changed.is_empty() {
+            return Ok(());
+        }
+        write!(f, "{{{}}}", changed.join(","))
+    }
+}
+
+/// Reads a pipeline of the registry's passes.
+pub(super) fn parse(text: &str, registry: &Registry) -> Result<Pipeline> {
+    let mut parser = Parser {
+        text,
+        at: 0,
+        registry,
+    };
+    let steps = if parser.peek().is_none() {
+        Vec::new()
+    } else {
+        parser.steps(0)?
+    };
+    match parser.peek() {
+        None => Ok(Pipeline { steps }),
+        Some(')') => Err(parser.error("`)` closes nothing", "")),
+        Some('}') => Err(parser.error("`}` closes nothing", "")),
+        Some(_) => Err(parser.error("expected `,` and another pass, or the end", "")),
+    }
+}
+
+struct Parser<'a> {
+    text: &'a str,
+    at: usize,
+    registry: &'a Registry,
+}
+
+impl<'a> Parser<'a> {
+    fn steps(&mut self, depth: usize) -> Result<Vec<Step>> {
+        let mut steps = vec![self.step(depth)?];
+        while self.eat(',') {
+            steps.push(self.step(depth)?);
+        }
+        Ok(steps)
+    }
+
+    fn step(&mut self, depth: usize) -> Result<Step> {
+        let (at, name) = self.name();
+        if name == REPEAT {
+            return self.repeat(at, depth);
+        }
+        let Some(info) = self.registry.find(name) else {
+            return Err(self.unknown_pass(at, name));
+        };
+        let options = self.options(&format!("the pass `{name}`"), info.options)?;
+        let pass = (info.build)(&options).map_err(|error| self.error_at(at, error, ""))?;
+        if self.peek() == Some('(') {
+            let what = format!("`{name}` takes no passes in parentheses");
+            let help =
+                format!("options go in braces, `{name}{{...}}`; only `{REPEAT}(...)` holds passes");
+            return Err(self.error(what, help));
+        }
+        Ok(Step::Pass { pass, options })
+    }
+
+    fn repeat(&mut self, at: usize, depth: usize) -> Result<Step> {
+        if depth == MAX_NESTING {
+            let what = format!("`{REPEAT}` is nested deeper than {MAX_NESTING}");
+            return Err(self.error_at(at, what, ""));
+        }
+        let options = self.options(&format!("`{REPEAT}`"), &REPEAT_OPTIONS)?;
+        let open = self.skip_blanks(self.at);
+        if !self.eat('(') {
+            let what = format!("`{REPEAT}` needs the passes to repeat");
+            return Err(self.error(what, format!("write `{REPEAT}(PASS,...)`")));
+        }
+        let steps = self.steps(depth + 1)?;
+        match self.peek() {
+            Some(')') => self.at += 1,
+            None => return Err(self.error_at(open, "`(` is not closed", "")),
+            Some(_) => return Err(self.error("expected `,` and another pass, or `)`", "")),
+        }
+        let max = options.count("max")?;
+        Ok(Step::Repeat {
+            max,
+            options,
+            steps,
+        })
+    }
+
+    /// The options in braces, if any; `owner` takes them.
+    fn options(&mut self, owner: &str, specs: &'static [OptionSpec]) -> Result<Options> {
+        let mut options = Options::defaults(specs)?;
+        let open = self.skip_blanks(self.at);
+        if !self.eat('{') || self.eat('}') {
+            return Ok(options);
+        }
+        let mut seen: Vec<&str> = Vec::new();
+        loop {
+            let (at, name) = self.name();
+            let Some(spec) = specs.iter().find(|spec| spec.name == name) else {
+                return Err(self.unknown_option(at, name, owner, specs));
+            };
+            if seen.contains(&name) {
+                return Err(self.error_at(at, format!("`{name}` is set twice"), "keep one"));
+            }
+            seen.push(name);
+            options.set(name, self.value(at, spec)?);
+            match self.peek() {
+                Some(',') => self.at += 1,
+                Some('}') => {
+                    self.at += 1;
+                    return Ok(options);
+                }
+                _ => return Err(self.error_at(open, "`{` is not closed", "")),
+            }
+        }
+    }
+
+    fn value(&mut self, name_at: usize, spec: &OptionSpec) -> Result<OptionValue> {
+        let help = format!(
+            "`{}`: {}; {}, default {}",
+            spec.name, spec.help, spec.values, spec.default
+        );
+        if !self.eat('=') {
+            return match spec.values {
+                Values::Flag => Ok(OptionValue::Flag(true)),
+                _ => Err(self.error_at(name_at, format!("`{}` needs a value", spec.name), help)),
+            };
+        }
+        let at = self.skip_blanks(self.at);
+        let rest = &self.text[at..];
+        let value = rest[..rest.find([',', '}']).unwrap_or(rest.len())].trim_end();
+        self.at = at + value.len();
+        spec.values
+            .parse(value)
+            .map_err(|_| self.error_at(at, format!("`{value}` is not {}", spec.values), help))
+    }
+
+    /// The name that stands here, empty if there is none, and where it starts.
+    fn name(&mut self) -> (usize, &'a str) {
+        let at = self.skip_blanks(self.at);
+        let rest = &self.text[at..];
+        let end = rest
+            .find(|c: char| !(c.is_alphanumeric() || c == '-' || c == '_' || c == '.'))
+            .unwrap_or(rest.len());
+        self.at = at + end;
+        (at, &rest[..end])
+    }
+
+    fn peek(&mut self) -> Option<char> {
+        self.at = self.skip_blanks(self.at);
+        self.text[self.at..].chars().next()
+    }
+
+    fn eat(&mut self, c: char) -> bool {
+        let found = self.peek() == Some(c);
+        if found {
+            self.at += c.len_utf8();
+        }
+        found
+    }
+
+    fn skip_blanks(&self, at: usize) -> usize {
+        self.text.len() - self.text[at..].trim_start().len()
+    }
+
+    fn unknown_pass(&self, at: usize, name: &str) -> Error {
+        let known = || self.registry.passes().iter().map(|pass| pass.name);
+        let names = known().chain([REPEAT]);
+        let what = match name {
+            "" => "expected the name of a pass".to_string(),
+            _ => format!("there is no pass `{name}`"),
+        };
+        let list: Vec<&str> = known().collect();
+        let help = format!(
+            "{}the passes are {}; `{REPEAT}(...)` repeats some of them until nothing changes",
+            did_you_mean(name, names),
+            list.join(", ")
+        );
+        self.error_at(at, what, help)
+    }
+
+    fn unknown_option(&self, at: usize, name: &str, owner: &str, specs: &[OptionSpec]) -> Error {
+        let what = match name {
+            "" => "expected the name of an option".to_string(),
+            _ => format!("{owner} has no option `{name}`"),
+        };
+        let list: Vec<String> = specs
+            .iter()
+            .map(|spec| format!("{}={}", spec.name, spec.default))
+            .collect();
+        let help = match list.as_slice() {
+            [] => format!("{owner} has no options"),
+            list => format!(
+                "{}the options are, with their defaults: {}",
+                did_you_mean(name, specs.iter().map(|spec| spec.name)),
+                list.join(", ")
+            ),
+        };
+        self.error_at(at, what, help)
+    }
+
+    fn error(&mut self, what: impl ToString, help: impl ToString) -> Error {
+        let at = self.skip_blanks(self.at);
+        self.error_at(at, what, help)
+    }
+
+    fn error_at(&self, at: usize, what: impl ToString, help: impl ToString) -> Error {
+        Error::Text {
+            what: what.to_string(),
+            text: self.text.to_string(),
+            at,
+            help: help.to_string(),
+        }
+    }
+}
+
+fn did_you_mean<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
+    nearest(name, candidates).map_or_else(String::new, |near| format!("did you mean `{near}`?\n"))
+}

@@ -1,0 +1,112 @@
+//! The table that the command prints.
+
+use comfy_table::{Cell, CellAlignment, LineStyle, Table, TableStyle};
+use indexmap::IndexSet;
+
+use super::{Report, Stats};
+
+/// A line under the header and no other.
+const STYLE: TableStyle =
+    TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
+
+/// Before and after, then each pass, then how far the outputs moved.
+pub fn table(report: &Report) -> String {
+    let mut text = format!("{}\n", sizes(&report.before, &report.after));
+    if !report.passes.is_empty() {
+        text += &format!("{}\n", passes(report));
+    }
+    if let Some(verification) = &report.verify {
+        text += &format!("outputs: {verification}\n");
+    }
+    text
+}
+
+fn sizes(before: &Stats, after: &Stats) -> Table {
+    let mut table = numbers(&["", "before", "after", "change"]);
+    let mut row = |name: &str, before: Option<u64>, after: Option<u64>| {
+        table.add_row([
+            name.to_string(),
+            before.map_or_else(|| "?".to_string(), grouped),
+            after.map_or_else(|| "?".to_string(), grouped),
+            change(before, after),
+        ]);
+    };
+    row("parameters", Some(before.params), Some(after.params));
+    row("multiply-adds", before.flops, after.flops);
+    row("bytes", Some(before.bytes), Some(after.bytes));
+    row(
+        "operators",
+        Some(before.nodes as u64),
+        Some(after.nodes as u64),
+    );
+    let kinds: IndexSet<&String> = before
+        .operators
+        .keys()
+        .chain(after.operators.keys())
+        .collect();
+    for kind in kinds {
+        let count = |stats: &Stats| Some(stats.operators.get(kind).map_or(0, |n| *n as u64));
+        row(&format!("  {kind}"), count(before), count(after));
+    }
+    table
+}
+
+fn passes(report: &Report) -> Table {
+    let mut table = numbers(&[
+        "pass",
+        "seconds",
+        "parameters",
+        "multiply-adds",
+        "operators",
+        "",
+    ]);
+    for pass in &report.passes {
+        table.add_row([
+            pass.name.clone(),
+            format!("{:.2}", pass.seconds),
+            grouped(pass.params),
+            pass.flops.map_or_else(|| "?".to_string(), grouped),
+            grouped(pass.nodes as u64),
+            match (&pass.stop_reason, pass.changed) {
+                (Some(reason), _) => reason.clone(),
+                (None, true) => "changed".to_string(),
+                (None, false) => "no change".to_string(),
+            },
+        ]);
+    }
+    table
+}
+
+/// A table whose columns but the first are right-aligned.
+fn numbers(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(STYLE);
+    table.set_header(header.iter().map(Cell::new));
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+/// Digits in groups of three: `23 454 912`.
+fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(' ');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+fn change(before: Option<u64>, after: Option<u64>) -> String {
+    match (before, after) {
+        (Some(before), Some(after)) if before > 0 && before != after => {
+            format!("{:+.1} %", (after as f64 / before as f64 - 1.0) * 100.0)
+        }
+        (Some(before), Some(after)) if before != after => "new".to_string(),
+        _ => String::new(),
+    }
+}

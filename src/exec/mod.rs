@@ -1,1 +1,24 @@
-//! Running a graph.
+//! Running a graph: the reference interpreter, and the comparison of two graphs with it.
+//!
+//! It is written to be right first: every operator does what libtorch's does in evaluation mode, in `f32` or `f64` as the
+//! caller chooses, and a result does not depend on the number of threads. Integer and boolean tensors are held in the same
+//! floating-point type.
+
+mod array;
+mod attention;
+mod conv;
+mod elementwise;
+mod evaluate;
+mod interpreter;
+mod matmul;
+mod movement;
+mod norm;
+mod pool;
+mod reduce;
+mod resize;
+mod window;
+
+pub use array::{Array, MAX_ARRAY_BYTES};
+pub use elementwise::{apply_unary, scalar};
+pub use evaluate::evaluate;
+pub use interpreter::Interpreter;

@@ -1,0 +1,225 @@
+//! Operators that work on each element by itself, or on two broadcast against each other.
+
+use ndarray::{ArrayD, ArrayViewD, IxDyn, Zip};
+use rayon::prelude::*;
+
+use super::array::{Array, element_count};
+use crate::ir::{DType, Op, Real};
+
+/// Elements below which a second thread costs more than it saves.
+pub(super) const PARALLEL_FROM: usize = 1 << 15;
+
+fn each<T: Real>(xs: &mut [T], f: impl Fn(T) -> T) {
+    for x in xs {
+        *x = f(*x);
+    }
+}
+
+/// Applies a unary operator to every element; false if `op` is not one. The only list of these functions.
+///
+/// As in libtorch, what compares lets NaN through.
+pub fn apply_unary<T: Real>(op: &Op, xs: &mut [T]) -> bool {
+    let (zero, one) = (T::zero(), T::one());
+    let real = T::from_f64;
+    let clip = |x: T, min: T, max: T| {
+        let x = if x < min { min } else { x };
+        if x > max { max } else { x }
+    };
+    let hard_sigmoid = |x: T| clip(x / real(6.0) + real(0.5), zero, one);
+    let sigmoid = |x: T| one / (one + (-x).exp());
+    // Without overflow: log(1 + e^x) = max(x, 0) + log(1 + e^-|x|).
+    let softplus = |x: T| clip(x, zero, T::infinity()) + (-x.abs()).exp().ln_1p();
+    let erf = |x: T| real(libm::erf(x.to_f64()));
+    match op {
+        Op::Relu {} => each(xs, |x| if x < zero { zero } else { x }),
+        Op::LeakyRelu { slope } => {
+            let slope = real(slope.0);
+            each(xs, |x| if x < zero { x * slope } else { x });
+        }
+        Op::Clip { min, max } => {
+            let (min, max) = (real(min.0), real(max.0));
+            each(xs, |x| clip(x, min, max));
+        }
+        Op::Elu { alpha } => {
+            let alpha = real(alpha.0);
+            each(xs, |x| if x < zero { alpha * x.exp_m1() } else { x });
+        }
+        Op::Silu {} => each(xs, |x| x * sigmoid(x)),
+        Op::Gelu { tanh: false } => {
+            let half = real(0.5);
+            let root = real(std::f64::consts::FRAC_1_SQRT_2);
+            each(xs, |x| x * half * (one + erf(x * root)));
+        }
+        Op::Gelu { tanh: true } => {
+            let (half, cubic) = (real(0.5), real(0.044715));
+            let scale = real((2.0 / std::f64::consts::PI).sqrt());
+            each(xs, |x| {
+                x * half * (one + (scale * (x + cubic * x * x * x)).tanh())
+            });
+        }
+        Op::Sigmoid {} => each(xs, sigmoid),
+        Op::HardSigmoid {} => each(xs, hard_sigmoid),
+        Op::HardSwish {} => each(xs, |x| x * hard_sigmoid(x)),
+        Op::Tanh {} => each(xs, T::tanh),
+        Op::Softplus {} => each(xs, softplus),
+        Op::Mish {} => each(xs, |x| x * softplus(x).tanh()),
+        Op::Exp {} => each(xs, T::exp),
+        Op::Log {} => each(xs, T::ln),
+        Op::Sqrt {} => each(xs, T::sqrt),
+        Op::Rsqrt {} => each(xs, |x| x.sqrt().recip()),
+        Op::Erf {} => each(xs, erf),
+        Op::Abs {} => each(xs, T::abs),
+        Op::Neg {} => each(xs, |x| -x),
+        Op::Cast { dtype } => match dtype {
+            dtype if dtype.is_float() => {}
+            DType::Bool => each(xs, |x| if x == zero { zero } else { one }),
+            _ => each(xs, T::trunc),
+        },
+        Op::Dropout { .. } | Op::Identity {} => {}
+        _ => return false,
+    }
+    true
+}
+
+/// A unary operator's value at one number; `None` if `op` is not one.
+pub fn scalar<T: Real>(op: &Op, x: T) -> Option<T> {
+    let mut x = [x];
+    apply_unary(op, &mut x).then_some(x[0])
+}
+
+/// A unary operator on an array, in place where nobody else reads it.
+pub(super) fn unary<'a, T: Real>(op: &Op, x: Array<'a, T>) -> Result<Array<'a, T>, String> {
+    if let Op::Dropout { .. } | Op::Identity {} = op {
+        return Ok(x);
+    }
+    let mut x = x.into_owned();
+    if x.as_slice_memory_order().is_none() {
+        x = x.as_standard_layout().into_owned();
+    }
+    let known = match x.as_slice_memory_order_mut() {
+        Some(xs) if xs.len() >= PARALLEL_FROM => xs
+            .par_chunks_mut(PARALLEL_FROM / 2)
+            .map(|xs| apply_unary(op, xs))
+            .all(|known| known),
+        Some(xs) => apply_unary(op, xs),
+        None => false,
+    };
+    match known {
+        true => Ok(x.into()),
+        false => Err(format!("{} is not a unary function", op.name())),
+    }
+}
+
+/// A binary operator on arrays that broadcast against each other; `None` if `op` is not one.
+pub(super) fn binary<'a, T: Real>(
+    op: &Op,
+    a: Array<'a, T>,
+    b: Array<'a, T>,
+) -> Option<Result<Array<'a, T>, String>> {
+    // What compares lets NaN through, whichever side it is on.
+    let nan_or = |a: T, b: T, other: T| {
+        if a.is_nan() {
+            a
+        } else if b.is_nan() {
+            b
+        } else {
+            other
+        }
+    };
+    Some(match op {
+        Op::Add {} => zip(a, b, |a, b| a + b),
+        Op::Sub {} => zip(a, b, |a, b| a - b),
+        Op::Mul {} => zip(a, b, |a, b| a * b),
+        Op::Div {} => zip(a, b, |a, b| a / b),
+        Op::Pow {} => zip(a, b, T::powf),
+        Op::Maximum {} => zip(a, b, |a, b| nan_or(a, b, a.max(b))),
+        Op::Minimum {} => zip(a, b, |a, b| nan_or(a, b, a.min(b))),
+        _ => return None,
+    })
+}
+
+/// `f` over two arrays broadcast from the last axis, written into one of them if it has the shape of the result and no
+/// other reader.
+pub(super) fn zip<'a, T: Real>(
+    a: Array<'a, T>,
+    b: Array<'a, T>,
+    f: impl Fn(T, T) -> T + Sync + Send,
+) -> Result<Array<'a, T>, String> {
+    let shape = broadcast_shape(a.shape(), b.shape())?;
+    let len = element_count::<T>(&shape)?;
+    let (a, b) = match reusable(a, &shape) {
+        Ok(mut target) => {
+            let b = broadcast(&b, &shape)?;
+            let zip = Zip::from(&mut target).and(&b);
+            let update = |a: &mut T, b: &T| *a = f(*a, *b);
+            match len < PARALLEL_FROM {
+                true => zip.for_each(update),
+                false => zip.par_for_each(update),
+            }
+            return Ok(target.into());
+        }
+        Err(a) => (a, b),
+    };
+    let b = match reusable(b, &shape) {
+        Ok(mut target) => {
+            let a = broadcast(&a, &shape)?;
+            let zip = Zip::from(&mut target).and(&a);
+            let update = |b: &mut T, a: &T| *b = f(*a, *b);
+            match len < PARALLEL_FROM {
+                true => zip.for_each(update),
+                false => zip.par_for_each(update),
+            }
+            return Ok(target.into());
+        }
+        Err(b) => b,
+    };
+    let (a, b) = (broadcast(&a, &shape)?, broadcast(&b, &shape)?);
+    let zip = Zip::from(&a).and(&b);
+    let result = match len < PARALLEL_FROM {
+        true => zip.map_collect(|a, b| f(*a, *b)),
+        false => zip.par_map_collect(|a, b| f(*a, *b)),
+    };
+    Ok(result.into())
+}
+
+fn reusable<'a, T: Real>(array: Array<'a, T>, shape: &[usize]) -> Result<ArrayD<T>, Array<'a, T>> {
+    match array.shape() == shape {
+        true => array.into_unique(),
+        false => Err(array),
+    }
+}
+
+/// A view of `array` with its axes of length 1 repeated to `shape`.
+pub(super) fn broadcast<'v, T: Real>(
+    array: &'v Array<'_, T>,
+    shape: &[usize],
+) -> Result<ArrayViewD<'v, T>, String> {
+    let failed = || {
+        format!(
+            "the shape {:?} does not broadcast to {shape:?}",
+            array.shape()
+        )
+    };
+    match array {
+        Array::Borrowed(view) => view.broadcast(IxDyn(shape)),
+        Array::Shared(shared) => shared.broadcast(IxDyn(shape)),
+    }
+    .ok_or_else(failed)
+}
+
+/// The shape that both shapes broadcast to, from the last axis.
+pub(super) fn broadcast_shape(a: &[usize], b: &[usize]) -> Result<Vec<usize>, String> {
+    let rank = a.len().max(b.len());
+    let at = |shape: &[usize], axis: usize| {
+        (axis + shape.len())
+            .checked_sub(rank)
+            .map_or(1, |axis| shape[axis])
+    };
+    (0..rank)
+        .map(|axis| match (at(a, axis), at(b, axis)) {
+            (n, m) if n == m || m == 1 => Ok(n),
+            (1, m) => Ok(m),
+            _ => Err(format!("the shapes {a:?} and {b:?} do not broadcast")),
+        })
+        .collect()
+}

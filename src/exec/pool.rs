@@ -1,0 +1,164 @@
+//! Pools: maxima and means over windows of the spatial dimensions.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::array::{Array, element_count, from_vec, zeros};
+use super::window::{Axis, Spec, Windows};
+use crate::ir::Real;
+
+/// One window along one dimension.
+struct Span {
+    /// First position, end, and step.
+    inside: Range<usize>,
+    step: usize,
+    /// Positions with those in the pad, as a mean may count them.
+    padded: usize,
+}
+
+/// What a pool makes of the elements of a window.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Reduce {
+    Max,
+    Mean {
+        /// Whether zeros of the pad count.
+        count_pad: bool,
+    },
+}
+
+/// A pool over windows of fixed size.
+pub(super) fn pool<'a, T: Real>(
+    x: &Array<T>,
+    spec: &Spec,
+    reduce: Reduce,
+) -> Result<Array<'a, T>, String> {
+    let windows = Windows::new(spatial(x)?, spec)?;
+    let spans = windows.axes.map(|axis| spans(&axis));
+    over_spans(x, &spans, &windows.outputs(), reduce)
+}
+
+fn spans(axis: &Axis) -> Vec<Span> {
+    let span_of = |output: usize| {
+        let start = output * axis.stride;
+        let reach = start + axis.dilation * (axis.kernel - 1) + 1;
+        // The first tap that is not in the pad before.
+        let skipped = axis.before.saturating_sub(start).div_ceil(axis.dilation);
+        let first = (start + skipped * axis.dilation).saturating_sub(axis.before);
+        let end = reach.saturating_sub(axis.before).min(axis.input);
+        Span {
+            inside: first.min(end)..end,
+            step: axis.dilation,
+            padded: reach.min(axis.before + axis.input + axis.after) - start,
+        }
+    };
+    (0..axis.output).map(span_of).collect()
+}
+
+/// A pool over `output` windows as even as they can be.
+pub(super) fn adaptive_pool<'a, T: Real>(
+    x: &Array<T>,
+    output: &[usize],
+    reduce: Reduce,
+) -> Result<Array<'a, T>, String> {
+    let lengths = spatial(x)?;
+    if lengths.len() != output.len() || !(1..=3).contains(&output.len()) {
+        return Err(format!(
+            "output {output:?} does not fit {} spatial dimensions",
+            lengths.len()
+        ));
+    }
+    // Before a span is made for every position: are there sensibly many?
+    element_count::<T>(output)?;
+    let even = |n: usize, count: usize| -> Vec<Span> {
+        (0..count)
+            .map(|i| {
+                let inside = i * n / count..((i + 1) * n).div_ceil(count);
+                Span {
+                    padded: inside.len(),
+                    inside,
+                    step: 1,
+                }
+            })
+            .collect()
+    };
+    let mut spans = [even(1, 1), even(1, 1), even(1, 1)];
+    for (i, (n, count)) in lengths.iter().zip(output).enumerate() {
+        spans[3 - output.len() + i] = even(*n, *count);
+    }
+    over_spans(x, &spans, output, reduce)
+}
+
+fn spatial<'v, T: Real>(x: &'v Array<T>) -> Result<&'v [usize], String> {
+    x.shape().get(2..).ok_or_else(|| {
+        format!(
+            "an input of shape {:?} has no spatial dimensions",
+            x.shape()
+        )
+    })
+}
+
+fn over_spans<'a, T: Real>(
+    x: &Array<T>,
+    spans: &[Vec<Span>; 3],
+    output: &[usize],
+    reduce: Reduce,
+) -> Result<Array<'a, T>, String> {
+    let shape = [&x.shape()[..2], output].concat();
+    let mut result = zeros::<T>(&shape)?;
+    let spatial = &x.shape()[2..];
+    let input_len: usize = spatial.iter().product();
+    let length = |back: usize| spatial.len().checked_sub(back).map_or(1, |i| spatial[i]);
+    let (height, width) = (length(2), length(1));
+    let x = x.contiguous();
+    if let (Some(x), false) = (x.as_slice(), result.is_empty()) {
+        let len = output.iter().product();
+        result
+            .par_chunks_exact_mut(len)
+            .enumerate()
+            .for_each(|(plane, result)| {
+                let x = &x[plane * input_len..][..input_len];
+                let mut rows = result.chunks_exact_mut(spans[2].len());
+                for z in &spans[0] {
+                    for (y, row) in spans[1].iter().zip(&mut rows) {
+                        for (x_span, target) in spans[2].iter().zip(row) {
+                            let rows = z.inside.clone().step_by(z.step).flat_map(|z| {
+                                let rows = y.inside.clone().step_by(y.step);
+                                rows.map(move |y| (z * height + y) * width)
+                            });
+                            let window = rows.flat_map(|row| {
+                                x[row + x_span.inside.start..row + x_span.inside.end]
+                                    .iter()
+                                    .step_by(x_span.step)
+                            });
+                            let padded = z.padded * y.padded * x_span.padded;
+                            *target = reduce.over(window.copied(), padded);
+                        }
+                    }
+                }
+            });
+    }
+    from_vec(&shape, result)
+}
+
+impl Reduce {
+    fn over<T: Real>(self, window: impl Iterator<Item = T>, padded: usize) -> T {
+        match self {
+            Reduce::Max => window.fold(T::neg_infinity(), larger),
+            Reduce::Mean { count_pad } => {
+                let (mut sum, mut count) = (0.0, 0usize);
+                for x in window {
+                    sum += x.to_f64();
+                    count += 1;
+                }
+                let count = if count_pad { padded } else { count };
+                T::from_f64(sum / count.max(1) as f64)
+            }
+        }
+    }
+}
+
+/// The larger of the two; NaN if either is.
+pub(super) fn larger<T: Real>(a: T, b: T) -> T {
+    if b > a || b.is_nan() { b } else { a }
+}

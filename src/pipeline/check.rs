@@ -1,29 +1,46 @@
 //! What the pass manager checks: the rules of the IR, the interface, and the outputs.
 
 use super::manager::RunOptions;
-use crate::Result;
-use crate::ir::Graph;
+use crate::ir::{Graph, Interface, Violation, verify};
 use crate::report::Verification;
+use crate::{Error, Result};
 
-/// Lists every rule of the IR that `graph` breaks, the interface of `original` included.
-pub(super) fn check_graph(stage: &str, graph: &Graph, original: &Graph) -> Result<()> {
-    let _ = (stage, graph, original);
-    Ok(())
+/// The interface of the graph that a pipeline starts from, and how to compare with its outputs.
+pub(super) struct Check {
+    interface: Interface,
 }
 
-/// Compares graphs by running them on the same random inputs.
-pub(super) struct Check {}
-
 impl Check {
-    pub(super) fn new(original: &Graph, options: &RunOptions) -> Check {
-        let _ = (original, options);
-        Check {}
+    /// Checks the graph that a pipeline starts from, and remembers its interface.
+    pub(super) fn new(original: &Graph, options: &RunOptions) -> Result<Check> {
+        let _ = options;
+        let original = verify(original).map_err(|v| invalid("the reader", v))?;
+        Ok(Check {
+            interface: Interface::of(original),
+        })
     }
 
+    /// Checks the rules of the IR in what `stage` made, and that the interface is the original's.
+    pub(super) fn graph(&self, stage: &str, graph: &Graph) -> Result<()> {
+        let graph = verify(graph).map_err(|v| invalid(stage, v))?;
+        let interface = Interface::of(graph);
+        self.interface
+            .check(&interface)
+            .map_err(|v| invalid(stage, v))
+    }
+
+    /// Runs both graphs on the same random inputs.
     pub(super) fn compare(&self, before: &Graph, after: &Graph) -> Result<Verification> {
         let _ = (before, after);
         Ok(Verification::Skipped {
             skipped: "the interpreter has not landed".into(),
         })
+    }
+}
+
+fn invalid(stage: &str, violations: Vec<Violation>) -> Error {
+    Error::Invalid {
+        stage: stage.to_string(),
+        violations: violations.iter().map(Violation::to_string).collect(),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::check::{Check, check_graph};
+use super::check::Check;
 use super::context::{Cost, PassContext, Remark, RemarkKind};
 use super::observer::Observer;
 use super::pass::{Changed, Kind, Pass};
@@ -82,8 +82,7 @@ fn run_here(
     options: &RunOptions,
     observer: &mut dyn Observer,
 ) -> Result<Report> {
-    check_graph("the reader", &model.graph, &model.graph)?;
-    let check = Check::new(&model.graph, options);
+    let check = Check::new(&model.graph, options)?;
     let mut manager = Manager {
         graph: model.graph.clone(),
         original: &model.graph,
@@ -178,7 +177,7 @@ impl Manager<'_> {
         let mut remarks = context.into_remarks();
 
         let stage = format!("the pass `{}`", info.name);
-        check_graph(&stage, &self.graph, self.original)?;
+        self.check.graph(&stage, &self.graph)?;
         self.exact &= pass.kind() == Kind::Exact || !changed.is_yes();
         if let Some(before) = before {
             self.observer.verifying(&stage);

@@ -24,6 +24,11 @@ impl Registry {
         }
     }
 
+    /// No passes.
+    pub fn empty() -> Registry {
+        Registry { passes: Vec::new() }
+    }
+
     /// This registry with one pass more, which takes the place of one of the same name.
     pub fn with(mut self, pass: &'static PassInfo) -> Registry {
         self.passes.retain(|known| known.name != pass.name);

@@ -179,15 +179,16 @@ impl<'a> Parser<'a> {
             "`{}`: {}; {}, default {}",
             spec.name, spec.help, spec.values, spec.default
         );
-        if !self.eat('=') {
-            return match spec.values {
-                Values::Flag => Ok(OptionValue::Flag(true)),
-                _ => Err(self.error_at(name_at, format!("`{}` needs a value", spec.name), help)),
-            };
+        let has_value = self.eat('=');
+        if !has_value && spec.values == Values::Flag {
+            return Ok(OptionValue::Flag(true));
         }
         let at = self.skip_blanks(self.at);
         let rest = &self.text[at..];
         let value = rest[..rest.find([',', '}']).unwrap_or(rest.len())].trim_end();
+        if !has_value || value.is_empty() {
+            return Err(self.error_at(name_at, format!("`{}` needs a value", spec.name), help));
+        }
         self.at = at + value.len();
         spec.values
             .parse(value)

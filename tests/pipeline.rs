@@ -1,0 +1,482 @@
+//! Pipelines: their text, and how the manager runs them.
+
+mod common;
+
+use std::fmt::Write as _;
+
+use optc::ir::{DType, Dim, Graph, NodeId, NodeKind, Op, Output, Type, Value};
+use optc::pipeline::{
+    Changed, Kind, Observer, OptionSpec, Options, Pass, PassContext, PassInfo, Registry,
+    RunOptions, Values, Verify,
+};
+use optc::report::PassReport;
+use optc::{Error, Model, Pipeline, Report, Result};
+use proptest::prelude::*;
+
+/// A pass made of a function.
+struct FromFn {
+    info: &'static PassInfo,
+    kind: Kind,
+    run: fn(&mut Graph, &mut PassContext<'_>) -> Result<Changed>,
+}
+
+impl Pass for FromFn {
+    fn info(&self) -> &'static PassInfo {
+        self.info
+    }
+    fn kind(&self) -> Kind {
+        self.kind
+    }
+    fn run(&self, graph: &mut Graph, context: &mut PassContext<'_>) -> Result<Changed> {
+        (self.run)(graph, context)
+    }
+}
+
+/// The only reader and the only operand of the first `relu` after another.
+fn second_relu(graph: &Graph) -> Option<(NodeId, Value)> {
+    let relu = |node: NodeId| matches!(graph.op(node), Some(Op::Relu {}));
+    graph.nodes().filter(|node| relu(*node)).find_map(|node| {
+        let operand = graph.operands(node)[0];
+        relu(operand.node).then_some((node, operand))
+    })
+}
+
+static PEEL: PassInfo = PassInfo {
+    name: "peel-relu",
+    summary: "remove one relu of a relu",
+    kind: Kind::Exact,
+    options: &[],
+    build: |_| {
+        Ok(Box::new(FromFn {
+            info: &PEEL,
+            kind: Kind::Exact,
+            run: |graph, context| {
+                context.progress("relu", 0.5);
+                let Some((node, operand)) = second_relu(graph) else {
+                    context.missed("", "no relu of a relu");
+                    return Ok(Changed::No);
+                };
+                context.applied(&graph.node(node).name, "removed");
+                context.stop_reason = Some("one is enough".to_string());
+                graph.replace_uses(node.into(), operand);
+                graph.remove(node);
+                Ok(Changed::Yes)
+            },
+        }))
+    },
+};
+
+/// Replaces every relu by its opposite number.
+fn negate(graph: &mut Graph, _: &mut PassContext<'_>) -> Result<Changed> {
+    let relus: Vec<NodeId> = graph
+        .nodes()
+        .filter(|node| matches!(graph.op(*node), Some(Op::Relu {})))
+        .collect();
+    for relu in &relus {
+        let operand = graph.operands(*relu)[0];
+        graph.replace_op(*relu, Op::Neg {}, &[operand]).unwrap();
+    }
+    Ok((!relus.is_empty()).into())
+}
+
+static NEGATE: PassInfo = PassInfo {
+    name: "negate",
+    summary: "turn relu into negation",
+    kind: Kind::Exact,
+    options: &[
+        OptionSpec {
+            name: "claim",
+            values: Values::Words(&["exact", "lossy"]),
+            default: "exact",
+            help: "what the pass claims to be",
+        },
+        OptionSpec {
+            name: "strength",
+            values: Values::Number { min: 0.0, max: 1.0 },
+            default: "0.5",
+            help: "how much, without effect",
+        },
+        OptionSpec {
+            name: "times",
+            values: Values::Count { min: 1, max: 9 },
+            default: "1",
+            help: "how often, without effect",
+        },
+        OptionSpec {
+            name: "loud",
+            values: Values::Flag,
+            default: "false",
+            help: "whether to say so",
+        },
+    ],
+    build: |options: &Options| {
+        let _ = (
+            options.number("strength")?,
+            options.count("times")?,
+            options.flag("loud")?,
+        );
+        let kind = match options.word("claim")? {
+            "lossy" => Kind::Lossy,
+            _ => Kind::Exact,
+        };
+        Ok(Box::new(FromFn {
+            info: &NEGATE,
+            kind,
+            run: negate,
+        }))
+    },
+};
+
+static FAIL: PassInfo = PassInfo {
+    name: "fail",
+    summary: "change the graph and then fail",
+    kind: Kind::Exact,
+    options: &[],
+    build: |_| {
+        Ok(Box::new(FromFn {
+            info: &FAIL,
+            kind: Kind::Exact,
+            run: |graph, context| {
+                let _ = negate(graph, context)?;
+                Err(Error::Usage {
+                    what: "the weight `conv1.weight` is not finite".to_string(),
+                    help: "train it again".to_string(),
+                })
+            },
+        }))
+    },
+};
+
+static BREAK: PassInfo = PassInfo {
+    name: "break",
+    summary: "leave an invalid graph",
+    kind: Kind::Exact,
+    options: &[],
+    build: |_| {
+        Ok(Box::new(FromFn {
+            info: &BREAK,
+            kind: Kind::Exact,
+            run: |graph, _| {
+                let output = graph.outputs[0].value;
+                graph.set_operands(output.node, &[]);
+                Ok(Changed::Yes)
+            },
+        }))
+    },
+};
+
+static RENAME: PassInfo = PassInfo {
+    name: "rename",
+    summary: "rename the first output",
+    kind: Kind::Exact,
+    options: &[],
+    build: |_| {
+        Ok(Box::new(FromFn {
+            info: &RENAME,
+            kind: Kind::Exact,
+            run: |graph, _| {
+                graph.outputs[0].name = "other".into();
+                Ok(Changed::Yes)
+            },
+        }))
+    },
+};
+
+static FLIP: PassInfo = PassInfo {
+    name: "flip",
+    summary: "say that something changed, every time",
+    kind: Kind::Exact,
+    options: &[],
+    build: |_| {
+        Ok(Box::new(FromFn {
+            info: &FLIP,
+            kind: Kind::Exact,
+            run: |_, _| Ok(Changed::Yes),
+        }))
+    },
+};
+
+fn registry() -> Registry {
+    let mut registry = Registry::empty();
+    for pass in [&PEEL, &NEGATE, &FAIL, &BREAK, &RENAME, &FLIP] {
+        registry = registry.with(pass);
+    }
+    registry
+}
+
+fn parse(text: &str) -> Pipeline {
+    registry().parse(text).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// An input `[N,4]`, and `n` relus on it.
+fn relus(n: usize) -> Model {
+    let mut graph = Graph::new("net");
+    let shape = [Dim::symbol("N"), Dim::from(4)];
+    let mut value: Value = graph.add_input("x", Type::tensor(DType::F32, shape)).into();
+    for _ in 0..n {
+        value = graph.add_op("relu", Op::Relu {}, &[value]).unwrap().into();
+    }
+    graph.outputs = vec![Output {
+        name: "y".into(),
+        value,
+    }];
+    graph.bindings.insert("N".into(), 2);
+    Model { graph }
+}
+
+fn operations(model: &Model) -> usize {
+    let graph = &model.graph;
+    let is_op = |node: &NodeId| matches!(graph.node(*node).kind, NodeKind::Op(_));
+    graph.nodes().filter(is_op).count()
+}
+
+fn names(report: &Report) -> Vec<&str> {
+    report
+        .passes
+        .iter()
+        .map(|pass| pass.name.as_str())
+        .collect()
+}
+
+#[test]
+fn a_pipeline_is_printed_in_one_way() {
+    for (text, canonical) in [
+        ("", ""),
+        (" \n ", ""),
+        (" peel-relu ", "peel-relu"),
+        ("peel-relu{}, negate { }", "peel-relu,negate"),
+        (
+            "negate{claim=lossy,strength=0.25}",
+            "negate{claim=lossy,strength=0.25}",
+        ),
+        (
+            "negate{ strength = 0.250 , claim = lossy }",
+            "negate{claim=lossy,strength=0.25}",
+        ),
+        ("negate{strength=0.5,times=1,loud=false}", "negate"),
+        ("negate{loud}", "negate{loud=true}"),
+        ("negate{strength=1,times=2}", "negate{strength=1,times=2}"),
+        ("negate{strength=1e-9}", "negate{strength=1e-9}"),
+        (
+            "repeat ( peel-relu , repeat{max=3}(negate) )",
+            "repeat(peel-relu,repeat{max=3}(negate))",
+        ),
+        ("repeat{max=10}(negate)", "repeat(negate)"),
+    ] {
+        let pipeline = parse(text).to_string();
+        assert_eq!(pipeline, canonical, "{text}");
+        assert_eq!(parse(&pipeline).to_string(), canonical, "{text}");
+    }
+}
+
+#[test]
+fn every_mistake_in_a_pipeline_is_pointed_at() {
+    let nested = format!("{}negate{}", "repeat(".repeat(17), ")".repeat(17));
+    let mut text = String::new();
+    for pipeline in [
+        "peel-rleu",
+        "xyz",
+        "negate,,peel-relu",
+        "negate,",
+        ",",
+        "ré",
+        "repaet(negate)",
+        "negate peel-relu",
+        "negate;peel-relu",
+        "negate{claim=exactt}",
+        "negate{clam=exact}",
+        "negate{q=1}",
+        "negate{=1}",
+        "negate{claim}",
+        "negate{claim=}",
+        "negate{strength=1.5}",
+        "negate{strength=NaN}",
+        "negate{times=0}",
+        "negate{times=two}",
+        "negate{loud=yes}",
+        "negate{loud,loud}",
+        "negate{claim=exact",
+        "negate{claim=exact,",
+        "negate{",
+        "peel-relu{fast}",
+        "negate(peel-relu)",
+        "repeat",
+        "repeat()",
+        "repeat(negate",
+        "repeat(negate negate)",
+        "repeat(negate))",
+        "repeat{max=0}(negate)",
+        "repeat{times=3}(negate)",
+        "negate}",
+        "negate,\n  peel-relu{x=1},\n  negate",
+        &nested,
+    ] {
+        let error = match registry().parse(pipeline) {
+            Ok(_) => panic!("`{pipeline}` is taken"),
+            Err(error) => error,
+        };
+        writeln!(text, "{error}\n").unwrap();
+    }
+    common::snapshot("errors/pipeline_text", &text);
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_a_pipeline_or_an_error(text in "\\PC*") {
+        let _ = registry().parse(&text).map_err(|e| e.to_string());
+    }
+
+    #[test]
+    fn text_like_a_pipeline_is_one_or_an_error(
+        parts in prop::collection::vec(
+            prop::sample::select(vec![
+                "repeat", "(", ")", "{", "}", ",", "=", "negate", "peel-relu", "claim", "lossy", "loud", "max", "3", " ", "é",
+            ]),
+            0..40,
+        )
+    ) {
+        if let Ok(pipeline) = registry().parse(&parts.concat()) {
+            let printed = pipeline.to_string();
+            prop_assert_eq!(registry().parse(&printed).unwrap().to_string(), printed);
+        }
+    }
+}
+
+#[test]
+fn a_pass_runs_once_and_tells_what_it_did() {
+    let mut model = relus(4);
+    let report = parse("peel-relu").run(&mut model).unwrap();
+    assert_eq!(operations(&model), 3);
+    let pass = &report.passes[0];
+    assert!(pass.changed);
+    assert_eq!(
+        (report.before.nodes, pass.nodes, report.after.nodes),
+        (4, 3, 3)
+    );
+    assert_eq!(pass.stop_reason.as_deref(), Some("one is enough"));
+    assert_eq!(pass.remarks[0].text, "removed");
+}
+
+#[test]
+fn repeat_runs_until_nothing_changes() {
+    let mut model = relus(4);
+    let report = parse("repeat(peel-relu)").run(&mut model).unwrap();
+    assert_eq!(operations(&model), 1);
+    assert_eq!(
+        report.passes.len(),
+        4,
+        "three changes and one round without"
+    );
+}
+
+#[test]
+fn repeat_ends_at_its_bound_and_says_so() {
+    let report = parse("repeat{max=3}(flip)").run(&mut relus(1)).unwrap();
+    assert_eq!(report.passes.len(), 3);
+    let remarks = &report.passes[2].remarks;
+    assert_eq!(
+        remarks[0].text,
+        "repeat ended after 3 rounds though the last still changed something"
+    );
+}
+
+#[test]
+fn stop_after_counts_runs_of_passes() {
+    let pipeline = parse("repeat(peel-relu),negate,flip");
+    for n in 0..8 {
+        let options = RunOptions {
+            stop_after: Some(n),
+            verify: Verify::Nothing,
+            ..RunOptions::default()
+        };
+        let report = pipeline.run_with(&mut relus(4), &options, &mut ()).unwrap();
+        let all = [
+            "peel-relu",
+            "peel-relu",
+            "peel-relu",
+            "peel-relu",
+            "negate",
+            "flip",
+        ];
+        assert_eq!(names(&report), all[..n.min(6)]);
+    }
+}
+
+#[test]
+fn a_failing_pass_is_named_and_leaves_the_model_as_it_was() {
+    let mut model = relus(2);
+    let before = model.graph.to_string();
+    let mut text = String::new();
+    for pipeline in ["fail", "break", "rename"] {
+        let error = parse(&format!("peel-relu,{pipeline}"))
+            .run(&mut model)
+            .unwrap_err();
+        assert_eq!(model.graph.to_string(), before);
+        writeln!(text, "{error}\n").unwrap();
+    }
+    common::snapshot("errors/pipeline_run", &text);
+}
+
+#[test]
+fn observers_see_passes_start_proceed_and_end() {
+    #[derive(Default)]
+    struct Log(Vec<String>);
+    impl Observer for Log {
+        fn pass_started(&mut self, pass: &PassInfo) {
+            self.0.push(format!("start {}", pass.name));
+        }
+        fn progress(&mut self, pass: &PassInfo, layer: &str, fraction: f64) {
+            self.0.push(format!("{} {layer} {fraction}", pass.name));
+        }
+        fn pass_finished(&mut self, report: &PassReport, graph: &Graph) {
+            self.0.push(format!("end {} {}", report.name, graph.len()));
+        }
+        fn verifying(&mut self, stage: &str) {
+            self.0.push(format!("verify {stage}"));
+        }
+    }
+    let mut log = Log::default();
+    parse("peel-relu,flip")
+        .run_with(&mut relus(2), &RunOptions::default(), &mut log)
+        .unwrap();
+    assert_eq!(
+        log.0,
+        [
+            "start peel-relu",
+            "peel-relu relu 0.5",
+            "end peel-relu 2",
+            "start flip",
+            "end flip 2",
+            "verify the pipeline",
+        ]
+    );
+}
+
+#[test]
+fn a_thread_count_that_was_asked_for_is_used() {
+    static THREADS: PassInfo = PassInfo {
+        name: "threads",
+        summary: "say how many threads there are",
+        kind: Kind::Exact,
+        options: &[],
+        build: |_| {
+            Ok(Box::new(FromFn {
+                info: &THREADS,
+                kind: Kind::Exact,
+                run: |_, context| {
+                    context.analysis("", rayon::current_num_threads().to_string());
+                    Ok(Changed::No)
+                },
+            }))
+        },
+    };
+    let pipeline = registry().with(&THREADS).parse("threads").unwrap();
+    for threads in [1, 3] {
+        let options = RunOptions {
+            threads,
+            ..RunOptions::default()
+        };
+        let report = pipeline.run_with(&mut relus(1), &options, &mut ()).unwrap();
+        assert_eq!(report.passes[0].remarks[0].text, threads.to_string());
+    }
+}

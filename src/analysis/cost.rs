@@ -1,59 +1,62 @@
 //! What a network costs: multiply-adds, stored weights, bytes, operations.
 
-use std::collections::BTreeMap;
-
+use indexmap::IndexMap;
 use rustc_hash::FxHashSet;
+use serde::Serialize;
 
 use crate::ir::{Dim, Graph, NodeKind, Op, Role, Type, Value};
 
-/// The cost of a whole graph.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Cost {
-    /// Stored weights: elements of floating-point constants. What a format keeps as a buffer (running means, say) is not
-    /// counted, as the field does not; tied weights count once.
+/// Size and cost of a graph.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Stats {
+    /// Stored weights: elements of floating-point constants, tied ones once. What a format keeps as a buffer (running means,
+    /// say) is not counted, as the field does not.
     pub params: u64,
-    /// Multiply-adds of one run; `None` where a size has no number.
+    /// Multiply-adds of one run; `None` where they depend on a size without a number.
     pub flops: Option<u64>,
-    /// Bytes of all constants, buffers included; tied ones count once.
+    /// Bytes of all constants, buffers included; tied ones once.
     pub bytes: u64,
     /// Operations.
     pub nodes: usize,
-    /// Operations by the name of their operator.
+    /// How many operations of each operator there are, in order of first use; opaque ones by their format's name.
     #[serde(skip)]
-    pub operators: BTreeMap<&'static str, usize>,
+    pub operators: IndexMap<String, usize>,
 }
 
-impl Cost {
-    /// The cost of `graph`, symbols being taken as its bindings say.
-    pub fn of(graph: &Graph) -> Cost {
-        let mut cost = Cost {
+impl Stats {
+    /// Measures a graph; sizes have the numbers that its bindings give them.
+    pub fn of(graph: &Graph) -> Stats {
+        let mut stats = Stats {
             flops: graph_flops(graph)
                 .eval(&graph.bindings)
                 .and_then(|n| u64::try_from(n).ok()),
-            ..Cost::default()
+            ..Stats::default()
         };
         let mut seen = FxHashSet::default();
         for node in graph.nodes() {
             match &graph.node(node).kind {
                 NodeKind::Input => {}
                 NodeKind::Op(op) => {
-                    cost.nodes += 1;
-                    *cost.operators.entry(op.name()).or_default() += 1;
+                    let name = match op {
+                        Op::Opaque(opaque) => &opaque.name,
+                        op => op.name(),
+                    };
+                    stats.nodes += 1;
+                    *stats.operators.entry(name.to_string()).or_default() += 1;
                 }
                 NodeKind::Constant(constant) => {
                     let tensor = &constant.tensor;
-                    let place = (tensor.bytes().as_ptr(), tensor.bytes().len());
-                    if !seen.insert(place) {
+                    if !seen.insert((tensor.bytes().as_ptr(), tensor.bytes().len())) {
                         continue;
                     }
-                    cost.bytes += tensor.bytes().len() as u64;
+                    stats.bytes += tensor.bytes().len() as u64;
                     if tensor.dtype().is_float() && constant.role != Role::Buffer {
-                        cost.params += tensor.len() as u64;
+                        stats.params += tensor.len() as u64;
                     }
                 }
             }
         }
-        cost
+        stats
     }
 }
 
@@ -160,11 +163,11 @@ mod tests {
             let node = graph.add_op("layer", Op::Linear {}, &[last, weight.into()]);
             last = node.unwrap().into();
         }
-        let cost = Cost::of(&graph);
+        let cost = Stats::of(&graph);
         assert_eq!((cost.params, cost.bytes, cost.nodes), (4, 16, 2));
         assert_eq!(cost.flops, None);
-        assert_eq!(cost.operators, BTreeMap::from([("linear", 2)]));
+        assert_eq!(cost.operators, IndexMap::from([("linear".to_string(), 2)]));
         graph.bindings.insert("N".into(), 3);
-        assert_eq!(Cost::of(&graph).flops, Some(24));
+        assert_eq!(Stats::of(&graph).flops, Some(24));
     }
 }

@@ -2,4 +2,4 @@
 
 pub mod cost;
 
-pub use cost::{Cost, op_flops};
+pub use cost::{Stats, op_flops};

@@ -163,8 +163,8 @@ impl Attribute for Index {
                 None => index.push(number(item)?),
                 Some((start, end)) => {
                     let range = number(start)?..number(end)?;
-                    if range.len() > MAX_INDEX {
-                        return Err(format!("`{item}` is longer than {MAX_INDEX}"));
+                    if range.len() > MAX_INDEX.saturating_sub(index.len()) {
+                        return Err(format!("an index longer than {MAX_INDEX}"));
                     }
                     index.extend(range);
                 }

@@ -2,7 +2,8 @@
 //!
 //! A [`Dim`] is a polynomial with integer coefficients whose atoms are symbols (`N`, `H`), floored quotients and maxima.
 //! `floor((H-1)/2)+1` and `floor((H+1)/2)` are the same value here: whole multiples of the divisor are taken out, and nested
-//! quotients by constants are joined. Arithmetic saturates at the bounds of `i64`; nothing panics.
+//! quotients by constants are joined. Arithmetic saturates at the bounds of `i64`; nothing panics. Expressions from outside grow
+//! only up to [`Dim::MAX_LENGTH`]: who computes sizes that a file asks for checks [`Dim::is_too_long`] as it goes.
 
 mod text;
 
@@ -40,6 +41,8 @@ struct Sum {
     /// Sorted factors -> coefficient; no empty product, no zero coefficient.
     products: BTreeMap<Vec<Atom>, i64>,
     constant: i64,
+    /// How many numbers and symbols it takes to write the sum.
+    length: u32,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -50,6 +53,22 @@ enum Atom {
 }
 
 impl Dim {
+    /// The longest expression, in numbers and symbols, that readers and inference take.
+    pub const MAX_LENGTH: u32 = 256;
+
+    /// Whether the expression is longer than [`Dim::MAX_LENGTH`]. Time and stack that an operation takes grow with the length, and a
+    /// product is as long as its factors' product.
+    pub fn is_too_long(&self) -> bool {
+        self.length() > Dim::MAX_LENGTH
+    }
+
+    fn length(&self) -> u32 {
+        match &self.0 {
+            Repr::Number(_) => 1,
+            Repr::Sum(sum) => sum.length,
+        }
+    }
+
     /// The size with this name.
     pub fn symbol(name: impl Into<Symbol>) -> Dim {
         Dim::atom(Atom::Symbol(name.into()))
@@ -224,7 +243,7 @@ impl Dim {
     fn atom(atom: Atom) -> Dim {
         Sum {
             products: BTreeMap::from([(vec![atom], 1)]),
-            constant: 0,
+            ..Sum::default()
         }
         .into_dim()
     }
@@ -232,8 +251,8 @@ impl Dim {
     fn to_sum(&self) -> Sum {
         match &self.0 {
             Repr::Number(n) => Sum {
-                products: BTreeMap::new(),
                 constant: *n,
+                ..Sum::default()
             },
             Repr::Sum(sum) => Sum::clone(sum),
         }
@@ -329,7 +348,15 @@ impl Sum {
         }
     }
 
-    fn into_dim(self) -> Dim {
+    fn into_dim(mut self) -> Dim {
+        let atoms = self.products.keys().map(|factors| {
+            let lengths = factors.iter().map(|atom| match atom {
+                Atom::Symbol(_) => 1,
+                Atom::Quotient(a, b) | Atom::Max(a, b) => a.length().saturating_add(b.length()),
+            });
+            lengths.fold(1, u32::saturating_add)
+        });
+        self.length = atoms.fold(1, u32::saturating_add);
         Dim(match self.products.is_empty() {
             true => Repr::Number(self.constant),
             false => Repr::Sum(Arc::new(self)),
@@ -472,6 +499,20 @@ mod tests {
             Dim::from(i64::MIN).floor_div(&Dim::from(-1)).as_number(),
             Some(i64::MAX)
         );
+    }
+
+    #[test]
+    fn a_long_expression_is_refused_before_it_grows() {
+        let factors = (0..64).map(|i| format!("(a{i}+b{i})"));
+        let product = factors.collect::<Vec<_>>().join("*");
+        let nested = format!("{}N{}", "floor((1+".repeat(60), ")/3)".repeat(60));
+        for text in [product, nested] {
+            let error = text.parse::<Dim>().map(|_| ()).unwrap_err();
+            assert!(
+                error.contains("longer than") || error.contains("deep"),
+                "{error}"
+            );
+        }
     }
 
     #[test]

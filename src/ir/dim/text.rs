@@ -76,6 +76,13 @@ impl std::str::FromStr for Dim {
     }
 }
 
+fn bounded(dim: Dim) -> Result<Dim, String> {
+    match dim.is_too_long() {
+        true => Err(format!("the size is longer than {} terms", Dim::MAX_LENGTH)),
+        false => Ok(dim),
+    }
+}
+
 struct Parser<'a> {
     text: &'a str,
     at: usize,
@@ -109,9 +116,9 @@ impl Parser<'_> {
         let mut total = if negative { -first } else { first };
         loop {
             if self.eat('+') {
-                total = total + self.product(depth)?;
+                total = bounded(total + self.product(depth)?)?;
             } else if self.eat('-') {
-                total = total - self.product(depth)?;
+                total = bounded(total - self.product(depth)?)?;
             } else {
                 return Ok(total);
             }
@@ -121,7 +128,7 @@ impl Parser<'_> {
     fn product(&mut self, depth: usize) -> Result<Dim, String> {
         let mut product = self.atom(depth)?;
         while self.eat('*') {
-            product = product * self.atom(depth)?;
+            product = bounded(product * self.atom(depth)?)?;
         }
         Ok(product)
     }
@@ -150,7 +157,7 @@ impl Parser<'_> {
                 self.expect('/')?;
                 let b = self.atom(depth)?;
                 self.expect(')')?;
-                Ok(a.floor_div(&b))
+                bounded(a.floor_div(&b))
             }
             "max" => {
                 self.expect('(')?;
@@ -158,7 +165,7 @@ impl Parser<'_> {
                 self.expect(',')?;
                 let b = self.sum(depth)?;
                 self.expect(')')?;
-                Ok(a.at_least(&b))
+                bounded(a.at_least(&b))
             }
             _ if word.starts_with(|c: char| c.is_ascii_digit()) => word
                 .parse()

@@ -2,7 +2,7 @@
 
 use super::super::attribute::PadMode;
 use super::super::dim::{Dim, Dims};
-use super::{Shape, are_different, broadcast, check_axis, check_shape, is_negative, same};
+use super::{Shape, are_different, broadcast, check_axis, check_shape, is_negative, product, same};
 
 /// Input, weight, bias.
 pub(super) fn linear(operands: &[Option<&[Dim]>]) -> Result<Shape, String> {
@@ -238,13 +238,13 @@ pub(super) fn gather(x: &[Dim], axis: usize, index: &[u32]) -> Result<Dims, Stri
 pub(super) fn flatten(x: &[Dim], start: usize, end: usize) -> Result<Dims, String> {
     check_axis(end, x.len())?;
     let mut shape = Dims::from(&x[..start]);
-    shape.push(x[start..=end].iter().product());
+    shape.push(product(&x[start..=end])?);
     shape.extend(x[end + 1..].iter().cloned());
     Ok(shape)
 }
 
 pub(super) fn reshape(x: &[Dim], shape: &[Dim]) -> Result<Dims, String> {
-    let (from, to): (Dim, Dim) = (x.iter().product(), shape.iter().product());
+    let (from, to) = (product(x)?, product(shape)?);
     match are_different(&from, &to) {
         true => Err(format!("{from} elements as {to}: {x:?} as {shape:?}")),
         false => Ok(shape.into()),

@@ -63,8 +63,11 @@ pub fn infer(op: &Op, operands: &[&Type]) -> Result<SmallVec<[Type; 1]>, String>
     }
     let dtype = dtype(op, &dtypes)?;
     let shape = shape(op, &shapes)?;
-    if let Some(size) = shape.iter().flatten().find(|d| is_negative(d)) {
-        return Err(format!("the result would have the size {size}"));
+    for size in shape.iter().flatten() {
+        if is_negative(size) {
+            return Err(format!("the result would have the size {size}"));
+        }
+        check_length(size)?;
     }
     Ok(smallvec![Type::Tensor(dtype, shape)])
 }
@@ -283,6 +286,24 @@ pub(super) fn are_different(a: &Dim, b: &Dim) -> bool {
 
 fn is_negative(size: &Dim) -> bool {
     size.as_number().is_some_and(|n| n < 0)
+}
+
+/// The product, unless its expression grows too long.
+fn product(sizes: &[Dim]) -> Result<Dim, String> {
+    sizes.iter().try_fold(Dim::from(1), |product, size| {
+        let product = product * size.clone();
+        check_length(&product).map(|()| product)
+    })
+}
+
+fn check_length(size: &Dim) -> Result<(), String> {
+    match size.is_too_long() {
+        true => Err(format!(
+            "the result would have a size of over {} terms",
+            Dim::MAX_LENGTH
+        )),
+        false => Ok(()),
+    }
 }
 
 fn check_axis(axis: usize, rank: usize) -> Result<(), String> {

@@ -29,9 +29,16 @@
 //! `{}` prints a graph with large constants as hashes, `{:#}` with all elements. What is printed is parsed to the same graph,
 //! and printed as the same text again.
 
+mod cursor;
 mod defaults;
+mod elements;
+mod parse;
 mod print;
 mod values;
 
+#[cfg(test)]
+mod tests;
+
+pub use parse::parse;
 pub(super) use print::value;
 pub use print::{print, statement};

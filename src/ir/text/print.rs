@@ -92,10 +92,11 @@ fn statement_with(graph: &Graph, node: NodeId, full: usize) -> String {
                 .collect();
             let operands: Vec<String> = operands.iter().map(|v| value(graph, *v)).collect();
             let (name, attributes) = operation(op, &ranks);
-            format!(
-                "{this} = {name}({}){attributes} : {types}",
-                operands.join(", ")
-            )
+            let text = format!("{this} = {name}({}){attributes}", operands.join(", "));
+            match types.is_empty() {
+                true => text,
+                false => format!("{text} : {types}"),
+            }
         }
     }
 }
@@ -179,7 +180,8 @@ fn types(graph: &Graph, node: NodeId) -> String {
 
 /// A name as it is, or quoted.
 fn word(name: &str) -> Cow<'_, str> {
-    match !name.is_empty() && name.chars().all(is_word) {
+    let is_plain = !name.is_empty() && name.chars().all(is_word) && !name.contains("//");
+    match is_plain {
         true => Cow::Borrowed(name),
         false => Cow::Owned(std::sync::Arc::<str>::from(name).print()),
     }

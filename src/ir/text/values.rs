@@ -1,8 +1,12 @@
-//! The elements of constants.
+//! The values of constants: printed, and parsed up to where their type matters.
 
 use half::{bf16, f16};
 
 use super::super::tensor::{DType, Tensor};
+use super::cursor::{Cursor, Mistake, Parsed};
+
+/// How deep lists, and values made of values, may be nested.
+const MAX_NESTING: usize = 16;
 
 /// Tensors of up to this many elements are looked through for one repeated element.
 const MAX_REPEATED: usize = 1 << 16;
@@ -61,4 +65,120 @@ fn element(dtype: DType, bytes: &[u8]) -> String {
         DType::U8 => read::<u8>(bytes).to_string(),
         DType::Bool => u8::from(read::<u8>(bytes) != 0).to_string(),
     }
+}
+
+/// A value as it is written, before its type is known.
+pub(super) enum Written<'t> {
+    /// A hash that stands for elements the text leaves out.
+    Hash(u32),
+    /// One element everywhere.
+    Repeated(&'t str),
+    /// Every element, each with its place.
+    List(Vec<(&'t str, usize)>),
+    /// Normally distributed: seed, standard deviation.
+    Normal(u64, f64),
+    /// Evenly distributed: seed, bounds.
+    Uniform(u64, f64, f64),
+    /// Along an axis, positions of another value, each times a factor.
+    Select(usize, Box<Written<'t>>, Vec<(f64, u32)>),
+}
+
+/// Reads a value.
+pub(super) fn parse<'t>(cursor: &mut Cursor<'t>) -> Parsed<Written<'t>> {
+    parse_nested(cursor, MAX_NESTING)
+}
+
+fn parse_nested<'t>(cursor: &mut Cursor<'t>, depth: usize) -> Parsed<Written<'t>> {
+    let at = cursor.at();
+    let Some(depth) = depth.checked_sub(1) else {
+        return Err(Mistake::new(at, "the value is nested too deep"));
+    };
+    if cursor.eat('#') {
+        let text = cursor.number()?;
+        return u32::from_str_radix(text, 16)
+            .map(Written::Hash)
+            .map_err(|_| Mistake::new(at, format!("`#{text}` is no hash of 8 digits")));
+    }
+    if cursor.peek() == Some('[') {
+        let mut elements = Vec::new();
+        list_elements(cursor, &mut elements, MAX_NESTING)?;
+        return Ok(Written::List(elements));
+    }
+    for (axis, word) in ["rows", "columns"].into_iter().enumerate() {
+        if cursor.eat_word(word) {
+            cursor.expect('(')?;
+            let inner = parse_nested(cursor, depth)?;
+            cursor.expect(',')?;
+            let positions = positions(cursor)?;
+            cursor.expect(')')?;
+            return Ok(Written::Select(axis, Box::new(inner), positions));
+        }
+    }
+    if cursor.eat_word("normal") {
+        cursor.expect('(')?;
+        let seed = cursor.parsed("a seed")?;
+        let deviation = match cursor.eat(',') {
+            true => cursor.parsed("a number")?,
+            false => 1.0,
+        };
+        cursor.expect(')')?;
+        return Ok(Written::Normal(seed, deviation));
+    }
+    if cursor.eat_word("uniform") {
+        cursor.expect('(')?;
+        let seed = cursor.parsed("a seed")?;
+        cursor.expect(',')?;
+        let low = cursor.parsed("a number")?;
+        cursor.expect(',')?;
+        let high = cursor.parsed("a number")?;
+        cursor.expect(')')?;
+        return Ok(Written::Uniform(seed, low, high));
+    }
+    cursor.number().map(Written::Repeated)
+}
+
+fn list_elements<'t>(
+    cursor: &mut Cursor<'t>,
+    elements: &mut Vec<(&'t str, usize)>,
+    depth: usize,
+) -> Parsed<()> {
+    let at = cursor.at();
+    let Some(depth) = depth.checked_sub(1) else {
+        return Err(Mistake::new(at, "the value is nested too deep"));
+    };
+    cursor.expect('[')?;
+    while cursor.peek() != Some(']') {
+        match cursor.peek() {
+            Some('[') => list_elements(cursor, elements, depth)?,
+            _ => {
+                let at = cursor.at();
+                elements.push((cursor.number()?, at));
+            }
+        }
+        if !cursor.eat(',') {
+            break;
+        }
+    }
+    cursor.expect(']')
+}
+
+/// `[0, 1, 2.0*0]`.
+fn positions(cursor: &mut Cursor<'_>) -> Parsed<Vec<(f64, u32)>> {
+    let mut positions = Vec::new();
+    cursor.expect('[')?;
+    while cursor.peek() != Some(']') {
+        let at = cursor.at();
+        let first = cursor.number()?;
+        let position = match cursor.eat('*') {
+            true => first.parse().ok().zip(cursor.number()?.parse().ok()),
+            false => first.parse().ok().map(|position| (1.0, position)),
+        };
+        let wrong = || Mistake::new(at, "expected a position like 3, or 2.0*3");
+        positions.push(position.ok_or_else(wrong)?);
+        if !cursor.eat(',') {
+            break;
+        }
+    }
+    cursor.expect(']')?;
+    Ok(positions)
 }

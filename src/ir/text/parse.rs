@@ -1,0 +1,378 @@
+//! Parsing.
+
+use std::str::FromStr;
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
+
+use super::super::attribute::Attribute;
+use super::super::dim::is_symbol;
+use super::super::graph::{Constant, Graph, NodeId, Output, Role, Value};
+use super::super::op::{Op, Opaque};
+use super::super::tensor::Tensor;
+use super::super::types::Type;
+use super::super::verify::{Violation, verify};
+use super::cursor::{Cursor, Mistake, Parsed};
+use super::defaults::defaults;
+use super::elements::Weights;
+use super::print::role_name;
+use super::values;
+use crate::{Error, Result};
+
+/// How many positions all indices of a text may have: their short form says more than it is long.
+const MAX_POSITIONS: usize = 1 << 24;
+
+/// Reads a graph. Elements that the text leaves out are those of the constant of `weights` with the same hash, type and shape.
+///
+/// # Errors
+/// [`Error::Text`] points at the first mistake; [`Error::Invalid`] lists which rules of the IR the graph breaks.
+pub fn parse(text: &str, weights: &Graph) -> Result<Graph> {
+    let mut parser = Parser {
+        cursor: Cursor::new(text),
+        graph: Graph::new(""),
+        named: FxHashMap::default(),
+        weights: Weights::of(weights),
+        positions: 0,
+    };
+    parser.graph().map_err(|mistake| mistake.in_text(text))?;
+    let graph = parser.graph;
+    match verify(&graph) {
+        Ok(_) => Ok(graph),
+        Err(violations) => Err(Error::Invalid {
+            stage: "the text".to_string(),
+            violations: violations.iter().map(Violation::to_string).collect(),
+        }),
+    }
+}
+
+/// As [`parse`] for a text with all elements.
+impl FromStr for Graph {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Graph> {
+        parse(text, &Graph::new(""))
+    }
+}
+
+struct Parser<'t> {
+    cursor: Cursor<'t>,
+    graph: Graph,
+    named: FxHashMap<Arc<str>, NodeId>,
+    weights: Weights,
+    /// Positions of all indices so far.
+    positions: usize,
+}
+
+impl Parser<'_> {
+    fn graph(&mut self) -> Parsed<()> {
+        if !self.cursor.eat_word("graph") {
+            let mistake = self.cursor.unexpected("`graph`");
+            return Err(mistake.help("a text looks like: graph net(%x: f32[N,3]) { return %x }"));
+        }
+        self.graph.name = self.cursor.name()?.to_string();
+        self.cursor.expect('(')?;
+        while self.cursor.peek() != Some(')') {
+            self.input()?;
+            if !self.cursor.eat(',') {
+                break;
+            }
+        }
+        self.cursor.expect(')')?;
+        if self.cursor.eat_word("where") {
+            self.binding()?;
+            while self.cursor.eat(',') {
+                self.binding()?;
+            }
+        }
+        self.cursor.expect('{')?;
+        while !self.cursor.eat_word("return") {
+            match self.cursor.peek() {
+                Some('%') => self.operation()?,
+                Some('@') => self.constant()?,
+                _ => {
+                    return Err(self
+                        .cursor
+                        .unexpected("`%name = ..`, `@name = ..` or `return`"));
+                }
+            }
+        }
+        while self.cursor.peek() != Some('}') {
+            self.output()?;
+            if !self.cursor.eat(',') {
+                break;
+            }
+        }
+        self.cursor.expect('}')?;
+        match self.cursor.peek() {
+            None => Ok(()),
+            Some(_) => Err(self.cursor.unexpected("nothing after the graph")),
+        }
+    }
+
+    fn input(&mut self) -> Parsed<()> {
+        let name = self.new_name('%')?;
+        self.cursor.expect(':')?;
+        let (_, ty) = self.ty()?;
+        let node = self.graph.add_input(&name, ty);
+        self.named.insert(name, node);
+        Ok(())
+    }
+
+    /// `N=1`.
+    fn binding(&mut self) -> Parsed<()> {
+        let at = self.cursor.at();
+        let symbol = self.cursor.word("the name of a size")?;
+        if !is_symbol(symbol) {
+            return Err(Mistake::new(at, format!("`{symbol}` is no name of a size")));
+        }
+        self.cursor.expect('=')?;
+        let number: u32 = self.cursor.parsed("a size")?;
+        match self.graph.bindings.insert(symbol.into(), number.into()) {
+            None => Ok(()),
+            Some(_) => Err(Mistake::new(at, format!("`{symbol}` has a number already"))),
+        }
+    }
+
+    /// `@name = parameter 0.5 alias other : f32[3]`.
+    fn constant(&mut self) -> Parsed<()> {
+        let name = self.new_name('@')?;
+        self.cursor.expect('=')?;
+        let roles = [Role::Parameter, Role::Buffer, Role::Literal];
+        let mut words = roles.into_iter();
+        let role = words.find(|role| self.cursor.eat_word(role_name(*role)));
+        let role = role.ok_or_else(|| self.cursor.unexpected("parameter, buffer or literal"))?;
+        let at = self.cursor.at();
+        let value = values::parse(&mut self.cursor)?;
+        let mut aliases = Vec::new();
+        if self.cursor.eat_word("alias") {
+            aliases.push(self.cursor.name()?);
+            while self.cursor.eat(',') {
+                aliases.push(self.cursor.name()?);
+            }
+        }
+        self.cursor.expect(':')?;
+        let (type_at, ty) = self.ty()?;
+        let shape: Option<Vec<usize>> = ty
+            .shape()
+            .and_then(|shape| shape.iter().map(|d| d.as_len()).collect());
+        let (Some(dtype), Some(shape)) = (ty.dtype(), shape) else {
+            let what = format!("{ty} is no constant's type: its sizes must be numbers");
+            return Err(Mistake::new(type_at, what));
+        };
+        let tensor: Tensor = self.weights.tensor(&value, dtype, &shape, at)?;
+        let constant = Constant {
+            tensor,
+            role,
+            aliases,
+        };
+        let node = self.graph.add_constant(&name, constant);
+        self.named.insert(name, node);
+        Ok(())
+    }
+
+    /// `%name = op(%x, @w) {stride=[2,2]} : f32[N,3]`.
+    fn operation(&mut self) -> Parsed<()> {
+        let name = self.new_name('%')?;
+        self.cursor.expect('=')?;
+        let at = self.cursor.at();
+        let op_name = self.cursor.word("an operator")?;
+        let opaque = match op_name {
+            "opaque" => Some(self.cursor.name()?),
+            _ => None,
+        };
+        self.cursor.expect('(')?;
+        let mut operands: SmallVec<[Value; 4]> = SmallVec::new();
+        while self.cursor.peek() != Some(')') {
+            operands.push(self.value()?);
+            if !self.cursor.eat(',') {
+                break;
+            }
+        }
+        self.cursor.expect(')')?;
+        let mut attributes = self.attributes()?;
+        let types_at = self.cursor.at();
+        let types = self.types()?;
+        let op = match opaque {
+            Some(name) => opaque_op(name, &mut attributes, types.clone().unwrap_or_default()),
+            None => {
+                let ranks: Vec<_> = operands.iter().map(|v| self.graph.ty(*v).rank()).collect();
+                for (field, usual) in defaults(op_name, &ranks) {
+                    attributes.entry(field.to_string()).or_insert(usual);
+                }
+                Op::parse(op_name, &mut attributes)
+            }
+        };
+        let op = op.map_err(|error| unknown_operator(Mistake::new(at, error), op_name))?;
+        if let Some((field, _)) = attributes.first() {
+            let what = format!("{op_name} has no attribute `{field}`");
+            let names: Vec<&str> = op.attributes().into_iter().map(|(n, _)| n).collect();
+            let help = match names.is_empty() {
+                true => String::new(),
+                false => format!("it has {}", names.join(", ")),
+            };
+            return Err(Mistake::new(at, what).help(help));
+        }
+        if let Op::Gather { index, .. } = &op {
+            self.positions += index.len();
+            if self.positions > MAX_POSITIONS {
+                return Err(Mistake::new(
+                    at,
+                    format!("over {MAX_POSITIONS} positions in indices"),
+                ));
+            }
+        }
+        let node = self.graph.add_op(&name, op, &operands);
+        let node = node.map_err(|error| Mistake::new(at, error))?;
+        if let Some(types) = types {
+            let inferred = &self.graph.node(node).outputs;
+            if *inferred != types && inferred.iter().all(|ty| ty.shape().is_some()) {
+                let inferred: Vec<String> = inferred.iter().map(Type::to_string).collect();
+                let what = format!("inference gives {}", inferred.join(", "));
+                return Err(Mistake::new(types_at, what));
+            }
+            // What inference cannot know the text may: the verifier sees to the rest.
+            self.graph.set_types(node, types);
+        }
+        self.named.insert(name, node);
+        Ok(())
+    }
+
+    /// `{stride=[2,2], groups=1}`, or nothing: names and printed values.
+    fn attributes(&mut self) -> Parsed<IndexMap<String, String>> {
+        let mut attributes = IndexMap::new();
+        if !self.cursor.eat('{') {
+            return Ok(attributes);
+        }
+        while self.cursor.peek() != Some('}') {
+            let at = self.cursor.at();
+            let field = self.cursor.word("an attribute")?;
+            self.cursor.expect('=')?;
+            let text = self.cursor.raw_until(&[','])?;
+            if attributes
+                .insert(field.to_string(), text.to_string())
+                .is_some()
+            {
+                return Err(Mistake::new(at, format!("`{field}` is there twice")));
+            }
+            if !self.cursor.eat(',') {
+                break;
+            }
+        }
+        self.cursor.expect('}')?;
+        Ok(attributes)
+    }
+
+    /// `: f32[3], i64[*]`, or nothing.
+    fn types(&mut self) -> Parsed<Option<SmallVec<[Type; 1]>>> {
+        if !self.cursor.eat(':') {
+            return Ok(None);
+        }
+        let mut types = SmallVec::new();
+        types.push(self.ty()?.1);
+        while self.cursor.eat(',') {
+            types.push(self.ty()?.1);
+        }
+        Ok(Some(types))
+    }
+
+    /// A type, and where it stands.
+    fn ty(&mut self) -> Parsed<(usize, Type)> {
+        let at = self.cursor.at();
+        let text = self.cursor.word_with_brackets()?;
+        let ty = text
+            .parse()
+            .map_err(|error: String| Mistake::new(at, error))?;
+        Ok((at, ty))
+    }
+
+    /// `%x`, or `y=%x`.
+    fn output(&mut self) -> Parsed<()> {
+        let own = match self.cursor.peek() {
+            Some('%' | '@') => None,
+            _ => Some(self.cursor.name()?),
+        };
+        if own.is_some() {
+            self.cursor.expect('=')?;
+        }
+        let value = self.value()?;
+        let name = own.unwrap_or_else(|| self.graph.node(value.node).name.clone());
+        self.graph.outputs.push(Output { name, value });
+        Ok(())
+    }
+
+    /// The name of a value that is being defined.
+    fn new_name(&mut self, sigil: char) -> Parsed<Arc<str>> {
+        self.cursor.expect(sigil)?;
+        let at = self.cursor.at();
+        let name = self.cursor.name()?;
+        match self.named.contains_key(&name) {
+            true => Err(Mistake::new(at, format!("the name {name} is taken"))),
+            false => Ok(name),
+        }
+    }
+
+    /// `%name`, `%name#1` or `@name`.
+    fn value(&mut self) -> Parsed<Value> {
+        let at = self.cursor.at();
+        let is_constant = self.cursor.eat('@');
+        if !is_constant {
+            self.cursor.expect('%')?;
+        }
+        let name = self.cursor.name()?;
+        let port: u32 = match self.cursor.eat('#') {
+            true => self.cursor.parsed("the number of a result")?,
+            false => 0,
+        };
+        let Some(node) = self.named.get(&name).copied() else {
+            let help = "every value is defined above the line that uses it";
+            return Err(Mistake::new(at, format!("there is no value {name} yet")).help(help));
+        };
+        if self.graph.constant(node).is_some() != is_constant {
+            let what = match is_constant {
+                true => format!("{name} is no constant: write %{name}"),
+                false => format!("{name} is a constant: write @{name}"),
+            };
+            return Err(Mistake::new(at, what));
+        }
+        match self.graph.node(node).outputs.len() {
+            results if (port as usize) < results => Ok(Value { node, port }),
+            results => Err(Mistake::new(at, format!("{name} has {results} results"))),
+        }
+    }
+}
+
+fn opaque_op(
+    name: Arc<str>,
+    attributes: &mut IndexMap<String, String>,
+    outputs: SmallVec<[Type; 1]>,
+) -> Result<Op, String> {
+    let template = attributes
+        .shift_remove("template")
+        .ok_or("opaque needs the attribute `template`")?;
+    let sizes = match attributes.shift_remove("sizes") {
+        Some(sizes) => super::super::dim::Dims::parse(&sizes)?,
+        None => Default::default(),
+    };
+    Ok(Op::Opaque(Arc::new(Opaque {
+        name,
+        template: Attribute::parse(&template)?,
+        sizes: sizes.into_iter().collect(),
+        outputs,
+    })))
+}
+
+/// Adds the nearest operator's name, if there is no such operator.
+fn unknown_operator(mistake: Mistake, name: &str) -> Mistake {
+    if name == "opaque" || Op::NAMES.contains(&name) {
+        return mistake;
+    }
+    let distance = |known: &&&str| strsim::damerau_levenshtein(known, name);
+    match Op::NAMES.iter().min_by_key(distance) {
+        Some(nearest) if distance(&nearest) <= 1 + name.len() / 4 => {
+            mistake.help(format!("is `{nearest}` meant?"))
+        }
+        _ => mistake.help(format!("the operators are: {}", Op::NAMES.join(", "))),
+    }
+}

@@ -1,0 +1,230 @@
+use super::super::{DType, Graph, Role, Tensor};
+use super::*;
+
+fn graph(text: &str) -> Graph {
+    text.parse().unwrap_or_else(|e| panic!("{e}"))
+}
+
+fn error(text: &str) -> String {
+    text.parse::<Graph>().unwrap_err().to_string()
+}
+
+fn elements(graph: &Graph, name: &str) -> Vec<f64> {
+    let node = graph.find(name).unwrap();
+    graph.constant(node).unwrap().tensor.elements().into_owned()
+}
+
+/// A net of one line on `@w`.
+fn with_constant(value: &str) -> String {
+    format!("graph g(%x: f32[N]) {{ @w = parameter {value} return %x, @w }}")
+}
+
+const NET: &str = r##"graph "my net"(%x: f32[N,2,H,W], %"second input": i64[*]) where N=1, H=32 {
+  @conv1.weight = parameter [[[[0.5]], [[-1.0]]], [[[3.0]], [[1e-7]]]] : f32[2,2,1,1]
+  @conv1.bias = buffer 0.0 alias "tied to.bias", other : f32[2]
+  %conv1 = conv(%x, @conv1.weight, @conv1.bias) {stride=[2,1], pad=[1:0,0]} : f32[N,2,floor((H)/(2))+1,W]
+  %"a, b" = opaque "aten::split \"it\""(%conv1, %"second input") {template="torch.split({0}, {$0}, 1)\n", sizes=[2*H,W]} : f32[*], other"List[int]"
+  %relu = relu(%"a, b") : f32[*]
+  %wall = opaque "prim::Print"(%"a, b"#1) {template="print({0})"}
+  %last = slice(%conv1) {axis=3, end=W, step=2} : f32[N,2,floor((H)/(2))+1,floor((W+1)/(2))]
+  @half = literal 0.5 : f16[]
+  return %relu, list=%"a, b"#1, "odd name"=%last, h=@half
+}
+"##;
+
+#[test]
+fn a_text_is_printed_as_it_is_read() {
+    assert_eq!(format!("{:#}", graph(NET)), NET);
+}
+
+#[test]
+fn constants_come_before_their_first_reader_and_unread_ones_last() {
+    let text = "graph g(%x: f32[N]) {
+        @c = literal 3.0 : f32[]
+        @b = literal 2.0 : f32[]
+        @a = literal 1.0 : f32[]
+        %s = add(@a, %x) // reads only a
+        %t = add(%s, @c)
+        return %t
+    }";
+    let printed = graph(text).to_string();
+    let names: Vec<&str> = printed
+        .lines()
+        .filter_map(|line| line.split_once(" = "))
+        .map(|(name, _)| name.trim())
+        .collect();
+    assert_eq!(names, ["@a", "%s", "@c", "%t", "@b"]);
+    assert_eq!(graph(&printed).to_string(), printed);
+}
+
+#[test]
+fn elided_elements_come_from_the_graph_that_has_them() {
+    let full = graph(&with_constant("normal(7) : f32[4,3]"));
+    let text = full.to_string();
+    assert!(text.contains("@w = parameter #"), "{text}");
+    let read = parse(&text, &full).unwrap();
+    assert_eq!(elements(&read, "w"), elements(&full, "w"));
+    assert!(error(&text).contains("the elements of this constant are not in the text"));
+}
+
+#[test]
+fn every_element_is_read_back_as_it_was() {
+    let values = [
+        0.1,
+        -1e-40,
+        65504.0,
+        1.0 / 3.0,
+        f64::NAN,
+        f64::INFINITY,
+        0.0,
+        -0.0,
+    ];
+    for (dtype, _) in DType::ALL {
+        let mut before = Graph::new("g");
+        let constant = super::super::Constant {
+            tensor: Tensor::from_f64(dtype, &[2, 4], values),
+            role: Role::Buffer,
+            aliases: Vec::new(),
+        };
+        before.add_constant("c", constant);
+        let after = graph(&format!("{before:#}"));
+        let tensor = |graph: &Graph| {
+            let node = graph.find("c").unwrap();
+            graph.constant(node).unwrap().tensor.clone()
+        };
+        assert_eq!(tensor(&before), tensor(&after), "{dtype}");
+    }
+}
+
+#[test]
+fn rows_and_columns_repeat_scale_and_clear_what_they_name() {
+    let g = graph(&with_constant(
+        "rows([[1, 2], [3, 4]], [0, 1, 0, -2*1, 0.0*0]) : f32[5,2]",
+    ));
+    assert_eq!(
+        elements(&g, "w"),
+        [1.0, 2.0, 3.0, 4.0, 1.0, 2.0, -6.0, -8.0, 0.0, 0.0]
+    );
+    let g = graph(&with_constant(
+        "columns(rows([[1, 2]], [0, 2*0]), [1, 1, 0]) : f32[2,3]",
+    ));
+    assert_eq!(elements(&g, "w"), [2.0, 2.0, 1.0, 4.0, 4.0, 2.0]);
+    let random = graph(&with_constant("normal(3, 0.1) : f32[1000]"));
+    let values = elements(&random, "w");
+    let variance = values.iter().map(|x| x * x).sum::<f64>() / 1000.0;
+    assert!((variance - 0.01).abs() < 2e-3, "{variance}");
+    let random = graph(&with_constant("uniform(3, 0.5, 2.0) : f32[1000]"));
+    assert!(
+        elements(&random, "w")
+            .iter()
+            .all(|x| (0.5..2.0).contains(x))
+    );
+}
+
+#[test]
+fn a_mistake_is_pointed_at() {
+    assert_eq!(
+        error("graph g(%x: f32[N,3]) {\n  %y = rellu(%x)\n  return %y\n}"),
+        "line 2: there is no operator `rellu`\n    %y = rellu(%x)\n         ^\n  is `relu` meant?"
+    );
+    assert_eq!(
+        error("graph g(%x: f32[N,3]) {\n  %y = relu(%x) : f32[N,4]\n  return %y\n}"),
+        "line 2: inference gives f32[N,3]\n    %y = relu(%x) : f32[N,4]\n                  ^"
+    );
+    for (text, what) in [
+        ("", "expected `graph`, found the end"),
+        (
+            "graph g(%x: f32[N) { return %x }",
+            "expected `]`, found `)`",
+        ),
+        (
+            "graph g(%x: f31[N]) { return %x }",
+            "`f31` is not an element type",
+        ),
+        (
+            "graph g(%x: f32[N], %x: f32[N]) { return %x }",
+            "the name x is taken",
+        ),
+        ("graph g() { return %x }", "there is no value x yet"),
+        (
+            "graph g(%x: f32[N]) { return @x }",
+            "x is no constant: write %x",
+        ),
+        ("graph g(%x: f32[N]) { return %x#1 }", "x has 1 results"),
+        (
+            "graph g(%x: f32[N]) { return %x } more",
+            "expected nothing after the graph, found `more`",
+        ),
+        (
+            "graph g(%x: f32[N]) { %y = relu(%x) {a=1} return %y }",
+            "relu has no attribute `a`",
+        ),
+        (
+            "graph g(%x: f32[N]) { %y = softmax(%x) return %y }",
+            "softmax needs the attribute `axis`",
+        ),
+        (
+            "graph g(%x: f32[N]) { %y = softmax(%x) {axis=1} return %y }",
+            "there is no axis 1 among 1",
+        ),
+        (
+            "graph g(%x: f32[N]) { %y = add(%x) return %y }",
+            "add takes 2 operands, not 1",
+        ),
+        (
+            "graph g(%x: f32[N]) where N=-1 { return %x }",
+            "expected a size, found `-1`",
+        ),
+        (
+            "graph g(%x: f32[N]) { %y = opaque \"f(%x) return %y }",
+            "the quotes are not closed",
+        ),
+        (
+            "graph g(%x: f32[N]) { return %x, %x }",
+            "another output has this name",
+        ),
+        (
+            &with_constant("[1, 2] : f32[3]"),
+            "2 elements for the shape [3]",
+        ),
+        (
+            &with_constant("[1, x] : f32[2]"),
+            "`x` is no element of type f32",
+        ),
+        (
+            &with_constant("[1, 2] : f32[N]"),
+            "its sizes must be numbers",
+        ),
+        (
+            &with_constant("0.5 : i64[2]"),
+            "`0.5` is no element of type i64",
+        ),
+        (
+            &with_constant("0.0 : f32[99999999999]"),
+            "over 16777216 elements",
+        ),
+        (
+            &with_constant("rows(1.0, [4294967295]) : f32[1,1]"),
+            "over 16777216 elements",
+        ),
+        (
+            &with_constant("rows(1.0, [1]) : f32[2,1]"),
+            "1 positions along axis 0",
+        ),
+        (
+            &with_constant("rows(1.0, [1]) : f32[]"),
+            "1 positions along axis 0",
+        ),
+        (
+            &with_constant(&"[".repeat(99999)),
+            "the value is nested too deep",
+        ),
+        (
+            &with_constant(&"rows(".repeat(99999)),
+            "the value is nested too deep",
+        ),
+    ] {
+        let error = error(text);
+        assert!(error.contains(what), "{text}\n{error}");
+    }
+}

@@ -1,1 +1,5 @@
 //! What passes ask about a graph: cost, and who is coupled to whom.
+
+pub mod cost;
+
+pub use cost::{Stats, op_flops};

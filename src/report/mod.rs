@@ -1,17 +1,16 @@
 //! What a run did, for programs (JSON) and, with the feature `cli`, for people (a table).
 
-mod stats;
 #[cfg(feature = "cli")]
 mod table;
 mod verification;
 
-pub use stats::Stats;
 #[cfg(feature = "cli")]
 pub use table::table;
 pub use verification::Verification;
 
 use serde::Serialize;
 
+pub use crate::analysis::Stats;
 use crate::pipeline::{Kind, Remark};
 
 /// What a pipeline did to a model. As JSON it is the file that `optc --report` writes.

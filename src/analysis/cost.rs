@@ -1,0 +1,173 @@
+//! What a network costs: multiply-adds, stored weights, bytes, operations.
+
+use indexmap::IndexMap;
+use rustc_hash::FxHashSet;
+use serde::Serialize;
+
+use crate::ir::{Dim, Graph, NodeKind, Op, Role, Type, Value};
+
+/// Size and cost of a graph.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Stats {
+    /// Stored weights: elements of floating-point constants, tied ones once. What a format keeps as a buffer (running means,
+    /// say) is not counted, as the field does not.
+    pub params: u64,
+    /// Multiply-adds of one run; `None` where they depend on a size without a number.
+    pub flops: Option<u64>,
+    /// Bytes of all constants, buffers included; tied ones once.
+    pub bytes: u64,
+    /// Operations.
+    pub nodes: usize,
+    /// How many operations of each operator there are, in order of first use; opaque ones by their format's name.
+    #[serde(skip)]
+    pub operators: IndexMap<String, usize>,
+}
+
+impl Stats {
+    /// Measures a graph; sizes have the numbers that its bindings give them.
+    pub fn of(graph: &Graph) -> Stats {
+        let mut stats = Stats {
+            flops: graph_flops(graph)
+                .eval(&graph.bindings)
+                .and_then(|n| u64::try_from(n).ok()),
+            ..Stats::default()
+        };
+        let mut seen = FxHashSet::default();
+        for node in graph.nodes() {
+            match &graph.node(node).kind {
+                NodeKind::Input => {}
+                NodeKind::Op(op) => {
+                    let name = match op {
+                        Op::Opaque(opaque) => &opaque.name,
+                        op => op.name(),
+                    };
+                    stats.nodes += 1;
+                    *stats.operators.entry(name.to_string()).or_default() += 1;
+                }
+                NodeKind::Constant(constant) => {
+                    let tensor = &constant.tensor;
+                    if !seen.insert((tensor.bytes().as_ptr(), tensor.bytes().len())) {
+                        continue;
+                    }
+                    stats.bytes += tensor.bytes().len() as u64;
+                    if tensor.dtype().is_float() && constant.role != Role::Buffer {
+                        stats.params += tensor.len() as u64;
+                    }
+                }
+            }
+        }
+        stats
+    }
+}
+
+/// Multiply-adds of one run of `graph`, as an expression over its symbols.
+///
+/// Operations whose operands' shapes are unknown count nothing.
+pub fn graph_flops(graph: &Graph) -> Dim {
+    let of_node = |node| {
+        let operands = graph.operands(node);
+        let operands: Vec<&Type> = operands.iter().map(|v: &Value| graph.ty(*v)).collect();
+        let op = graph.op(node)?;
+        op_flops(op, &operands, &graph.node(node).outputs)
+    };
+    graph
+        .nodes()
+        .filter_map(of_node)
+        .fold(Dim::from(0), |sum, flops| sum + flops)
+}
+
+/// Multiply-adds of `op` on operands of these types, as the field counts them: convolutions, linear layers, matrix products
+/// and attention; element-wise operators, pools, normalisations and biases count nothing, nor do opaque operators.
+///
+/// `None` if a shape that matters is unknown.
+pub fn op_flops(op: &Op, operands: &[&Type], results: &[Type]) -> Option<Dim> {
+    let shape = |i: usize| operands.get(i)?.shape();
+    let result = || results.first()?.shape();
+    let elements = |shape: &[Dim]| shape.iter().product::<Dim>();
+    Some(match op {
+        // Every element of the result is a sum over a kernel, every element of the operand contributes to one.
+        Op::Conv { .. } => elements(result()?) * elements(shape(1)?.get(1..)?),
+        Op::ConvTranspose { .. } => elements(shape(0)?) * elements(shape(1)?.get(1..)?),
+        Op::Linear {} => elements(result()?) * shape(1)?.last()?.clone(),
+        Op::MatMul {} => elements(result()?) * shape(0)?.last()?.clone(),
+        Op::Attention { .. } => {
+            let [.., keys, features] = shape(1)? else {
+                return None;
+            };
+            let [queries @ .., values] = result()? else {
+                return None;
+            };
+            elements(queries) * keys.clone() * (features.clone() + values.clone())
+        }
+        _ => Dim::from(0),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir::{Constant, Padding, Tensor, infer::infer};
+    use smallvec::smallvec;
+
+    fn ty(shape: &str) -> Type {
+        format!("f32{shape}").parse().unwrap()
+    }
+
+    fn flops(op: &Op, operands: &[&str]) -> String {
+        let operands: Vec<Type> = operands.iter().map(|t| ty(t)).collect();
+        let operands: Vec<&Type> = operands.iter().collect();
+        let results = infer(op, &operands).unwrap();
+        op_flops(op, &operands, &results).unwrap().to_string()
+    }
+
+    fn conv(groups: usize) -> Op {
+        Op::Conv {
+            stride: smallvec![2, 2],
+            pad: Padding::symmetric([1, 1]),
+            dilation: smallvec![1, 1],
+            groups,
+        }
+    }
+
+    #[test]
+    fn multiply_adds_are_counted_as_the_field_does() {
+        assert_eq!(
+            flops(&conv(1), &["[1,16,8,8]", "[32,16,3,3]", "[32]"]),
+            "73728"
+        );
+        assert_eq!(flops(&conv(16), &["[1,16,8,8]", "[16,1,3,3]"]), "2304");
+        assert_eq!(flops(&Op::Linear {}, &["[N,5]", "[4,5]"]), "20*N");
+        assert_eq!(flops(&Op::MatMul {}, &["[2,3,4]", "[4,5]"]), "120");
+        let attention = Op::Attention {
+            scale: None,
+            causal: false,
+        };
+        let heads = ["[1,2,3,4]", "[1,2,5,4]", "[1,2,5,6]"];
+        assert_eq!(flops(&attention, &heads), "300");
+        assert_eq!(flops(&Op::Relu {}, &["[N,5]"]), "0");
+    }
+
+    #[test]
+    fn tied_weights_are_stored_once_and_symbols_have_no_number() {
+        let mut graph = Graph::new("tied");
+        let x = graph.add_input("x", ty("[N,2]"));
+        let tensor = Tensor::from_vec(&[2, 2], vec![1.0f32; 4]);
+        let mut last = x.into();
+        for name in ["a.weight", "b.weight"] {
+            let constant = Constant {
+                tensor: tensor.clone(),
+                role: Role::Parameter,
+                aliases: Vec::new(),
+            };
+            let weight = graph.add_constant(name, constant);
+            let node = graph.add_op("layer", Op::Linear {}, &[last, weight.into()]);
+            last = node.unwrap().into();
+        }
+        let cost = Stats::of(&graph);
+        assert_eq!((cost.params, cost.bytes, cost.nodes), (4, 16, 2));
+        assert_eq!(cost.flops, None);
+        assert_eq!(cost.operators, IndexMap::from([("linear".to_string(), 2)]));
+        graph.bindings.insert("N".into(), 3);
+        assert_eq!(Stats::of(&graph).flops, Some(24));
+    }
+}

@@ -54,7 +54,7 @@ impl<'g, T: Real> Interpreter<'g, T> {
     ///
     /// # Errors
     /// [`Error::Usage`] if the inputs do not fit the graph's; [`Error::Run`] with the node that cannot be computed.
-    pub fn run(&self, inputs: &[Array<'g, T>]) -> Result<Vec<Array<'g, T>>> {
+    pub fn run(&self, inputs: Vec<Array<'g, T>>) -> Result<Vec<Array<'g, T>>> {
         self.run_with(inputs, &mut |_, opaque, _, _| {
             Err(format!(
                 "optc does not know what the operator {} computes",
@@ -66,14 +66,14 @@ impl<'g, T: Real> Interpreter<'g, T> {
     /// As [`run`](Self::run), opaque operators being computed by `opaque`.
     pub(super) fn run_with(
         &self,
-        inputs: &[Array<'g, T>],
+        inputs: Vec<Array<'g, T>>,
         opaque: &mut OpaqueHandler<'_, 'g, T>,
     ) -> Result<Vec<Array<'g, T>>> {
-        let bindings = self.bind(inputs)?;
+        let bindings = self.bind(&inputs)?;
         let mut values: FxHashMap<Value, Array<'g, T>> = FxHashMap::default();
         let mut reads = self.reads.clone();
         for (node, input) in self.graph.inputs().iter().zip(inputs) {
-            values.insert(Value::from(*node), input.clone());
+            values.insert(Value::from(*node), input);
         }
         for node in &self.order {
             let NodeKind::Op(op) = &self.graph.node(*node).kind else {

@@ -6,6 +6,7 @@
 
 mod array;
 mod attention;
+mod compare;
 mod conv;
 mod elementwise;
 mod evaluate;
@@ -19,6 +20,7 @@ mod resize;
 mod window;
 
 pub use array::{Array, MAX_ARRAY_BYTES};
+pub use compare::{Reference, compare};
 pub use elementwise::{apply_unary, scalar};
 pub use evaluate::evaluate;
 pub use interpreter::Interpreter;

@@ -1,6 +1,9 @@
 //! The passes, one file or folder each, and their registry.
 
+mod fold_batch_norm;
+pub mod rules;
+
 use crate::pipeline::PassInfo;
 
 /// Every pass, in the order in which `optc --list-passes` shows them.
-pub static ALL: &[&PassInfo] = &[];
+pub static ALL: &[&PassInfo] = &[&fold_batch_norm::FOLD_BATCH_NORM];

@@ -66,10 +66,14 @@ impl<'a, T: Real> Array<'a, T> {
             Ok(array) => array.as_standard_layout().into_owned(),
             Err(array) => array.contiguous().into_owned(),
         };
-        match array.into_raw_vec_and_offset() {
-            (elements, None | Some(0)) => elements,
-            (mut elements, Some(offset)) => elements.split_off(offset.min(elements.len())),
+        // An array that was sliced in place still owns the elements around it.
+        let len = array.len();
+        let (mut elements, offset) = array.into_raw_vec_and_offset();
+        if let Some(offset) = offset.filter(|offset| *offset > 0) {
+            elements = elements.split_off(offset.min(elements.len()));
         }
+        elements.truncate(len);
+        elements
     }
 
     /// The same elements in row-major order under another shape; a view where the layout allows it.

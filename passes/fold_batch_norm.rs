@@ -1,0 +1,99 @@
+//! Batch norms into the convolutions and linear layers before them.
+
+use crate::Result;
+use crate::egraph::{Bounds, Rule, saturate};
+use crate::ir::{Graph, NodeId, NodeKind, Op};
+use crate::passes::rules;
+use crate::pipeline::{Changed, Kind, Options, Pass, PassContext, PassInfo};
+
+/// `fold-batch-norm`.
+pub static FOLD_BATCH_NORM: PassInfo = PassInfo {
+    name: "fold-batch-norm",
+    summary: "fold batch norms into the convolutions and linear layers before them",
+    kind: Kind::Exact,
+    options: &[],
+    build,
+};
+
+fn build(_: &Options) -> Result<Box<dyn Pass>> {
+    Ok(Box::new(FoldBatchNorm))
+}
+
+struct FoldBatchNorm;
+
+impl Pass for FoldBatchNorm {
+    fn info(&self) -> &'static PassInfo {
+        &FOLD_BATCH_NORM
+    }
+
+    fn run(&self, graph: &mut Graph, context: &mut PassContext<'_>) -> Result<Changed> {
+        fold(graph, context)
+    }
+}
+
+/// Folds what can be folded, with a remark on each batch norm.
+pub(super) fn fold(graph: &mut Graph, context: &mut PassContext<'_>) -> Result<Changed> {
+    static RULES: &[&dyn Rule] = &[&rules::FoldBatchNorm];
+    let norms: Vec<(NodeId, String)> = batch_norms(graph);
+    if norms.is_empty() {
+        return Ok(Changed::No);
+    }
+    let saturated = saturate(graph, RULES, context.cost, Bounds::default())?;
+    context.stop_reason = Some(saturated.stop_reason);
+    let folded = saturated.graph.unwrap_or_else(|| graph.clone());
+    let left: Vec<String> = batch_norms(&folded)
+        .into_iter()
+        .map(|(_, name)| name)
+        .collect();
+    for (node, name) in &norms {
+        if left.contains(name) {
+            context.missed(name, why_not(graph, *node));
+        } else {
+            let producer = graph.operands(*node)[0].node;
+            context.applied(name, format!("folded into `{}`", graph.node(producer).name));
+        }
+    }
+    let changed = left.len() < norms.len();
+    if changed {
+        *graph = folded;
+    }
+    Ok(changed.into())
+}
+
+fn batch_norms(graph: &Graph) -> Vec<(NodeId, String)> {
+    let is_norm = |node: &NodeId| matches!(graph.op(*node), Some(Op::BatchNorm { .. }));
+    graph
+        .nodes()
+        .filter(is_norm)
+        .map(|node| (node, graph.node(node).name.to_string()))
+        .collect()
+}
+
+fn why_not(graph: &Graph, norm: NodeId) -> String {
+    let x = graph.operands(norm)[0];
+    let producer = graph.node(x.node);
+    match &producer.kind {
+        NodeKind::Op(Op::Conv { .. } | Op::ConvTranspose { .. } | Op::Linear {}) => {
+            if graph.readers(x).len() > 1 || graph.outputs.iter().any(|output| output.value == x) {
+                format!(
+                    "cost would rise: `{}` has other readers, and would be computed twice",
+                    producer.name
+                )
+            } else {
+                format!(
+                    "the parameters of `{}` are not constants of the right form",
+                    producer.name
+                )
+            }
+        }
+        NodeKind::Op(op) => format!(
+            "`{}` ({}) is before it, not a convolution or a linear layer",
+            producer.name,
+            op.name()
+        ),
+        _ => format!(
+            "`{}` is before it, not a convolution or a linear layer",
+            producer.name
+        ),
+    }
+}

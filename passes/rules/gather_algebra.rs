@@ -1,0 +1,181 @@
+//! Gathers among themselves: composition, identity, and the operators of the IR that are gathers.
+
+use egg::Id;
+use smallvec::smallvec;
+
+use crate::egraph::instance::Instance;
+use crate::egraph::picks::{Pick, Picks};
+use crate::egraph::term::{Head, Term};
+use crate::egraph::{Alternatives, Rewriter, Rule};
+use crate::ir::channels::{Flow, Source, flow};
+use crate::ir::{Dim, Dims, Op, PadMode};
+
+/// gather(gather(x, m), n) = gather(x, m after n).
+pub struct GatherGather;
+
+/// gather(x, 0..n) = x, and a gather that leaves channels out is a narrowing one and a spreading one.
+pub struct GatherIdentity;
+
+/// A slice, or a pad of channels with a constant, is a gather.
+pub struct MovementAsGather;
+
+impl Rule for GatherGather {
+    fn name(&self) -> &'static str {
+        "gather-gather"
+    }
+
+    fn identity(&self) -> &'static str {
+        "gather(gather(x,m),n) = gather(x,m[n])"
+    }
+
+    fn starts(&self, head: &Head) -> bool {
+        matches!(head, Head::Gather { .. })
+    }
+
+    fn apply(&self, rewriter: &mut Rewriter<'_>, term: &Term) -> Alternatives {
+        let Head::Gather { axis, picks } = &term.head else {
+            return smallvec![];
+        };
+        let inner = rewriter.gathers(term.children[0], *axis);
+        let compose = |(x, first): (Id, Picks)| rewriter.gather(x, *axis, picks.after(&first));
+        inner.into_iter().filter_map(compose).collect()
+    }
+
+    fn instance(&self, make: &mut Instance<'_>) -> Id {
+        let x = make.image(3);
+        let (first, second) = (make.widening(3, 5), make.widening(5, 6));
+        let (first, second) = (make.scaled(&first, false), make.with_constants(&second));
+        let first = make.with_constants(&first);
+        let inner = make.gather(x, 1, first);
+        make.gather(inner, 1, second)
+    }
+}
+
+impl Rule for GatherIdentity {
+    fn name(&self) -> &'static str {
+        "gather-identity"
+    }
+
+    fn identity(&self) -> &'static str {
+        "gather(x,all) = x; gather(x,m) = gather(gather(x,S),m'), S the channels that m reads"
+    }
+
+    fn starts(&self, head: &Head) -> bool {
+        matches!(head, Head::Gather { .. })
+    }
+
+    fn apply(&self, rewriter: &mut Rewriter<'_>, term: &Term) -> Alternatives {
+        let Head::Gather { axis, picks } = &term.head else {
+            return smallvec![];
+        };
+        let x = term.children[0];
+        let Some(n) = rewriter.ty(x).len(*axis) else {
+            return smallvec![];
+        };
+        if picks.is_identity(n) {
+            return smallvec![x];
+        }
+        let read = picks.read();
+        if read.is_empty() || read.len() == n || read.len() == picks.len() {
+            return smallvec![];
+        }
+        let position = |pick: &Pick| match *pick {
+            Pick::Channel { index, scale } => {
+                let at = read.partition_point(|c| *c < index as usize);
+                Pick::Channel {
+                    index: at as u32,
+                    scale,
+                }
+            }
+            constant => constant,
+        };
+        let spread: Picks = picks.0.iter().map(position).collect();
+        let narrow = rewriter.gather(x, *axis, Picks::channels(read));
+        narrow
+            .and_then(|narrow| rewriter.gather(narrow, *axis, spread))
+            .into_iter()
+            .collect()
+    }
+
+    fn instance(&self, make: &mut Instance<'_>) -> Id {
+        let x = make.image(4);
+        if make.coin() {
+            return make.gather(x, 1, Picks::channels(0..4));
+        }
+        let left_out = make.below(4);
+        let picks: Picks = Picks::channels((0..8).map(|i| i % 4).filter(|c| *c != left_out));
+        let picks = make.scaled(&picks, false);
+        make.gather(x, 1, picks)
+    }
+}
+
+impl Rule for MovementAsGather {
+    fn name(&self) -> &'static str {
+        "movement-as-gather"
+    }
+
+    fn identity(&self) -> &'static str {
+        "slice(x) = gather(x,start..end), pad(x) = gather(x,[0,..,0,all,0,..,0])"
+    }
+
+    fn starts(&self, head: &Head) -> bool {
+        matches!(head, Head::Op(Op::Slice { .. } | Op::Pad { .. }))
+    }
+
+    fn apply(&self, rewriter: &mut Rewriter<'_>, term: &Term) -> Alternatives {
+        let Head::Op(op) = &term.head else {
+            return smallvec![];
+        };
+        let Some(result) = rewriter.ty_of(term) else {
+            return smallvec![];
+        };
+        let mut found = smallvec![];
+        for axis in 0..result.rank().unwrap_or(0) {
+            let Flow::Selects { axis, source } =
+                flow(op, axis, &rewriter.types(&term.children), &result)
+            else {
+                continue;
+            };
+            let pick = |source: &Source| match *source {
+                Source::Channel(index) => Pick::channel(index),
+                Source::Constant(value) => Pick::Constant(value.into()),
+            };
+            let picks: Picks = source.iter().map(pick).collect();
+            if !picks.is_empty() && picks.len() <= MAX_CHANNELS {
+                found.extend(rewriter.gather(term.children[0], axis, picks));
+            }
+        }
+        found
+    }
+
+    fn instance(&self, make: &mut Instance<'_>) -> Id {
+        let x = make.image(5);
+        if make.coin() {
+            let (start, step) = (make.below(3), 1 + make.below(2));
+            return make.op(
+                Op::Slice {
+                    axis: 1,
+                    start: start.into(),
+                    end: 5.into(),
+                    step,
+                },
+                &[x],
+            );
+        }
+        let amounts = |n: usize| -> Dims { [0, n, 0, 0].into_iter().map(Dim::from).collect() };
+        let value = if make.coin() { 0.0 } else { make.number() };
+        let (before, after) = (amounts(make.below(3)), amounts(1 + make.below(2)));
+        make.op(
+            Op::Pad {
+                before,
+                after,
+                mode: PadMode::Constant,
+                value: value.into(),
+            },
+            &[x],
+        )
+    }
+}
+
+/// The longest axis that is worth listing channel by channel; longer ones are positions of an image or a text.
+const MAX_CHANNELS: usize = 1 << 16;

@@ -1,0 +1,378 @@
+//! f(gather(x, m)) = gather(f(x), m): what is equal before an operator that keeps channels is equal after it.
+//!
+//! Which operators do is the channel table's to say ([`crate::ir::channels`]). With several operands the classes are the common
+//! refinement of all operands' classes: channels stay together only if they are together everywhere. A constant operand has
+//! the classes of its equal slices. Fires only where fewer channels remain inside.
+
+use egg::Id;
+use indexmap::IndexMap;
+use ndarray::{ArrayD, IxDyn};
+use smallvec::{SmallVec, smallvec};
+
+use crate::egraph::instance::Instance;
+use crate::egraph::picks::{Pick, Picks};
+use crate::egraph::term::{Head, Term};
+use crate::egraph::{Alternatives, Rewriter, Rule};
+use crate::exec::{Array, evaluate};
+use crate::ir::channels::{Constants, Factors, Flow, Keeps, flow};
+use crate::ir::{Bindings, Float, Op};
+
+/// See the module.
+pub struct GatherThrough;
+
+impl Rule for GatherThrough {
+    fn name(&self) -> &'static str {
+        "gather-through"
+    }
+
+    fn identity(&self) -> &'static str {
+        "f(gather(x,m)) = gather(f(x),m), f keeping channels"
+    }
+
+    fn starts(&self, head: &Head) -> bool {
+        matches!(head, Head::Op(_))
+    }
+
+    fn apply(&self, rewriter: &mut Rewriter<'_>, term: &Term) -> Alternatives {
+        let Head::Op(op) = &term.head else {
+            return smallvec![];
+        };
+        let gathered = |id: &Id| {
+            rewriter
+                .terms(*id)
+                .any(|t| matches!(t.head, Head::Gather { .. }))
+        };
+        if !term.children.iter().any(gathered) {
+            return smallvec![];
+        }
+        let Some(result) = rewriter.ty_of(term) else {
+            return smallvec![];
+        };
+        let mut found = smallvec![];
+        for axis in 0..result.rank().unwrap_or(0) {
+            let Some(n) = result.len(axis) else { continue };
+            let alternative = match flow(op, axis, &rewriter.types(&term.children), &result) {
+                Flow::Keeps(keeps) => through_keeping(rewriter, op, term, axis, n, &keeps),
+                Flow::Blocks { axis: from, block } => {
+                    through_blocks(rewriter, op, term, axis, from, block)
+                }
+                Flow::Offsets { axis } => through_concat(rewriter, term, axis, n),
+                Flow::Selects { .. } | Flow::Mixes { .. } | Flow::Refuses(_) => None,
+            };
+            found.extend(alternative);
+        }
+        found
+    }
+
+    fn instance(&self, make: &mut Instance<'_>) -> Id {
+        let picks = make.widening(3, 6);
+        let x = make.image(3);
+        match make.below(7) {
+            0 => {
+                let picks = make.scaled(&picks, true);
+                let x = make.gather(x, 1, picks);
+                make.op(Op::Relu {}, &[x])
+            }
+            1 => {
+                let picks = make.with_constants(&picks);
+                let x = make.gather(x, 1, picks);
+                make.op(Op::Silu {}, &[x])
+            }
+            2 => {
+                let other = make.op(Op::Tanh {}, &[x]);
+                let (a, b) = (make.with_constants(&picks), make.with_constants(&picks));
+                let (a, b) = (make.gather(x, 1, a), make.gather(other, 1, b));
+                make.op(Op::Add {}, &[a, b])
+            }
+            3 => {
+                let factors = make.weight_of(&[6, 1, 1], 0, &picks);
+                let x = make.gather(x, 1, picks);
+                make.op(Op::Mul {}, &[x, factors])
+            }
+            4 => {
+                let picks = make.scaled(&picks, false);
+                let picks = make.with_constants(&picks);
+                let x = make.gather(x, 1, picks);
+                make.op(Op::Flatten { start: 1, end: 3 }, &[x])
+            }
+            5 => {
+                let spread = make.gather(x, 1, picks);
+                let other = make.op(Op::Sigmoid {}, &[x]);
+                make.op(Op::Concat { axis: 1 }, &[spread, other, spread])
+            }
+            _ => {
+                let parameters = [(); 3].map(|()| make.weight_of(&[6], 0, &picks));
+                let variance = make.positive(&[1]);
+                let variance = make.gather(variance, 0, Picks::channels([0; 6]));
+                let x = make.gather(x, 1, picks);
+                let [scale, shift, mean] = parameters;
+                make.op(
+                    Op::BatchNorm { eps: 1e-3.into() },
+                    &[x, scale, shift, mean, variance],
+                )
+            }
+        }
+    }
+}
+
+/// An operand, and what its channels are in terms of another value's.
+struct Operand {
+    /// The value that `picks` read; the operand itself if nothing is known of its channels.
+    of: Id,
+    /// The axis of both along which channels lie; `None` where the operand is the same for every channel.
+    axis: Option<usize>,
+    picks: Picks,
+}
+
+/// Channels with equal keys are equal: what each operand that has channels picks, factors left out.
+#[derive(PartialEq, Eq, Hash, Clone, Copy)]
+enum Key {
+    Channel(u32),
+    Constant(Float),
+}
+
+fn through_keeping(
+    rewriter: &mut Rewriter<'_>,
+    op: &Op,
+    term: &Term,
+    axis: usize,
+    n: usize,
+    keeps: &Keeps,
+) -> Option<Id> {
+    let operands: Vec<Operand> = term
+        .children
+        .iter()
+        .zip(&keeps.axes)
+        .enumerate()
+        .map(|(i, (id, axis))| {
+            operand(
+                rewriter,
+                *id,
+                *axis,
+                n,
+                if i == 0 { keeps.factors } else { Factors::None },
+            )
+        })
+        .collect();
+    let moved = |o: &Operand, id: &Id| o.of != *id && rewriter.constant(*id).is_none();
+    if !operands
+        .iter()
+        .zip(&term.children)
+        .any(|(o, id)| moved(o, id))
+    {
+        return None;
+    }
+    let mut classes: IndexMap<SmallVec<[Key; 5]>, usize> = IndexMap::new();
+    let mut spread: Vec<Pick> = Vec::with_capacity(n);
+    for c in 0..n {
+        let mut scale = Float::from(1.0);
+        let key: SmallVec<[Key; 5]> = operands
+            .iter()
+            .filter(|o| o.axis.is_some())
+            .map(|o| match o.picks.0[c] {
+                Pick::Constant(value) => Key::Constant(value),
+                Pick::Channel { index, scale: s } => {
+                    // Only operand 0 may have factors; the others' are 1.
+                    scale *= s;
+                    Key::Channel(index)
+                }
+            })
+            .collect();
+        if let Some(value) = constant_result(rewriter, op, &operands, &key, keeps.constants) {
+            spread.push(Pick::Constant((value * scale.0).into()));
+            continue;
+        }
+        let entry = classes.entry(key);
+        let class = entry.index();
+        entry.or_insert(c);
+        spread.push(Pick::Channel {
+            index: class as u32,
+            scale,
+        });
+    }
+    let first: Vec<usize> = classes.values().copied().collect();
+    if first.is_empty() || first.len() >= n {
+        return None;
+    }
+    let mut children: SmallVec<[Id; 5]> = SmallVec::new();
+    for (operand, id) in operands.iter().zip(&term.children) {
+        children.push(match operand.axis {
+            None => *id,
+            Some(a) => narrowed(rewriter, operand, *id, a, &first)?,
+        });
+    }
+    let inner = rewriter.op(op.with_channels(axis, first.len()), &children)?;
+    rewriter.gather(inner, axis, spread.into_iter().collect())
+}
+
+/// The operand's channels `first`, without factors.
+fn narrowed(
+    rewriter: &mut Rewriter<'_>,
+    operand: &Operand,
+    id: Id,
+    axis: usize,
+    first: &[usize],
+) -> Option<Id> {
+    let picked: Vec<Pick> = first.iter().map(|c| operand.picks.0[*c]).collect();
+    let plain = picked
+        .iter()
+        .all(|pick| matches!(pick, Pick::Channel { scale, .. } if scale.0 == 1.0));
+    if plain {
+        // In terms of the operand itself, so that the gather can move into whatever computes it.
+        return rewriter.gather(id, axis, Picks::channels(first.iter().copied()));
+    }
+    let unscaled = |pick: Pick| match pick {
+        Pick::Channel { index, .. } => Pick::channel(index as usize),
+        constant => constant,
+    };
+    rewriter.gather(operand.of, axis, picked.into_iter().map(unscaled).collect())
+}
+
+/// What is known of an operand's channels: the coarsest gather that the operator's factors allow, or a constant's equal slices.
+fn operand(
+    rewriter: &mut Rewriter<'_>,
+    id: Id,
+    axis: Option<usize>,
+    n: usize,
+    factors: Factors,
+) -> Operand {
+    let Some(a) = axis else {
+        return Operand {
+            of: id,
+            axis,
+            picks: Picks::channels([]),
+        };
+    };
+    if let Some(constant) = rewriter.constant(id) {
+        let rows = rewriter.constants().rows(constant, a);
+        let first = |c: usize| rows.equal.first[rows.equal.class[c]];
+        return Operand {
+            of: id,
+            axis,
+            picks: Picks::channels((0..n).map(first)),
+        };
+    }
+    let allowed = |picks: &Picks| {
+        picks.0.iter().all(|pick| match pick {
+            Pick::Channel { scale, .. } => factors.allow(scale.0),
+            Pick::Constant(_) => true,
+        })
+    };
+    match rewriter
+        .gathers(id, a)
+        .into_iter()
+        .find(|(_, picks)| allowed(picks))
+    {
+        Some((of, picks)) => Operand { of, axis, picks },
+        None => Operand {
+            of: id,
+            axis,
+            picks: Picks::channels(0..n),
+        },
+    }
+}
+
+/// The value of a result channel all of whose operands are constant there, if it is constant too.
+fn constant_result(
+    rewriter: &mut Rewriter<'_>,
+    op: &Op,
+    operands: &[Operand],
+    key: &[Key],
+    constants: Constants,
+) -> Option<f64> {
+    if constants == Constants::Vary || !key.iter().any(|k| matches!(k, Key::Constant(_))) {
+        return None;
+    }
+    let mut keys = key.iter();
+    let mut values: SmallVec<[f64; 5]> = SmallVec::new();
+    for operand in operands {
+        let constant = rewriter.constant(operand.of);
+        values.push(match operand.axis.and_then(|a| Some((a, keys.next()?))) {
+            Some((_, Key::Constant(value))) => value.0,
+            // A constant operand that has one number for the channel, or one for all channels.
+            Some((a, Key::Channel(index))) => {
+                let constant = constant?;
+                let shape = rewriter.constants().shape(constant);
+                let one_each = shape.iter().enumerate().all(|(i, n)| i == a || *n == 1);
+                one_each.then(|| rewriter.constants().f64(constant)[*index as usize])?
+            }
+            None => {
+                let constant = constant?;
+                (rewriter.constants().len(constant) == 1)
+                    .then(|| rewriter.constants().f64(constant)[0])?
+            }
+        });
+    }
+    match constants {
+        Constants::Same => values.first().copied(),
+        Constants::Mapped => {
+            let ranks: Vec<usize> = match op {
+                Op::BatchNorm { .. } => vec![2, 1, 1, 1, 1],
+                Op::PRelu {} => vec![2, 1],
+                _ => vec![0; values.len()],
+            };
+            let array = |(value, rank): (&f64, &usize)| {
+                Array::Shared(ArrayD::from_elem(IxDyn(&vec![1; *rank]), *value).into_shared())
+            };
+            let operands: Vec<Array<'_, f64>> = values.iter().zip(&ranks).map(array).collect();
+            let result = evaluate(op, operands, &Bindings::new()).ok()?;
+            result.view().first().copied()
+        }
+        Constants::Vary => None,
+    }
+}
+
+fn through_blocks(
+    rewriter: &mut Rewriter<'_>,
+    op: &Op,
+    term: &Term,
+    axis: usize,
+    from: usize,
+    block: usize,
+) -> Option<Id> {
+    let (x, picks) = rewriter
+        .gathers(term.children[0], from)
+        .into_iter()
+        .next()?;
+    if rewriter.ty(x).len(from)? >= picks.len() {
+        return None;
+    }
+    let inner = rewriter.op(op.clone(), &[x])?;
+    rewriter.gather(inner, axis, picks.blocks(block))
+}
+
+fn through_concat(rewriter: &mut Rewriter<'_>, term: &Term, axis: usize, n: usize) -> Option<Id> {
+    // Each value once, at its offset in the inner concat; a class may span operands.
+    let mut offsets: IndexMap<Id, usize> = IndexMap::new();
+    let mut spread: Vec<Pick> = Vec::with_capacity(n);
+    let mut width = 0;
+    for id in &term.children {
+        let len = rewriter.ty(*id).len(axis)?;
+        let gather = rewriter.gathers(*id, axis).into_iter().next();
+        let (of, picks) = gather.unwrap_or_else(|| (*id, Picks::channels(0..len)));
+        let offset = match offsets.get(&of) {
+            Some(offset) => *offset,
+            None => {
+                offsets.insert(of, width);
+                width += rewriter.ty(of).len(axis)?;
+                width - rewriter.ty(of).len(axis)?
+            }
+        };
+        spread.extend(picks.0.iter().map(|pick| match *pick {
+            Pick::Channel { index, scale } => Pick::Channel {
+                index: index + offset as u32,
+                scale,
+            },
+            constant => constant,
+        }));
+    }
+    if width >= n {
+        return None;
+    }
+    let operands: Vec<Id> = offsets.into_keys().collect();
+    let inner = match operands.as_slice() {
+        [single] => *single,
+        several => rewriter.op(Op::Concat { axis }, several)?,
+    };
+    rewriter.gather(inner, axis, spread.into_iter().collect())
+}

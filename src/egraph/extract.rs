@@ -1,0 +1,282 @@
+//! Extraction over the DAG: one term a class, all roots at once, each shared class paid once.
+//!
+//! egg's own extractor adds the costs of children up, so what two terms share is paid twice. Here a term's cost is that of
+//! the *set* of classes below it. Sets grow bottom-up and greedily; then single choices are changed as long as the cost of
+//! everything that the roots reach falls.
+
+/// What a choice costs; sums are compared, so a more important measure goes into the higher bits.
+pub type Cost = u128;
+
+/// A term of the problem: what it costs itself, and the classes it needs.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// The cost of the term alone.
+    pub cost: Cost,
+    /// The classes of its children, by position.
+    pub children: Vec<usize>,
+}
+
+/// Classes of alternatives, and the classes that must be computed.
+#[derive(Clone, Debug, Default)]
+pub struct Problem {
+    /// The alternatives of each class.
+    pub classes: Vec<Vec<Candidate>>,
+    /// The classes that are asked for.
+    pub roots: Vec<usize>,
+}
+
+/// A term for each class that the roots reach, by its position in the class.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// The chosen term of each class; unspecified for classes not reached.
+    pub term: Vec<usize>,
+    /// The cost of all classes reached.
+    pub cost: Cost,
+}
+
+/// How often the bottom-up pass runs at most; it settles in two or three.
+const GREEDY_ROUNDS: usize = 16;
+
+/// How often all single changes are tried at most.
+const IMPROVEMENT_ROUNDS: usize = 4;
+
+/// Single changes tried at most, each the price of one walk over what the roots reach.
+const IMPROVEMENT_TRIALS: usize = 20_000;
+
+impl Problem {
+    /// A cheap choice; `None` if a root cannot be computed without a cycle.
+    pub fn extract(&self) -> Option<Choice> {
+        let greedy = self.greedy();
+        let tree = self.tree();
+        let best = [greedy, tree]
+            .into_iter()
+            .flatten()
+            .min_by_key(|choice| choice.cost)?;
+        Some(self.improve(best))
+    }
+
+    /// The cost of everything that the roots reach under `term`; `None` on a cycle.
+    pub fn cost(&self, term: &[usize]) -> Option<Cost> {
+        #[derive(Clone, Copy, PartialEq)]
+        enum State {
+            New,
+            Open,
+            Done,
+        }
+        let mut state = vec![State::New; self.classes.len()];
+        let mut total: Cost = 0;
+        let mut stack: Vec<(usize, usize)> = Vec::new();
+        for root in &self.roots {
+            if state[*root] == State::New {
+                state[*root] = State::Open;
+                stack.push((*root, 0));
+            }
+            while let Some((class, next)) = stack.pop() {
+                let candidate = self.classes[class].get(term[class])?;
+                match candidate.children.get(next) {
+                    None => {
+                        state[class] = State::Done;
+                        total += candidate.cost;
+                    }
+                    Some(child) => {
+                        stack.push((class, next + 1));
+                        match state[*child] {
+                            State::Open => return None,
+                            State::Done => {}
+                            State::New => {
+                                state[*child] = State::Open;
+                                stack.push((*child, 0));
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        Some(total)
+    }
+
+    fn choice(&self, term: Vec<usize>) -> Option<Choice> {
+        let cost = self.cost(&term)?;
+        Some(Choice { term, cost })
+    }
+
+    /// Bottom-up with sets of classes as costs.
+    fn greedy(&self) -> Option<Choice> {
+        let n = self.classes.len();
+        let mut sets: Vec<Option<Bits>> = vec![None; n];
+        let mut term = vec![usize::MAX; n];
+        let mut own: Vec<Cost> = vec![0; n];
+        for _ in 0..GREEDY_ROUNDS {
+            let mut changed = false;
+            for class in 0..n {
+                let mut best: Option<(Cost, usize, Bits)> = None;
+                for (i, candidate) in self.classes[class].iter().enumerate() {
+                    let Some(set) = union(&candidate.children, &sets, n) else {
+                        continue;
+                    };
+                    if set.has(class) {
+                        continue;
+                    }
+                    let cost = candidate.cost + set.iter().map(|c| own[c]).sum::<Cost>();
+                    if best.as_ref().is_none_or(|(least, ..)| cost < *least) {
+                        best = Some((cost, i, set));
+                    }
+                }
+                let Some((_, i, mut set)) = best else {
+                    continue;
+                };
+                set.add(class);
+                if term[class] != i || sets[class].as_ref() != Some(&set) {
+                    changed = true;
+                    term[class] = i;
+                    own[class] = self.classes[class][i].cost;
+                    sets[class] = Some(set);
+                }
+            }
+            if !changed {
+                break;
+            }
+        }
+        self.choice(term)
+    }
+
+    /// Bottom-up with the costs of children added up: never cyclic, and the fallback.
+    fn tree(&self) -> Option<Choice> {
+        let n = self.classes.len();
+        let mut cost = vec![f64::INFINITY; n];
+        let mut term = vec![usize::MAX; n];
+        loop {
+            let mut changed = false;
+            for class in 0..n {
+                for (i, candidate) in self.classes[class].iter().enumerate() {
+                    let below: f64 = candidate.children.iter().map(|c| cost[*c]).sum();
+                    // Strictly more than any child, or rounding could let a class seem to pay for itself.
+                    let own = (candidate.cost >> 32) as f64 + 1.0;
+                    let total = (below + own).max(below * (1.0 + 1e-12));
+                    if total < cost[class] {
+                        cost[class] = total;
+                        term[class] = i;
+                        changed = true;
+                    }
+                }
+            }
+            if !changed {
+                return self.choice(term);
+            }
+        }
+    }
+
+    /// Changes single choices while that lowers the cost.
+    fn improve(&self, mut best: Choice) -> Choice {
+        let mut trials = 0;
+        for _ in 0..IMPROVEMENT_ROUNDS {
+            let before = best.cost;
+            for class in 0..self.classes.len() {
+                for i in 0..self.classes[class].len() {
+                    if i == best.term[class]
+                        || self.classes[class].len() == 1
+                        || trials == IMPROVEMENT_TRIALS
+                    {
+                        continue;
+                    }
+                    trials += 1;
+                    let old = std::mem::replace(&mut best.term[class], i);
+                    match self.cost(&best.term) {
+                        Some(cost) if cost < best.cost => best.cost = cost,
+                        _ => best.term[class] = old,
+                    }
+                }
+            }
+            if best.cost == before {
+                break;
+            }
+        }
+        best
+    }
+}
+
+/// A set of classes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Bits(Vec<u64>);
+
+impl Bits {
+    fn has(&self, i: usize) -> bool {
+        self.0[i / 64] >> (i % 64) & 1 == 1
+    }
+
+    fn add(&mut self, i: usize) {
+        self.0[i / 64] |= 1 << (i % 64);
+    }
+
+    fn iter(&self) -> impl Iterator<Item = usize> + '_ {
+        self.0.iter().enumerate().flat_map(|(word, bits)| {
+            let mut bits = *bits;
+            std::iter::from_fn(move || {
+                let i = (bits != 0).then(|| bits.trailing_zeros() as usize)?;
+                bits &= bits - 1;
+                Some(word * 64 + i)
+            })
+        })
+    }
+}
+
+/// All classes below `children`; `None` if one has no term yet.
+fn union(children: &[usize], sets: &[Option<Bits>], n: usize) -> Option<Bits> {
+    let mut all = Bits(vec![0; n.div_ceil(64)]);
+    for child in children {
+        let set = sets[*child].as_ref()?;
+        all.0.iter_mut().zip(&set.0).for_each(|(a, b)| *a |= b);
+    }
+    Some(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidate(cost: Cost, children: &[usize]) -> Candidate {
+        Candidate {
+            cost: cost << 32,
+            children: children.to_vec(),
+        }
+    }
+
+    #[test]
+    fn a_shared_class_is_paid_once() {
+        // Class 0 needs 1 and 2. Both can be made from 3 (10), or alone for 6 each: together, sharing is cheaper.
+        let both = |alone| vec![candidate(alone, &[]), candidate(0, &[3])];
+        let problem = Problem {
+            classes: vec![
+                vec![candidate(0, &[1, 2])],
+                both(6),
+                both(6),
+                vec![candidate(10, &[])],
+            ],
+            roots: vec![0],
+        };
+        assert!(problem.extract().unwrap().cost >> 32 <= 12);
+        let problem = Problem {
+            classes: vec![
+                vec![candidate(0, &[1, 2])],
+                both(6),
+                vec![candidate(0, &[3])],
+                vec![candidate(10, &[])],
+            ],
+            roots: vec![0],
+        };
+        assert_eq!(problem.extract().unwrap().cost >> 32, 10);
+    }
+
+    #[test]
+    fn a_cycle_is_never_chosen() {
+        // Class 0 = f(1) for 1 or a leaf for 5; class 1 = g(0) for 1 or a leaf for 7.
+        let problem = Problem {
+            classes: vec![
+                vec![candidate(1, &[1]), candidate(5, &[])],
+                vec![candidate(1, &[0]), candidate(7, &[])],
+            ],
+            roots: vec![0, 1],
+        };
+        assert_eq!(problem.extract().unwrap().cost >> 32, 6);
+    }
+}

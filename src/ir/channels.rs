@@ -1,0 +1,472 @@
+//! How operators move channels: the one table that every pass asks.
+//!
+//! A *channel* is a position along one axis of a value, whatever the axis: axis 1 of an image, the last axis of a token. For
+//! an operator and an axis of its result, [`flow`] says where the channels of that axis come from.
+
+use smallvec::SmallVec;
+
+use super::attribute::PadMode;
+use super::op::Op;
+use super::types::Type;
+
+/// Where the channels of a result's axis come from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Flow {
+    /// Channel c of the result is computed from channel c of each operand alone, the same way for every c.
+    Keeps(Keeps),
+    /// Channel c of the result is channel `source[c]` of operand 0 along `axis`, or a constant.
+    Selects {
+        /// The axis of operand 0.
+        axis: usize,
+        /// A channel of operand 0, or a constant value.
+        source: Vec<Source>,
+    },
+    /// The channels of all operands along `axis`, one operand after the other.
+    Offsets {
+        /// The axis of every operand.
+        axis: usize,
+    },
+    /// Each channel of operand 0 along `axis` becomes `block` neighbouring channels of the result.
+    Blocks {
+        /// The axis of operand 0.
+        axis: usize,
+        /// Result channels an operand channel.
+        block: usize,
+    },
+    /// Each channel of the result depends on all channels of operand 0 along `axis`, by way of weights.
+    Mixes {
+        /// The axis of operand 0.
+        axis: usize,
+    },
+    /// Channels do not cross, for this reason.
+    Refuses(&'static str),
+}
+
+/// A channel, or a value that a channel has everywhere.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Source {
+    /// This channel.
+    Channel(usize),
+    /// This value at every position.
+    Constant(f64),
+}
+
+/// What [`Flow::Keeps`] keeps.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Keeps {
+    /// For each operand the axis along which its channels correspond to the result's; `None` where the operand is the same
+    /// for every channel.
+    pub axes: SmallVec<[Option<usize>; 5]>,
+    /// Which factors may be taken out of a channel: f(s x) = s f(x).
+    pub factors: Factors,
+    /// What a constant channel becomes.
+    pub constants: Constants,
+}
+
+/// What becomes of channels that have one value everywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Constants {
+    /// They may vary, at the border for example.
+    Vary,
+    /// They keep their value.
+    Same,
+    /// They get the value that the operator gives single elements.
+    Mapped,
+}
+
+/// Which factors commute with an operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Factors {
+    /// Only 1.
+    None,
+    /// Positive factors: ReLU, maxima.
+    Positive,
+    /// All factors: linear operators.
+    All,
+}
+
+impl Factors {
+    /// Whether f(s x) = s f(x).
+    pub fn allow(self, s: f64) -> bool {
+        match self {
+            Factors::None => s == 1.0,
+            Factors::Positive => s > 0.0,
+            Factors::All => true,
+        }
+    }
+}
+
+fn keeps(
+    axes: impl IntoIterator<Item = Option<usize>>,
+    factors: Factors,
+    constants: Constants,
+) -> Flow {
+    Flow::Keeps(Keeps {
+        axes: axes.into_iter().collect(),
+        factors,
+        constants,
+    })
+}
+
+/// Where the channels of `axis` of the result of `op` come from, for operands and a result of these types.
+pub fn flow(op: &Op, axis: usize, operands: &[&Type], result: &Type) -> Flow {
+    use Constants::{Mapped, Same, Vary};
+    let Some(rank) = result.rank().filter(|rank| axis < *rank) else {
+        return Flow::Refuses("its shape is unknown");
+    };
+    let Some(x) = operands.first().and_then(|x| x.shape()) else {
+        return Flow::Refuses("the shape of its operand is unknown");
+    };
+    match op {
+        Op::Relu {} | Op::LeakyRelu { .. } | Op::Abs {} => {
+            keeps([Some(axis)], Factors::Positive, Same)
+        }
+        Op::Neg {} | Op::Identity {} | Op::Dropout { .. } => {
+            keeps([Some(axis)], Factors::All, Same)
+        }
+        Op::Clip { .. }
+        | Op::Elu { .. }
+        | Op::Silu {}
+        | Op::Gelu { .. }
+        | Op::Sigmoid {}
+        | Op::HardSigmoid {}
+        | Op::HardSwish {}
+        | Op::Tanh {}
+        | Op::Softplus {}
+        | Op::Mish {}
+        | Op::Exp {}
+        | Op::Log {}
+        | Op::Sqrt {}
+        | Op::Rsqrt {}
+        | Op::Erf {} => keeps([Some(axis)], Factors::None, Mapped),
+        Op::Cast { .. } => keeps([Some(axis)], Factors::None, Vary),
+        Op::PRelu {} => {
+            let slopes = (axis == 1 && operands[1].len(0) != Some(1)).then_some(0);
+            keeps([Some(axis), slopes], Factors::Positive, Mapped)
+        }
+        Op::Add {}
+        | Op::Sub {}
+        | Op::Mul {}
+        | Op::Div {}
+        | Op::Pow {}
+        | Op::Maximum {}
+        | Op::Minimum {} => {
+            let aligned = operands.iter().map(|ty| {
+                let axis = (axis + ty.rank()?).checked_sub(rank)?;
+                (ty.len(axis) != Some(1)).then_some(axis)
+            });
+            if operands.iter().any(|ty| ty.rank().is_none()) {
+                return Flow::Refuses("the shape of its operand is unknown");
+            }
+            keeps(aligned, Factors::None, Mapped)
+        }
+        Op::BatchNorm { .. } => {
+            let parameters = (axis == 1).then_some(0);
+            keeps(
+                [Some(axis)].into_iter().chain([parameters; 4]),
+                Factors::None,
+                Mapped,
+            )
+        }
+        Op::LayerNorm { axes, .. } if axis + axes < rank => keeps(
+            std::iter::once(Some(axis)).chain(operands[1..].iter().map(|_| None)),
+            Factors::None,
+            Vary,
+        ),
+        Op::LayerNorm { .. } | Op::GroupNorm { .. } => {
+            Flow::Refuses("its statistics weigh all channels")
+        }
+        Op::Softmax { axis: over } | Op::LogSoftmax { axis: over } if *over != axis => {
+            keeps([Some(axis)], Factors::None, Vary)
+        }
+        Op::Softmax { .. } | Op::LogSoftmax { .. } => {
+            Flow::Refuses("it normalises over the channels")
+        }
+        Op::Conv { groups, .. } => match (axis, operands[1].shape()) {
+            (1, Some(_)) if *groups == 1 => Flow::Mixes { axis: 1 },
+            (1, Some(w)) if w[0].as_len() == Some(*groups) && x[1].as_len() == Some(*groups) => {
+                let parameters = operands[1..].iter().map(|_| Some(0));
+                keeps(
+                    std::iter::once(Some(1)).chain(parameters),
+                    Factors::None,
+                    Vary,
+                )
+            }
+            (1, _) => Flow::Refuses("a grouped convolution ties its channels to their groups"),
+            _ => Flow::Refuses("the axis is not the channels'"),
+        },
+        Op::ConvTranspose { groups: 1, .. } if axis == 1 => Flow::Mixes { axis: 1 },
+        Op::ConvTranspose { .. } => {
+            Flow::Refuses("a grouped convolution ties its channels to their groups")
+        }
+        Op::Linear {} if axis + 1 == rank => Flow::Mixes { axis: x.len() - 1 },
+        Op::Linear {} => keeps(
+            std::iter::once(Some(axis)).chain(operands[1..].iter().map(|_| None)),
+            Factors::None,
+            Vary,
+        ),
+        Op::MaxPool { .. } | Op::AdaptiveMaxPool { .. } if axis < 2 => {
+            keeps([Some(axis)], Factors::Positive, Same)
+        }
+        Op::AvgPool { pad, count_pad, .. } if axis < 2 => keeps(
+            [Some(axis)],
+            Factors::All,
+            if pad.is_zero() || !count_pad {
+                Same
+            } else {
+                Vary
+            },
+        ),
+        Op::AdaptiveAvgPool { .. } if axis < 2 => keeps([Some(axis)], Factors::All, Same),
+        Op::Resize { .. } if axis < 2 => keeps([Some(axis)], Factors::All, Same),
+        Op::ReduceMean { axes, keep }
+        | Op::ReduceSum { axes, keep }
+        | Op::ReduceMax { axes, keep } => {
+            let axis = if *keep {
+                Some(axis)
+            } else {
+                (0..x.len()).filter(|a| !axes.contains(a)).nth(axis)
+            };
+            match axis {
+                Some(axis) if !axes.contains(&axis) => {
+                    let factors = if matches!(op, Op::ReduceMax { .. }) {
+                        Factors::Positive
+                    } else {
+                        Factors::All
+                    };
+                    keeps(
+                        [Some(axis)],
+                        factors,
+                        if matches!(op, Op::ReduceSum { .. }) {
+                            Vary
+                        } else {
+                            Same
+                        },
+                    )
+                }
+                _ => Flow::Refuses("it reduces over the channels"),
+            }
+        }
+        Op::Pad {
+            before,
+            after,
+            mode,
+            value,
+        } => match (
+            before[axis].as_number(),
+            after[axis].as_number(),
+            x[axis].as_len(),
+        ) {
+            (Some(0), Some(0), _) => {
+                let scales = *mode != PadMode::Constant || value.0 == 0.0;
+                keeps(
+                    [Some(axis)],
+                    if scales { Factors::All } else { Factors::None },
+                    if *mode != PadMode::Constant {
+                        Same
+                    } else {
+                        Vary
+                    },
+                )
+            }
+            (Some(before), Some(after), Some(n))
+                if before >= 0
+                    && after >= 0
+                    && *mode == PadMode::Constant
+                    && only_axis(op, axis) =>
+            {
+                let constants = |n: i64| std::iter::repeat_n(Source::Constant(value.0), n as usize);
+                let source = constants(before)
+                    .chain((0..n).map(Source::Channel))
+                    .chain(constants(after))
+                    .collect();
+                Flow::Selects { axis, source }
+            }
+            _ => Flow::Refuses("it pads the channels"),
+        },
+        Op::Slice { axis: sliced, .. } | Op::Gather { axis: sliced, .. } if *sliced != axis => {
+            keeps([Some(axis)], Factors::All, Same)
+        }
+        Op::Slice {
+            start, end, step, ..
+        } => match (start.as_len(), end.as_len(), x[axis].as_len()) {
+            (Some(start), Some(end), Some(n)) if end <= n => {
+                let source = (start..end)
+                    .step_by((*step).max(1))
+                    .map(Source::Channel)
+                    .collect();
+                Flow::Selects { axis, source }
+            }
+            _ => Flow::Refuses("it slices the channels at a size known only at run time"),
+        },
+        Op::Gather { index, .. } => {
+            let source = index.iter().map(|i| Source::Channel(*i as usize)).collect();
+            Flow::Selects { axis, source }
+        }
+        Op::Concat { axis: joined } if *joined == axis => Flow::Offsets { axis },
+        Op::Concat { .. } => keeps(operands.iter().map(|_| Some(axis)), Factors::None, Vary),
+        Op::Flatten { start, end } => {
+            if axis < *start {
+                keeps([Some(axis)], Factors::All, Same)
+            } else if axis > *start {
+                keeps([Some(axis + end - start)], Factors::All, Same)
+            } else {
+                let lengths: Option<Vec<usize>> =
+                    x[*start..=*end].iter().map(|n| n.as_len()).collect();
+                match lengths {
+                    Some(lengths) => Flow::Blocks {
+                        axis,
+                        block: lengths[1..].iter().product(),
+                    },
+                    None => Flow::Refuses("it flattens a size known only at run time"),
+                }
+            }
+        }
+        Op::Transpose { perm } => keeps([Some(perm[axis])], Factors::All, Same),
+        Op::Squeeze { axes } => match (0..x.len()).filter(|a| !axes.contains(a)).nth(axis) {
+            Some(axis) => keeps([Some(axis)], Factors::All, Same),
+            None => Flow::Refuses("the axis is not the channels'"),
+        },
+        Op::Unsqueeze { axes } if !axes.contains(&axis) => keeps(
+            [Some(axis - axes.iter().filter(|a| **a < axis).count())],
+            Factors::All,
+            Same,
+        ),
+        Op::Expand { .. } => match (axis + x.len()).checked_sub(rank) {
+            Some(from) if x[from] == result.shape().unwrap_or_default()[axis] => {
+                keeps([Some(from)], Factors::All, Same)
+            }
+            _ => Flow::Refuses("it repeats the channels"),
+        },
+        Op::Unsqueeze { .. } | Op::Resize { .. } => Flow::Refuses("the axis is not the channels'"),
+        Op::MaxPool { .. }
+        | Op::AdaptiveMaxPool { .. }
+        | Op::AvgPool { .. }
+        | Op::AdaptiveAvgPool { .. } => Flow::Refuses("the axis is not the channels'"),
+        Op::MatMul {} => Flow::Refuses("a matrix product of two activations mixes channels"),
+        Op::Attention { .. } => Flow::Refuses("attention mixes channels"),
+        Op::Reshape { .. } => Flow::Refuses("a reshape may cut across channels"),
+        Op::Opaque(_) => Flow::Refuses("it is opaque"),
+    }
+}
+
+/// Whether a pad touches this axis alone.
+fn only_axis(op: &Op, axis: usize) -> bool {
+    let Op::Pad { before, after, .. } = op else {
+        return false;
+    };
+    let zero = |(a, n): (usize, &super::dim::Dim)| a == axis || n.as_number() == Some(0);
+    before.iter().enumerate().all(zero) && after.iter().enumerate().all(zero)
+}
+
+impl Op {
+    /// This operator for `n` channels along `axis` of its result, where [`flow`] says that it keeps channels.
+    pub fn with_channels(&self, axis: usize, n: usize) -> Op {
+        match self {
+            Op::Conv {
+                stride,
+                pad,
+                dilation,
+                ..
+            } => Op::Conv {
+                stride: stride.clone(),
+                pad: pad.clone(),
+                dilation: dilation.clone(),
+                groups: n,
+            },
+            Op::Expand { shape } => {
+                let mut shape = shape.clone();
+                shape[axis] = n.into();
+                Op::Expand { shape }
+            }
+            op => op.clone(),
+        }
+    }
+
+    /// The axis of the weight that holds output channels, and the one that holds input channels, where the operator is a
+    /// product with a dense weight: operand 1 of a convolution with one group, or of a linear layer.
+    pub fn weight_axes(&self) -> Option<WeightAxes> {
+        match self {
+            Op::Conv { groups: 1, .. } | Op::Linear {} => Some(WeightAxes {
+                output: 0,
+                input: 1,
+            }),
+            Op::ConvTranspose { groups: 1, .. } => Some(WeightAxes {
+                output: 1,
+                input: 0,
+            }),
+            _ => None,
+        }
+    }
+}
+
+/// Which axis of a dense weight is which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WeightAxes {
+    /// The axis of output channels.
+    pub output: usize,
+    /// The axis of input channels.
+    pub input: usize,
+}
+
+/// The axis of an activation that a dense operator's channels lie on, for its operand 0 or its result of this rank.
+pub fn dense_axis(op: &Op, rank: usize) -> usize {
+    if matches!(op, Op::Linear {}) {
+        rank.saturating_sub(1)
+    } else {
+        1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir::{DType, Dim};
+
+    fn ty(shape: &str) -> Type {
+        format!("f32[{shape}]").parse().unwrap()
+    }
+
+    #[test]
+    fn a_flatten_makes_blocks_and_a_broadcast_operand_is_the_same_for_every_channel() {
+        let flat = flow(
+            &Op::Flatten { start: 1, end: 3 },
+            1,
+            &[&ty("N,8,3,2")],
+            &ty("N,48"),
+        );
+        assert_eq!(flat, Flow::Blocks { axis: 1, block: 6 });
+        let gate = flow(
+            &Op::Mul {},
+            1,
+            &[&ty("N,8,H,W"), &ty("8,1,1")],
+            &ty("N,8,H,W"),
+        );
+        assert_eq!(
+            gate,
+            keeps([Some(1), Some(0)], Factors::None, Constants::Mapped)
+        );
+        let scalar = flow(&Op::Add {}, 1, &[&ty("N,8,H,W"), &ty("")], &ty("N,8,H,W"));
+        assert_eq!(
+            scalar,
+            keeps([Some(1), None], Factors::None, Constants::Mapped)
+        );
+    }
+
+    #[test]
+    fn a_channel_pad_selects_channels_and_zeros() {
+        let zero: crate::ir::Dims = [0, 1, 0, 0].map(Dim::from).into_iter().collect();
+        let pad = Op::Pad {
+            before: zero.clone(),
+            after: zero,
+            mode: PadMode::Constant,
+            value: 0.0.into(),
+        };
+        let shape = Type::tensor(DType::F32, [Dim::symbol("N"), 4.into(), 5.into(), 5.into()]);
+        let Flow::Selects { source, .. } = flow(&pad, 1, &[&ty("N,2,5,5")], &shape) else {
+            panic!()
+        };
+        assert_eq!(source[0], Source::Constant(0.0));
+        assert_eq!(source[2], Source::Channel(1));
+    }
+}

@@ -120,7 +120,7 @@ fn run(egraph: &EGraph, root: Id) -> Result<ArrayD<f64>, String> {
         })
         .collect();
     let outputs = Interpreter::new(&graph)
-        .and_then(|i| i.run(&inputs))
+        .and_then(|i| i.run(inputs))
         .map_err(|e| e.to_string())?;
     Ok(outputs.into_iter().next().ok_or("no output")?.into_owned())
 }

@@ -5,6 +5,8 @@ pub mod egraph;
 mod error;
 pub mod exec;
 pub mod formats;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod ir;
 mod model;
 #[path = "../passes/mod.rs"]

@@ -32,6 +32,7 @@ pub use observer::Observer;
 pub use options::{OptionSpec, OptionValue, Options, Values};
 pub use pass::{Changed, Kind, Pass, PassInfo};
 pub use registry::Registry;
+pub(crate) use registry::nearest;
 
 use crate::{Model, Report, Result};
 

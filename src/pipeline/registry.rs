@@ -56,7 +56,7 @@ impl Registry {
 }
 
 /// The candidate nearest to `name`, if one is near enough to be a slip of the keyboard.
-pub(super) fn nearest<'a>(
+pub(crate) fn nearest<'a>(
     name: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {

@@ -138,7 +138,7 @@ impl Weights {
 }
 
 /// Nearly normal with deviation 1: twelve uniform numbers less 6. Unlike a logarithm, sums are the same on every machine.
-pub(super) fn normal(random: &mut fastrand::Rng) -> f64 {
+pub(crate) fn normal(random: &mut fastrand::Rng) -> f64 {
     (0..12).map(|_| random.f64()).sum::<f64>() - 6.0
 }
 

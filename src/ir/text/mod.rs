@@ -39,6 +39,7 @@ mod values;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use elements::normal;
 pub use parse::parse;
 pub(super) use print::value;
 pub use print::{print, statement};

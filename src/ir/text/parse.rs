@@ -19,6 +19,7 @@ use super::defaults::defaults;
 use super::elements::Weights;
 use super::print::role_name;
 use super::values;
+use crate::pipeline::nearest;
 use crate::{Error, Result};
 
 /// How many positions all indices of a text may have: their short form says more than it is long.
@@ -368,11 +369,8 @@ fn unknown_operator(mistake: Mistake, name: &str) -> Mistake {
     if name == "opaque" || Op::NAMES.contains(&name) {
         return mistake;
     }
-    let distance = |known: &&&str| strsim::damerau_levenshtein(known, name);
-    match Op::NAMES.iter().min_by_key(distance) {
-        Some(nearest) if distance(&nearest) <= 1 + name.len() / 4 => {
-            mistake.help(format!("is `{nearest}` meant?"))
-        }
-        _ => mistake.help(format!("the operators are: {}", Op::NAMES.join(", "))),
+    match nearest(name, Op::NAMES.iter().copied()) {
+        Some(nearest) => mistake.help(format!("is `{nearest}` meant?")),
+        None => mistake.help(format!("the operators are: {}", Op::NAMES.join(", "))),
     }
 }

@@ -1,0 +1,81 @@
+//! What the fuzz targets call, and the tests for a second each: functions of bytes that must not panic.
+
+mod choices;
+mod graphs;
+mod weights;
+
+pub use choices::Choices;
+pub use graphs::random_graph;
+
+use crate::ir::{Graph, text};
+use crate::pipeline::{Kind, Registry, RunOptions, Verify};
+use crate::{Model, Pipeline};
+
+/// Reads a graph. One that can be read is printed, and read again as the same.
+pub fn text(bytes: &[u8]) {
+    let Ok(graph) = String::from_utf8_lossy(bytes).parse::<Graph>() else {
+        return;
+    };
+    round_trip(&graph);
+}
+
+/// Prints a random graph and reads it again.
+pub fn text_of_graph(bytes: &[u8]) {
+    round_trip(&random_graph(bytes));
+}
+
+fn round_trip(graph: &Graph) {
+    let printed = format!("{graph:#}");
+    match printed.parse::<Graph>() {
+        Ok(read) => assert_eq!(format!("{read:#}"), printed),
+        Err(error) => panic!("{error}\n{printed}"),
+    }
+    let elided = graph.to_string();
+    match text::parse(&elided, graph) {
+        Ok(read) => assert_eq!(format!("{read:#}"), printed),
+        Err(error) => panic!("{error}\n{elided}"),
+    }
+}
+
+/// Reads a pipeline. One that can be read is printed, and read again as the same.
+pub fn pipeline(bytes: &[u8]) {
+    let Ok(pipeline) = Pipeline::parse(&String::from_utf8_lossy(bytes)) else {
+        return;
+    };
+    let printed = pipeline.to_string();
+    match Pipeline::parse(&printed) {
+        Ok(read) => assert_eq!(read.to_string(), printed),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// Runs up to three exact passes on a random graph, and compares its outputs before and after each.
+pub fn exact_passes(bytes: &[u8]) {
+    let registry = Registry::standard();
+    let exact: Vec<&str> = registry
+        .passes()
+        .iter()
+        .filter(|pass| pass.kind == Kind::Exact)
+        .map(|pass| pass.name)
+        .collect();
+    let (head, tail) = bytes.split_at(bytes.len().min(4));
+    let mut choices = Choices::new(head);
+    let passes: Vec<&str> = match exact.is_empty() {
+        true => Vec::new(),
+        false => (0..1 + choices.below(3))
+            .map(|_| choices.pick(&exact))
+            .collect(),
+    };
+    let graph = random_graph(tail);
+    let printed = format!("{graph:#}");
+    let options = RunOptions {
+        verify: Verify::Each,
+        inputs: 1,
+        ..RunOptions::default()
+    };
+    let result = Pipeline::parse(&passes.join(","))
+        .and_then(|pipeline| pipeline.run_with(&mut Model { graph }, &options, &mut ()));
+    if let Err(error) = result {
+        panic!("{}: {error}\n{printed}", passes.join(","));
+    }
+}

@@ -1,0 +1,126 @@
+//! The fuzz targets' functions, each for a second on mutated seeds; `fuzz/` runs the same ones with coverage.
+//!
+//! `FUZZ_SECONDS=60 cargo test --test fuzz` takes longer.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use optc::fuzzing::{self, random_graph};
+use optc::ir::{Op, verify};
+
+/// How long each target runs.
+fn budget() -> Duration {
+    let seconds = std::env::var("FUZZ_SECONDS").ok();
+    Duration::from_secs(seconds.and_then(|s| s.parse().ok()).unwrap_or(1))
+}
+
+/// Calls `target` with each seed, then with mutations of them until the time is up.
+fn fuzz(seeds: &[Vec<u8>], target: fn(&[u8])) {
+    let mut random = fastrand::Rng::with_seed(0);
+    let end = Instant::now() + budget();
+    seeds.iter().for_each(|seed| target(seed));
+    while Instant::now() < end {
+        let mut bytes = seeds[random.usize(..seeds.len())].clone();
+        for _ in 0..random.usize(1..8) {
+            mutate(&mut bytes, seeds, &mut random);
+        }
+        target(&bytes);
+    }
+}
+
+fn mutate(bytes: &mut Vec<u8>, seeds: &[Vec<u8>], random: &mut fastrand::Rng) {
+    let at = random.usize(..=bytes.len());
+    let end = (at + random.usize(..16)).min(bytes.len());
+    match random.usize(..6) {
+        0 if at < bytes.len() => bytes[at] ^= 1 << random.u8(..8),
+        1 if at < bytes.len() => bytes[at] = random.u8(..),
+        2 => drop(bytes.drain(at..end)),
+        3 => {
+            let copy = bytes[at..end].to_vec();
+            let to = random.usize(..=bytes.len());
+            bytes.splice(to..to, copy);
+        }
+        4 => {
+            let other = &seeds[random.usize(..seeds.len())];
+            let from = random.usize(..=other.len());
+            let to = (from + random.usize(..64)).min(other.len());
+            bytes.splice(at..end, other[from..to].iter().copied());
+        }
+        _ => bytes.insert(
+            at,
+            *random
+                .choice(b"0129-.*#@%\"\\[](){},:=\n\xff")
+                .unwrap_or(&0),
+        ),
+    }
+}
+
+/// Bytes for random graphs.
+fn choices(count: u64) -> Vec<Vec<u8>> {
+    let bytes = |seed| {
+        let mut bytes = vec![0; 200];
+        fastrand::Rng::with_seed(seed).fill(&mut bytes);
+        bytes
+    };
+    (0..count).map(bytes).collect()
+}
+
+#[test]
+fn any_text_is_read_or_refused() {
+    let mut seeds: Vec<Vec<u8>> = choices(8)
+        .iter()
+        .map(|bytes| random_graph(bytes).to_string().into_bytes())
+        .collect();
+    seeds.push(
+        br#"graph g(%x: f32[N,2,H,floor((W+1)/(2))], %l: other"List[int]") where N=1 { // net
+          @w = parameter rows(columns(normal(3, 0.1), [0, 1]), [0, 2*0]) alias "a b" : f32[2,2,1,1]
+          %c = conv(%x, @w) {pad=[0:1,1]} %o = opaque "f"(%c, %l) {template="{0}{$0}", sizes=[max(H,2)]} : f32[*], i64[]
+          %g = gather(%c) {axis=1, index=[0..2,1]} return %g, second=%o#1 }"#
+            .to_vec(),
+    );
+    fuzz(&seeds, fuzzing::text);
+}
+
+#[test]
+fn a_random_graph_is_read_as_it_is_printed() {
+    fuzz(&choices(8), fuzzing::text_of_graph);
+}
+
+#[test]
+fn any_pipeline_is_read_or_refused() {
+    let seeds = [
+        "red{hash=none,error=0.05}",
+        "canonicalize, repeat{max=3}(fold-batch-norm,red)",
+        "repeat(repeat(canonicalize))",
+    ];
+    fuzz(&seeds.map(Vec::from), fuzzing::pipeline);
+}
+
+#[test]
+fn exact_passes_keep_the_outputs_of_random_graphs() {
+    fuzz(&choices(8), fuzzing::exact_passes);
+}
+
+#[test]
+fn random_graphs_keep_the_rules_and_have_every_kind_of_layer() {
+    let mut kinds = BTreeSet::new();
+    let mut operations = 0;
+    for bytes in choices(500) {
+        let graph = random_graph(&bytes);
+        if let Err(violations) = verify(&graph) {
+            panic!("{}\n{graph}", violations[0]);
+        }
+        for op in graph.nodes().filter_map(|node| graph.op(node)) {
+            kinds.insert(op.name());
+            operations += 1;
+            if let Op::Conv { groups, .. } = op {
+                kinds.insert(if *groups == 1 { "dense" } else { "grouped" });
+            }
+        }
+    }
+    let expected = "adaptive_avg_pool adaptive_max_pool add avg_pool batch_norm clip concat conv conv_transpose dense dropout \
+                    elu flatten gather gelu grouped hard_swish leaky_relu linear max_pool maximum mul pad prelu relu reshape \
+                    resize sigmoid silu slice sub tanh transpose";
+    assert_eq!(kinds, expected.split_whitespace().collect());
+    assert!(operations > 500 * 8, "{operations}");
+}

@@ -94,7 +94,10 @@ fn bind(graph: &mut Graph, input: NodeId, given: &InputShape) -> Result<()> {
             graph.node(input).name,
             graph.ty(input.into())
         ),
-        help: String::new(),
+        help: format!(
+            "give {} sizes; where the input has a name such as N, any number will do",
+            dims.len()
+        ),
     };
     if dims.len() != given.shape.len() {
         return Err(misfit(graph));

@@ -1,11 +1,12 @@
 //! Model files: read and write.
 
 mod input;
+mod text;
 
 pub use input::{InputShape, bind_inputs};
 
 use std::ffi::OsStr;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
@@ -33,29 +34,49 @@ pub fn read(path: impl AsRef<Path>) -> Result<Model> {
 /// [`Error::Usage`] when an input shape does not fit the model.
 pub fn read_with(path: impl AsRef<Path>, options: &ReadOptions) -> Result<Model> {
     let path = path.as_ref();
-    let _ = options;
-    Err(unknown_format(path))
+    let mut model = match suffix(path) {
+        text::SUFFIX => text::read(path)?,
+        _ => return Err(unknown_format(path)),
+    };
+    bind_inputs(&mut model.graph, &options.inputs)?;
+    Ok(model)
 }
 
 /// Writes a model file, whole or not at all.
 ///
 /// # Errors
-/// [`Error::Io`] when the file cannot be written, [`Error::Model`] when the format cannot hold the model.
+/// [`Error::Io`] when the file cannot be written, [`Error::Usage`] when the suffix is of no format.
 pub fn write(model: &Model, path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();
-    let _ = model;
-    Err(unknown_format(path))
+    match suffix(path) {
+        text::SUFFIX => write_whole(path, |out| text::write(model, path, out)),
+        _ => Err(unknown_format(path)),
+    }
+}
+
+/// Checks that a model file can have this name, before there is a model to write.
+///
+/// # Errors
+/// [`Error::Usage`] when the suffix is of no format.
+pub fn check_name(path: &Path) -> Result<()> {
+    match suffix(path) {
+        text::SUFFIX => Ok(()),
+        _ => Err(unknown_format(path)),
+    }
+}
+
+fn suffix(path: &Path) -> &str {
+    path.extension().and_then(OsStr::to_str).unwrap_or_default()
 }
 
 fn unknown_format(path: &Path) -> Error {
-    let suffix = path.extension().map(OsStr::to_string_lossy);
-    Error::Model {
-        path: path.to_path_buf(),
-        what: match suffix {
-            Some(suffix) => format!("`.{suffix}` is not a format that optc knows"),
-            None => "the name has no suffix to tell the format by".to_string(),
+    let path_text = path.display();
+    Error::Usage {
+        what: match suffix(path) {
+            "" => format!("{path_text}: the name has no suffix to tell the format by"),
+            suffix => format!("{path_text}: `.{suffix}` is no model format"),
         },
-        help: String::new(),
+        help: "the formats are .ir (text)".to_string(),
     }
 }
 
@@ -72,6 +93,8 @@ pub fn write_whole(
         path: path.to_path_buf(),
         source,
     };
+    // A link is written through, not replaced.
+    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
     let folder = match path.parent() {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),

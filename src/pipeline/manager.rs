@@ -144,7 +144,8 @@ impl Manager<'_> {
                 kind: RemarkKind::Missed,
                 node: String::new(),
                 text: format!(
-                    "{REPEAT} ended after {max} rounds though the last still changed something"
+                    "{} ended after {max} rounds though the last still changed something",
+                    REPEAT.name
                 ),
             });
         }

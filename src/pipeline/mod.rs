@@ -33,6 +33,7 @@ pub use options::{OptionSpec, OptionValue, Options, Values};
 pub use pass::{Changed, Kind, Pass, PassInfo};
 pub use registry::Registry;
 pub(crate) use registry::nearest;
+pub use text::{Combinator, REPEAT};
 
 use crate::{Model, Report, Result};
 

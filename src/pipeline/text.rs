@@ -15,16 +15,28 @@ use super::registry::{Registry, nearest};
 use super::{Pipeline, Step};
 use crate::{Error, Result};
 
-/// The word that repeats a part of a pipeline.
-pub(super) const REPEAT: &str = "repeat";
+/// A word of pipelines that is no pass but holds passes in parentheses.
+#[derive(Debug)]
+pub struct Combinator {
+    /// The word.
+    pub name: &'static str,
+    /// One line that says what it does.
+    pub summary: &'static str,
+    /// Its options.
+    pub options: &'static [OptionSpec],
+}
 
-/// The options of [`REPEAT`].
-pub(super) static REPEAT_OPTIONS: [OptionSpec; 1] = [OptionSpec {
-    name: "max",
-    values: Values::Count { min: 1, max: 1000 },
-    default: "10",
-    help: "how often at most, if something still changes",
-}];
+/// `repeat(...)`.
+pub static REPEAT: Combinator = Combinator {
+    name: "repeat",
+    summary: "run the passes in parentheses again and again until nothing changes",
+    options: &[OptionSpec {
+        name: "max",
+        values: Values::Count { min: 1, max: 1000 },
+        default: "10",
+        help: "how often at most, if something still changes",
+    }],
+};
 
 /// How deep `repeat` may be nested.
 const MAX_NESTING: usize = 16;
@@ -43,7 +55,7 @@ fn write_steps(f: &mut fmt::Formatter<'_>, steps: &[Step]) -> fmt::Result {
         match step {
             Step::Pass { pass, options } => write!(f, "{}{options}", pass.info().name)?,
             Step::Repeat { options, steps, .. } => {
-                write!(f, "{REPEAT}{options}(")?;
+                write!(f, "{}{options}(", REPEAT.name)?;
                 write_steps(f, steps)?;
                 f.write_str(")")?;
             }
@@ -103,7 +115,7 @@ impl<'a> Parser<'a> {
 
     fn step(&mut self, depth: usize) -> Result<Step> {
         let (at, name) = self.name();
-        if name == REPEAT {
+        if name == REPEAT.name {
             return self.repeat(at, depth);
         }
         let Some(info) = self.registry.find(name) else {
@@ -112,24 +124,26 @@ impl<'a> Parser<'a> {
         let options = self.options(&format!("the pass `{name}`"), info.options)?;
         let pass = (info.build)(&options).map_err(|error| self.error_at(at, error, ""))?;
         if self.peek() == Some('(') {
+            let repeat = REPEAT.name;
             let what = format!("`{name}` takes no passes in parentheses");
             let help =
-                format!("options go in braces, `{name}{{...}}`; only `{REPEAT}(...)` holds passes");
+                format!("options go in braces, `{name}{{...}}`; only `{repeat}(...)` holds passes");
             return Err(self.error(what, help));
         }
         Ok(Step::Pass { pass, options })
     }
 
     fn repeat(&mut self, at: usize, depth: usize) -> Result<Step> {
+        let repeat = REPEAT.name;
         if depth == MAX_NESTING {
-            let what = format!("`{REPEAT}` is nested deeper than {MAX_NESTING}");
+            let what = format!("`{repeat}` is nested deeper than {MAX_NESTING}");
             return Err(self.error_at(at, what, ""));
         }
-        let options = self.options(&format!("`{REPEAT}`"), &REPEAT_OPTIONS)?;
+        let options = self.options(&format!("`{repeat}`"), REPEAT.options)?;
         let open = self.skip_blanks(self.at);
         if !self.eat('(') {
-            let what = format!("`{REPEAT}` needs the passes to repeat");
-            return Err(self.error(what, format!("write `{REPEAT}(PASS,...)`")));
+            let what = format!("`{repeat}` needs the passes to repeat");
+            return Err(self.error(what, format!("write `{repeat}(PASS,...)`")));
         }
         let steps = self.steps(depth + 1)?;
         match self.peek() {
@@ -225,16 +239,17 @@ impl<'a> Parser<'a> {
 
     fn unknown_pass(&self, at: usize, name: &str) -> Error {
         let known = || self.registry.passes().iter().map(|pass| pass.name);
-        let names = known().chain([REPEAT]);
+        let names = known().chain([REPEAT.name]);
         let what = match name {
             "" => "expected the name of a pass".to_string(),
             _ => format!("there is no pass `{name}`"),
         };
         let list: Vec<&str> = known().collect();
         let help = format!(
-            "{}the passes are {}; `{REPEAT}(...)` repeats some of them until nothing changes",
+            "{}the passes are {}; `{}(...)` repeats some of them until nothing changes",
             did_you_mean(name, names),
-            list.join(", ")
+            list.join(", "),
+            REPEAT.name
         );
         self.error_at(at, what, help)
     }

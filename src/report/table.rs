@@ -3,7 +3,7 @@
 use comfy_table::{Cell, CellAlignment, LineStyle, Table, TableStyle};
 use indexmap::IndexSet;
 
-use super::{Report, Stats};
+use super::{Report, Stats, Verification};
 
 /// A line under the header and no other.
 const STYLE: TableStyle =
@@ -15,7 +15,7 @@ pub fn table(report: &Report) -> String {
     if !report.passes.is_empty() {
         text += &format!("{}\n", passes(report));
     }
-    if let Some(verification) = &report.verify {
+    if let Some(verification @ Verification::Measured { .. }) = &report.verify {
         text += &format!("outputs: {verification}\n");
     }
     text

@@ -56,11 +56,25 @@ impl fmt::Display for Verification {
                 argmax_agreement,
             } => write!(
                 f,
-                "max_rel {max_rel:.1e}, max_abs {max_abs:.1e}, same argmax {:.1} %, on {inputs} random input{}",
+                "max_rel {}, max_abs {}, same argmax {:.1} %, on {inputs} random input{}",
+                Small(*max_rel),
+                Small(*max_abs),
                 argmax_agreement * 100.0,
                 if *inputs == 1 { "" } else { "s" }
             ),
             Verification::Skipped { skipped } => write!(f, "not verified: {skipped}"),
+        }
+    }
+}
+
+/// `0`, or two digits and an exponent.
+struct Small(f64);
+
+impl fmt::Display for Small {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0.0 => f.write_str("0"),
+            x => write!(f, "{x:.1e}"),
         }
     }
 }

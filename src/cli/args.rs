@@ -1,0 +1,122 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{Parser, ValueEnum};
+use optc::pipeline;
+
+use super::watch::PrintAfter;
+
+const USAGE: &str = "optc [OPTIONS] <MODEL>\n       optc --list-passes";
+
+const EXAMPLES: &str = "\
+Examples:
+  optc --input 1x3x224x224 resnet50.pt               merge redundant filters; write resnet50.opt.pt
+  optc --passes 'red{hash=none}' -o small.pt big.pt   exact passes only
+  optc --passes canonicalize,red --report r.json m.pt
+  optc --verify-each --remarks m.pt                   check every pass, say what was done
+
+Exit status: 0 done, 1 the model or a pass failed, 2 usage, 3 verification failed.";
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default());
+
+/// Make a trained network smaller by graph passes, and write the same kind of file
+#[derive(Debug, Parser)]
+#[command(name = "optc", version, styles = STYLES, allow_negative_numbers = true, after_help = EXAMPLES, override_usage = USAGE, max_term_width = 100)]
+pub struct Args {
+    /// The model: a TorchScript file, traced, scripted or frozen
+    #[arg(required_unless_present = "list_passes")]
+    pub model: Option<PathBuf>,
+
+    /// Passes to run, such as 'red{hash=none},repeat(fold-batch-norm,red)'
+    #[arg(long, value_name = "PIPELINE", default_value = "red")]
+    pub passes: String,
+
+    /// The file to write [default: MODEL's name with .opt before its suffix, beside it]
+    #[arg(short, long, value_name = "PATH")]
+    pub output: Option<PathBuf>,
+
+    /// The shape of an input, such as 1x3x224x224, for cost and verification; freezes no size. Once for each input
+    #[arg(long, value_name = "[NAME:]SHAPE")]
+    pub input: Vec<String>,
+
+    /// What to make smaller: multiply-adds (flops) or stored weights (params)
+    #[arg(long, value_enum, default_value_t)]
+    pub cost: Cost,
+
+    /// The start of all random numbers
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+
+    /// Number of threads [default: one for each core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
+
+    /// Write what was done, as JSON
+    #[arg(long, value_name = "FILE.json")]
+    pub report: Option<PathBuf>,
+
+    /// Print what each pass did, and what it did not do and why
+    #[arg(long)]
+    pub remarks: bool,
+
+    /// Print the graph after a pass, after each that changed it, or after all, to standard error
+    #[arg(long, value_name = "PASS|changed|all", value_parser = PrintAfter::words(), hide_possible_values = true)]
+    pub print_ir_after: Vec<String>,
+
+    /// Write the final graph as text, to standard output unless PATH is given
+    #[arg(long, value_name = "PATH", num_args = 0..=1, require_equals = true)]
+    pub emit_ir: Option<Option<PathBuf>>,
+
+    /// Compare the outputs before and after each pass, not only before and after all
+    #[arg(long)]
+    pub verify_each: bool,
+
+    /// Do not compare outputs
+    #[arg(long, conflicts_with = "verify_each")]
+    pub no_verify: bool,
+
+    /// The largest error that exact passes may cause, relative to the largest output
+    #[arg(long, value_name = "X", default_value_t = 1e-4, value_parser = tolerance)]
+    pub tolerance: f64,
+
+    /// Stop after N runs of passes, to find the one that breaks something by bisection
+    #[arg(long, value_name = "N")]
+    pub stop_after: Option<usize>,
+
+    /// List every pass with its kind, options and defaults
+    #[arg(long)]
+    pub list_passes: bool,
+
+    /// Print nothing but errors, warnings and what was asked for
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// What to make smaller.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub enum Cost {
+    #[default]
+    Flops,
+    Params,
+}
+
+impl From<Cost> for pipeline::Cost {
+    fn from(cost: Cost) -> pipeline::Cost {
+        match cost {
+            Cost::Flops => pipeline::Cost::Flops,
+            Cost::Params => pipeline::Cost::Params,
+        }
+    }
+}
+
+fn tolerance(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(x) if x.is_finite() && x >= 0.0 => Ok(x),
+        _ => Err("it must be a number of 0 or more, such as 1e-4".to_string()),
+    }
+}

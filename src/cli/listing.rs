@@ -1,0 +1,40 @@
+//! `--list-passes`.
+
+use optc::pipeline::{OptionSpec, REPEAT, Registry};
+
+/// Every pass with its kind, its options and their defaults.
+pub fn passes() -> String {
+    let registry = Registry::standard();
+    let width = registry.passes().iter().map(|pass| pass.name.len()).max();
+    let width = width.unwrap_or(0).max(REPEAT.name.len());
+    let mut text = String::new();
+    for pass in registry.passes() {
+        text += &format!(
+            "{:width$}  {:7}  {}\n{}",
+            pass.name,
+            pass.kind.to_string(),
+            pass.summary,
+            options(pass.options)
+        );
+    }
+    text += &format!(
+        "{:width$}  {:7}  {}\n{}",
+        REPEAT.name,
+        "",
+        REPEAT.summary,
+        options(REPEAT.options)
+    );
+    text
+}
+
+fn options(specs: &[OptionSpec]) -> String {
+    specs
+        .iter()
+        .map(|spec| {
+            format!(
+                "    {}={}  {}; {}\n",
+                spec.name, spec.default, spec.help, spec.values
+            )
+        })
+        .collect()
+}

@@ -1,0 +1,229 @@
+//! The command: reads a model, runs a pipeline over it, writes it, and says what happened.
+
+mod args;
+mod listing;
+mod paths;
+mod watch;
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Parser;
+use optc::formats::{self, InputShape, ReadOptions};
+use optc::pipeline::{RunOptions, Verify};
+use optc::report::{self, Report, Verification};
+use optc::{Error, Pipeline};
+
+use args::Args;
+use watch::{PrintAfter, Progress, Watch};
+
+/// Why a run ended early: the message, and the exit status that stands for it.
+struct Failure {
+    status: u8,
+    error: Error,
+}
+
+const FAILED: u8 = 1;
+const USAGE: u8 = 2;
+const UNVERIFIED: u8 = 3;
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        let status = match error {
+            Error::Verification { .. } => UNVERIFIED,
+            Error::Usage { .. } => USAGE,
+            _ => FAILED,
+        };
+        Failure { status, error }
+    }
+}
+
+/// An error before the model is read: a mistake on the command line, or a file that is not there.
+fn early(error: Error) -> Failure {
+    match error {
+        error @ Error::Text { .. } => Failure {
+            status: USAGE,
+            error,
+        },
+        error => error.into(),
+    }
+}
+
+/// Runs the command that the process was started with.
+pub fn main() -> ExitCode {
+    report_panics();
+    let args = Args::parse();
+    match std::panic::catch_unwind(|| run(&args)) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(Failure { status, error })) => {
+            complain("error", &error);
+            ExitCode::from(status)
+        }
+        Err(_) => ExitCode::from(FAILED),
+    }
+}
+
+fn run(args: &Args) -> Result<(), Failure> {
+    let Some(model_path) = args.model.as_deref().filter(|_| !args.list_passes) else {
+        return Ok(say(&listing::passes())?);
+    };
+    let job = Job::new(args, model_path).map_err(early)?;
+    let progress = Progress::new(args.quiet);
+
+    progress.say(format!("reading {}", model_path.display()));
+    let mut model = formats::read_with(model_path, &job.read)?;
+    let mut watch = Watch {
+        progress: &progress,
+        print_after: job.print_after,
+    };
+    let mut report = job.pipeline.run_with(&mut model, &job.run, &mut watch)?;
+    report.model = model_path.display().to_string();
+
+    progress.say(format!("writing {}", job.output.display()));
+    optc::write(&model, &job.output)?;
+    if let Some(path) = &args.report {
+        write_text(path, &report.to_json())?;
+    }
+    if let Some(Some(path)) = &args.emit_ir {
+        write_text(path, &model.graph.to_string())?;
+    }
+    drop(progress);
+
+    if let Some(Verification::Skipped { skipped }) = &report.verify {
+        complain(
+            "warning",
+            &format!("the outputs were not compared: {skipped}"),
+        );
+    }
+    say(&summary(args, &job.output, &report))?;
+    if args.emit_ir == Some(None) {
+        say(&model.graph.to_string())?;
+    }
+    Ok(())
+}
+
+/// The command line, understood and checked as far as it can be without the model.
+struct Job {
+    pipeline: Pipeline,
+    read: ReadOptions,
+    run: RunOptions,
+    print_after: PrintAfter,
+    output: PathBuf,
+}
+
+impl Job {
+    fn new(args: &Args, model: &Path) -> Result<Job, Error> {
+        let output = match &args.output {
+            Some(path) => path.clone(),
+            None => paths::default_output(model),
+        };
+        let job = Job {
+            pipeline: Pipeline::parse(&args.passes)?,
+            read: ReadOptions {
+                inputs: args
+                    .input
+                    .iter()
+                    .map(|s| s.parse::<InputShape>())
+                    .collect::<Result<_, _>>()?,
+            },
+            run: RunOptions {
+                seed: args.seed,
+                threads: args.threads.unwrap_or(0).into(),
+                cost: args.cost.into(),
+                verify: match (args.no_verify, args.verify_each) {
+                    (true, _) => Verify::Nothing,
+                    (_, true) => Verify::Each,
+                    _ => Verify::Whole,
+                },
+                tolerance: args.tolerance,
+                stop_after: args.stop_after,
+                ..RunOptions::default()
+            },
+            print_after: PrintAfter(args.print_ir_after.clone()),
+            output,
+        };
+        let mut targets = vec![("--output", job.output.as_path())];
+        targets.extend(args.report.as_deref().map(|path| ("--report", path)));
+        targets.extend(
+            args.emit_ir
+                .iter()
+                .flatten()
+                .map(|path| ("--emit-ir", path.as_path())),
+        );
+        paths::check(model, &targets)?;
+        formats::check_name(&job.output)?;
+        if let Some(path) = args
+            .report
+            .as_deref()
+            .filter(|p| p.extension().is_none_or(|s| s != "json"))
+        {
+            return Err(Error::Usage {
+                what: format!("--report {} is not named .json", path.display()),
+                help: "the report is JSON; name it FILE.json".to_string(),
+            });
+        }
+        Ok(job)
+    }
+}
+
+/// The table, and with `--remarks` what passes had to say.
+fn summary(args: &Args, output: &Path, report: &Report) -> String {
+    let mut text = String::new();
+    if args.remarks {
+        for pass in &report.passes {
+            for remark in &pass.remarks {
+                let place = if remark.node.is_empty() { "" } else { " " };
+                text += &format!(
+                    "{}: {}{place}{}: {}\n",
+                    remark.kind, pass.name, remark.node, remark.text
+                );
+            }
+        }
+    }
+    if !args.quiet {
+        text += &report::table(report);
+        text += &format!("wrote {}\n", output.display());
+    }
+    text
+}
+
+fn write_text(path: &Path, text: &str) -> Result<(), Error> {
+    formats::write_whole(path, |file| {
+        file.write_all(text.as_bytes()).map_err(|source| Error::Io {
+            doing: "write",
+            path: path.to_path_buf(),
+            source,
+        })
+    })
+}
+
+/// Prints to standard output. That the reader has gone away, as `head` does, is no failure.
+fn say(text: &str) -> Result<(), Error> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::Io {
+            doing: "write to",
+            path: "standard output".into(),
+            source: error,
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn complain(how: &str, what: &dyn Display) {
+    // Nowhere is left to say that standard error is closed.
+    let _ = writeln!(io::stderr(), "{how}: {what}");
+}
+
+/// A panic is a mistake in optc: say so, in the form of every other error.
+fn report_panics() {
+    std::panic::set_hook(Box::new(|info| {
+        complain("error", &format!("internal error: {info}"));
+        complain(
+            "  help",
+            &"this is a mistake in optc; please report it with the command line and, if you can, the model",
+        );
+    }));
+}

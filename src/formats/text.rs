@@ -1,0 +1,33 @@
+//! The text form as a model file, `.ir`, with every element of every weight: for small networks, tests and bug reports.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use crate::ir::{Graph, text};
+use crate::{Error, Model, Result};
+
+/// The suffix of such files.
+pub(super) const SUFFIX: &str = "ir";
+
+pub(super) fn read(path: &Path) -> Result<Model> {
+    let source = fs::read_to_string(path).map_err(|source| Error::Io {
+        doing: "read",
+        path: path.to_path_buf(),
+        source,
+    })?;
+    let graph = text::parse(&source, &Graph::new("")).map_err(|error| Error::Model {
+        path: path.to_path_buf(),
+        what: error.to_string(),
+        help: String::new(),
+    })?;
+    Ok(Model { graph })
+}
+
+pub(super) fn write(model: &Model, path: &Path, out: &mut dyn Write) -> Result<()> {
+    write!(out, "{:#}", model.graph).map_err(|source| Error::Io {
+        doing: "write",
+        path: path.to_path_buf(),
+        source,
+    })
+}

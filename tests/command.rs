@@ -1,0 +1,304 @@
+//! The command, as a user meets it: the built binary on files in an empty folder.
+
+mod common;
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+const MODEL: &str = "\
+graph net(%x: f32[N,3,H,W]) {
+  @conv.weight = parameter normal(1) : f32[4,3,3,3]
+  %conv = conv(%x, @conv.weight) {pad=[1,1]}
+  %relu = relu(%conv)
+  return %relu
+}
+";
+
+/// An empty folder with `model.ir` in it.
+struct Folder(TempDir);
+
+impl Folder {
+    fn new() -> Folder {
+        let folder = Folder(tempfile::tempdir().unwrap());
+        folder.write("model.ir", MODEL);
+        folder
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.path().join(name), text).unwrap();
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path().join(name)).unwrap()
+    }
+
+    fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.path()).unwrap();
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_optc"));
+        command.args(args).current_dir(self.path());
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// Runs the command and requires success; returns what it printed.
+    fn ok(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        assert!(
+            output.status.success(),
+            "{args:?}: {}",
+            text(&output.stderr)
+        );
+        text(&output.stdout)
+    }
+
+    /// The command line, the message and the exit status, for a snapshot.
+    fn failure(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        assert!(!output.status.success(), "{args:?} succeeded");
+        assert_eq!(text(&output.stdout), "", "{args:?}");
+        let quoted: Vec<String> = args
+            .iter()
+            .map(|arg| {
+                match arg.contains(|c: char| !(c.is_alphanumeric() || "-_./:=,".contains(c)))
+                    || arg.is_empty()
+                {
+                    true => format!("'{arg}'"),
+                    false => arg.to_string(),
+                }
+            })
+            .collect();
+        format!(
+            "$ optc {}\n{}[exit status {}]\n\n",
+            quoted.join(" "),
+            text(&output.stderr),
+            output.status.code().unwrap()
+        )
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn help_lists_every_option() {
+    common::snapshot("command/help", &Folder::new().ok(&["--help"]));
+}
+
+#[test]
+fn passes_are_listed_with_options_and_defaults() {
+    common::snapshot("command/list_passes", &Folder::new().ok(&["--list-passes"]));
+}
+
+#[test]
+fn every_mistake_on_the_command_line_is_explained() {
+    let folder = Folder::new();
+    folder.write("empty.pt", "");
+    folder.write("name", "");
+    fs::create_dir(folder.path().join("folder")).unwrap();
+    let before = folder.names();
+    let mut text = String::new();
+    for args in [
+        &[][..],
+        &["--pases", "", "model.ir"],
+        &["--passes", "cannonicalize", "model.ir"],
+        &["--passes", "repeat(", "model.ir"],
+        &["--passes", "", "--input", "1x3xx4", "model.ir"],
+        &["--passes", "", "--input", "1x0", "model.ir"],
+        &["--passes", "", "--input", ":1x3", "model.ir"],
+        &["--passes", "", "--input", "1x3", "model.ir"],
+        &["--passes", "", "--input", "1x4x8x8", "model.ir"],
+        &["--passes", "", "--input", "y:1x3x8x8", "model.ir"],
+        &[
+            "--passes", "", "--input", "1x3x8x8", "--input", "1x3x8x8", "model.ir",
+        ],
+        &["--passes", "", "--cost", "time", "model.ir"],
+        &["--passes", "", "--threads", "0", "model.ir"],
+        &["--passes", "", "--seed", "-1", "model.ir"],
+        &["--passes", "", "--tolerance", "tiny", "model.ir"],
+        &["--passes", "", "--stop-after", "soon", "model.ir"],
+        &["--passes", "", "--verify-each", "--no-verify", "model.ir"],
+        &[
+            "--passes",
+            "",
+            "--print-ir-after",
+            "cannonicalize",
+            "model.ir",
+        ],
+        &["--passes", "", "missing.ir"],
+        &["--passes", "", "folder"],
+        &["--passes", "", "name"],
+        &["--passes", "", "-o", "model.ir", "model.ir"],
+        &["--passes", "", "-o", "./folder/../model.ir", "model.ir"],
+        &["--passes", "", "-o", "missing/out.ir", "model.ir"],
+        &["--passes", "", "-o", "model.ir/out.ir", "model.ir"],
+        &["--passes", "", "-o", "folder", "model.ir"],
+        &["--passes", "", "-o", "/dev/null", "model.ir"],
+        &["--passes", "", "-o", "", "model.ir"],
+        &["--passes", "", "-o", "out.docx", "model.ir"],
+        &["--passes", "", "-o", "out", "model.ir"],
+        &["--passes", "", "--report", "report.html", "model.ir"],
+        &[
+            "--passes",
+            "",
+            "--report",
+            "missing/report.json",
+            "model.ir",
+        ],
+        &[
+            "--passes",
+            "",
+            "--report",
+            "a.json",
+            "--emit-ir=a.json",
+            "model.ir",
+        ],
+        &["--passes", "", "--emit-ir=model.opt.ir", "model.ir"],
+    ] {
+        text += &folder.failure(args);
+    }
+    assert_eq!(folder.names(), before, "a failing run writes nothing");
+    common::snapshot("errors/command", &text);
+}
+
+#[test]
+fn a_model_that_cannot_be_read_is_explained() {
+    let folder = Folder::new();
+    let mut text = String::new();
+    for (name, content) in [
+        ("empty.ir", &b""[..]),
+        ("latin.ir", b"graph \xe9(%x: f32[1]) {}"),
+        ("half.ir", &MODEL.as_bytes()[..60]),
+        (
+            "unfit.ir",
+            b"graph net(%x: f32[N,4]) {\n  %y = conv(%x, %x)\n  return %y\n}\n",
+        ),
+    ] {
+        fs::write(folder.path().join(name), content).unwrap();
+        write!(text, "{}", folder.failure(&["--passes", "", name])).unwrap();
+    }
+    common::snapshot("errors/text_model", &text);
+}
+
+#[test]
+fn the_output_stands_beside_the_model_unless_it_is_given_a_path() {
+    let folder = Folder::new();
+    folder.ok(&["--passes", "", "model.ir"]);
+    assert_eq!(folder.names(), ["model.ir", "model.opt.ir"]);
+    folder.ok(&["--passes", "", "model.ir", "-o", "other.ir"]);
+    assert_eq!(folder.read("other.ir"), folder.read("model.opt.ir"));
+    assert_eq!(folder.read("model.ir"), MODEL);
+}
+
+#[cfg(unix)]
+#[test]
+fn the_model_is_not_overwritten_through_links() {
+    let folder = Folder::new();
+    std::os::unix::fs::symlink("model.ir", folder.path().join("symbolic.ir")).unwrap();
+    fs::hard_link(
+        folder.path().join("model.ir"),
+        folder.path().join("hard.ir"),
+    )
+    .unwrap();
+    for link in ["symbolic.ir", "hard.ir"] {
+        for option in ["--output", "--emit-ir"] {
+            let output = folder.run(&["--passes", "", &format!("{option}={link}"), "model.ir"]);
+            assert_eq!(output.status.code(), Some(2), "{option} {link}");
+            assert_eq!(folder.read(link), MODEL);
+        }
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_that_is_written_to_stays_a_link() {
+    let folder = Folder::new();
+    folder.write("target.ir", "old");
+    std::os::unix::fs::symlink("target.ir", folder.path().join("link.ir")).unwrap();
+    folder.ok(&["--passes", "", "-o", "link.ir", "model.ir"]);
+    assert!(folder.path().join("link.ir").is_symlink());
+    assert!(folder.read("target.ir").starts_with("graph net("));
+}
+
+#[test]
+fn what_is_written_is_read_again() {
+    let folder = Folder::new();
+    folder.ok(&["--passes", "", "model.ir", "-o", "once.ir"]);
+    folder.ok(&["--passes", "", "once.ir", "-o", "twice.ir"]);
+    assert_eq!(folder.read("once.ir"), folder.read("twice.ir"));
+}
+
+#[test]
+fn given_shapes_give_numbers_and_freeze_nothing() {
+    let folder = Folder::new();
+    let without = folder.ok(&["--passes", "", "model.ir"]);
+    assert!(
+        without.contains("multiply-adds        ?       ?"),
+        "{without}"
+    );
+    let with = folder.ok(&["--passes", "", "--input", "1x3x8x8", "model.ir"]);
+    assert!(with.contains("6 912"), "4*3*3*3*8*8 multiply-adds: {with}");
+    assert!(folder.read("model.opt.ir").contains("%x: f32[N,3,H,W]"));
+}
+
+#[test]
+fn quiet_prints_only_what_was_asked_for() {
+    let folder = Folder::new();
+    assert_eq!(folder.ok(&["-q", "--passes", "", "model.ir"]), "");
+    let graph = folder.ok(&["-q", "--passes", "", "--emit-ir", "model.ir"]);
+    assert!(graph.starts_with("graph net("), "{graph}");
+    assert_eq!(
+        folder.ok(&["-q", "--passes", "", "--emit-ir=final.ir", "model.ir"]),
+        ""
+    );
+    assert_eq!(folder.read("final.ir"), graph);
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let folder = Folder::new();
+    let mut child = folder
+        .command(&["--passes", "", "--emit-ir", "model.ir"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+}
+
+#[test]
+fn the_report_is_json() {
+    let folder = Folder::new();
+    folder.ok(&[
+        "--passes", "", "--report", "r.json", "--seed", "7", "--input", "2x3x8x8", "model.ir",
+    ]);
+    let report: serde_json::Value = serde_json::from_str(&folder.read("r.json")).unwrap();
+    assert_eq!(report["optc"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(report["model"], "model.ir");
+    assert_eq!(report["seed"], 7);
+    assert_eq!(report["before"]["params"], 108);
+    assert_eq!(report["before"]["flops"], 2 * 6912);
+    assert_eq!(report["before"], report["after"]);
+    assert_eq!(report["passes"], serde_json::json!([]));
+}

@@ -1,6 +1,7 @@
 //! The passes, one file or folder each, and their registry.
 
 mod fold_batch_norm;
+pub mod red;
 pub mod rules;
 
 use crate::pipeline::PassInfo;

@@ -7,4 +7,4 @@ pub mod rules;
 use crate::pipeline::PassInfo;
 
 /// Every pass, in the order in which `optc --list-passes` shows them.
-pub static ALL: &[&PassInfo] = &[&fold_batch_norm::FOLD_BATCH_NORM];
+pub static ALL: &[&PassInfo] = &[&red::RED, &fold_batch_norm::FOLD_BATCH_NORM];

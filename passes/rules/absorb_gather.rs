@@ -81,7 +81,8 @@ fn absorb(rewriter: &mut Rewriter<'_>, dense: &Dense, x: Id, picks: &Picks) -> O
     };
     let narrowed: Picks = picks.0.iter().map(narrow).collect();
     let width = read.len();
-    if width == 0 {
+    // A gather that only narrows has nothing to add up, and one of constants alone leaves no operand.
+    if width == 0 || narrowed.is_identity(width) {
         return None;
     }
     let x = rewriter.gather(x, dense.axis, Picks::channels(read))?;

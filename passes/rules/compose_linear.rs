@@ -137,7 +137,7 @@ fn compose(
         )
     };
     shape.extend(kernel);
-    let name = constants.name(like.weight).clone();
+    let name = constants.name(outer.weight).clone();
     let weight = constants.add(recipe, like.weight, name, &shape);
     like.with(rewriter, inner.x, weight, bias)
 }

@@ -51,6 +51,7 @@ impl Rule for HoistGather {
             return smallvec![];
         }
         let producers: Vec<Term> = rewriter.terms(x).cloned().collect();
+        rewriter.name_after(x);
         let hoisted = producers
             .iter()
             .filter_map(|producer| hoist(rewriter, producer, axis, &picks));
@@ -133,6 +134,7 @@ impl Rule for GatherOfConcat {
             .filter(|t| matches!(t.head, Head::Op(Op::Concat { axis: a }) if a == axis))
             .cloned()
             .collect();
+        rewriter.name_after(x);
         concats
             .iter()
             .filter_map(|concat| split(rewriter, concat, axis, &channels))

@@ -39,7 +39,10 @@ pub fn lower(graph: &Graph) -> Result<Lowered, String> {
     let mut terms = Vec::new();
     for (position, node) in order.into_iter().enumerate() {
         let name = graph.node(node).name.clone();
-        egraph.analysis.naming = Naming(position as u32, name.clone());
+        egraph.analysis.naming = Naming {
+            rank: position as u32,
+            name: name.clone(),
+        };
         let term = lower_node(graph, node, &mut egraph, &classes);
         Facts::types(&egraph, &term).map_err(|what| format!("{name}: {what}"))?;
         let computes = matches!(graph.node(node).kind, NodeKind::Op(_));

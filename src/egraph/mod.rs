@@ -185,6 +185,9 @@ fn cheapest(
 /// What sizes without a number count as, where two alternatives are weighed against each other.
 const UNKNOWN_SIZE: i64 = 16;
 
+/// Multiply-adds that an element written costs: a core does that many while it waits for memory.
+const WRITE: u128 = 16;
+
 /// The costs of single terms.
 struct Weigh<'a> {
     egraph: &'a EGraph,
@@ -206,7 +209,7 @@ impl Weigh<'_> {
         }
     }
 
-    /// Multiply-adds, and one for each element written: moving data is not free, and fewer operators are better.
+    /// Multiply-adds, and [`WRITE`] for each element written: moving data is not free, and fewer operators are better.
     fn work(&self, id: Id, term: &Term, gather: bool) -> u128 {
         let class = &self.egraph[id].data;
         let size = |dim: &Dim| self.number(dim);
@@ -226,7 +229,7 @@ impl Weigh<'_> {
             _ => 0,
         };
         // A gather may become more than one operator; where a slice or a pad of the graph does the same, that stays.
-        flops + written + 1 + u128::from(gather)
+        flops + WRITE * written + 1 + u128::from(gather)
     }
 
     fn number(&self, dim: &Dim) -> u128 {

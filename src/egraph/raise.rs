@@ -72,7 +72,7 @@ fn raise_term(
     operands: &[Value],
 ) -> Result<Value, String> {
     let constants = &egraph.analysis.constants;
-    let wished = &egraph[class].data.name.1;
+    let wished = &egraph[class].data.name.name;
     Ok(match &term.head {
         Head::Input(position) => inputs[*position as usize].into(),
         Head::Constant(id) => {
@@ -90,21 +90,13 @@ fn raise_term(
                 .into()
         }
         Head::Op(op) => {
-            // A layer is known by its weight: a convolution that a batch norm was folded into keeps its own name.
-            let layer = (op.convolution().is_some() || matches!(op, Op::Linear {}))
-                .then(|| egraph[term.children[1]].data.constant)
-                .flatten()
-                .and_then(|weight| {
-                    constants
-                        .name(weight)
-                        .strip_suffix(".weight")
-                        .map(Arc::<str>::from)
-                });
-            raised
-                .add_op(layer.as_ref().unwrap_or(wished), op.clone(), operands)?
-                .into()
+            let name = operator_name(egraph, class, op, term);
+            raised.add_op(&name, op.clone(), operands)?.into()
         }
-        Head::Gather { axis, picks } => raise_gather(raised, wished, operands[0], *axis, picks)?,
+        Head::Gather { axis, picks } => {
+            let name = format!("{}.gather", raised.node(operands[0].node).name);
+            raise_gather(raised, &name, operands[0], *axis, picks)?
+        }
         Head::Opaque(_, opaque) => raised
             .add_typed_op(
                 wished,
@@ -118,6 +110,25 @@ fn raise_term(
             port: *port,
         },
     })
+}
+
+/// The name of the node that the operator was or was made from; a convolution that a batch norm was folded into is known by
+/// its weight.
+fn operator_name(egraph: &EGraph, class: Id, op: &Op, term: &Term) -> Arc<str> {
+    let data = &egraph[class].data;
+    let own = data
+        .operators
+        .iter()
+        .find(|(name, naming)| *name == op.name() && naming.rank < u32::MAX);
+    if let Some((_, naming)) = own {
+        return naming.name.clone();
+    }
+    let dense = op.convolution().is_some() || matches!(op, Op::Linear {});
+    let weight = dense
+        .then(|| egraph[term.children[1]].data.constant)
+        .flatten();
+    let layer = weight.and_then(|id| egraph.analysis.constants.name(id).strip_suffix(".weight"));
+    layer.map_or_else(|| data.name.name.clone(), Arc::from)
 }
 
 /// A gather as operators of the IR: pads for constants, then a slice or a gather, then a product with factors.

@@ -40,14 +40,36 @@ const GATHERS: usize = 4;
 /// The e-graph as rules see it: what is known of classes, and ways to add terms.
 pub struct Rewriter<'a> {
     egraph: &'a mut EGraph,
+    site: Option<Id>,
 }
 
 impl<'a> Rewriter<'a> {
     /// A rewriter of terms that will be named like `site`, if there is one.
     pub fn new(egraph: &'a mut EGraph, site: Option<Id>) -> Rewriter<'a> {
-        let name = site.map(|id| egraph[id].data.name.1.clone());
-        egraph.analysis.naming = Naming(u32::MAX, name.unwrap_or_default());
-        Rewriter { egraph }
+        Rewriter { egraph, site }
+    }
+
+    /// Names the terms that follow like `site`, for a rule that rebuilds what lies below the term it was given.
+    pub fn name_after(&mut self, site: Id) {
+        self.site = Some(site);
+    }
+
+    /// The name for a term: that of the same operator at the site, or the site's.
+    fn naming(&self, head: &Head) -> Naming {
+        let Some(class) = self.site.map(|id| &self.egraph[id].data) else {
+            return Naming::default();
+        };
+        let same = match head {
+            Head::Op(op) => class.operators.iter().find(|(name, _)| *name == op.name()),
+            _ => None,
+        };
+        match same {
+            Some((_, naming)) => naming.derived(),
+            None => Naming {
+                rank: u32::MAX,
+                name: class.name.name.clone(),
+            },
+        }
     }
 
     /// The type of a class's (first) result.
@@ -146,6 +168,7 @@ impl<'a> Rewriter<'a> {
     /// Adds any term; `None` where it does not type.
     pub fn add(&mut self, term: Term) -> Option<Id> {
         Facts::types(self.egraph, &term).ok()?;
+        self.egraph.analysis.naming = self.naming(&term.head);
         Some(self.egraph.add(term))
     }
 

@@ -72,8 +72,10 @@ pub struct Class {
     pub types: SmallVec<[Type; 1]>,
     /// The constant, if the class is one.
     pub constant: Option<ConstId>,
-    /// The name of the graph's node that it was, or of the one it was made for; lower numbers were first.
-    pub name: (u32, Arc<str>),
+    /// The name of the graph's node that it was, or of the one it was made for.
+    pub name: Naming,
+    /// The same for each operator among its terms, by the operator's name in the text form.
+    pub operators: SmallVec<[(&'static str, Naming); 2]>,
 }
 
 /// The e-graph's analysis: types, constants and names.
@@ -87,13 +89,34 @@ pub struct Facts {
     pub naming: Naming,
 }
 
-/// The name for terms that are being added.
-#[derive(Clone, Debug)]
-pub struct Naming(pub u32, pub Arc<str>);
+/// A name and its rank among the names of one class: the lowest rank wins.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Naming {
+    /// The position of the node in the graph; [`Naming::DERIVED`] and more for terms that rules made.
+    pub rank: u32,
+    /// The name.
+    pub name: Arc<str>,
+}
+
+impl Naming {
+    /// Ranks from here on are those of terms made from a node, not the node's own.
+    pub const DERIVED: u32 = 1 << 30;
+
+    /// The name for something made from what has this one.
+    pub fn derived(&self) -> Naming {
+        Naming {
+            rank: self.rank | Naming::DERIVED,
+            name: self.name.clone(),
+        }
+    }
+}
 
 impl Default for Naming {
     fn default() -> Naming {
-        Naming(u32::MAX, "".into())
+        Naming {
+            rank: u32::MAX,
+            name: "".into(),
+        }
     }
 }
 
@@ -146,11 +169,16 @@ impl Analysis<Term> for Facts {
             Head::Constant(id) => Some(id),
             _ => None,
         };
-        let Naming(order, name) = egraph.analysis.naming.clone();
+        let name = egraph.analysis.naming.clone();
+        let operators = match &term.head {
+            Head::Op(op) => smallvec![(op.name(), name.clone())],
+            _ => smallvec![],
+        };
         Class {
             types,
             constant,
-            name: (order, name),
+            name,
+            operators,
         }
     }
 
@@ -173,6 +201,19 @@ impl Analysis<Term> for Facts {
             }
             std::cmp::Ordering::Less => merged.1 = true,
             std::cmp::Ordering::Equal => {}
+        }
+        for (op, naming) in b.operators {
+            match a.operators.iter_mut().find(|(other, _)| *other == op) {
+                None => {
+                    a.operators.push((op, naming));
+                    merged.0 = true;
+                }
+                Some((_, mine)) if naming < *mine => {
+                    *mine = naming;
+                    merged.0 = true;
+                }
+                Some((_, mine)) => merged.1 |= naming > *mine,
+            }
         }
         merged
     }

@@ -469,7 +469,7 @@ mod tests {
             "-H",
             "3",
             "floor((H+1)/2)",
-            "2*N*floor((W)/(7))-4",
+            "2*N*floor(W/7)-4",
             "max(H,W)+1",
             "N*max(1,H-3)",
         ] {

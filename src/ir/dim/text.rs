@@ -38,11 +38,23 @@ impl fmt::Display for Dim {
     }
 }
 
+/// A size as an operand of a quotient: in parentheses where it is a sum or a product.
+struct Factor<'a>(&'a Dim);
+
+impl fmt::Display for Factor<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.to_string() {
+            plain if plain.chars().all(|c| c.is_alphanumeric() || c == '_') => f.write_str(&plain),
+            compound => write!(f, "({compound})"),
+        }
+    }
+}
+
 impl fmt::Display for Atom {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Atom::Symbol(name) => f.write_str(name),
-            Atom::Quotient(a, b) => write!(f, "floor(({a})/({b}))"),
+            Atom::Quotient(a, b) => write!(f, "floor({}/{})", Factor(a), Factor(b)),
             Atom::Max(a, b) => write!(f, "max({a},{b})"),
         }
     }

@@ -147,10 +147,10 @@ fn moving_elements_keeps_their_number() {
     assert_eq!(
         typed(
             "reshape",
-            &[("shape", "[N,2,floor((C)/(2)),7]")],
+            &[("shape", "[N,2,floor(C/2),7]")],
             &["f32[N,C,7]"]
         ),
-        "f32[N,2,floor((C)/(2)),7]"
+        "f32[N,2,floor(C/2),7]"
     );
     assert_eq!(
         typed("reshape", &[("shape", "[N,5]")], &["f32[2,3]"]),

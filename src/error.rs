@@ -1,7 +1,9 @@
 //! What can go wrong, and what to do about it.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use crate::formats::FormatError;
 
 /// A result with optc's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -29,6 +31,14 @@ pub enum Error {
         what: String,
         /// What to do about it; may be empty.
         help: String,
+    },
+    /// A model file cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where in the file.
+        source: Box<FormatError>,
     },
     /// A text (the IR's text form, a pipeline, a shape) cannot be read.
     #[error("{}", pointed(what, text, *at, help))]
@@ -82,6 +92,16 @@ pub enum Error {
         /// Why.
         what: String,
     },
+}
+
+impl Error {
+    /// A mistake in, or of, the file at `path`.
+    pub(crate) fn format(path: &Path, source: FormatError) -> Error {
+        Error::Format {
+            path: path.to_path_buf(),
+            source: Box::new(source),
+        }
+    }
 }
 
 fn help_line(help: &str) -> String {

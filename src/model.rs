@@ -1,5 +1,6 @@
 //! A model: the graph that passes change, and what its file format needs to write it back.
 
+use crate::formats::Origin;
 use crate::ir::Graph;
 
 /// A network as it was read from a file.
@@ -7,4 +8,16 @@ use crate::ir::Graph;
 pub struct Model {
     /// The network. Passes change this and nothing else.
     pub graph: Graph,
+    /// Where it came from, and what its format holds beside the graph.
+    pub(crate) origin: Origin,
+}
+
+impl Model {
+    /// A model of this graph, from no file.
+    pub fn new(graph: Graph) -> Model {
+        Model {
+            graph,
+            origin: Origin::None,
+        }
+    }
 }

@@ -221,7 +221,7 @@ fn relus(n: usize) -> Model {
         value,
     }];
     graph.bindings.insert("N".into(), 2);
-    Model { graph }
+    Model::new(graph)
 }
 
 fn operations(model: &Model) -> usize {

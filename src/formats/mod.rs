@@ -1,14 +1,21 @@
 //! Model files: read and write.
+//!
+//! A format is a [`Reader`] and a [`Writer`]. A file's content decides what reads it; what it came from, or the name's suffix,
+//! what writes it.
 
+mod error;
 mod input;
 mod text;
+pub mod torchscript;
 
+pub use error::{Foreign, FormatError, Location};
 pub use input::{InputShape, bind_inputs};
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::{Error, Model, Result};
 
@@ -27,17 +34,19 @@ pub fn read(path: impl AsRef<Path>) -> Result<Model> {
     read_with(path, &ReadOptions::default())
 }
 
-/// Reads a model file.
+/// Reads a model file. What it is is told by its content, or by the suffix of the text form.
 ///
 /// # Errors
-/// [`Error::Io`] when the file cannot be read, [`Error::Model`] when it is not a model that can be taken, and
-/// [`Error::Usage`] when an input shape does not fit the model.
+/// [`Error::Io`] or [`Error::Format`] when the file is not a model that can be taken, and [`Error::Usage`] when an input shape
+/// does not fit the model.
 pub fn read_with(path: impl AsRef<Path>, options: &ReadOptions) -> Result<Model> {
     let path = path.as_ref();
-    let mut model = match suffix(path) {
-        text::SUFFIX => text::read(path)?,
-        _ => return Err(unknown_format(path)),
+    let reader: &dyn Reader = match suffix(path) {
+        text::SUFFIX => &text::TextForm,
+        // What is not TorchScript either is told by this reader, with what it is instead.
+        _ => &TorchScript,
     };
+    let mut model = reader.read(path, options)?;
     bind_inputs(&mut model.graph, &options.inputs)?;
     Ok(model)
 }
@@ -45,13 +54,15 @@ pub fn read_with(path: impl AsRef<Path>, options: &ReadOptions) -> Result<Model>
 /// Writes a model file, whole or not at all.
 ///
 /// # Errors
-/// [`Error::Io`] when the file cannot be written, [`Error::Usage`] when the suffix is of no format.
+/// [`Error::Io`] when the file cannot be written, [`Error::Format`] when the format cannot hold the model or the path is the
+/// model's own file, and [`Error::Usage`] when the suffix is of no format.
 pub fn write(model: &Model, path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();
-    match suffix(path) {
-        text::SUFFIX => write_whole(path, |out| text::write(model, path, out)),
-        _ => Err(unknown_format(path)),
+    let writer = writer(path)?;
+    if model.origin.path().is_some_and(|own| same_file(own, path)) {
+        return Err(Error::format(path, FormatError::OverwritesInput));
     }
+    write_whole(path, |out| writer.write(model, path, out))
 }
 
 /// Checks that a model file can have this name, before there is a model to write.
@@ -59,9 +70,83 @@ pub fn write(model: &Model, path: impl AsRef<Path>) -> Result<()> {
 /// # Errors
 /// [`Error::Usage`] when the suffix is of no format.
 pub fn check_name(path: &Path) -> Result<()> {
-    match suffix(path) {
-        text::SUFFIX => Ok(()),
-        _ => Err(unknown_format(path)),
+    writer(path).map(|_| ())
+}
+
+/// Reads files of one format.
+trait Reader {
+    /// The model in the file.
+    fn read(&self, path: &Path, options: &ReadOptions) -> Result<Model>;
+}
+
+/// Writes files of one format.
+trait Writer {
+    /// The suffixes of such files.
+    fn suffixes(&self) -> &'static [&'static str];
+    /// Writes the model; `path` is where the file will stand.
+    fn write(&self, model: &Model, path: &Path, out: &mut BufWriter<&mut File>) -> Result<()>;
+}
+
+/// The writer of files with this name.
+fn writer(path: &Path) -> Result<&'static dyn Writer> {
+    let writers: [&'static dyn Writer; 2] = [&TorchScript, &text::TextForm];
+    let mut writers = writers.into_iter();
+    let writer = writers.find(|writer| writer.suffixes().contains(&suffix(path)));
+    writer.ok_or_else(|| unknown_format(path))
+}
+
+struct TorchScript;
+
+impl Reader for TorchScript {
+    fn read(&self, path: &Path, options: &ReadOptions) -> Result<Model> {
+        let (graph, source) =
+            torchscript::read(path, options).map_err(|e| Error::format(path, e))?;
+        Ok(Model {
+            graph,
+            origin: Origin::TorchScript(Arc::new(source)),
+        })
+    }
+}
+
+impl Writer for TorchScript {
+    fn suffixes(&self) -> &'static [&'static str] {
+        &["pt", "pth", "ptc"]
+    }
+
+    fn write(&self, model: &Model, path: &Path, out: &mut BufWriter<&mut File>) -> Result<()> {
+        let none = torchscript::Source::default();
+        let source = match &model.origin {
+            Origin::TorchScript(source) => source,
+            Origin::None => &none,
+        };
+        let root = torchscript::root_name(path);
+        torchscript::write(&model.graph, source, &root, out).map_err(|e| Error::format(path, e))
+    }
+}
+
+/// What a model was read from, for writing it back.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Origin {
+    /// Nothing but its graph.
+    #[default]
+    None,
+    /// A TorchScript archive.
+    TorchScript(Arc<torchscript::Source>),
+}
+
+impl Origin {
+    fn path(&self) -> Option<&Path> {
+        match self {
+            Origin::None => None,
+            Origin::TorchScript(source) => Some(&source.path),
+        }
+    }
+}
+
+fn same_file(a: &Path, b: &Path) -> bool {
+    match (a.canonicalize(), b.canonicalize()) {
+        (Ok(a), Ok(b)) => a == b,
+        _ => false,
     }
 }
 
@@ -76,7 +161,7 @@ fn unknown_format(path: &Path) -> Error {
             "" => format!("{path_text}: the name has no suffix to tell the format by"),
             suffix => format!("{path_text}: `.{suffix}` is no model format"),
         },
-        help: "the formats are .ir (text)".to_string(),
+        help: "the formats are .pt (TorchScript) and .ir (text)".to_string(),
     }
 }
 

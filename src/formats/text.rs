@@ -1,16 +1,35 @@
 //! The text form as a model file, `.ir`, with every element of every weight: for small networks, tests and bug reports.
 
-use std::fs;
-use std::io::Write;
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
 use std::path::Path;
 
+use super::{ReadOptions, Reader, Writer};
 use crate::ir::{Graph, text};
 use crate::{Error, Model, Result};
 
 /// The suffix of such files.
 pub(super) const SUFFIX: &str = "ir";
 
-pub(super) fn read(path: &Path) -> Result<Model> {
+pub(super) struct TextForm;
+
+impl Reader for TextForm {
+    fn read(&self, path: &Path, _: &ReadOptions) -> Result<Model> {
+        read(path)
+    }
+}
+
+impl Writer for TextForm {
+    fn suffixes(&self) -> &'static [&'static str] {
+        &[SUFFIX]
+    }
+
+    fn write(&self, model: &Model, path: &Path, out: &mut BufWriter<&mut File>) -> Result<()> {
+        write(model, path, out)
+    }
+}
+
+fn read(path: &Path) -> Result<Model> {
     let source = fs::read_to_string(path).map_err(|source| Error::Io {
         doing: "read",
         path: path.to_path_buf(),
@@ -21,10 +40,10 @@ pub(super) fn read(path: &Path) -> Result<Model> {
         what: error.to_string(),
         help: String::new(),
     })?;
-    Ok(Model { graph })
+    Ok(Model::new(graph))
 }
 
-pub(super) fn write(model: &Model, path: &Path, out: &mut dyn Write) -> Result<()> {
+fn write(model: &Model, path: &Path, out: &mut dyn Write) -> Result<()> {
     write!(out, "{:#}", model.graph).map_err(|source| Error::Io {
         doing: "write",
         path: path.to_path_buf(),

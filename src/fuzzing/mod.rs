@@ -74,7 +74,7 @@ pub fn exact_passes(bytes: &[u8]) {
         ..RunOptions::default()
     };
     let result = Pipeline::parse(&passes.join(","))
-        .and_then(|pipeline| pipeline.run_with(&mut Model { graph }, &options, &mut ()));
+        .and_then(|pipeline| pipeline.run_with(&mut Model::new(graph), &options, &mut ()));
     if let Err(error) = result {
         panic!("{}: {error}\n{printed}", passes.join(","));
     }

@@ -1,0 +1,26 @@
+//! TorchScript: the archives of `torch.jit.save`, traced, scripted or frozen.
+//!
+//! - `archive`: the zip, mapped; `pickle`: the objects in it; `code`: its Python, parsed;
+//! - `eval` runs that code with the input's values unknown, `scalar` does Python's own arithmetic, `lower` and `aten` turn
+//!   operators into graph nodes;
+//! - `write_code`, `write_pickle` and `write` make an archive of a graph.
+
+mod archive;
+mod aten;
+mod code;
+mod eval;
+mod interface;
+mod lower;
+mod objects;
+mod pickle;
+mod read;
+mod scalar;
+mod value;
+mod write;
+mod write_code;
+mod write_pickle;
+
+pub(crate) use read::read;
+pub(crate) use write::{root_name, write};
+
+pub use interface::Source;

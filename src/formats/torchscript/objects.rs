@@ -1,0 +1,320 @@
+//! The archive's objects: modules, their attributes and tensors.
+
+use std::cell::RefCell;
+
+use indexmap::IndexMap;
+use rustc_hash::FxHashMap;
+
+use super::archive::Archive;
+use super::pickle::{Id, Object, Pickle, PickledTensor};
+use crate::formats::error::FormatError;
+use crate::ir::{Bytes, DType, Tensor};
+
+/// Attribute paths a module tree may have in all; shared modules are counted once a path.
+const MAX_PATHS: usize = 1 << 20;
+/// How deeply modules may nest.
+const MAX_MODULE_DEPTH: usize = 256;
+
+/// A tensor's place in the archive: what makes two attributes the same weight.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct TensorKey {
+    folder: &'static str,
+    storage: std::sync::Arc<str>,
+    class: std::sync::Arc<str>,
+    offset: u64,
+    shape: Vec<u64>,
+    strides: Vec<u64>,
+}
+
+impl TensorKey {
+    pub(super) fn new(tensor: &PickledTensor, folder: &'static str) -> Self {
+        let PickledTensor {
+            storage,
+            offset,
+            shape,
+            strides,
+            ..
+        } = tensor;
+        TensorKey {
+            folder,
+            storage: storage.key.clone(),
+            class: storage.class.clone(),
+            offset: *offset,
+            shape: shape.clone(),
+            strides: strides.clone(),
+        }
+    }
+}
+
+/// What the archive's pickles hold.
+pub(super) struct Objects<'a> {
+    archive: &'a Archive,
+    pub data: Pickle,
+    pub constants: Option<Pickle>,
+    storages: RefCell<FxHashMap<String, Bytes>>,
+}
+
+impl<'a> Objects<'a> {
+    pub(super) fn load(archive: &'a Archive) -> Result<Self, FormatError> {
+        let data = Pickle::parse(&archive.read_text("data.pkl")?, "data.pkl")?;
+        let constants = match archive.contains("constants.pkl") {
+            true => Some(Pickle::parse(
+                &archive.read_text("constants.pkl")?,
+                "constants.pkl",
+            )?),
+            false => None,
+        };
+        Ok(Objects {
+            archive,
+            data,
+            constants,
+            storages: RefCell::default(),
+        })
+    }
+
+    /// `CONSTANTS.cN`, if there is such a tensor.
+    pub(super) fn constant(&self, index: usize) -> Option<&PickledTensor> {
+        let pickle = self.constants.as_ref()?;
+        let Object::Tuple(items) = pickle.get(pickle.root()) else {
+            return None;
+        };
+        match pickle.get(*items.get(index)?) {
+            Object::Tensor(tensor) => Some(tensor),
+            _ => None,
+        }
+    }
+
+    /// Every attribute path that leads to a tensor, by tensor, in the order of the file; and the modules by path.
+    pub(super) fn walk(&self) -> Result<Tree, FormatError> {
+        let mut tree = Tree::default();
+        self.walk_module(self.data.root(), String::new(), 0, &mut tree)?;
+        Ok(tree)
+    }
+
+    fn walk_module(
+        &self,
+        id: Id,
+        path: String,
+        depth: usize,
+        tree: &mut Tree,
+    ) -> Result<(), FormatError> {
+        if depth > MAX_MODULE_DEPTH || tree.modules.len() + tree.count > MAX_PATHS {
+            let what = match depth > MAX_MODULE_DEPTH {
+                true => format!(
+                    "modules nest more than {MAX_MODULE_DEPTH} deep at `{}`",
+                    shorten(&path)
+                ),
+                false => format!("the module tree has over {MAX_PATHS} attributes"),
+            };
+            let help =
+                "a module that contains itself is no network; save the model again".to_owned();
+            return Err(FormatError::Limit { what, help });
+        }
+        tree.modules.insert(path.clone(), id);
+        for (name, value) in self.data.attrs(id) {
+            let path = if path.is_empty() {
+                name.to_owned()
+            } else {
+                format!("{path}.{name}")
+            };
+            match self.data.get(value) {
+                Object::Tensor(tensor) => {
+                    tree.count += 1;
+                    tree.tensors
+                        .entry(TensorKey::new(tensor, "data"))
+                        .or_default()
+                        .push((path, id));
+                }
+                Object::Instance { .. } => self.walk_module(value, path, depth + 1, tree)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The elements of a tensor: a slice of the map where they lie there in order.
+    pub(super) fn tensor(
+        &self,
+        tensor: &PickledTensor,
+        folder: &str,
+        name: &str,
+    ) -> Result<Tensor, FormatError> {
+        let dtype = dtype_of(&tensor.storage.class, name)?;
+        let entry = format!("{folder}/{}", tensor.storage.key);
+        let storage = self.storage(&entry)?;
+        let storage_len = storage.as_ref().len() as u64;
+        let short = |needed: u64| FormatError::ShortStorage {
+            name: name.to_owned(),
+            shape: tensor.shape.clone(),
+            storage: entry.clone(),
+            needed,
+            available: storage_len,
+        };
+        let size = dtype.size() as u64;
+        // The last element that is read, and with it the bytes needed.
+        let empty = tensor.shape.contains(&0);
+        let last = tensor
+            .shape
+            .iter()
+            .zip(&tensor.strides)
+            .try_fold(tensor.offset, |last, (&n, &stride)| {
+                last.checked_add(n.saturating_sub(1).checked_mul(stride)?)
+            });
+        let needed = match (empty, last) {
+            (true, _) => 0,
+            (false, Some(last)) => last
+                .checked_add(1)
+                .and_then(|n| n.checked_mul(size))
+                .unwrap_or(u64::MAX),
+            (false, None) => u64::MAX,
+        };
+        if needed > storage_len {
+            return Err(short(needed));
+        }
+        let shape: Option<Vec<usize>> = tensor
+            .shape
+            .iter()
+            .map(|&n| usize::try_from(n).ok())
+            .collect();
+        let shape = shape.ok_or_else(|| short(u64::MAX))?;
+        let count = shape
+            .iter()
+            .try_fold(1usize, |product, &n| product.checked_mul(n));
+        // A stride of 0 repeats elements: what it expands to must stay near what the file holds.
+        let count = count.filter(|&n| {
+            n as u64
+                <= (storage_len / size)
+                    .saturating_mul(64)
+                    .saturating_add(1 << 20)
+        });
+        let count = count.ok_or_else(|| short(u64::MAX))?;
+        let damaged = |detail: String| FormatError::Damaged {
+            detail: format!("tensor `{name}`: {detail}"),
+        };
+        let bytes = if empty || is_contiguous(&tensor.shape, &tensor.strides) {
+            let start = if empty {
+                0
+            } else {
+                (tensor.offset * size) as usize
+            };
+            storage
+                .slice(start..start + count * size as usize)
+                .ok_or_else(|| short(needed))?
+        } else {
+            Bytes::new(std::sync::Arc::new(gather(
+                storage.as_ref(),
+                tensor,
+                &shape,
+                count,
+                size as usize,
+            )))
+        };
+        Tensor::new(dtype, &shape, bytes).map_err(damaged)
+    }
+
+    fn storage(&self, entry: &str) -> Result<Bytes, FormatError> {
+        if let Some(bytes) = self.storages.borrow().get(entry) {
+            return Ok(bytes.clone());
+        }
+        let bytes = self.archive.read(entry)?;
+        self.storages
+            .borrow_mut()
+            .insert(entry.to_owned(), bytes.clone());
+        Ok(bytes)
+    }
+}
+
+/// The module tree as attribute paths.
+#[derive(Default)]
+pub(super) struct Tree {
+    /// Paths that lead to each tensor, with the module that holds it.
+    pub tensors: IndexMap<TensorKey, Vec<(String, Id)>>,
+    /// Module by path; the root's is empty.
+    pub modules: IndexMap<String, Id>,
+    count: usize,
+}
+
+fn shorten(path: &str) -> String {
+    path.chars().take(60).collect::<String>() + "..."
+}
+
+fn is_contiguous(shape: &[u64], strides: &[u64]) -> bool {
+    let mut expected = 1u64;
+    shape.iter().zip(strides).rev().all(|(&n, &stride)| {
+        let fits = n == 1 || stride == expected;
+        expected = expected.saturating_mul(n);
+        fits
+    })
+}
+
+/// Copies strided elements into row-major order.
+fn gather(
+    storage: &[u8],
+    tensor: &PickledTensor,
+    shape: &[usize],
+    count: usize,
+    size: usize,
+) -> Vec<u8> {
+    let mut out = Vec::with_capacity(count * size);
+    let mut index = vec![0usize; shape.len()];
+    for _ in 0..count {
+        let at = index
+            .iter()
+            .zip(&tensor.strides)
+            .map(|(&i, &stride)| i as u64 * stride)
+            .sum::<u64>()
+            + tensor.offset;
+        let at = at as usize * size;
+        out.extend_from_slice(&storage[at..at + size]);
+        for (i, n) in index.iter_mut().zip(shape).rev() {
+            *i += 1;
+            if *i < *n {
+                break;
+            }
+            *i = 0;
+        }
+    }
+    out
+}
+
+/// PyTorch's storage classes and the element types they hold.
+pub(super) const STORAGES: [(&str, DType); 10] = [
+    ("DoubleStorage", DType::F64),
+    ("FloatStorage", DType::F32),
+    ("HalfStorage", DType::F16),
+    ("BFloat16Storage", DType::BF16),
+    ("LongStorage", DType::I64),
+    ("IntStorage", DType::I32),
+    ("ShortStorage", DType::I16),
+    ("CharStorage", DType::I8),
+    ("ByteStorage", DType::U8),
+    ("BoolStorage", DType::Bool),
+];
+
+fn dtype_of(class: &str, name: &str) -> Result<DType, FormatError> {
+    if let Some((_, dtype)) = STORAGES.iter().find(|(storage, _)| *storage == class) {
+        return Ok(*dtype);
+    }
+    let (kind, help) = match class {
+        c if c.starts_with("<quantized") || c.starts_with('Q') => (
+            "quantized".to_owned(),
+            "export the model before quantizing it",
+        ),
+        c if c.starts_with("Complex") => {
+            ("complex".to_owned(), "express the model with real tensors")
+        }
+        c if c.starts_with('<') => (
+            c.trim_matches(['<', '>']).to_owned(),
+            "make it an ordinary tensor (to_dense()) before exporting",
+        ),
+        c => (
+            format!("of type {c}"),
+            "convert the model to float32 before exporting",
+        ),
+    };
+    Err(FormatError::TensorKind {
+        name: name.to_owned(),
+        kind,
+        help: help.to_owned(),
+    })
+}

@@ -1,0 +1,460 @@
+//! Reading: from the mapped file to a graph and the [`Source`] to write it back.
+
+use std::path::Path;
+
+use ruff_python_ast::{Expr, ParameterWithDefault};
+use smallvec::SmallVec;
+
+use super::archive::{Archive, MappedFile, detect_other_zip};
+use super::code::{Class, Program, parse_files};
+use super::eval::{Args, Eval, Evaluator, InputFacts, Stop};
+use super::interface::{Content, ModuleInfo, Parameter, ResultText, Source};
+use super::lower::Template;
+use super::objects::{Objects, Tree};
+use super::pickle::{Object, Pickle};
+use super::value::{ModuleRef, Value, fresh};
+use crate::formats::ReadOptions;
+use crate::formats::error::FormatError;
+use crate::ir::{Bytes, DType, Dim, Dims, Graph, Output, Role, Type};
+
+/// Parsing and evaluation recurse as deeply as the code nests; both are bounded, this holds the bounds.
+const STACK: usize = 512 << 20;
+/// How often evaluation may start again because an operator told something about an input.
+const MAX_ROUNDS: usize = 256;
+
+/// Reads a TorchScript archive.
+pub(crate) fn read(path: &Path, options: &ReadOptions) -> Result<(Graph, Source), FormatError> {
+    let map = MappedFile::open(path)?;
+    let (graph, mut source) = read_bytes(map, options)?;
+    source.path = path.to_path_buf();
+    Ok((graph, source))
+}
+
+/// Reads a TorchScript archive from memory.
+pub(crate) fn read_bytes(
+    bytes: Bytes,
+    options: &ReadOptions,
+) -> Result<(Graph, Source), FormatError> {
+    let archive = Archive::open(bytes)?;
+    if let Some(foreign) = detect_other_zip(&archive) {
+        return Err(FormatError::Foreign(foreign));
+    }
+    std::thread::scope(|scope| {
+        let reader = std::thread::Builder::new()
+            .stack_size(STACK)
+            .spawn_scoped(scope, || evaluate(&archive, options));
+        let reader = reader.map_err(|source| FormatError::Io {
+            doing: "cannot start a thread",
+            source,
+        })?;
+        match reader.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
+fn evaluate(archive: &Archive, options: &ReadOptions) -> Result<(Graph, Source), FormatError> {
+    let objects = Objects::load(archive)?;
+    let tree = objects.walk()?;
+    let files = parse_files(archive)?;
+    let program = Program::new(&files);
+    let root = objects.data.root();
+    let Object::Instance { class: name, .. } = objects.data.get(root) else {
+        return Err(FormatError::Damaged {
+            detail: "`data.pkl` holds no module".to_owned(),
+        });
+    };
+    let missing = |what: &str| FormatError::Missing {
+        entry: format!("{what} of class `{name}` under code/"),
+    };
+    let class = program
+        .classes
+        .get(&**name)
+        .ok_or_else(|| missing("code"))?;
+    if !class.methods.contains_key("forward") {
+        return Err(missing("method `forward`"));
+    }
+    let mut facts = given_facts(archive, class, options);
+    for _ in 0..MAX_ROUNDS {
+        let mut evaluator = Evaluator::new(&program, &objects, &tree, simple_name(name), facts);
+        match forward(&mut evaluator, class) {
+            Ok((parameters, result, named_tuples)) => {
+                let mut graph = evaluator.graph;
+                graph.remove_dead();
+                let mut source = Source {
+                    parameters,
+                    result,
+                    named_tuples,
+                    ..describe(archive, &objects, &program, &tree)?
+                };
+                source
+                    .unread
+                    .retain(|(path, ..)| graph.find(path).is_none());
+                return Ok((graph, source));
+            }
+            Err(Stop::Error(error)) => return Err(error),
+            Err(Stop::Learned) => facts = evaluator.facts,
+        }
+    }
+    let what = "what operators demand of the inputs does not settle".to_owned();
+    Err(FormatError::Limit {
+        what,
+        help: "give the inputs' shapes with --input".to_owned(),
+    })
+}
+
+/// The parameters of `forward` but `self`.
+fn parameters<'a>(class: &Class<'a>) -> impl Iterator<Item = &'a ParameterWithDefault> + use<'a> {
+    let list = class
+        .methods
+        .get("forward")
+        .map(|method| &method.def.parameters);
+    list.into_iter().flat_map(|p| {
+        p.posonlyargs
+            .iter()
+            .chain(&p.args)
+            .skip(1)
+            .chain(&p.kwonlyargs)
+    })
+}
+
+/// What `--input` tells about the inputs, and where that is silent what a trace recorded of its example: ranks and element
+/// types, never sizes.
+fn given_facts(archive: &Archive, class: &Class<'_>, options: &ReadOptions) -> InputFacts {
+    let mut facts = InputFacts::default();
+    let recorded = traced_inputs(archive);
+    let names: Vec<&str> = parameters(class)
+        .map(|p| p.parameter.name.as_str())
+        .collect();
+    for (name, (rank, dtype)) in names.iter().zip(recorded) {
+        facts.shapes.insert((*name).to_owned(), vec![None; rank]);
+        facts.dtypes.insert((*name).to_owned(), dtype);
+    }
+    let mut unnamed = options.inputs.iter().filter(|given| given.name.is_none());
+    for name in names {
+        let named = options
+            .inputs
+            .iter()
+            .find(|given| given.name.as_deref() == Some(name));
+        if let Some(given) = named.or_else(|| unnamed.next()) {
+            facts
+                .shapes
+                .insert(name.to_owned(), vec![None; given.shape.len()]);
+        }
+    }
+    facts
+}
+
+/// Rank and element type of each example input that a trace left in the archive; nothing depends on their being there.
+fn traced_inputs(archive: &Archive) -> Vec<(usize, DType)> {
+    let name = "traced_inputs.pkl";
+    let pickle = archive
+        .contains(name)
+        .then(|| archive.read_text(name).ok())
+        .flatten();
+    let Some(pickle) = pickle.and_then(|bytes| Pickle::parse(&bytes, name).ok()) else {
+        return Vec::new();
+    };
+    let Object::Dict(methods) = pickle.get(pickle.root()) else {
+        return Vec::new();
+    };
+    let is_forward = |key| matches!(pickle.get(key), Object::Str(name) if &**name == "forward");
+    let Some((_, list)) = methods.iter().find(|(key, _)| is_forward(*key)) else {
+        return Vec::new();
+    };
+    let Object::List(items) = pickle.get(*list) else {
+        return Vec::new();
+    };
+    let describe = |id: &u32| match pickle.get(*id) {
+        Object::Tensor(tensor) => {
+            let dtype = super::objects::STORAGES
+                .iter()
+                .find(|(name, _)| *name == &*tensor.storage.class)?
+                .1;
+            Some((tensor.shape.len(), dtype))
+        }
+        _ => None,
+    };
+    items.iter().map_while(describe).collect()
+}
+
+type Interface = (
+    Vec<Parameter>,
+    ResultText,
+    indexmap::IndexMap<String, String>,
+);
+
+/// Evaluates `forward` with its parameters unknown.
+fn forward<'a>(ev: &mut Evaluator<'a>, class: &Class<'a>) -> Eval<Interface> {
+    let Some(&method) = class.methods.get("forward") else {
+        return ev.fail("there is no `forward`", "");
+    };
+    let declared: Vec<&'a ParameterWithDefault> = parameters(class).collect();
+    let single = declared.len() == 1;
+    let mut list = Vec::new();
+    let mut args = Args::default();
+    for parameter in declared {
+        let name = parameter.parameter.name.as_str();
+        let annotation = parameter.parameter.annotation.as_deref();
+        let ty = annotation
+            .map_or("Tensor", |a| method.file.text(a))
+            .to_owned();
+        let default = parameter
+            .default
+            .as_deref()
+            .map(|d| method.file.text(d).to_owned());
+        let (content, value) = input(ev, name, annotation, &ty, default.as_deref(), single)?;
+        args.positional.push(value);
+        list.push(Parameter {
+            name: name.to_owned(),
+            ty,
+            default,
+            content,
+        });
+    }
+    let root = ModuleRef {
+        id: ev.objects.data.root(),
+        path: "".into(),
+    };
+    let value = ev.call_method(&root, "forward", args)?;
+    let mut template = Template::default();
+    ev.render(&value, &mut template)?;
+    let many = template.operands.len() > 1;
+    for (i, value) in template.operands.iter().enumerate() {
+        let name = if many {
+            format!("output.{i}").into()
+        } else {
+            "output".into()
+        };
+        ev.graph.outputs.push(Output {
+            name,
+            value: *value,
+        });
+    }
+    let ty = method
+        .def
+        .returns
+        .as_deref()
+        .map_or("Tensor", |r| method.file.text(r))
+        .to_owned();
+    let (ty, named_tuples) = named_tuples(ev, ty)?;
+    let mut text = template.text;
+    for name in named_tuples.keys() {
+        text = text.replace(&format!("\u{0}{name}\u{0}"), &format!("__torch__.{name}"));
+    }
+    Ok((
+        list,
+        ResultText {
+            template: text.into(),
+            sizes: template.sizes,
+            ty,
+        },
+        named_tuples,
+    ))
+}
+
+/// The value that a parameter of `forward` holds when evaluation begins.
+fn input<'a>(
+    ev: &mut Evaluator<'a>,
+    name: &str,
+    annotation: Option<&'a Expr>,
+    ty: &str,
+    default: Option<&str>,
+    single: bool,
+) -> Eval<(Content, Value<'a>)> {
+    if ty == "Tensor" || (ty == "Optional[Tensor]" && default.is_none()) {
+        return Ok(tensor_input(ev, name, single));
+    }
+    if let Some(Expr::Subscript(subscript)) = annotation
+        && ty.starts_with("Tuple[")
+    {
+        let items: &'a [Expr] = match &*subscript.slice {
+            Expr::Tuple(items) => &items.elts,
+            item => std::slice::from_ref(item),
+        };
+        let (mut contents, mut values) = (Vec::new(), Vec::new());
+        for (i, item) in items.iter().enumerate() {
+            let ty = match item {
+                Expr::Name(name) => name.id.as_str(),
+                Expr::Subscript(_) => "Tuple[",
+                _ => "?",
+            };
+            let (content, value) = input(ev, &format!("{name}.{i}"), Some(item), ty, None, false)?;
+            contents.push(content);
+            values.push(value);
+        }
+        return Ok((Content::Tuple(contents), Value::tuple(values)));
+    }
+    let fixed = match (default, ty) {
+        (Some("None"), _) => Some((Value::None, format!("torch.__isnot__({name}, None)"))),
+        (Some(text @ ("True" | "False")), "bool") => {
+            let not = if text == "True" {
+                format!("torch.__not__({name})")
+            } else {
+                name.to_owned()
+            };
+            Some((Value::Bool(text == "True"), not))
+        }
+        (Some(text), "int") => text
+            .parse()
+            .ok()
+            .map(|n| (Value::Int(n), format!("torch.ne({name}, {text})"))),
+        (Some(text), "float") => text
+            .parse()
+            .ok()
+            .map(|x| (Value::Float(x), format!("torch.ne({name}, {text})"))),
+        _ => None,
+    };
+    match fixed {
+        Some((value, check)) => Ok((Content::Fixed(check), value)),
+        None => ev.fail(
+            format!("forward's parameter `{name}` is of type {ty}"),
+            "optc reads networks whose inputs are tensors or tuples of tensors: wrap the model in a module that takes those",
+        ),
+    }
+}
+
+fn tensor_input<'a>(ev: &mut Evaluator<'a>, name: &str, single: bool) -> (Content, Value<'a>) {
+    let dtype = ev.facts.dtypes.get(name).copied().unwrap_or(DType::F32);
+    let shape = ev.facts.shapes.get(name).map(|sizes| {
+        let symbols = symbols(sizes.len());
+        let prefix = if single {
+            String::new()
+        } else {
+            format!("{name}.")
+        };
+        let dim = |(i, size): (usize, &Option<i64>)| match size {
+            Some(n) => Dim::from(*n),
+            None => Dim::symbol(format!(
+                "{prefix}{}",
+                symbols
+                    .get(i)
+                    .map_or_else(|| format!("D{i}"), |s| (*s).to_owned())
+            )),
+        };
+        sizes.iter().enumerate().map(dim).collect::<Dims>()
+    });
+    let index = ev.graph.inputs().len();
+    let clash = ev.is_parameter_name(name);
+    let node = ev.graph.add_input(
+        &if clash {
+            format!("{name}.input")
+        } else {
+            name.to_owned()
+        },
+        Type::Tensor(dtype, shape),
+    );
+    (Content::Input(index), Value::Tensor(fresh(node.into())))
+}
+
+/// The customary names of the sizes of a tensor of this rank.
+fn symbols(rank: usize) -> &'static [&'static str] {
+    match rank {
+        1 => &["N"],
+        2 => &["N", "C"],
+        3 => &["N", "C", "L"],
+        4 => &["N", "C", "H", "W"],
+        5 => &["N", "C", "D", "H", "W"],
+        _ => &[],
+    }
+}
+
+/// The named tuples of a declared type, moved into the one file that is written.
+fn named_tuples(
+    ev: &Evaluator<'_>,
+    mut ty: String,
+) -> Eval<(String, indexmap::IndexMap<String, String>)> {
+    let mut classes = indexmap::IndexMap::new();
+    while let Some(start) = ty.find("__torch__.").filter(|_| classes.len() < 64) {
+        let end = ty[start..]
+            .find([',', ']', ' '])
+            .map_or(ty.len(), |i| start + i);
+        let path = ty[start..end].to_owned();
+        let Some(class) = ev
+            .program
+            .classes
+            .get(&path)
+            .filter(|c| c.base == Some("NamedTuple"))
+        else {
+            return ev.fail(
+                format!("forward returns a `{path}`"),
+                "return tensors, or tuples, lists and dictionaries of tensors",
+            );
+        };
+        let name = simple_name(&path).to_owned();
+        let fields = class
+            .annotations
+            .iter()
+            .map(|(field, ty)| format!("  {field} : {}\n", class.file.text(*ty)));
+        classes.insert(name.clone(), fields.collect());
+        ty = ty.replace(&path, &format!("\u{0}{name}"));
+    }
+    Ok((ty.replace('\u{0}', "__torch__."), classes))
+}
+
+pub(super) fn simple_name(path: &str) -> &str {
+    path.rsplit('.').next().unwrap_or(path)
+}
+
+/// What the archive holds beside the graph.
+fn describe(
+    archive: &Archive,
+    objects: &Objects<'_>,
+    program: &Program<'_>,
+    tree: &Tree,
+) -> Result<Source, FormatError> {
+    let mut source = Source {
+        version: "3\n".to_owned(),
+        ..Source::default()
+    };
+    if archive.contains("version") {
+        let version = String::from_utf8_lossy(&archive.read_text("version")?).into_owned();
+        // A number, and nothing that grew there since.
+        if version.trim().parse::<u32>().is_ok() {
+            source.version = version;
+        }
+    }
+    let class_of = |id| match objects.data.get(id) {
+        Object::Instance { class, .. } => Some(&**class),
+        _ => None,
+    };
+    for (path, &id) in &tree.modules {
+        let class = class_of(id).map_or("Module", simple_name).to_owned();
+        let has_training = objects.data.attr(id, "training").is_some();
+        source.modules.insert(
+            path.clone(),
+            ModuleInfo {
+                class,
+                has_training,
+            },
+        );
+        let Some(class) = class_of(id).and_then(|class| program.classes.get(class)) else {
+            continue;
+        };
+        for (name, value) in objects.data.attrs(id) {
+            let role = match name {
+                name if class.parameters.contains(&name) => Role::Parameter,
+                name if class.buffers.contains(&name) => Role::Buffer,
+                _ => continue,
+            };
+            let Object::Tensor(tensor) = objects.data.get(value) else {
+                continue;
+            };
+            let path = super::eval::join(path, name).to_string();
+            source.order.insert(path.clone(), role);
+            // Tensors that are read are in the graph; of the others the map is all that is held.
+            if let Ok(tensor) = objects.tensor(tensor, "data", &path) {
+                source.unread.push((path, role, tensor));
+            }
+        }
+    }
+    let extra: SmallVec<[&str; 4]> = archive
+        .names()
+        .filter(|name| name.starts_with("extra/"))
+        .collect();
+    for name in extra {
+        source.extra.push((name.to_owned(), archive.read(name)?));
+    }
+    Ok(source)
+}

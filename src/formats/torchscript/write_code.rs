@@ -1,0 +1,785 @@
+//! The code of a graph: one class a kind of module, one `forward`.
+
+use std::fmt::Write as _;
+
+use indexmap::IndexMap;
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::aten::{self, Written};
+use super::interface::{Content, Source};
+use super::value::print_str;
+use crate::formats::error::FormatError;
+use crate::ir::dim::DimBuilder;
+use crate::ir::{Dim, Graph, NodeId, NodeKind, Op, Role, Symbol, Tensor, Type, Value};
+
+/// What no variable may be called.
+const RESERVED: &[&str] = &[
+    "self",
+    "torch",
+    "ops",
+    "CONSTANTS",
+    "getattr",
+    "annotate",
+    "unchecked_cast",
+    "uninitialized",
+    "isinstance",
+    "inf",
+    "nan",
+    "infj",
+    "nanj",
+    "int",
+    "float",
+    "bool",
+    "str",
+    "complex",
+    "range",
+    "len",
+    "list",
+    "dict",
+    "tuple",
+    "print",
+    "Tensor",
+    "List",
+    "Tuple",
+    "Dict",
+    "Optional",
+    "Future",
+    "Any",
+    "None",
+    "True",
+    "False",
+    "and",
+    "as",
+    "assert",
+    "async",
+    "await",
+    "break",
+    "class",
+    "continue",
+    "def",
+    "del",
+    "elif",
+    "else",
+    "except",
+    "finally",
+    "for",
+    "from",
+    "global",
+    "if",
+    "import",
+    "in",
+    "is",
+    "lambda",
+    "nonlocal",
+    "not",
+    "or",
+    "pass",
+    "raise",
+    "return",
+    "try",
+    "while",
+    "with",
+    "yield",
+    "fork",
+    "rpc_async",
+    "super",
+    "max",
+    "min",
+    "abs",
+    "round",
+    "divmod",
+    "device",
+    "number",
+    "Scalar",
+    "_",
+    "match",
+    "case",
+];
+
+/// Whether a name can be written as `self.name`.
+pub(super) fn is_identifier(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    let starts = bytes
+        .next()
+        .is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
+    starts && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_') && !RESERVED.contains(&name)
+}
+
+/// A name made fit to be a variable's or a class's.
+pub(super) fn identifier(name: &str) -> String {
+    let mut out: String = name
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
+        .collect();
+    if !out.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
+        out.insert(0, '_');
+    }
+    if RESERVED.contains(&out.as_str()) {
+        out.push('_');
+    }
+    out
+}
+
+/// Where the constants of a graph go in the archive.
+#[derive(Default)]
+pub(super) struct Layout {
+    /// Module by path, the root's empty; parents before children.
+    pub modules: IndexMap<String, Module>,
+    /// Attribute path of each parameter and buffer: how the code reads it.
+    places: FxHashMap<NodeId, String>,
+}
+
+/// A module to be written.
+#[derive(Default)]
+pub(super) struct Module {
+    pub class: String,
+    pub has_training: bool,
+    pub tensors: IndexMap<String, Attribute>,
+    /// Name and path of each submodule.
+    pub children: IndexMap<String, String>,
+}
+
+/// A tensor as an attribute of a module.
+pub(super) struct Attribute {
+    pub role: Role,
+    pub tensor: Tensor,
+}
+
+impl Layout {
+    /// Gives every constant that has a name in the state dict its place in the tree of modules.
+    pub(super) fn new(graph: &Graph, source: &Source) -> Self {
+        let mut layout = Layout::default();
+        layout.module("", source);
+        let mut entries: Vec<(usize, String, Role, Tensor, Option<NodeId>)> = Vec::new();
+        let place = |path: &str| source.order.get_index_of(path).unwrap_or(usize::MAX);
+        for node in graph.nodes() {
+            if let Some(constant) = graph.constant(node)
+                && constant.role != Role::Literal
+                && graph.is_read(node)
+            {
+                let name = graph.node(node).name.clone();
+                entries.push((
+                    place(&name),
+                    name.to_string(),
+                    constant.role,
+                    constant.tensor.clone(),
+                    Some(node),
+                ));
+                for alias in &constant.aliases {
+                    let role = source.order.get(&**alias).copied().unwrap_or(constant.role);
+                    entries.push((
+                        place(alias),
+                        alias.to_string(),
+                        role,
+                        constant.tensor.clone(),
+                        None,
+                    ));
+                }
+            }
+        }
+        // State that nothing reads stays as long as its module holds something that is read.
+        let live: FxHashSet<&str> = entries.iter().map(|(_, path, ..)| parent(path).0).collect();
+        let unread = source
+            .unread
+            .iter()
+            .filter(|(path, ..)| live.contains(parent(path).0));
+        let unread: Vec<_> = unread
+            .map(|(path, role, t)| (place(path), path.clone(), *role, t.clone(), None))
+            .collect();
+        entries.extend(unread);
+        entries.sort_by_key(|(place, ..)| *place);
+        for (_, path, role, tensor, node) in entries {
+            layout.insert(&path, Attribute { role, tensor }, node, source);
+        }
+        layout
+    }
+
+    fn insert(&mut self, path: &str, attribute: Attribute, node: Option<NodeId>, source: &Source) {
+        let (mut owner, mut name) = (parent(path).0.to_owned(), parent(path).1.to_owned());
+        // A name that a pass made may run through a tensor (`conv.weight.1`): it then stands beside that tensor.
+        while self.is_tensor(&owner) {
+            let (above, last) = parent(&owner);
+            (owner, name) = (above.to_owned(), format!("{last}_{name}"));
+        }
+        self.module(&owner, source);
+        let taken = |module: &Module, name: &str| {
+            module.tensors.contains_key(name)
+                || module.children.contains_key(name)
+                || matches!(name, "" | "training" | "forward")
+        };
+        if let Some(module) = self.modules.get_mut(&owner) {
+            while taken(module, &name) {
+                name.push('_');
+            }
+            if let Some(node) = node {
+                self.places.insert(node, access(&owner, &name));
+            }
+            module.tensors.insert(name, attribute);
+        }
+    }
+
+    fn is_tensor(&self, path: &str) -> bool {
+        let (owner, name) = parent(path);
+        !path.is_empty()
+            && self
+                .modules
+                .get(owner)
+                .is_some_and(|m| m.tensors.contains_key(name))
+    }
+
+    /// Makes the module at this path, and those above it.
+    fn module(&mut self, path: &str, source: &Source) {
+        if self.modules.contains_key(path) {
+            return;
+        }
+        let known = source.modules.get(path);
+        let class = identifier(known.map_or("Module", |info| info.class.as_str()));
+        let has_training = known.is_none_or(|info| info.has_training);
+        if !path.is_empty() {
+            let (above, name) = parent(path);
+            self.module(above, source);
+            if let Some(above) = self.modules.get_mut(above) {
+                above.children.insert(name.to_owned(), path.to_owned());
+            }
+        }
+        self.modules.insert(
+            path.to_owned(),
+            Module {
+                class,
+                has_training,
+                ..Module::default()
+            },
+        );
+    }
+}
+
+/// The module path and the attribute of a dotted path.
+fn parent(path: &str) -> (&str, &str) {
+    path.rsplit_once('.').unwrap_or(("", path))
+}
+
+/// The expression that reads an attribute.
+fn access(module: &str, name: &str) -> String {
+    let parts = module
+        .split('.')
+        .filter(|part| !part.is_empty())
+        .chain([name]);
+    parts.fold("self".to_owned(), |object, part| {
+        match is_identifier(part) {
+            true => format!("{object}.{part}"),
+            false => format!("getattr({object}, {})", print_str(part)),
+        }
+    })
+}
+
+/// The finished code, and what it needs beside the modules.
+pub(super) struct Code {
+    pub text: String,
+    /// `CONSTANTS.c0`, `CONSTANTS.c1` ..
+    pub constants: Vec<Tensor>,
+    /// Class of each module, by path.
+    pub classes: FxHashMap<String, String>,
+}
+
+/// Writes the code of a graph.
+pub(super) fn write_code(
+    graph: &Graph,
+    source: &Source,
+    layout: &Layout,
+) -> Result<Code, FormatError> {
+    let mut writer = Writer::new(graph, source, layout);
+    let body = writer.forward()?;
+    let (classes, mut text) = writer.classes(&body);
+    for (name, fields) in &source.named_tuples {
+        let _ = write!(text, "class {name}(NamedTuple):\n{fields}");
+    }
+    Ok(Code {
+        text,
+        constants: writer.constants,
+        classes,
+    })
+}
+
+struct Writer<'w> {
+    graph: &'w Graph,
+    source: &'w Source,
+    layout: &'w Layout,
+    /// The expression of each value that has one.
+    values: FxHashMap<Value, String>,
+    constants: Vec<Tensor>,
+    sizes: Sizes<'w>,
+    taken: FxHashSet<String>,
+    body: String,
+}
+
+/// Expressions of sizes: each is computed once, by a statement before its first use.
+struct Sizes<'w> {
+    graph: &'w Graph,
+    known: FxHashMap<Dim, String>,
+    missing: Option<Symbol>,
+    /// The expressions of the inputs.
+    inputs: Vec<String>,
+    /// Statements not written yet.
+    pending: String,
+}
+
+impl Sizes<'_> {
+    fn expression(&mut self, dim: &Dim) -> String {
+        if let Some(n) = dim.as_number() {
+            return n.to_string();
+        }
+        if let Some(name) = self.known.get(dim) {
+            return name.clone();
+        }
+        let text = dim.fold(&mut *self);
+        if let Some(symbol) = dim.as_symbol() {
+            return self
+                .known
+                .get(&Dim::symbol(symbol.clone()))
+                .cloned()
+                .unwrap_or(text);
+        }
+        self.bind(dim.clone(), &text)
+    }
+
+    fn bind(&mut self, dim: Dim, text: &str) -> String {
+        let name = format!("size{}", self.known.len());
+        let _ = writeln!(self.pending, "    {name} = {text}");
+        self.known.insert(dim, name.clone());
+        name
+    }
+
+    /// Which input has this symbol as one of its sizes, and where.
+    fn find(&self, symbol: &Symbol) -> Option<(usize, usize)> {
+        self.graph
+            .inputs()
+            .iter()
+            .enumerate()
+            .find_map(|(i, &input)| {
+                if let Some(shape) = self.graph.ty(input.into()).shape() {
+                    return shape
+                        .iter()
+                        .position(|dim| dim.as_symbol() == Some(symbol))
+                        .map(|axis| (i, axis));
+                }
+                let axis = symbol
+                    .strip_prefix(&*self.graph.node(input).name)?
+                    .strip_prefix('.')?;
+                Some((i, axis.parse().ok()?))
+            })
+    }
+}
+
+impl DimBuilder<String> for Sizes<'_> {
+    fn number(&mut self, n: i64) -> String {
+        n.to_string()
+    }
+    fn symbol(&mut self, name: &Symbol) -> String {
+        let dim = Dim::symbol(name.clone());
+        if let Some(known) = self.known.get(&dim) {
+            return known.clone();
+        }
+        match self.find(name) {
+            Some((input, axis)) => {
+                let text = format!("torch.size({}, {axis})", self.inputs[input]);
+                self.bind(dim, &text)
+            }
+            None => {
+                self.missing = Some(name.clone());
+                name.to_string()
+            }
+        }
+    }
+    fn add(&mut self, a: String, b: String) -> String {
+        format!("torch.add({a}, {b})")
+    }
+    fn mul(&mut self, a: String, b: String) -> String {
+        format!("torch.mul({a}, {b})")
+    }
+    fn floor_div(&mut self, a: String, b: String) -> String {
+        format!("torch.floordiv({a}, {b})")
+    }
+    fn max(&mut self, a: String, b: String) -> String {
+        format!("ops.prim.max({a}, {b})")
+    }
+}
+
+impl<'w> Writer<'w> {
+    fn new(graph: &'w Graph, source: &'w Source, layout: &'w Layout) -> Self {
+        let sizes = Sizes {
+            graph,
+            known: FxHashMap::default(),
+            missing: None,
+            inputs: Vec::new(),
+            pending: String::new(),
+        };
+        let taken = RESERVED.iter().map(|name| (*name).to_owned()).collect();
+        let (values, constants, body) = Default::default();
+        Writer {
+            graph,
+            source,
+            layout,
+            values,
+            constants,
+            sizes,
+            taken,
+            body,
+        }
+    }
+
+    fn variable(&mut self, name: &str) -> String {
+        let base = identifier(name);
+        let mut name = base.clone();
+        let mut n = 0;
+        // `size0`, `size1` .. are the sizes'.
+        let is_size = |name: &str| {
+            name.strip_prefix("size")
+                .is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit()))
+        };
+        while is_size(&name) || !self.taken.insert(name.clone()) {
+            n += 1;
+            name = format!("{base}_{n}");
+        }
+        name
+    }
+
+    fn forward(&mut self) -> Result<String, FormatError> {
+        let mut signature = String::from("  def forward(self");
+        let mut parameters = self.source.parameters.clone();
+        if parameters.is_empty() {
+            // A graph that came from no file: its inputs, in order.
+            for (i, &input) in self.graph.inputs().iter().enumerate() {
+                let (name, ty) = (self.graph.node(input).name.to_string(), "Tensor".to_owned());
+                parameters.push(super::interface::Parameter {
+                    name,
+                    ty,
+                    default: None,
+                    content: Content::Input(i),
+                });
+            }
+        }
+        self.sizes.inputs = vec![String::new(); self.graph.inputs().len()];
+        let mut prologue = String::new();
+        for parameter in &parameters {
+            let name = if self.source.parameters.is_empty() {
+                self.variable(&parameter.name)
+            } else {
+                parameter.name.clone()
+            };
+            self.taken.insert(name.clone());
+            let default = parameter
+                .default
+                .as_ref()
+                .map_or(String::new(), |d| format!("={d}"));
+            let _ = write!(signature, ",\n    {name}: {}{default}", parameter.ty);
+            self.unpack(&name, &parameter.content, &mut prologue);
+        }
+        self.body = prologue;
+        let order = self
+            .graph
+            .topological_order()
+            .map_err(|node| FormatError::Unwritable {
+                what: format!(
+                    "the graph has a cycle through `{}`",
+                    self.graph.node(node).name
+                ),
+                help: "this is a mistake of the pass that made it".to_owned(),
+            })?;
+        for node in order {
+            self.node(node)?;
+        }
+        let result = self.result()?;
+        let ty = match self.source.parameters.is_empty() && self.graph.outputs.len() != 1 {
+            true => format!(
+                "Tuple[{}]",
+                vec!["Tensor"; self.graph.outputs.len()].join(", ")
+            ),
+            false => self.source.result.ty.clone(),
+        };
+        Ok(format!(
+            "{signature}) -> {ty}:\n{}    return {result}\n",
+            self.body
+        ))
+    }
+
+    fn unpack(&mut self, name: &str, content: &Content, prologue: &mut String) {
+        match content {
+            Content::Input(i) => {
+                if let (Some(slot), Some(&input)) =
+                    (self.sizes.inputs.get_mut(*i), self.graph.inputs().get(*i))
+                {
+                    *slot = name.to_owned();
+                    self.values.insert(input.into(), name.to_owned());
+                }
+            }
+            Content::Tuple(items) => {
+                let names: Vec<String> = (0..items.len())
+                    .map(|i| self.variable(&format!("{name}_{i}")))
+                    .collect();
+                let _ = writeln!(prologue, "    {}, = {name}", names.join(", "));
+                for (name, item) in names.iter().zip(items) {
+                    self.unpack(name, item, prologue);
+                }
+            }
+            Content::Fixed(check) => {
+                let message = print_str(&format!(
+                    "{name} was fixed to its default when the model was optimised"
+                ));
+                let _ = write!(
+                    prologue,
+                    "    if {check}:\n      ops.prim.RaiseException({message}, \"builtins.ValueError\")\n    else:\n      pass\n"
+                );
+            }
+        }
+    }
+
+    fn node(&mut self, id: NodeId) -> Result<(), FormatError> {
+        let node = self.graph.node(id);
+        let NodeKind::Op(op) = &node.kind else {
+            return Ok(());
+        };
+        let operands = self.graph.operands(id);
+        let scalars: Vec<Option<f64>> = operands.iter().map(|v| self.scalar(*v)).collect();
+        let takes_numbers = matches!(
+            op,
+            Op::Add {} | Op::Sub {} | Op::Mul {} | Op::Div {} | Op::Pow {}
+        );
+        let both = takes_numbers && scalars.iter().all(Option::is_some);
+        let mut expressions = Vec::with_capacity(operands.len());
+        for (value, scalar) in operands.iter().zip(&scalars) {
+            let inline = takes_numbers && !both && scalar.is_some();
+            expressions.push(if inline {
+                String::new()
+            } else {
+                self.value(*value)?
+            });
+        }
+        let none = vec![None; scalars.len()];
+        let scalars = if takes_numbers && !both {
+            &scalars
+        } else {
+            &none
+        };
+        let types: Vec<&Type> = operands.iter().map(|v| self.graph.ty(*v)).collect();
+        let text = {
+            let (sizes, constants) = (&mut self.sizes, &mut self.constants);
+            let mut size = |dim: &Dim| sizes.expression(dim);
+            let mut constant = |tensor: Tensor| constant(constants, tensor);
+            match op {
+                Op::Opaque(opaque) => Ok(fill(
+                    &opaque.template,
+                    &expressions,
+                    &opaque.sizes,
+                    &mut size,
+                )),
+                op => aten::write(&mut Written {
+                    op,
+                    operands: &expressions,
+                    types: &types,
+                    scalars,
+                    size: &mut size,
+                    constant: &mut constant,
+                }),
+            }
+        };
+        let text = text.map_err(|what| FormatError::Unwritable {
+            what: format!("`{}`: {what}", node.name),
+            help: "leave this operator out of the pipeline, or write another format".to_owned(),
+        })?;
+        self.flush_sizes(&node.name)?;
+        let name = node.name.clone();
+        let names: Vec<String> = match node.outputs.len() {
+            1 => vec![self.variable(&name)],
+            n => (0..n)
+                .map(|i| self.variable(&format!("{name}_{i}")))
+                .collect(),
+        };
+        let comma = if names.len() == 1 { "" } else { "," };
+        let _ = writeln!(self.body, "    {}{comma} = {text}", names.join(", "));
+        for (port, name) in names.into_iter().enumerate() {
+            self.values.insert(
+                Value {
+                    node: id,
+                    port: port as u32,
+                },
+                name,
+            );
+        }
+        Ok(())
+    }
+
+    /// The number of a literal constant without dimensions.
+    fn scalar(&self, value: Value) -> Option<f64> {
+        let constant = self.graph.constant(value.node)?;
+        let plain = constant.role == Role::Literal
+            && constant.tensor.shape().is_empty()
+            && constant.tensor.dtype().is_float();
+        plain
+            .then(|| constant.tensor.elements::<f64>().first().copied())
+            .flatten()
+    }
+
+    fn value(&mut self, value: Value) -> Result<String, FormatError> {
+        if let Some(text) = self.values.get(&value) {
+            return Ok(text.clone());
+        }
+        let node = self.graph.node(value.node);
+        let NodeKind::Constant(constant) = &node.kind else {
+            return Err(FormatError::Unwritable {
+                what: format!("`{}` is read before it is computed", node.name),
+                help: "this is a mistake of the pass that made it".to_owned(),
+            });
+        };
+        let text = match self.layout.places.get(&value.node) {
+            Some(place) => place.clone(),
+            None => self::constant(&mut self.constants, constant.tensor.clone()),
+        };
+        self.values.insert(value, text.clone());
+        Ok(text)
+    }
+
+    fn flush_sizes(&mut self, user: &str) -> Result<(), FormatError> {
+        if let Some(symbol) = &self.sizes.missing {
+            return Err(FormatError::Unwritable {
+                what: format!("`{user}` needs the size {symbol}, which is no size of an input"),
+                help: "this is a mistake of the pass that made it".to_owned(),
+            });
+        }
+        self.body.push_str(&std::mem::take(&mut self.sizes.pending));
+        Ok(())
+    }
+
+    fn result(&mut self) -> Result<String, FormatError> {
+        let mut operands = Vec::new();
+        for output in &self.graph.outputs {
+            operands.push(self.value(output.value)?);
+        }
+        if self.source.parameters.is_empty() && operands.len() != 1 {
+            return Ok(format!("({})", operands.join(", ")));
+        }
+        let result = &self.source.result;
+        let sizes = &mut self.sizes;
+        let text = fill(&result.template, &operands, &result.sizes, &mut |dim| {
+            sizes.expression(dim)
+        });
+        self.flush_sizes("the result")?;
+        Ok(text)
+    }
+
+    /// The classes of all modules; modules of the same make share one.
+    fn classes(&self, forward: &str) -> (FxHashMap<String, String>, String) {
+        let mut classes: FxHashMap<String, String> = FxHashMap::default();
+        let mut by_body: FxHashMap<String, String> = FxHashMap::default();
+        let mut names: FxHashSet<String> = self.source.named_tuples.keys().cloned().collect();
+        let mut text = String::new();
+        // Children come after their parents: backwards, each class is there before it is named.
+        for (path, module) in self.layout.modules.iter().rev() {
+            let mut body = self.class_body(module, &classes);
+            if path.is_empty() {
+                body.push_str(forward);
+            }
+            let key = format!("{}\n{body}", module.class);
+            let class = by_body.entry(key).or_insert_with(|| {
+                let mut name = module.class.clone();
+                let mut n = 0;
+                while !names.insert(name.clone()) {
+                    n += 1;
+                    name = format!("{}_{n}", module.class);
+                }
+                let _ = write!(text, "class {name}(Module):\n{body}");
+                name
+            });
+            classes.insert(path.clone(), class.clone());
+        }
+        (classes, text)
+    }
+
+    fn class_body(&self, module: &Module, classes: &FxHashMap<String, String>) -> String {
+        let mut body = String::new();
+        for (list, role) in [
+            ("__parameters__", Role::Parameter),
+            ("__buffers__", Role::Buffer),
+        ] {
+            let names = module.tensors.iter().filter(|(_, a)| a.role == role);
+            let names: String = names
+                .map(|(name, _)| format!("{}, ", print_str(name)))
+                .collect();
+            let _ = writeln!(body, "  {list} = [{names}]");
+        }
+        let mut declare = |name: &str, ty: &str| {
+            let _ = match is_identifier(name) {
+                true => writeln!(body, "  {name} : {ty}"),
+                false => writeln!(body, "  __annotations__[{}] = {ty}", print_str(name)),
+            };
+        };
+        for name in module.tensors.keys() {
+            declare(name, "Tensor");
+        }
+        if module.has_training {
+            declare("training", "bool");
+        }
+        for (name, path) in &module.children {
+            declare(
+                name,
+                &format!(
+                    "__torch__.{}",
+                    classes.get(path).map_or("Module", String::as_str)
+                ),
+            );
+        }
+        body
+    }
+}
+
+fn constant(constants: &mut Vec<Tensor>, tensor: Tensor) -> String {
+    let known = constants.iter().position(|t| t.same_memory(&tensor));
+    let i = known.unwrap_or_else(|| {
+        constants.push(tensor);
+        constants.len() - 1
+    });
+    format!("CONSTANTS.c{i}")
+}
+
+/// Fills a template's places.
+fn fill(
+    template: &str,
+    operands: &[String],
+    sizes: &[Dim],
+    size: &mut dyn FnMut(&Dim) -> String,
+) -> String {
+    let mut out = String::with_capacity(template.len());
+    let mut rest = template;
+    while let Some(at) = rest.find(['{', '}']) {
+        out.push_str(&rest[..at]);
+        let tail = &rest[at..];
+        if tail.starts_with("{{") || tail.starts_with("}}") {
+            out.push_str(&tail[..1]);
+            rest = &tail[2..];
+            continue;
+        }
+        let Some(end) = tail.find('}').filter(|_| tail.starts_with('{')) else {
+            out.push_str(&tail[..1]);
+            rest = &tail[1..];
+            continue;
+        };
+        match tail[1..end].strip_prefix('$') {
+            Some(i) => {
+                if let Some(dim) = i.parse().ok().and_then(|i: usize| sizes.get(i)) {
+                    out.push_str(&size(dim));
+                }
+            }
+            None => {
+                if let Some(operand) = tail[1..end]
+                    .parse()
+                    .ok()
+                    .and_then(|i: usize| operands.get(i))
+                {
+                    out.push_str(operand);
+                }
+            }
+        }
+        rest = &tail[end + 1..];
+    }
+    out.push_str(rest);
+    out
+}

@@ -59,9 +59,7 @@ fn transform(path: &Path, name: &str) -> String {
         .parse()
         .unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let pipeline = Pipeline::parse(passes).unwrap();
-    let mut model = Model {
-        graph: before.clone(),
-    };
+    let mut model = Model::new(before.clone());
     let report = pipeline
         .run(&mut model)
         .unwrap_or_else(|e| panic!("{}: {e}", path.display()));

@@ -1,5 +1,6 @@
 //! The passes, one file or folder each, and their registry.
 
+mod canonicalize;
 mod fold_batch_norm;
 pub mod red;
 pub mod rules;
@@ -7,4 +8,8 @@ pub mod rules;
 use crate::pipeline::PassInfo;
 
 /// Every pass, in the order in which `optc --list-passes` shows them.
-pub static ALL: &[&PassInfo] = &[&red::RED, &fold_batch_norm::FOLD_BATCH_NORM];
+pub static ALL: &[&PassInfo] = &[
+    &red::RED,
+    &fold_batch_norm::FOLD_BATCH_NORM,
+    &canonicalize::CANONICALIZE,
+];

@@ -777,6 +777,7 @@ fn a_view_is_read_as_its_elements() {
 fn what_does_not_fit_is_an_error_not_a_panic() {
     let x = noise(&[1, 2, 3]);
     let empty = ArrayD::zeros(vec![0]);
+    let no_positions = ArrayD::zeros(vec![1, 2, 0]);
     let scalar = ArrayD::zeros(vec![]);
     let huge = "[9223372036854775807,9223372036854775807]";
     let attributes: &[&[(&str, &str)]] = &[
@@ -873,7 +874,7 @@ fn what_does_not_fit_is_an_error_not_a_panic() {
             let Ok(op) = Op::parse(name, &mut map) else {
                 continue;
             };
-            for x in [&x, &empty, &scalar] {
+            for x in [&x, &empty, &no_positions, &scalar] {
                 for count in 0..6 {
                     let operands = (0..count).map(|_| cast::<f64>(x));
                     let _ = evaluate(&op, operands, &Bindings::new());

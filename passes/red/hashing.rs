@@ -37,8 +37,8 @@ pub enum Outcome {
 const MIN_WEIGHTS: usize = 32;
 /// The most cells that weights are counted in; a range so wide that its cells miss the budget is given up.
 const MAX_CELLS: usize = 1 << 18;
-/// Cells a Silverman bandwidth, if there are not too many then: 1/1000 of it is the finest bandwidth tried.
-const CELLS_PER_SILVERMAN: f64 = 6000.0;
+/// The finest bandwidth tried first, in Silverman's and for an error of 1: ordinary layers need five times as much for theirs.
+const FINEST: f64 = 0.5;
 /// Bins of the estimate a bandwidth.
 const BINS: usize = 6;
 /// How far the kernel reaches, in bins: four bandwidths.
@@ -61,8 +61,18 @@ pub fn hash_weights(tensor: &Tensor, error: f64) -> Outcome {
 
 fn hash<T: Real>(tensor: &Tensor, error: f64) -> Result<Outcome, String> {
     let weights = tensor.elements::<T>();
-    let cells = Cells::count(&weights)?;
-    let (bandwidth, modes) = widest(&cells, error)?;
+    let range = Range::of(&weights)?;
+    let mut cells = Cells::count(&weights, &range, error);
+    let mut found = widest(&cells, error);
+    if found.is_none() && cells.counts.len() < MAX_CELLS {
+        cells = Cells::count(&weights, &range, 0.0);
+        found = widest(&cells, error);
+    }
+    let (bandwidth, modes) = found.ok_or_else(|| {
+        format!(
+            "the weights spread too far: {MAX_CELLS} cells do not keep the error within {error}"
+        )
+    })?;
     if modes.len() < 2 {
         return Err("all weights would become one".to_string());
     }
@@ -88,7 +98,7 @@ fn hash<T: Real>(tensor: &Tensor, error: f64) -> Result<Outcome, String> {
             sum
         })
         .collect();
-    let relative_error = (squares.iter().sum::<f64>() / cells.square_sum).sqrt();
+    let relative_error = (squares.iter().sum::<f64>() / range.square_sum).sqrt();
     // Rounding to a narrow type comes on top of what was estimated.
     if relative_error.is_nan() || relative_error > error {
         return Err(format!(
@@ -110,21 +120,9 @@ fn hash<T: Real>(tensor: &Tensor, error: f64) -> Result<Outcome, String> {
     })
 }
 
-/// Weights other than zero, counted in cells of equal width.
-struct Cells {
-    min: f64,
-    width: f64,
-    /// Silverman's bandwidth for these weights, `1.06 sigma n^(-1/5)`.
-    silverman: f64,
-    square_sum: f64,
-    counts: Vec<f64>,
-    /// Sums of the weights in each cell.
-    sums: Vec<f64>,
-}
-
-/// Sums over some of the weights.
+/// Where the weights other than zero lie.
 #[derive(Clone, Copy)]
-struct Summary {
+struct Range {
     count: usize,
     sum: f64,
     square_sum: f64,
@@ -132,46 +130,12 @@ struct Summary {
     max: f64,
 }
 
-impl Summary {
-    fn of<T: Real>(weights: &[T]) -> Summary {
-        let empty = Summary {
-            count: 0,
-            sum: 0.0,
-            square_sum: 0.0,
-            min: f64::INFINITY,
-            max: f64::NEG_INFINITY,
-        };
-        weights.iter().fold(empty, |all, w| {
-            let w = Real::to_f64(*w);
-            match w == 0.0 {
-                true => all,
-                false => all.joined(Summary {
-                    count: 1,
-                    sum: w,
-                    square_sum: w * w,
-                    min: w,
-                    max: w,
-                }),
-            }
-        })
-    }
-
-    fn joined(self, other: Summary) -> Summary {
-        Summary {
-            count: self.count + other.count,
-            sum: self.sum + other.sum,
-            square_sum: self.square_sum + other.square_sum,
-            min: self.min.min(other.min),
-            max: self.max.max(other.max),
-        }
-    }
-}
-
-impl Cells {
-    fn count<T: Real>(weights: &[T]) -> Result<Cells, String> {
+impl Range {
+    /// The range of weights whose density says something.
+    fn of<T: Real>(weights: &[T]) -> Result<Range, String> {
         let part = weights.len().div_ceil(PARTS).max(MIN_WEIGHTS);
-        let parts: Vec<Summary> = weights.par_chunks(part).map(Summary::of).collect();
-        let all = parts.into_iter().reduce(Summary::joined);
+        let parts: Vec<Range> = weights.par_chunks(part).map(Range::of_part).collect();
+        let all = parts.into_iter().reduce(Range::joined);
         let Some(all) = all.filter(|all| all.count >= MIN_WEIGHTS) else {
             return Err(format!("fewer than {MIN_WEIGHTS} weights"));
         };
@@ -179,30 +143,74 @@ impl Cells {
         if !(all.square_sum.is_finite() && all.sum.is_finite()) {
             return Err("a weight is NaN, infinite or huge".to_string());
         }
-        let count = all.count as f64;
-        let variance = all.square_sum / count - (all.sum / count).powi(2);
-        let range = all.max - all.min;
-        let silverman = 1.06 * variance.max(0.0).sqrt() * count.powf(-0.2);
-        let wanted = CELLS_PER_SILVERMAN * range / silverman;
-        if range <= 0.0 || !wanted.is_finite() {
+        if all.square_sum <= 0.0 || (all.max - all.min) / MAX_CELLS as f64 <= 0.0 {
             return Err("all weights are equal".to_string());
         }
-        let cells = (wanted as usize).clamp(BINS, MAX_CELLS);
-        let mut cells = Cells {
-            min: all.min,
-            width: range / cells as f64,
-            silverman,
-            square_sum: all.square_sum,
-            counts: vec![0.0; cells],
-            sums: vec![0.0; cells],
+        Ok(all)
+    }
+
+    fn of_part<T: Real>(weights: &[T]) -> Range {
+        let empty = Range {
+            count: 0,
+            sum: 0.0,
+            square_sum: 0.0,
+            min: f64::INFINITY,
+            max: f64::NEG_INFINITY,
         };
-        if cells.width <= 0.0 || cells.square_sum <= 0.0 {
-            return Err("the weights are too small to tell apart".to_string());
+        let weights = weights.iter().map(|w| Real::to_f64(*w));
+        weights.filter(|w| *w != 0.0).fold(empty, |all, w| Range {
+            count: all.count + 1,
+            sum: all.sum + w,
+            square_sum: all.square_sum + w * w,
+            min: all.min.min(w),
+            max: all.max.max(w),
+        })
+    }
+
+    fn joined(self, other: Range) -> Range {
+        Range {
+            count: self.count + other.count,
+            sum: self.sum + other.sum,
+            square_sum: self.square_sum + other.square_sum,
+            min: self.min.min(other.min),
+            max: self.max.max(other.max),
         }
+    }
+
+    /// Silverman's bandwidth, `1.06 sigma n^(-1/5)`.
+    fn silverman(&self) -> f64 {
+        let count = self.count as f64;
+        let variance = self.square_sum / count - (self.sum / count).powi(2);
+        1.06 * variance.max(0.0).sqrt() * count.powf(-0.2)
+    }
+}
+
+/// Weights other than zero, counted in cells of equal width.
+struct Cells {
+    range: Range,
+    width: f64,
+    counts: Vec<f64>,
+    /// Sums of the weights in each cell.
+    sums: Vec<f64>,
+}
+
+impl Cells {
+    /// As many cells as this error should need.
+    fn count<T: Real>(weights: &[T], range: &Range, error: f64) -> Cells {
+        let finest = FINEST * error * range.silverman() / BINS as f64;
+        let wanted = (range.max - range.min) / finest;
+        let len = (wanted as usize).clamp(MIN_WEIGHTS, MAX_CELLS);
+        let mut cells = Cells {
+            range: *range,
+            width: (range.max - range.min) / len as f64,
+            counts: vec![0.0; len],
+            sums: vec![0.0; len],
+        };
+        let part = weights.len().div_ceil(PARTS).max(len);
         let parts: Vec<(Vec<f64>, Vec<f64>)> = weights
-            .par_chunks(part.max(cells.counts.len()))
+            .par_chunks(part)
             .map(|weights| {
-                let (mut counts, mut sums) = (cells.counts.clone(), cells.sums.clone());
+                let (mut counts, mut sums) = (vec![0.0; len], vec![0.0; len]);
                 for w in weights.iter().filter(|w| **w != T::zero()) {
                     let cell = cells.of(*w);
                     counts[cell] += 1.0;
@@ -219,12 +227,12 @@ impl Cells {
                 .for_each(|(a, b)| *a += b);
             cells.sums.iter_mut().zip(sums).for_each(|(a, b)| *a += b);
         }
-        Ok(cells)
+        cells
     }
 
     /// The cell of a weight.
     fn of<T: Real>(&self, weight: T) -> usize {
-        let cell = (weight.to_f64() - self.min) / self.width;
+        let cell = (weight.to_f64() - self.range.min) / self.width;
         (cell as usize).min(self.counts.len() - 1)
     }
 }
@@ -237,25 +245,20 @@ struct Mode {
     weights: f64,
 }
 
-/// The widest bandwidth whose error is within the budget, and its modes.
-fn widest(cells: &Cells, error: f64) -> Result<(f64, Vec<Mode>), String> {
-    let budget = error * error * cells.square_sum;
+/// The widest bandwidth whose error is within the budget, and its modes; `None` if the cells are too wide for it.
+fn widest(cells: &Cells, error: f64) -> Option<(f64, Vec<Mode>)> {
+    let budget = error * error * cells.range.square_sum;
     let attempt = |bandwidth: f64| {
         let (modes, loss) = modes(cells, bandwidth);
         (loss <= budget).then_some((bandwidth, modes))
     };
     // A bin is no narrower than a cell.
     let mut low = cells.width * BINS as f64;
-    let mut high = (4.0 * cells.silverman).max(low);
+    let mut high = (4.0 * cells.range.silverman()).max(low);
     if let Some(found) = attempt(high) {
-        return Ok(found);
+        return Some(found);
     }
-    let mut best = attempt(low).ok_or_else(|| match cells.counts.len() < MAX_CELLS {
-        true => format!("no bandwidth keeps the error within {error}"),
-        false => format!(
-            "the weights spread too far: {MAX_CELLS} cells do not keep the error within {error}"
-        ),
-    })?;
+    let mut best = attempt(low)?;
     for _ in 0..BISECTIONS {
         let middle = (low * high).sqrt();
         match attempt(middle) {
@@ -263,7 +266,7 @@ fn widest(cells: &Cells, error: f64) -> Result<(f64, Vec<Mode>), String> {
             None => high = middle,
         }
     }
-    Ok(best)
+    Some(best)
 }
 
 /// The modes of the density under this bandwidth, and the sum of squared differences if every weight becomes its mode.
@@ -277,10 +280,10 @@ fn modes(cells: &Cells, bandwidth: f64) -> (Vec<Mode>, f64) {
         histogram[bin_of(cell)] += count;
     }
     let density = smoothed(&histogram);
-    let position = |bin: f64| cells.min + (bin + 0.5 - REACH as f64) * width;
+    let position = |bin: f64| cells.range.min + (bin + 0.5 - REACH as f64) * width;
 
     let mut modes = Vec::new();
-    let mut loss = cells.square_sum;
+    let mut loss = cells.range.square_sum;
     let (mut cell, mut ends) = (0, bin_ends(&density).into_iter().peekable());
     while let Some((peak, end)) = ends.next() {
         let at = position(peak);

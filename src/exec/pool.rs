@@ -118,43 +118,73 @@ fn over_spans<'a, T: Real>(
             .enumerate()
             .for_each(|(plane, result)| {
                 let x = &x[plane * input_len..][..input_len];
-                let mut rows = result.chunks_exact_mut(spans[2].len());
-                for z in &spans[0] {
-                    for (y, row) in spans[1].iter().zip(&mut rows) {
-                        for (x_span, target) in spans[2].iter().zip(row) {
-                            let rows = z.inside.clone().step_by(z.step).flat_map(|z| {
-                                let rows = y.inside.clone().step_by(y.step);
-                                rows.map(move |y| (z * height + y) * width)
-                            });
-                            let window = rows.flat_map(|row| {
-                                x[row + x_span.inside.start..row + x_span.inside.end]
-                                    .iter()
-                                    .step_by(x_span.step)
-                            });
-                            let padded = z.padded * y.padded * x_span.padded;
-                            *target = reduce.over(window.copied(), padded);
-                        }
-                    }
-                }
+                over_plane(x, [height, width], spans, reduce, result);
             });
     }
     from_vec(&shape, result)
 }
 
+/// Pools one plane, of `height` rows a slice and `width` elements a row.
+fn over_plane<T: Real>(
+    x: &[T],
+    [height, width]: [usize; 2],
+    spans: &[Vec<Span>; 3],
+    reduce: Reduce,
+    result: &mut [T],
+) {
+    let mut rows = result.chunks_exact_mut(spans[2].len());
+    // The starts of the input rows under the current row of windows.
+    let mut starts = Vec::new();
+    for z in &spans[0] {
+        for (y, row) in spans[1].iter().zip(&mut rows) {
+            starts.clear();
+            for z in z.inside.clone().step_by(z.step) {
+                let rows = y.inside.clone().step_by(y.step);
+                starts.extend(rows.map(|y| (z * height + y) * width));
+            }
+            for (x_span, target) in spans[2].iter().zip(row) {
+                let padded = z.padded * y.padded * x_span.padded;
+                let windows = starts.iter().map(|start| {
+                    let inside = start + x_span.inside.start..start + x_span.inside.end;
+                    (&x[inside], x_span.step)
+                });
+                *target = reduce.over(windows, padded);
+            }
+        }
+    }
+}
+
 impl Reduce {
-    fn over<T: Real>(self, window: impl Iterator<Item = T>, padded: usize) -> T {
+    /// The value of a window, given as its rows and the step along them.
+    fn over<'x, T: Real>(self, rows: impl Iterator<Item = (&'x [T], usize)>, padded: usize) -> T {
         match self {
-            Reduce::Max => window.fold(T::neg_infinity(), larger),
+            Reduce::Max => {
+                let mut max = T::neg_infinity();
+                for (row, step) in rows {
+                    each(row, step, |x| max = larger(max, x));
+                }
+                max
+            }
             Reduce::Mean { count_pad } => {
                 let (mut sum, mut count) = (0.0, 0usize);
-                for x in window {
-                    sum += x.to_f64();
-                    count += 1;
+                for (row, step) in rows {
+                    each(row, step, |x| {
+                        sum += x.to_f64();
+                        count += 1;
+                    });
                 }
                 let count = if count_pad { padded } else { count };
                 T::from_f64(sum / count.max(1) as f64)
             }
         }
+    }
+}
+
+/// Every `step`-th element; a step of 1 is worth its own loop.
+fn each<T: Copy>(row: &[T], step: usize, visit: impl FnMut(T)) {
+    match step {
+        1 => row.iter().copied().for_each(visit),
+        _ => row.iter().copied().step_by(step).for_each(visit),
     }
 }
 

@@ -1,23 +1,30 @@
-//! What no output depends on, operations that do nothing, and operations on constants alone.
+//! What does nothing, what is known beforehand and what nobody reads: removed.
 
-use smallvec::SmallVec;
-
-use crate::Result;
 use crate::exec::{Array, evaluate};
-use crate::ir::{Bindings, Constant, Graph, NodeId, Op, Role, Tensor, Type, Value};
-use crate::pipeline::{Changed, Kind, Pass, PassContext, PassInfo};
+use crate::ir::infer::infer;
+use crate::ir::tensor::byte_len;
+use crate::ir::{Bindings, Constant, Dim, Graph, NodeId, NodeKind, Op, Role, Tensor, Type, Value};
+use crate::pipeline::{Changed, Kind, Options, Pass, PassContext, PassInfo};
+use crate::{Error, Result};
 
 /// `canonicalize`.
 pub static CANONICALIZE: PassInfo = PassInfo {
     name: "canonicalize",
-    summary: "remove dead code and operations that do nothing, compute what is constant",
+    summary: "remove operations that do nothing, compute constant ones, join tied weights, drop what nobody reads",
     kind: Kind::Exact,
     options: &[],
-    build: |_| Ok(Box::new(Canonicalize)),
+    build,
 };
 
-/// A constant of up to this many elements may be added even if those that it is computed from stay.
-const SMALL: usize = 1024;
+/// Bytes by which computing an operation beforehand may make the file larger.
+const MAX_GROWTH: usize = 4096;
+
+/// Elements of the largest constant that is looked through for zeros or ones.
+const MAX_NEUTRAL: usize = 1 << 20;
+
+fn build(_: &Options) -> Result<Box<dyn Pass>> {
+    Ok(Box::new(Canonicalize))
+}
 
 struct Canonicalize;
 
@@ -27,177 +34,301 @@ impl Pass for Canonicalize {
     }
 
     fn run(&self, graph: &mut Graph, context: &mut PassContext<'_>) -> Result<Changed> {
-        // A cycle is the verifier's to report, and it has.
-        let order = graph.topological_order().unwrap_or_default();
-        let mut changed = false;
-        // Operands come first, so that one sweep sees what each of them has become.
-        for node in order {
-            changed |= join(graph, node, context);
-            changed |= remove_identity(graph, node, context) || compute(graph, node, context);
-        }
         let dead = graph.remove_dead();
         if dead > 0 {
-            let text = format!("removed {dead} nodes that no output depends on");
-            context.applied("", text);
+            context.applied(
+                "",
+                format!("removed {dead} nodes that no output depends on"),
+            );
         }
-        Ok((changed || dead > 0).into())
+        let mut changed = join_tied(graph, context) | (dead > 0).into();
+        // Operands come first, so that one walk sees what became of them.
+        let order = graph.topological_order().map_err(|node| Error::Run {
+            node: graph.node(node).name.to_string(),
+            what: "it is on a cycle".to_string(),
+        })?;
+        for node in order {
+            changed |= compose(graph, node, context);
+            changed |= match same_as(graph, node) {
+                Some(value) => remove(graph, node, value, context),
+                None => fold(graph, node, context),
+            };
+        }
+        graph.remove_dead();
+        Ok(changed)
     }
 }
 
-/// Lets the readers of an operation that does nothing read its operand.
-fn remove_identity(graph: &mut Graph, node: NodeId, context: &mut PassContext<'_>) -> bool {
-    let Some((value, op)) = graph
-        .op(node)
-        .and_then(|op| Some((unchanged(graph, node, op)?, op.name())))
-    else {
-        return false;
-    };
-    context.applied(
-        &graph.node(node).name,
-        format!("removed: {op} does nothing here"),
-    );
+/// Makes constants that are the same memory one, which has the others' names too.
+fn join_tied(graph: &mut Graph, context: &mut PassContext<'_>) -> Changed {
+    let mut changed = Changed::No;
+    let mut places = rustc_hash::FxHashMap::default();
+    for node in graph.nodes().collect::<Vec<_>>() {
+        let Some(constant) = graph.constant(node).cloned() else {
+            continue;
+        };
+        let bytes = constant.tensor.bytes();
+        let place = (bytes.as_ptr() as usize, bytes.len());
+        let same: &mut Vec<NodeId> = places.entry(place).or_default();
+        let first = same.iter().copied().find(|other| {
+            graph.constant(*other).is_some_and(|other| {
+                other.role == constant.role && other.tensor.same_memory(&constant.tensor)
+            })
+        });
+        let Some(first) = first.filter(|_| !bytes.is_empty()) else {
+            same.push(node);
+            continue;
+        };
+        let name = graph.node(node).name.clone();
+        context.applied(&name, format!("tied to `{}`", graph.node(first).name));
+        graph.replace_uses(node.into(), first.into());
+        graph.remove(node);
+        let mut names = constant.aliases;
+        if constant.role != Role::Literal {
+            names.insert(0, name);
+        }
+        graph.add_aliases(first, names);
+        changed = Changed::Yes;
+    }
+    changed
+}
+
+/// Replaces a node's result by a value that is the same.
+fn remove(graph: &mut Graph, node: NodeId, value: Value, context: &mut PassContext<'_>) -> Changed {
+    if !graph.is_read(node) {
+        return Changed::No;
+    }
+    let (name, same) = (&graph.node(node).name, &graph.node(value.node).name);
+    context.applied(name, format!("removed, it is the same as `{same}`"));
     graph.replace_uses(node.into(), value);
-    graph.remove(node);
-    true
+    Changed::Yes
 }
 
-/// The operand that `node` returns as it is.
-fn unchanged(graph: &Graph, node: NodeId, op: &Op) -> Option<Value> {
+/// The operand that the result of this operation is equal to, if it is to one.
+fn same_as(graph: &Graph, node: NodeId) -> Option<Value> {
+    let op = graph.op(node)?;
     let operands = graph.operands(node);
-    let first = *operands.first()?;
-    let has_type_of = |value: Value| graph.ty(node.into()) == graph.ty(value);
-    // The elements are the operand's, in its order, if the type is.
-    let is_identity = match op {
-        Op::Identity {} | Op::Dropout { .. } | Op::Cast { .. } => true,
-        Op::Reshape { .. } | Op::Flatten { .. } | Op::Expand { .. } => {
-            graph.ty(first).rank().is_some()
-        }
-        Op::Squeeze { axes } | Op::Unsqueeze { axes } => axes.is_empty(),
-        Op::Transpose { perm } => perm.iter().enumerate().all(|(i, axis)| i == *axis),
-        Op::Gather { index, .. } => index
-            .iter()
-            .enumerate()
-            .all(|(i, from)| i == *from as usize),
-        Op::Slice { step, .. } => *step == 1 && graph.ty(first).rank().is_some(),
-        Op::Pad { before, after, .. } => {
-            before.iter().chain(after).all(|n| n.as_number() == Some(0))
-        }
+    let x = *operands.first()?;
+    let same_type = |value: Value| {
+        let ty = graph.ty(Value::from(node));
+        ty.shape().is_some() && ty == graph.ty(value)
+    };
+    let all_one = |dims: &[Dim]| dims.iter().all(|d| d.as_number() == Some(1));
+    let does_nothing = match op {
+        Op::Identity {} | Op::Dropout { .. } => true,
         Op::Concat { .. } => operands.len() == 1,
-        Op::Relu {} => matches!(graph.op(first.node), Some(Op::Relu {})),
+        Op::Cast { dtype } => graph.ty(x).dtype() == Some(*dtype),
+        // The type says it all: the elements keep their order, and as many as there were are left.
+        Op::Reshape { .. }
+        | Op::Flatten { .. }
+        | Op::Squeeze { .. }
+        | Op::Unsqueeze { .. }
+        | Op::Expand { .. }
+        | Op::Slice { .. }
+        | Op::Resize { .. }
+        | Op::AdaptiveAvgPool { .. }
+        | Op::AdaptiveMaxPool { .. } => same_type(x),
+        Op::Transpose { perm } => perm.iter().copied().eq(0..perm.len()),
+        Op::Gather { index, .. } => same_type(x) && index.iter().copied().eq(0..index.len() as u32),
+        Op::Pad { before, after, .. } => {
+            let amounts = before.iter().chain(after);
+            same_type(x) && amounts.into_iter().all(|d| d.as_number() == Some(0))
+        }
+        Op::MaxPool {
+            kernel,
+            stride,
+            pad,
+            ..
+        }
+        | Op::AvgPool {
+            kernel,
+            stride,
+            pad,
+            ..
+        } => all_one(kernel) && all_one(stride) && pad.is_zero(),
+        Op::Relu {} | Op::Abs {} => graph.op(x.node).is_some_and(is_never_negative),
+        Op::Clip { .. } => graph.op(x.node) == Some(op),
+        _ => return neutral(graph, op, &operands).filter(|value| same_type(*value)),
+    };
+    does_nothing.then_some(x)
+}
+
+fn is_never_negative(op: &Op) -> bool {
+    match op {
+        Op::Relu {}
+        | Op::Abs {}
+        | Op::Exp {}
+        | Op::Sqrt {}
+        | Op::Sigmoid {}
+        | Op::HardSigmoid {}
+        | Op::Softplus {}
+        | Op::Softmax { .. } => true,
+        Op::Clip { min, max } => min.0 >= 0.0 && max.0 >= 0.0,
         _ => false,
-    };
-    if is_identity {
-        return has_type_of(first).then_some(first);
     }
-    let (neutral, commutes) = match op {
-        Op::Add {} => (0.0, true),
-        Op::Sub {} => (0.0, false),
-        Op::Mul {} => (1.0, true),
-        Op::Div {} | Op::Pow {} => (1.0, false),
-        _ => return None,
-    };
-    let second = *operands.get(1)?;
-    if is_filled(graph, second, neutral) && has_type_of(first) {
-        return Some(first);
-    }
-    (commutes && is_filled(graph, first, neutral) && has_type_of(second)).then_some(second)
 }
 
-/// Whether a value is a constant with this one element everywhere.
-fn is_filled(graph: &Graph, value: Value, element: f64) -> bool {
-    graph.constant(value.node).is_some_and(|constant| {
-        let tensor = &constant.tensor;
-        tensor.dtype().is_float() && tensor.elements::<f64>().iter().all(|x| *x == element)
-    })
+/// The operand that the other one, a constant, leaves as it is.
+fn neutral(graph: &Graph, op: &Op, operands: &[Value]) -> Option<Value> {
+    let [a, b] = *operands else { return None };
+    let is_all = |value: Value, n: f64| {
+        graph.constant(value.node).is_some_and(|constant| {
+            let tensor = &constant.tensor;
+            tensor.len() <= MAX_NEUTRAL && tensor.elements::<f64>().iter().all(|x| *x == n)
+        })
+    };
+    match op {
+        Op::Add {} if is_all(a, 0.0) => Some(b),
+        Op::Mul {} if is_all(a, 1.0) => Some(b),
+        Op::Add {} | Op::Sub {} if is_all(b, 0.0) => Some(a),
+        Op::Mul {} | Op::Div {} | Op::Pow {} if is_all(b, 1.0) => Some(a),
+        _ => None,
+    }
 }
 
-/// Puts a constant in the place of an operation on constants.
-fn compute(graph: &mut Graph, node: NodeId, context: &mut PassContext<'_>) -> bool {
-    let Some((tensor, op)) = graph
-        .op(node)
-        .and_then(|op| Some((result(graph, node, op)?, op.name())))
-    else {
-        return false;
+/// Makes one operation of two that only order elements anew.
+fn compose(graph: &mut Graph, node: NodeId, context: &mut PassContext<'_>) -> Changed {
+    let Some(first) = graph.operands(node).first().copied() else {
+        return Changed::No;
+    };
+    let op = match (graph.op(node), graph.op(first.node)) {
+        (Some(Op::Transpose { perm: outer }), Some(Op::Transpose { perm: inner })) => {
+            Op::Transpose {
+                perm: outer
+                    .iter()
+                    .filter_map(|i| inner.get(*i).copied())
+                    .collect(),
+            }
+        }
+        (
+            Some(Op::Reshape { shape }),
+            Some(
+                Op::Reshape { .. } | Op::Flatten { .. } | Op::Squeeze { .. } | Op::Unsqueeze { .. },
+            ),
+        ) => Op::Reshape {
+            shape: shape.clone(),
+        },
+        _ => return Changed::No,
+    };
+    let Some(x) = graph.operands(first.node).first().copied() else {
+        return Changed::No;
+    };
+    // Inference may know less about a size without the operation in between.
+    let same_type = infer(&op, &[graph.ty(x)]).is_ok_and(|ty| ty == graph.node(node).outputs);
+    if !same_type || graph.replace_op(node, op, &[x]).is_err() {
+        return Changed::No;
+    }
+    let (name, first) = (&graph.node(node).name, &graph.node(first.node).name);
+    context.applied(name, format!("joined with `{first}`"));
+    Changed::Yes
+}
+
+/// Computes an operation whose operands are all constants, unless its result is larger than what it replaces.
+fn fold(graph: &mut Graph, node: NodeId, context: &mut PassContext<'_>) -> Changed {
+    let Some((op, bytes)) = foldable(graph, node) else {
+        return Changed::No;
     };
     let name = graph.node(node).name.clone();
-    context.applied(&name, format!("computed: {op} reads constants only"));
-    let constant = graph.add_constant(
-        &name,
-        Constant {
-            tensor,
-            role: Role::Literal,
-            aliases: Vec::new(),
-        },
-    );
+    let operands = graph.operands(node);
+    let freed: usize = operands
+        .iter()
+        .filter(|value| graph.readers(**value).len() == 1)
+        .filter(|value| !graph.outputs.iter().any(|o| o.value == **value))
+        .filter_map(|value| Some(graph.constant(value.node)?.tensor.bytes().len()))
+        .sum();
+    if bytes > freed.saturating_add(MAX_GROWTH) {
+        context.missed(
+            &name,
+            format!("its constant result takes {bytes} bytes, and frees {freed}"),
+        );
+        return Changed::No;
+    }
+    let constants = operands
+        .iter()
+        .filter_map(|value| graph.constant(value.node))
+        .map(|constant| Array::<f64>::from(&constant.tensor));
+    let result = match evaluate(op, constants, &Bindings::new()) {
+        Ok(result) => result,
+        Err(why) => {
+            context.missed(&name, format!("it cannot be computed: {why}"));
+            return Changed::No;
+        }
+    };
+    let Some(dtype) = graph.ty(Value::from(node)).dtype() else {
+        return Changed::No;
+    };
+    let tensor = Tensor::from_f64(dtype, result.shape(), result.view().iter().copied());
+    context.applied(&name, "computed, its operands are constants");
+    let constant = Constant {
+        tensor,
+        role: Role::Literal,
+        aliases: Vec::new(),
+    };
+    let constant = graph.add_constant(&name, constant);
     graph.replace_uses(node.into(), constant.into());
     graph.remove(node);
     graph.rename(constant, &name);
-    true
+    Changed::Yes
 }
 
-/// What an operation on constants computes, unless that would store more than it saves.
-fn result(graph: &Graph, node: NodeId, op: &Op) -> Option<Tensor> {
+/// The operator of a node that reads constants only, and the bytes of its result; floating-point numbers alone are exact.
+fn foldable(graph: &Graph, node: NodeId) -> Option<(&Op, usize)> {
+    let op = graph.op(node)?;
     let operands = graph.operands(node);
-    let constants: SmallVec<[&Tensor; 4]> = operands
-        .iter()
-        .map(|value| Some(&graph.constant(value.node)?.tensor))
-        .collect::<Option<_>>()?;
-    // The interpreter computes in floating point, which is not how integers divide or overflow.
-    let [Type::Tensor(dtype, Some(shape))] = graph.node(node).outputs.as_slice() else {
+    let is_float = |value: &Value| graph.ty(*value).dtype().is_some_and(|d| d.is_float());
+    let constant = |value: &Value| matches!(graph.node(value.node).kind, NodeKind::Constant(_));
+    let possible = !matches!(op, Op::Opaque(_))
+        && !operands.is_empty()
+        && operands.iter().all(|v| constant(v) && is_float(v))
+        && is_float(&node.into())
+        && graph.is_read(node);
+    let Type::Tensor(dtype, Some(shape)) = graph.ty(node.into()) else {
         return None;
     };
-    if !dtype.is_float() || !constants.iter().all(|tensor| tensor.dtype().is_float()) {
-        return None;
-    }
-    let len = shape
-        .iter()
-        .try_fold(1usize, |len, dim| len.checked_mul(dim.as_len()?))?;
-    let read: usize = constants.iter().map(|tensor| tensor.len()).sum();
-    let is_last_reader = operands
-        .iter()
-        .all(|value| graph.readers(*value).len() == 1);
-    if len > SMALL && !(is_last_reader && len <= read) {
-        return None;
-    }
-    let arrays = constants.iter().map(|tensor| Array::<f64>::from(*tensor));
-    // No numbers for symbols: a size that depends on the input is not constant.
-    let result = evaluate(op, arrays, &Bindings::new()).ok()?;
-    let elements = result.view();
-    let shape = result.shape().to_vec();
-    (elements.len() == len).then(|| Tensor::from_f64(*dtype, &shape, elements.iter().copied()))
+    let shape: Vec<usize> = shape.iter().map(|d| d.as_len()).collect::<Option<_>>()?;
+    let bytes = byte_len(*dtype, &shape)?;
+    possible.then_some((op, bytes))
 }
 
-/// Lets one operation do what `node` and the one before it do.
-fn join(graph: &mut Graph, node: NodeId, context: &mut PassContext<'_>) -> bool {
-    let Some((op, operand)) = graph.op(node).and_then(|op| joined(graph, node, op)) else {
-        return false;
-    };
-    let joined = graph.replace_op(node, op, &[operand]).is_ok();
-    if joined {
-        context.applied(
-            &graph.node(node).name,
-            "joined with the operation before it",
-        );
-    }
-    joined
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir::{DType, Output};
 
-/// One operation in place of `node` and the one before it.
-fn joined(graph: &Graph, node: NodeId, op: &Op) -> Option<(Op, Value)> {
-    let before = graph.operands(node).first()?.node;
-    let first = *graph.operands(before).first()?;
-    match (op, graph.op(before)?) {
-        (Op::Transpose { perm }, Op::Transpose { perm: inner }) => {
-            let perm = perm
-                .iter()
-                .map(|axis| inner.get(*axis).copied())
-                .collect::<Option<_>>()?;
-            Some((Op::Transpose { perm }, first))
+    #[test]
+    fn weights_in_the_same_memory_are_one_constant_with_both_names() {
+        let mut graph = Graph::new("tied");
+        let x = graph.add_input("x", Type::tensor(DType::F32, [2.into()]));
+        let tensor = Tensor::from_vec(&[2], vec![1.0f32, 2.0]);
+        let copy = Tensor::from_vec(&[2], vec![1.0f32, 2.0]);
+        let mut last = Value::from(x);
+        for (name, tensor) in [("a", &tensor), ("b", &tensor), ("c", &copy)] {
+            let constant = Constant {
+                tensor: tensor.clone(),
+                role: Role::Parameter,
+                aliases: vec![format!("{name}.alias").into()],
+            };
+            let weight = graph.add_constant(name, constant).into();
+            last = graph
+                .add_op("mul", Op::Mul {}, &[last, weight])
+                .unwrap()
+                .into();
         }
-        (
-            Op::Reshape { .. },
-            Op::Reshape { .. } | Op::Flatten { .. } | Op::Squeeze { .. } | Op::Unsqueeze { .. },
-        ) => Some((op.clone(), first)),
-        _ => None,
+        graph.outputs.push(Output {
+            name: "y".into(),
+            value: last,
+        });
+        let changed = Canonicalize.run(&mut graph, &mut PassContext::default());
+        assert!(changed.unwrap().is_yes());
+        let names: Vec<_> = graph
+            .nodes()
+            .filter_map(|node| Some((&*graph.node(node).name, &graph.constant(node)?.aliases)))
+            .map(|(name, aliases)| format!("{name} {aliases:?}"))
+            .collect();
+        assert_eq!(
+            names,
+            [r#"a ["a.alias", "b", "b.alias"]"#, r#"c ["c.alias"]"#]
+        );
+        assert!(crate::ir::verify(&graph).is_ok());
     }
 }

@@ -9,7 +9,7 @@ use crate::pipeline::PassInfo;
 
 /// Every pass, in the order in which `optc --list-passes` shows them.
 pub static ALL: &[&PassInfo] = &[
+    &canonicalize::CANONICALIZE,
     &red::RED,
     &fold_batch_norm::FOLD_BATCH_NORM,
-    &canonicalize::CANONICALIZE,
 ];

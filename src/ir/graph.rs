@@ -331,6 +331,13 @@ impl Graph {
         }
     }
 
+    /// Gives a constant further names under which its format keeps it.
+    pub fn add_aliases(&mut self, node: NodeId, names: impl IntoIterator<Item = Arc<str>>) {
+        if let NodeKind::Constant(constant) = &mut self.graph[node].kind {
+            constant.aliases.extend(names);
+        }
+    }
+
     /// Replaces the types of a node's results, for a format that learns them late.
     pub fn set_types(&mut self, node: NodeId, outputs: SmallVec<[Type; 1]>) {
         self.graph[node].outputs = outputs;

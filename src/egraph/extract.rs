@@ -1,8 +1,10 @@
 //! Extraction over the DAG: one term a class, all roots at once, each shared class paid once.
 //!
 //! egg's own extractor adds the costs of children up, so what two terms share is paid twice. Here a term's cost is that of
-//! the *set* of classes below it. Sets grow bottom-up and greedily; then single choices are changed as long as the cost of
-//! everything that the roots reach falls.
+//! the *set* of classes below it. Sets grow bottom-up and greedily. That is blind where several readers share: each finds its
+//! own way cheaper, and together they pay more. So a second choice starts from terms that are known, single choices of both
+//! are changed as long as the cost of everything that the roots reach falls, and parts of the dearer one are then planted
+//! into the cheaper.
 
 /// What a choice costs; sums are compared, so a more important measure goes into the higher bits.
 pub type Cost = u128;
@@ -40,23 +42,46 @@ const GREEDY_ROUNDS: usize = 16;
 /// How often all single changes are tried at most.
 const IMPROVEMENT_ROUNDS: usize = 4;
 
-/// Single changes tried at most, each the price of one walk over what the roots reach.
-const IMPROVEMENT_TRIALS: usize = 20_000;
+/// Changes tried at most by one improvement, each at the price of a walk over what the roots reach.
+const TRIALS: usize = 20_000;
 
 impl Problem {
-    /// A cheap choice; `None` if a root cannot be computed without a cycle.
-    pub fn extract(&self) -> Option<Choice> {
-        let greedy = self.greedy();
-        let tree = self.tree();
-        let best = [greedy, tree]
+    /// A cheap choice; `None` if a root cannot be computed without a cycle. `known` names a term for some classes, such as those
+    /// of the graph that there was.
+    pub fn extract(&self, known: &[Option<usize>]) -> Option<Choice> {
+        let grown = [self.greedy(), self.tree()]
             .into_iter()
             .flatten()
             .min_by_key(|choice| choice.cost)?;
-        Some(self.improve(best))
+        let over =
+            |(class, grown): (usize, &usize)| known.get(class).copied().flatten().unwrap_or(*grown);
+        let known = self.choice(grown.term.iter().enumerate().map(over).collect());
+        let grown = self.improve(grown);
+        let Some(known) = known.map(|known| self.improve(known)) else {
+            return Some(grown);
+        };
+        let (best, donor) = if grown.cost < known.cost {
+            (grown, known)
+        } else {
+            (known, grown)
+        };
+        Some(self.improve(self.transplant(best, &donor)))
     }
 
     /// The cost of everything that the roots reach under `term`; `None` on a cycle.
     pub fn cost(&self, term: &[usize]) -> Option<Cost> {
+        let mut total: Cost = 0;
+        self.walk(term, &self.roots, |_, candidate| total += candidate.cost)?;
+        Some(total)
+    }
+
+    /// Visits every class that `from` reaches under `term`, each after its children; `None` on a cycle.
+    fn walk(
+        &self,
+        term: &[usize],
+        from: &[usize],
+        mut visit: impl FnMut(usize, &Candidate),
+    ) -> Option<()> {
         #[derive(Clone, Copy, PartialEq)]
         enum State {
             New,
@@ -64,9 +89,8 @@ impl Problem {
             Done,
         }
         let mut state = vec![State::New; self.classes.len()];
-        let mut total: Cost = 0;
         let mut stack: Vec<(usize, usize)> = Vec::new();
-        for root in &self.roots {
+        for root in from {
             if state[*root] == State::New {
                 state[*root] = State::Open;
                 stack.push((*root, 0));
@@ -76,7 +100,7 @@ impl Problem {
                 match candidate.children.get(next) {
                     None => {
                         state[class] = State::Done;
-                        total += candidate.cost;
+                        visit(class, candidate);
                     }
                     Some(child) => {
                         stack.push((class, next + 1));
@@ -92,7 +116,7 @@ impl Problem {
                 }
             }
         }
-        Some(total)
+        Some(())
     }
 
     fn choice(&self, term: Vec<usize>) -> Option<Choice> {
@@ -166,20 +190,42 @@ impl Problem {
         }
     }
 
+    /// Plants the donor's terms for a class and all below it, class by class, where that lowers the cost.
+    fn transplant(&self, mut best: Choice, donor: &Choice) -> Choice {
+        let mut trials = TRIALS;
+        for class in 0..self.classes.len() {
+            if best.term[class] == donor.term[class] || trials == 0 {
+                continue;
+            }
+            trials -= 1;
+            let mut planted = best.term.clone();
+            let below = self.walk(&donor.term, &[class], |c, _| planted[c] = donor.term[c]);
+            let choice = below.and_then(|()| self.choice(planted));
+            if let Some(choice) = choice.filter(|choice| choice.cost < best.cost) {
+                best = choice;
+            }
+        }
+        best
+    }
+
     /// Changes single choices while that lowers the cost.
     fn improve(&self, mut best: Choice) -> Choice {
-        let mut trials = 0;
+        let mut trials = TRIALS;
         for _ in 0..IMPROVEMENT_ROUNDS {
             let before = best.cost;
-            for class in 0..self.classes.len() {
+            let mut reached = vec![false; self.classes.len()];
+            if self
+                .walk(&best.term, &self.roots, |class, _| reached[class] = true)
+                .is_none()
+            {
+                break;
+            }
+            for class in (0..self.classes.len()).filter(|class| reached[*class]) {
                 for i in 0..self.classes[class].len() {
-                    if i == best.term[class]
-                        || self.classes[class].len() == 1
-                        || trials == IMPROVEMENT_TRIALS
-                    {
+                    if i == best.term[class] || trials == 0 {
                         continue;
                     }
-                    trials += 1;
+                    trials -= 1;
                     let old = std::mem::replace(&mut best.term[class], i);
                     match self.cost(&best.term) {
                         Some(cost) if cost < best.cost => best.cost = cost,
@@ -254,7 +300,7 @@ mod tests {
             ],
             roots: vec![0],
         };
-        assert!(problem.extract().unwrap().cost >> 32 <= 12);
+        assert!(problem.extract(&[]).unwrap().cost >> 32 <= 12);
         let problem = Problem {
             classes: vec![
                 vec![candidate(0, &[1, 2])],
@@ -264,7 +310,32 @@ mod tests {
             ],
             roots: vec![0],
         };
-        assert_eq!(problem.extract().unwrap().cost >> 32, 10);
+        assert_eq!(problem.extract(&[]).unwrap().cost >> 32, 10);
+    }
+
+    #[test]
+    fn three_readers_keep_what_they_share() {
+        // Each reader's own way (4) is cheaper than the shared 10 plus 1, but not for all three.
+        let reader = || vec![candidate(1, &[4]), candidate(5, &[])];
+        let problem = Problem {
+            classes: vec![
+                vec![candidate(0, &[1, 2, 3])],
+                reader(),
+                reader(),
+                reader(),
+                vec![candidate(10, &[])],
+            ],
+            roots: vec![0],
+        };
+        assert_eq!(problem.extract(&[]).unwrap().cost >> 32, 15);
+        assert_eq!(
+            problem
+                .extract(&[None, Some(0), Some(0), Some(0), None])
+                .unwrap()
+                .cost
+                >> 32,
+            13
+        );
     }
 
     #[test]
@@ -277,6 +348,6 @@ mod tests {
             ],
             roots: vec![0, 1],
         };
-        assert_eq!(problem.extract().unwrap().cost >> 32, 6);
+        assert_eq!(problem.extract(&[]).unwrap().cost >> 32, 6);
     }
 }

@@ -162,16 +162,17 @@ fn cheapest(
         classes: ids.iter().map(candidates).collect(),
         roots: roots.iter().map(|id| at(*id)).collect(),
     };
-    let best = problem.extract().ok_or("no acyclic choice of terms")?;
-
-    let mut original = vec![0; ids.len()];
+    // The terms of the graph as it was; where two of them turned out equal, the first.
+    let mut known = vec![None; ids.len()];
     for (id, term) in terms.iter().rev() {
         let mut term = term.clone();
         term.children.iter_mut().for_each(|c| *c = egraph.find(*c));
-        if let Some(i) = egraph[*id].nodes.iter().position(|t| *t == term) {
-            original[at(*id)] = i;
-        }
+        known[at(*id)] = egraph[*id].nodes.iter().position(|t| *t == term);
     }
+    let best = problem
+        .extract(&known)
+        .ok_or("no acyclic choice of terms")?;
+    let original: Vec<usize> = known.iter().map(|term| term.unwrap_or(0)).collect();
     if problem
         .cost(&original)
         .is_some_and(|before| best.cost >= before)

@@ -7,9 +7,9 @@ use std::fmt::Write as _;
 use optc::ir::{DType, Dim, Graph, NodeId, NodeKind, Op, Output, Type, Value};
 use optc::pipeline::{
     Changed, Kind, Observer, OptionSpec, Options, Pass, PassContext, PassInfo, Registry,
-    RunOptions, Values, Verify,
+    RemarkKind, RunOptions, Values, Verify,
 };
-use optc::report::PassReport;
+use optc::report::{PassReport, Verification};
 use optc::{Error, Model, Pipeline, Report, Result};
 use proptest::prelude::*;
 
@@ -415,6 +415,42 @@ fn a_failing_pass_is_named_and_leaves_the_model_as_it_was() {
         writeln!(text, "{error}\n").unwrap();
     }
     common::snapshot("errors/pipeline_run", &text);
+}
+
+fn verified(pipeline: &str, verify: Verify) -> Result<Report> {
+    let options = RunOptions {
+        verify,
+        ..RunOptions::default()
+    };
+    parse(pipeline).run_with(&mut relus(2), &options, &mut ())
+}
+
+#[test]
+fn an_exact_pass_that_moves_the_outputs_fails_the_run() {
+    let each = verified("peel-relu,negate,flip", Verify::Each).unwrap_err();
+    let whole = verified("peel-relu,negate,flip", Verify::Whole).unwrap_err();
+    common::snapshot("errors/pipeline_verify", &format!("{each}\n\n{whole}\n"));
+}
+
+#[test]
+fn nothing_is_compared_when_nothing_is_to_be_verified() {
+    let report = verified("negate", Verify::Nothing).unwrap();
+    assert_eq!(report.verify, None);
+}
+
+#[test]
+fn a_lossy_pass_reports_how_far_it_moves_the_outputs() {
+    let report = verified("negate{claim=lossy},flip", Verify::Each).unwrap();
+    let moved = &report.passes[0].remarks[0];
+    assert_eq!(moved.kind, RemarkKind::Analysis);
+    assert!(
+        moved.text.starts_with("outputs: max_rel "),
+        "{}",
+        moved.text
+    );
+    assert!(matches!(report.verify, Some(Verification::Measured { max_abs, .. }) if max_abs > 0.1));
+    let unmoved = &report.passes[1].remarks[0].text;
+    assert!(unmoved.starts_with("outputs: max_rel 0,"), "{unmoved}");
 }
 
 #[test]

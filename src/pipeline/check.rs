@@ -33,9 +33,18 @@ impl Check {
             .map_err(|v| invalid(stage, v))
     }
 
-    /// Runs both graphs on the same random inputs.
-    pub(super) fn compare(&self, before: &Graph, after: &Graph) -> Result<Verification> {
-        exec::compare::<f32>(before, after, self.inputs, self.seed)
+    /// Runs both graphs on the same random inputs; what `stage` made must run if what was before it does.
+    pub(super) fn compare(
+        &self,
+        stage: &str,
+        before: &Graph,
+        after: &Graph,
+    ) -> Result<Verification> {
+        let moved = exec::compare::<f32>(before, after, self.inputs, self.seed);
+        moved.map_err(|error| Error::Verification {
+            stage: stage.to_string(),
+            what: error.to_string(),
+        })
     }
 }
 

@@ -182,14 +182,14 @@ impl Manager<'_> {
         self.exact &= pass.kind() == Kind::Exact || !changed.is_yes();
         if let Some(before) = before {
             self.observer.verifying(&stage);
-            let moved = self.check.compare(&before, &self.graph)?;
+            let moved = self.check.compare(&stage, &before, &self.graph)?;
             if pass.kind() == Kind::Exact {
                 moved.within(self.options.tolerance, &stage)?;
             }
             remarks.push(Remark {
                 kind: RemarkKind::Analysis,
                 node: String::new(),
-                text: moved.to_string(),
+                text: format!("outputs: {moved}"),
             });
         }
         let stats = Stats::of(&self.graph);
@@ -214,10 +214,11 @@ impl Manager<'_> {
         if self.options.verify == Verify::Nothing {
             return Ok(None);
         }
-        self.observer.verifying("the pipeline");
-        let moved = self.check.compare(self.original, &self.graph)?;
+        let stage = "the pipeline";
+        self.observer.verifying(stage);
+        let moved = self.check.compare(stage, self.original, &self.graph)?;
         if self.exact {
-            moved.within(self.options.tolerance, "the pipeline")?;
+            moved.within(self.options.tolerance, stage)?;
         }
         Ok(Some(moved))
     }

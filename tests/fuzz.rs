@@ -3,6 +3,7 @@
 //! `FUZZ_SECONDS=60 cargo test --test fuzz` takes longer.
 
 use std::collections::BTreeSet;
+use std::panic::catch_unwind;
 use std::time::{Duration, Instant};
 
 use optc::fuzzing::{self, random_graph};
@@ -18,14 +19,47 @@ fn budget() -> Duration {
 fn fuzz(seeds: &[Vec<u8>], target: fn(&[u8])) {
     let mut random = fastrand::Rng::with_seed(0);
     let end = Instant::now() + budget();
-    seeds.iter().for_each(|seed| target(seed));
-    while Instant::now() < end {
-        let mut bytes = seeds[random.usize(..seeds.len())].clone();
-        for _ in 0..random.usize(1..8) {
-            mutate(&mut bytes, seeds, &mut random);
+    for i in 0.. {
+        let mut bytes = seeds[i % seeds.len()].clone();
+        if i >= seeds.len() {
+            for _ in 0..random.usize(1..8) {
+                mutate(&mut bytes, seeds, &mut random);
+            }
         }
-        target(&bytes);
+        if catch_unwind(|| target(&bytes)).is_err() {
+            // Once more on something smaller, for a message that can be read.
+            target(&shrunk(bytes, target));
+            panic!("it failed, but not again on fewer bytes");
+        }
+        if Instant::now() > end {
+            return;
+        }
     }
+}
+
+/// Fewer and smaller bytes on which `target` still panics.
+fn shrunk(mut bytes: Vec<u8>, target: fn(&[u8])) -> Vec<u8> {
+    let end = Instant::now() + Duration::from_secs(20);
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let mut length = bytes.len();
+    while length > 0 {
+        let mut at = 0;
+        while at + length <= bytes.len() && Instant::now() < end {
+            let zeroed = [&bytes[..at], &vec![0; length], &bytes[at + length..]].concat();
+            let without = [&bytes[..at], &bytes[at + length..]].concat();
+            let mut smaller = [without, zeroed].into_iter();
+            let failing = |b: &Vec<u8>| *b != bytes && catch_unwind(|| target(b)).is_err();
+            match smaller.find(failing) {
+                Some(found) if found.len() < bytes.len() => bytes = found,
+                Some(found) => (bytes, at) = (found, at + length),
+                None => at += length,
+            }
+        }
+        length /= 2;
+    }
+    std::panic::set_hook(hook);
+    bytes
 }
 
 fn mutate(bytes: &mut Vec<u8>, seeds: &[Vec<u8>], random: &mut fastrand::Rng) {
@@ -84,6 +118,25 @@ fn any_text_is_read_or_refused() {
 #[test]
 fn a_random_graph_is_read_as_it_is_printed() {
     fuzz(&choices(8), fuzzing::text_of_graph);
+}
+
+#[test]
+fn any_archive_is_read_or_refused() {
+    let archives = choices(8);
+    let archives = archives
+        .iter()
+        .filter_map(|b| fuzzing::archive_of(&random_graph(b)));
+    fuzz(&archives.collect::<Vec<_>>(), fuzzing::archive);
+}
+
+#[test]
+fn an_archive_of_any_entries_is_read_or_refused() {
+    let archives = choices(8);
+    let archives = archives
+        .iter()
+        .filter_map(|b| fuzzing::archive_of(&random_graph(b)));
+    let unpacked = archives.map(|archive| fuzzing::unpacked(&archive).unwrap());
+    fuzz(&unpacked.collect::<Vec<_>>(), fuzzing::unpacked_archive);
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! What the fuzz targets call, and the tests for a second each: functions of bytes that must not panic.
 
+mod archives;
 mod choices;
 mod graphs;
 mod weights;
 
+pub use archives::{archive, archive_of, unpacked, unpacked_archive};
 pub use choices::Choices;
 pub use graphs::random_graph;
 
@@ -49,23 +51,24 @@ pub fn pipeline(bytes: &[u8]) {
     }
 }
 
+/// A pass that its options make exact.
+const EXACT_BY_OPTIONS: &str = "red{hash=none}";
+
 /// Runs up to three exact passes on a random graph, and compares its outputs before and after each.
 pub fn exact_passes(bytes: &[u8]) {
     let registry = Registry::standard();
-    let exact: Vec<&str> = registry
-        .passes()
-        .iter()
-        .filter(|pass| pass.kind == Kind::Exact)
-        .map(|pass| pass.name)
-        .collect();
+    let mut exact = vec![EXACT_BY_OPTIONS];
+    let passes = registry.passes().iter();
+    exact.extend(
+        passes
+            .filter(|pass| pass.kind == Kind::Exact)
+            .map(|pass| pass.name),
+    );
     let (head, tail) = bytes.split_at(bytes.len().min(4));
     let mut choices = Choices::new(head);
-    let passes: Vec<&str> = match exact.is_empty() {
-        true => Vec::new(),
-        false => (0..1 + choices.below(3))
-            .map(|_| choices.pick(&exact))
-            .collect(),
-    };
+    let passes: Vec<&str> = (0..1 + choices.below(3))
+        .map(|_| choices.pick(&exact))
+        .collect();
     let graph = random_graph(tail);
     let printed = format!("{graph:#}");
     let options = RunOptions {

@@ -20,7 +20,7 @@ mod write;
 mod write_code;
 mod write_pickle;
 
-pub(crate) use read::read;
+pub(crate) use read::{read, read_bytes};
 pub(crate) use write::{root_name, write};
 
 pub use interface::Source;

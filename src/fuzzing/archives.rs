@@ -1,0 +1,79 @@
+//! TorchScript archives as bytes, and unpacked into one text-like stretch that mutations can get at.
+
+use std::io::{Cursor, Read, Write};
+use std::sync::Arc;
+
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, ZipArchive, ZipWriter};
+
+use crate::formats::torchscript::{Source, read_bytes, write};
+use crate::formats::{FormatError, ReadOptions};
+use crate::ir::{Bytes, Graph, verify};
+
+/// What stands before each entry's name in an unpacked archive; a line end follows the name.
+const ENTRY: &[u8] = b"\n=== ";
+
+/// The archive that holds `graph`, if the format can.
+pub fn archive_of(graph: &Graph) -> Option<Vec<u8>> {
+    written(graph, &Source::default()).ok()
+}
+
+fn written(graph: &Graph, source: &Source) -> Result<Vec<u8>, FormatError> {
+    let mut archive = Cursor::new(Vec::new());
+    write(graph, source, "net", &mut archive)?;
+    Ok(archive.into_inner())
+}
+
+/// Every entry of an archive, each after its name.
+pub fn unpacked(archive: &[u8]) -> zip::result::ZipResult<Vec<u8>> {
+    let mut archive = ZipArchive::new(Cursor::new(archive))?;
+    let mut bytes = Vec::new();
+    for i in 0..archive.len() {
+        let mut entry = archive.by_index(i)?;
+        bytes.extend_from_slice(ENTRY);
+        bytes.extend_from_slice(entry.name()?.as_bytes());
+        bytes.push(b'\n');
+        entry.read_to_end(&mut bytes)?;
+    }
+    Ok(bytes)
+}
+
+/// The archive whose entries these are.
+fn packed(bytes: &[u8]) -> zip::result::ZipResult<Vec<u8>> {
+    let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
+    let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+    let mut rest = bytes.strip_prefix(ENTRY).unwrap_or(bytes);
+    while !rest.is_empty() {
+        let end = rest.windows(ENTRY.len()).position(|w| w == ENTRY);
+        let (entry, after) = rest.split_at(end.unwrap_or(rest.len()));
+        rest = after.strip_prefix(ENTRY).unwrap_or(after);
+        let line = entry.iter().position(|b| *b == b'\n');
+        let (name, content) = entry.split_at(line.unwrap_or(entry.len()));
+        archive.start_file(String::from_utf8_lossy(name), options)?;
+        archive.write_all(content.get(1..).unwrap_or_default())?;
+    }
+    Ok(archive.finish()?.into_inner())
+}
+
+/// Reads an archive. One that can be read gives a graph that keeps the rules, and where it can be written is read again.
+pub fn archive(bytes: &[u8]) {
+    let read = |bytes: Vec<u8>| read_bytes(Bytes::new(Arc::new(bytes)), &ReadOptions::default());
+    let Ok((graph, source)) = read(bytes.to_vec()) else {
+        return;
+    };
+    if let Err(violations) = verify(&graph) {
+        panic!("{}\n{graph}", violations[0]);
+    }
+    if let Ok(written) = written(&graph, &source)
+        && let Err(error) = read(written)
+    {
+        panic!("{error}\n{graph}");
+    }
+}
+
+/// As [`archive`], on the archive with these unpacked entries.
+pub fn unpacked_archive(bytes: &[u8]) {
+    if let Ok(packed) = packed(bytes) {
+        archive(&packed);
+    }
+}

@@ -70,8 +70,10 @@ impl Rule for GatherThrough {
         match make.below(7) {
             0 => {
                 let picks = make.scaled(&picks, true);
+                let picks = make.with_constants(&picks);
                 let x = make.gather(x, 1, picks);
-                make.op(Op::Relu {}, &[x])
+                let op = [Op::Relu {}, Op::Abs {}, Op::Neg {}][make.below(3)].clone();
+                make.op(op, &[x])
             }
             1 => {
                 let picks = make.with_constants(&picks);

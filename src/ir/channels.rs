@@ -119,11 +119,10 @@ pub fn flow(op: &Op, axis: usize, operands: &[&Type], result: &Type) -> Flow {
     };
     match op {
         Op::Relu {} | Op::LeakyRelu { .. } | Op::Abs {} => {
-            keeps([Some(axis)], Factors::Positive, Same)
+            keeps([Some(axis)], Factors::Positive, Mapped)
         }
-        Op::Neg {} | Op::Identity {} | Op::Dropout { .. } => {
-            keeps([Some(axis)], Factors::All, Same)
-        }
+        Op::Neg {} => keeps([Some(axis)], Factors::All, Mapped),
+        Op::Identity {} | Op::Dropout { .. } => keeps([Some(axis)], Factors::All, Same),
         Op::Clip { .. }
         | Op::Elu { .. }
         | Op::Silu {}

@@ -49,8 +49,7 @@ pub(super) fn fold(graph: &mut Graph, context: &mut PassContext<'_>) -> Result<C
         if left.contains(name) {
             context.missed(name, why_not(graph, *node));
         } else {
-            let producer = graph.operands(*node)[0].node;
-            context.applied(name, format!("folded into `{}`", graph.node(producer).name));
+            context.applied(name, format!("folded into `{}`", taker(graph, *node)));
         }
     }
     let changed = left.len() < norms.len();
@@ -58,6 +57,26 @@ pub(super) fn fold(graph: &mut Graph, context: &mut PassContext<'_>) -> Result<C
         *graph = folded;
     }
     Ok(changed.into())
+}
+
+/// The layer that took the batch norm: the one before it, or else the one after.
+fn taker(graph: &Graph, norm: NodeId) -> &str {
+    let before = graph.operands(norm)[0].node;
+    let layer = matches!(
+        graph.op(before),
+        Some(Op::Conv { .. } | Op::ConvTranspose { .. } | Op::Linear {})
+    );
+    let after = graph
+        .readers(norm.into())
+        .first()
+        .map(|(reader, _)| *reader);
+    &graph
+        .node(if layer {
+            before
+        } else {
+            after.unwrap_or(before)
+        })
+        .name
 }
 
 fn batch_norms(graph: &Graph) -> Vec<(NodeId, String)> {
@@ -87,12 +106,12 @@ fn why_not(graph: &Graph, norm: NodeId) -> String {
             }
         }
         NodeKind::Op(op) => format!(
-            "`{}` ({}) is before it, not a convolution or a linear layer",
+            "`{}` ({}) is before it, not a convolution or a linear layer, and none without padding follows",
             producer.name,
             op.name()
         ),
         _ => format!(
-            "`{}` is before it, not a convolution or a linear layer",
+            "`{}` is before it, not a convolution or a linear layer, and none without padding follows",
             producer.name
         ),
     }

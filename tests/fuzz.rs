@@ -135,7 +135,13 @@ fn an_archive_of_any_entries_is_read_or_refused() {
     let archives = archives
         .iter()
         .filter_map(|b| fuzzing::archive_of(&random_graph(b)));
-    let unpacked = archives.map(|archive| fuzzing::unpacked(&archive).unwrap());
+    let exported = ["traced", "scripted", "structured"].map(|name| {
+        let root = env!("CARGO_MANIFEST_DIR");
+        std::fs::read(format!("{root}/tests/fixtures/torchscript/{name}.pt")).unwrap()
+    });
+    let unpacked = archives
+        .chain(exported)
+        .map(|archive| fuzzing::unpacked(&archive).unwrap());
     fuzz(&unpacked.collect::<Vec<_>>(), fuzzing::unpacked_archive);
 }
 

@@ -13,6 +13,13 @@ pub struct Location {
     pub text: String,
 }
 
+impl Location {
+    /// File and line, without the line's text.
+    pub(crate) fn brief(&self) -> String {
+        format!("{}, line {}", self.file, self.line)
+    }
+}
+
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}, line {}", self.file, self.line)?;
@@ -24,10 +31,10 @@ impl fmt::Display for Location {
 }
 
 /// The Python that turns a model object into a file this library reads.
-const EXPORT: &str = "  export the model with three lines of Python:
-          model = MyModel(...); model.load_state_dict(torch.load(\"weights.pt\"))
-          traced = torch.jit.trace(model.eval(), torch.randn(1, 3, 224, 224))
-          traced.save(\"model.pt\")";
+const EXPORT: &str = "  export the network with three lines of Python:
+    model = MyModel(); model.load_state_dict(torch.load(\"weights.pt\"))
+    traced = torch.jit.trace(model.eval(), torch.randn(1, 3, 224, 224))
+    traced.save(\"model.pt\")";
 
 /// What a file is when it is not a format that can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,7 +163,7 @@ pub enum FormatError {
         limit: u64,
     },
     /// Something the format requires is absent.
-    #[error("the archive has no `{entry}`\n  the file is incomplete; save the model again")]
+    #[error("the archive has no {entry}\n  the file is incomplete; save the model again")]
     Missing {
         /// The entry.
         entry: String,

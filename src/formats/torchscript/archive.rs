@@ -139,7 +139,7 @@ impl Archive {
 
     fn entry(&self, name: &str) -> Result<&Entry, FormatError> {
         self.entries.get(name).ok_or_else(|| FormatError::Missing {
-            entry: name.to_owned(),
+            entry: format!("`{name}`"),
         })
     }
 

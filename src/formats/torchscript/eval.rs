@@ -14,7 +14,7 @@ use crate::formats::error::{FormatError, Location};
 use crate::ir::{self, Constant, DType, Graph, Role};
 
 /// Statements and calls that one reading may evaluate: a hundred times what the largest networks take.
-const MAX_STEPS: u64 = 20_000_000;
+const MAX_STEPS: u64 = 4_000_000;
 /// Calls and expressions inside one another.
 const MAX_DEPTH: usize = 5_000;
 /// Containers inside one another.
@@ -140,6 +140,11 @@ impl<'a> Evaluator<'a> {
         }
     }
 
+    /// Notes what is being evaluated, for messages.
+    pub(super) fn set_place(&mut self, file: &'a SourceFile, node: &impl Ranged) {
+        self.place = Some((file, node.range()));
+    }
+
     pub(super) fn fail<T>(&self, what: impl Into<String>, help: impl Into<String>) -> Eval<T> {
         Err(Stop::Error(FormatError::Code {
             what: what.into(),
@@ -185,7 +190,7 @@ impl<'a> Evaluator<'a> {
         self.steps += 1;
         if self.steps > MAX_STEPS {
             let what = format!(
-                "evaluating the code took over {MAX_STEPS} steps, {}",
+                "evaluating the code took over {MAX_STEPS} steps\n  at {}",
                 self.location()
             );
             let help =
@@ -199,7 +204,7 @@ impl<'a> Evaluator<'a> {
     fn deeper(&mut self) -> Eval<()> {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
-            let what = format!("calls nest over {MAX_DEPTH} deep, {}", self.location());
+            let what = format!("calls nest over {MAX_DEPTH} deep\n  at {}", self.location());
             return Err(FormatError::Limit {
                 what,
                 help: "the model calls itself; trace it instead".to_owned(),
@@ -283,7 +288,8 @@ impl<'a> Evaluator<'a> {
             );
         }
         let flow = self.block(&function.def.body, &mut env, function.file)?;
-        self.place = place;
+        // After the outermost call its last statement is as near as a message can get.
+        self.place = place.or(self.place);
         self.depth -= 1;
         Ok(match flow {
             Flow::Return(value) => value,
@@ -444,8 +450,8 @@ impl<'a> Evaluator<'a> {
                 }
                 Value::Module(module) => {
                     let what = format!(
-                        "the model writes its own attribute `{}.{}`",
-                        module.path, attribute.attr
+                        "the model writes its own attribute `{}`",
+                        join(&module.path, attribute.attr.as_str())
                     );
                     return self.fail(what, "a network that keeps state between calls cannot be rewritten; return the state instead");
                 }
@@ -629,7 +635,10 @@ impl<'a> Evaluator<'a> {
     /// Containers of containers of containers ... are no network's values.
     pub(super) fn check_depth(&self, value: &Value<'a>) -> Eval<()> {
         if value.depth() > MAX_CONTAINERS {
-            let what = format!("lists nest over {MAX_CONTAINERS} deep, {}", self.location());
+            let what = format!(
+                "lists nest over {MAX_CONTAINERS} deep\n  at {}",
+                self.location()
+            );
             return Err(FormatError::Limit {
                 what,
                 help: "trace the model instead of scripting it".to_owned(),
@@ -845,7 +854,7 @@ impl<'a> Evaluator<'a> {
             return self.expr(value, &Env::default(), class.file);
         }
         self.fail(
-            format!("module `{}` has no attribute `{name}`", module.path),
+            format!("there is no attribute `{}`", join(&module.path, name)),
             "save the model again",
         )
     }

@@ -31,14 +31,16 @@ impl<'a> Evaluator<'a> {
             let cell = cell.clone();
             return self.call_in_place(base, &cell, args);
         }
-        if let Some(value) = self.query(name, &args)? {
+        if let Some(value) = self.query(name, &args, arity)? {
             return Ok(value);
         }
         if let Some(lowered) = self.lower(name, &args)? {
             return self.lowered(name, lowered, &args);
         }
         let outputs = self.opaque_types(name, &args, arity);
-        let value = self.opaque(&format!("torch.{name}"), args.clone(), outputs)?;
+        // A `contiguous` before it is gone.
+        let written = if name == "view" { "reshape" } else { name };
+        let value = self.opaque(&format!("torch.{written}"), args.clone(), outputs)?;
         Ok(match (value, args.positional.first()) {
             (Value::Tensor(result), Some(Value::Tensor(base))) if aten::is_view(name) => {
                 let result = result.borrow().value;
@@ -116,7 +118,7 @@ impl<'a> Evaluator<'a> {
                     .into()
             }
         };
-        let why: Rc<str> = format!("torch.{base}_ in {}", self.location()).into();
+        let why: Rc<str> = format!("torch.{base}_ ({})", self.location().brief()).into();
         overwrite(cell, after, &why);
         Ok(Value::Tensor(cell.clone()))
     }
@@ -134,7 +136,12 @@ impl<'a> Evaluator<'a> {
     }
 
     /// Questions about a tensor that its type answers.
-    fn query(&mut self, name: &str, args: &Args<'a>) -> Eval<Option<Value<'a>>> {
+    fn query(
+        &mut self,
+        name: &str,
+        args: &Args<'a>,
+        arity: Option<usize>,
+    ) -> Eval<Option<Value<'a>>> {
         let Some(Value::Tensor(cell)) = args.positional.first() else {
             return Ok(None);
         };
@@ -152,6 +159,10 @@ impl<'a> Evaluator<'a> {
             return Ok(None);
         }
         let value = self.read(cell)?;
+        // `n, c, h, w = x.shape` says how many dimensions there are.
+        if let ("size", Some(rank @ 1..)) = (name, arity) {
+            self.demand(value, &vec![None; rank], None)?;
+        }
         let shape = self.shape(value);
         Ok(match (name, shape) {
             ("size" | "sym_size", shape) if args.get(1, "dim").is_some() => {
@@ -173,11 +184,12 @@ impl<'a> Evaluator<'a> {
                 Some(Value::list(shape.into_iter().map(Value::size).collect()))
             }
             ("dim" | "ndimension", Some(shape)) => Some(Value::Int(shape.len() as i64)),
-            ("dim" | "ndimension", None) => {
+            ("dim" | "ndimension" | "numel", None) => {
                 let name = self.graph.node(value.node).name.clone();
-                Some(Value::Unknown(format!(
-                    "a condition needs the number of dimensions of `{name}`; give it with --input"
-                ).into()))
+                let why = format!(
+                    "a condition needs the number of dimensions of `{name}`, which --input can give"
+                );
+                Some(Value::Unknown(why.into()))
             }
             ("len", Some(shape)) => shape.first().cloned().map(Value::size),
             ("numel", Some(shape)) => Some(Value::size(shape.iter().product())),
@@ -397,6 +409,20 @@ impl<'a> Evaluator<'a> {
         if let Some(n) = arity {
             return vec![Type::Tensor(dtype, None); n];
         }
+        if name == "size" {
+            let ty = if args.positional.len() > 1 {
+                "int"
+            } else {
+                "List[int]"
+            };
+            return vec![Type::Other(ty.into())];
+        }
+        // Lists of sizes are sliced and joined by operators of the same names as tensors.
+        if let ("add" | "slice" | "list", Some(list)) = (name, args.positional.first())
+            && self.is_list(list)
+        {
+            return vec![Type::Other("List[int]".into())];
+        }
         if let Some(ty) = aten::result_type(name) {
             return vec![Type::Other(ty.into())];
         }
@@ -411,6 +437,16 @@ impl<'a> Evaluator<'a> {
             _ => None,
         };
         vec![Type::Tensor(dtype, shape)]
+    }
+
+    fn is_list(&self, value: &Value<'a>) -> bool {
+        match value {
+            Value::List(_) => true,
+            Value::Run(value) => {
+                matches!(self.graph.ty(*value), Type::Other(name) if name.starts_with("List"))
+            }
+            _ => false,
+        }
     }
 
     fn embedding_shape(&self, args: &Args<'a>) -> Option<Dims> {
@@ -526,7 +562,7 @@ impl<'a> Evaluator<'a> {
         self.step()?;
         if template.text.len() > MAX_TEMPLATE {
             let what = format!(
-                "the arguments of one operator take over {MAX_TEMPLATE} characters, {}",
+                "the arguments of one operator take over {MAX_TEMPLATE} characters\n  at {}",
                 self.location()
             );
             return Err(FormatError::Limit {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use ruff_python_ast::{Expr, ParameterWithDefault};
+use rustc_hash::FxHashSet;
 use smallvec::SmallVec;
 
 use super::archive::{Archive, MappedFile, detect_other_zip};
@@ -10,7 +11,7 @@ use super::code::{Class, Program, parse_files};
 use super::eval::{Args, Eval, Evaluator, InputFacts, Stop};
 use super::interface::{Content, ModuleInfo, Parameter, ResultText, Source};
 use super::lower::Template;
-use super::objects::{Objects, Tree};
+use super::objects::{Objects, STORAGES, Tree};
 use super::pickle::{Object, Pickle};
 use super::value::{ModuleRef, Value, fresh};
 use crate::formats::ReadOptions;
@@ -66,7 +67,7 @@ fn evaluate(archive: &Archive, options: &ReadOptions) -> Result<(Graph, Source),
         });
     };
     let missing = |what: &str| FormatError::Missing {
-        entry: format!("{what} of class `{name}` under code/"),
+        entry: format!("{what} of class `{name}` under `code/`"),
     };
     let class = program
         .classes
@@ -88,9 +89,13 @@ fn evaluate(archive: &Archive, options: &ReadOptions) -> Result<(Graph, Source),
                     named_tuples,
                     ..describe(archive, &objects, &program, &tree)?
                 };
-                source
-                    .unread
-                    .retain(|(path, ..)| graph.find(path).is_none());
+                let mut read = FxHashSet::default();
+                for node in graph.nodes() {
+                    read.insert(graph.node(node).name.clone());
+                    let aliases = graph.constant(node).map(|constant| &constant.aliases);
+                    read.extend(aliases.into_iter().flatten().cloned());
+                }
+                source.unread.retain(|(path, ..)| !read.contains(&**path));
                 return Ok((graph, source));
             }
             Err(Stop::Error(error)) => return Err(error),
@@ -123,27 +128,51 @@ fn parameters<'a>(class: &Class<'a>) -> impl Iterator<Item = &'a ParameterWithDe
 /// types, never sizes.
 fn given_facts(archive: &Archive, class: &Class<'_>, options: &ReadOptions) -> InputFacts {
     let mut facts = InputFacts::default();
-    let recorded = traced_inputs(archive);
-    let names: Vec<&str> = parameters(class)
-        .map(|p| p.parameter.name.as_str())
-        .collect();
-    for (name, (rank, dtype)) in names.iter().zip(recorded) {
-        facts.shapes.insert((*name).to_owned(), vec![None; rank]);
-        facts.dtypes.insert((*name).to_owned(), dtype);
+    let mut names = Vec::new();
+    for parameter in parameters(class) {
+        let annotation = parameter.parameter.annotation.as_deref();
+        leaves(parameter.parameter.name.as_str(), annotation, &mut names);
+    }
+    for (name, (rank, dtype)) in names.iter().zip(traced_inputs(archive)) {
+        facts.shapes.insert(name.clone(), vec![None; rank]);
+        facts.dtypes.insert(name.clone(), dtype);
     }
     let mut unnamed = options.inputs.iter().filter(|given| given.name.is_none());
     for name in names {
         let named = options
             .inputs
             .iter()
-            .find(|given| given.name.as_deref() == Some(name));
+            .find(|given| given.name.as_deref() == Some(&name));
         if let Some(given) = named.or_else(|| unnamed.next()) {
-            facts
-                .shapes
-                .insert(name.to_owned(), vec![None; given.shape.len()]);
+            facts.shapes.insert(name, vec![None; given.shape.len()]);
         }
     }
     facts
+}
+
+/// The names of the inputs that a parameter of this declared type makes.
+fn leaves(name: &str, annotation: Option<&Expr>, names: &mut Vec<String>) {
+    match annotation.and_then(tuple_items) {
+        Some(items) => items
+            .iter()
+            .enumerate()
+            .for_each(|(i, item)| leaves(&format!("{name}.{i}"), Some(item), names)),
+        None => names.push(name.to_owned()),
+    }
+}
+
+/// The types in `Tuple[...]`.
+fn tuple_items(annotation: &Expr) -> Option<&[Expr]> {
+    let Expr::Subscript(subscript) = annotation else {
+        return None;
+    };
+    match &*subscript.value {
+        Expr::Name(name) if name.id == "Tuple" => Some(match &*subscript.slice {
+            Expr::Tuple(items) => &items.elts,
+            item => std::slice::from_ref(item),
+        }),
+        _ => None,
+    }
 }
 
 /// Rank and element type of each example input that a trace left in the archive; nothing depends on their being there.
@@ -163,20 +192,25 @@ fn traced_inputs(archive: &Archive) -> Vec<(usize, DType)> {
     let Some((_, list)) = methods.iter().find(|(key, _)| is_forward(*key)) else {
         return Vec::new();
     };
-    let Object::List(items) = pickle.get(*list) else {
-        return Vec::new();
-    };
-    let describe = |id: &u32| match pickle.get(*id) {
-        Object::Tensor(tensor) => {
-            let dtype = super::objects::STORAGES
+    let mut found = Vec::new();
+    let mut waiting = vec![*list];
+    while let Some(id) = waiting
+        .pop()
+        .filter(|_| found.len() < 64 && waiting.len() < 1024)
+    {
+        match pickle.get(id) {
+            Object::List(items) | Object::Tuple(items) => waiting.extend(items.iter().rev()),
+            Object::Tensor(tensor) => match STORAGES
                 .iter()
-                .find(|(name, _)| *name == &*tensor.storage.class)?
-                .1;
-            Some((tensor.shape.len(), dtype))
+                .find(|(name, _)| *name == &*tensor.storage.class)
+            {
+                Some((_, dtype)) => found.push((tensor.shape.len(), *dtype)),
+                None => break,
+            },
+            _ => break,
         }
-        _ => None,
-    };
-    items.iter().map_while(describe).collect()
+    }
+    found
 }
 
 type Interface = (
@@ -200,6 +234,7 @@ fn forward<'a>(ev: &mut Evaluator<'a>, class: &Class<'a>) -> Eval<Interface> {
         let ty = annotation
             .map_or("Tensor", |a| method.file.text(a))
             .to_owned();
+        ev.set_place(method.file, &parameter.parameter);
         let default = parameter
             .default
             .as_deref()
@@ -266,19 +301,12 @@ fn input<'a>(
     if ty == "Tensor" || (ty == "Optional[Tensor]" && default.is_none()) {
         return Ok(tensor_input(ev, name, single));
     }
-    if let Some(Expr::Subscript(subscript)) = annotation
-        && ty.starts_with("Tuple[")
-    {
-        let items: &'a [Expr] = match &*subscript.slice {
-            Expr::Tuple(items) => &items.elts,
-            item => std::slice::from_ref(item),
-        };
+    if let Some(items) = annotation.and_then(tuple_items) {
         let (mut contents, mut values) = (Vec::new(), Vec::new());
         for (i, item) in items.iter().enumerate() {
             let ty = match item {
                 Expr::Name(name) => name.id.as_str(),
-                Expr::Subscript(_) => "Tuple[",
-                _ => "?",
+                _ => "a container",
             };
             let (content, value) = input(ev, &format!("{name}.{i}"), Some(item), ty, None, false)?;
             contents.push(content);

@@ -208,7 +208,10 @@ impl<'a> Evaluator<'a> {
                         None => return Ok(None),
                     },
                 };
-                Value::Bool(keys.iter().any(|k| same(k, key) == Some(true)))
+                match (key, keys.iter().any(|k| same(k, key) == Some(true))) {
+                    (Value::Unknown(_), false) => key.clone(),
+                    (_, found) => Value::Bool(found),
+                }
             }
             ("__is__" | "__isnot__", [a, b]) => {
                 let is = match (a, b) {
@@ -300,6 +303,29 @@ impl<'a> Evaluator<'a> {
             }
             (_, [a]) => unary(name, a),
             (_, [a, b]) => self.binary(name, a, b)?,
+            // The loop `for i in range(start, end, step)`, as scripting counts it.
+            ("__range_length", [start, end, step]) => {
+                match (start.as_dim(), end.as_dim(), step.as_int()) {
+                    (Some(start), Some(end), Some(step)) if step > 0 => Some(Value::size(
+                        (end - start)
+                            .ceil_div(&Dim::from(step))
+                            .at_least(&Dim::from(0)),
+                    )),
+                    (Some(start), Some(end), Some(step)) if step < 0 => {
+                        let step = Dim::from(step.saturating_neg());
+                        Some(Value::size(
+                            (start - end).ceil_div(&step).at_least(&Dim::from(0)),
+                        ))
+                    }
+                    _ => None,
+                }
+            }
+            ("__derive_index", [i, start, step]) => {
+                match (i.as_dim(), start.as_dim(), step.as_dim()) {
+                    (Some(i), Some(start), Some(step)) => Some(Value::size(start + i * step)),
+                    _ => None,
+                }
+            }
             // `torch.to(number, dtype, ...)`: a cast between number types.
             ("to", [a, Value::Int(dtype), ..]) => cast(a, *dtype),
             _ => None,
@@ -410,7 +436,7 @@ impl<'a> Evaluator<'a> {
     fn limit<T>(&self, what: String) -> Eval<T> {
         let help = "trace the model, or compute this outside it".to_owned();
         Err(FormatError::Limit {
-            what: format!("{what}, {}", self.location()),
+            what: format!("{what}\n  at {}", self.location()),
             help,
         }
         .into())
@@ -620,10 +646,15 @@ impl<'a> Evaluator<'a> {
             ("index", [_]) => Ok(Value::None),
             (
                 "is_cuda" | "is_nested" | "is_sparse" | "is_quantized" | "is_mkldnn" | "is_xla"
-                | "is_xpu" | "is_mps" | "is_meta" | "is_ort" | "requires_grad" | "is_vulkan"
-                | "is_ipu" | "is_maia" | "is_mtia",
+                | "is_xpu" | "is_mps" | "is_meta" | "is_ort" | "is_vulkan" | "is_ipu" | "is_maia"
+                | "is_mtia",
                 [_],
             ) => Ok(Value::Bool(false)),
+            // Parameters are trained: what asks takes the general path, not the fused one of inference.
+            ("requires_grad", [value]) => Ok(Value::Bool(match value {
+                Value::Tensor(cell) => cell.borrow().state,
+                _ => false,
+            })),
             ("is_cpu", [_]) => Ok(Value::Bool(true)),
             ("layout", [_]) => Ok(Value::Int(0)),
             ("shape", [_]) => self.call_torch("size", args, None),
@@ -877,7 +908,9 @@ fn same(a: &Value<'_>, b: &Value<'_>) -> Option<bool> {
 
 fn same_within(a: &Value<'_>, b: &Value<'_>, visits: &mut u32) -> Option<bool> {
     *visits = visits.checked_sub(1)?;
+    let unknown = |v: &Value<'_>| matches!(v, Value::Tensor(_) | Value::Run(_) | Value::Unknown(_));
     match (a.unwrap_zero_dim(), b.unwrap_zero_dim()) {
+        (a, b) if unknown(a) || unknown(b) => None,
         (Value::None, Value::None) => Some(true),
         (Value::Str(a), Value::Str(b)) | (Value::Device(a), Value::Device(b)) => Some(a == b),
         (a @ (Value::List(_) | Value::Tuple(_)), b @ (Value::List(_) | Value::Tuple(_))) => {

@@ -458,7 +458,6 @@ pub(super) fn result_dtype(name: &str) -> Option<DType> {
 /// What an operator returns that is no tensor.
 pub(super) fn result_type(name: &str) -> Option<&'static str> {
     Some(match name {
-        "size" => "int",
         "len" | "dim" | "numel" | "sym_size" | "Int" | "IntImplicit" | "floordiv" => "int",
         "item" | "Float" | "FloatImplicit" => "Scalar",
         "Bool" | "is_nonzero" | "equal" | "allclose" => "bool",

@@ -1,0 +1,529 @@
+//! TorchScript files: networks that PyTorch exported, and archives made by hand, mostly wrong ones.
+
+mod archive;
+#[path = "../common/mod.rs"]
+mod common;
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use optc::Model;
+use optc::exec::compare;
+use optc::formats::{ReadOptions, read_with};
+use optc::ir::{Dim, Graph, Op};
+use optc::report::Verification;
+use zip::CompressionMethod;
+
+use archive::{Pickle, code, data, net, patch, weights, with, zip};
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/torchscript/{name}.pt"))
+}
+
+const NAMES: [&str; 4] = ["traced", "scripted", "frozen", "structured"];
+
+/// Reads a model, with shapes where the file is silent about them.
+fn open(path: impl AsRef<Path>) -> Model {
+    let shapes = ["pair.0:2x4x6", "pair.1:2x4x6"].map(|shape| shape.parse().unwrap());
+    let model = optc::read(&path);
+    let structured = model
+        .as_ref()
+        .is_ok_and(|m| m.graph.find("pair.0").is_some());
+    match structured {
+        true => read_with(
+            path,
+            &ReadOptions {
+                inputs: shapes.into(),
+            },
+        )
+        .unwrap(),
+        false => model.unwrap(),
+    }
+}
+
+/// Writes `bytes` to a file and reads them as a model.
+fn read(bytes: &[u8], inputs: &[&str]) -> Result<Graph, String> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("net.pt");
+    fs::write(&path, bytes).unwrap();
+    let inputs = inputs.iter().map(|input| input.parse().unwrap()).collect();
+    match read_with(&path, &ReadOptions { inputs }) {
+        Ok(model) => Ok(model.graph),
+        Err(error) => Err(error
+            .to_string()
+            .replace(&format!("{}/", folder.path().display()), "")),
+    }
+}
+
+/// The graph of an archive whose `forward` is `body`.
+fn graph(body: &str) -> Graph {
+    read(&net(body), &["1x3x8x8"]).unwrap_or_else(|error| panic!("{body}\n{error}"))
+}
+
+/// The largest difference of what two graphs return for the same random inputs.
+fn distance(left: &Graph, right: &Graph) -> f64 {
+    match compare::<f64>(left, right, 2, 0).unwrap() {
+        Verification::Measured { max_abs, .. } => max_abs,
+        Verification::Skipped { skipped } => panic!("{skipped}\n{left}"),
+    }
+}
+
+/// Requires two bodies of `forward` to compute the same.
+fn assert_same(left: &str, right: &str) {
+    let found = distance(&graph(left), &graph(right));
+    assert_eq!(found, 0.0, "{left}\nis not\n{right}");
+}
+
+/// The names of the operators, in order.
+fn operators(graph: &Graph) -> Vec<&str> {
+    let order = graph.topological_order().unwrap();
+    order
+        .into_iter()
+        .filter_map(|node| graph.op(node).map(Op::name))
+        .collect()
+}
+
+#[test]
+fn exported_networks_are_read() {
+    for name in NAMES {
+        let model = open(fixture(name));
+        common::snapshot(&format!("torchscript/{name}"), &model.graph.to_string());
+    }
+}
+
+#[test]
+fn what_is_written_is_read_as_the_same_graph() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in NAMES {
+        let model = open(fixture(name));
+        let (first, second) = (folder.path().join("a.pt"), folder.path().join("b.pt"));
+        optc::write(&model, &first).unwrap();
+        let again = open(&first);
+        optc::write(&again, &second).unwrap();
+        let third = open(&second);
+        // Names of operators come from the modules, which are one after the first writing.
+        assert_eq!(operators(&model.graph), operators(&again.graph), "{name}");
+        assert_eq!(again.graph.to_string(), third.graph.to_string(), "{name}");
+        assert_eq!(distance(&model.graph, &again.graph), 0.0, "{name}");
+    }
+}
+
+#[test]
+fn the_same_model_is_written_as_the_same_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = optc::read(fixture("scripted")).unwrap();
+    let bytes = |folder_name: &str| {
+        fs::create_dir_all(folder.path().join(folder_name)).unwrap();
+        let path = folder.path().join(folder_name).join("out.pt");
+        optc::write(&model, &path).unwrap();
+        fs::read(path).unwrap()
+    };
+    assert_eq!(bytes("a"), bytes("b"));
+}
+
+#[test]
+fn the_code_that_is_written_is_readable() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("out.pt");
+    let mut text = String::new();
+    for name in ["scripted", "structured"] {
+        optc::write(&optc::read(fixture(name)).unwrap(), &path).unwrap();
+        let mut zip = zip::ZipArchive::new(fs::File::open(&path).unwrap()).unwrap();
+        let entry = zip.by_name("out/code/__torch__.py").unwrap();
+        let _ = writeln!(
+            text,
+            "# {name}\n{}",
+            std::io::read_to_string(entry).unwrap()
+        );
+    }
+    common::snapshot("torchscript/code", &text);
+}
+
+#[test]
+fn tensors_are_aligned_and_tied_ones_written_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("out.pt");
+    let model = optc::read(fixture("traced")).unwrap();
+    optc::write(&model, &path).unwrap();
+    let mut zip = zip::ZipArchive::new(fs::File::open(&path).unwrap()).unwrap();
+    let mut kernels = 0;
+    for i in 0..zip.len() {
+        let file = zip.by_index(i).unwrap();
+        let name = file.name().unwrap().into_owned();
+        if name.contains("/data/") {
+            assert_eq!(file.data_start().unwrap() % 64, 0, "{name}");
+            kernels += usize::from(file.size() == 8 * 8 * 9 * 4);
+        }
+        assert_eq!(file.compression(), CompressionMethod::Stored, "{name}");
+    }
+    assert_eq!(kernels, 1, "both blocks share one kernel");
+    let note = zip.by_name("out/extra/note.txt").unwrap();
+    assert_eq!(std::io::read_to_string(note).unwrap(), "kept");
+}
+
+#[test]
+fn a_compressed_archive_is_the_same_network() {
+    let bytes = fs::read(fixture("traced")).unwrap();
+    let mut stored = zip::ZipArchive::new(std::io::Cursor::new(bytes)).unwrap();
+    let mut entries = Vec::new();
+    for i in 0..stored.len() {
+        let mut file = stored.by_index(i).unwrap();
+        let name = file.name().unwrap().split_once('/').unwrap().1.to_owned();
+        let mut bytes = Vec::new();
+        std::io::copy(&mut file, &mut bytes).unwrap();
+        entries.push((name, bytes));
+    }
+    let entries: Vec<(&str, &[u8])> = entries.iter().map(|(n, b)| (n.as_str(), &b[..])).collect();
+    let graph = read(&zip(&entries, CompressionMethod::Deflated), &[]).unwrap();
+    let model = optc::read(fixture("traced")).unwrap();
+    assert_eq!(graph.to_string(), model.graph.to_string());
+}
+
+#[test]
+fn sizes_stay_expressions_whatever_the_example_was() {
+    for (name, inputs) in [("traced", None), ("scripted", Some("1x3x8x8"))] {
+        let inputs = inputs
+            .into_iter()
+            .map(|i: &str| i.parse().unwrap())
+            .collect();
+        let model = read_with(fixture(name), &ReadOptions { inputs }).unwrap();
+        let input = model.graph.ty(model.graph.inputs()[0].into());
+        let symbol = |name: &str| Dim::symbol(name);
+        assert_eq!(
+            input.shape().unwrap(),
+            [symbol("N"), 3usize.into(), symbol("H"), symbol("W")]
+        );
+        let output = model.graph.ty(model.graph.outputs[0].value);
+        assert_eq!(output.shape().unwrap(), [symbol("N"), 5usize.into()]);
+    }
+}
+
+#[test]
+fn writing_in_place_is_seen_by_every_name() {
+    assert_same(
+        "y = torch.mul(x, 2)\nz = y\n_0 = torch.relu_(y)\nreturn torch.add(z, y)",
+        "y = torch.relu(torch.mul(x, 2))\nreturn torch.add(y, y)",
+    );
+    assert_same(
+        "y = [torch.mul(x, 2)]\n_0 = torch.add_(y[0], 1.)\nreturn y[0]",
+        "return torch.add(torch.mul(x, 2), 1.)",
+    );
+}
+
+#[test]
+fn a_view_that_is_written_is_read_but_its_base_is_not() {
+    assert_same(
+        "y = torch.mul(x, 2)\nv = torch.view(y, [-1, 8])\n_0 = torch.relu_(v)\nreturn v",
+        "return torch.relu(torch.view(torch.mul(x, 2), [-1, 8]))",
+    );
+}
+
+#[test]
+fn control_flow_on_constants_is_run() {
+    assert_same(
+        "y = x\nfor i in range(3):\n  if torch.eq(torch.remainder(i, 2), 0):\n    y = torch.add(y, i)\n  else:\n    pass\nreturn y",
+        "return torch.add(torch.add(x, 0), 2)",
+    );
+    assert_same(
+        "i = 0\ny = x\nwhile torch.lt(i, 2):\n  y = torch.mul(y, 3)\n  i = torch.add(i, 1)\nreturn y",
+        "return torch.mul(torch.mul(x, 3), 3)",
+    );
+}
+
+#[test]
+fn a_check_that_depends_on_sizes_is_taken_to_hold() {
+    assert_same(
+        "if torch.eq(torch.size(x, 2), 7):\n  ops.prim.RaiseException(\"seven\")\nelse:\n  pass\nreturn torch.relu(x)",
+        "return torch.relu(x)",
+    );
+}
+
+#[test]
+fn an_unknown_operator_is_kept_as_it_is_called() {
+    let graph = graph(
+        "return torch.frob_(torch.conv2d(x, self.weight), [1, torch.size(x, 0)], alpha=0.5, mode=\"{a}\")",
+    );
+    let opaque = graph.nodes().find_map(|node| match graph.op(node) {
+        Some(Op::Opaque(opaque)) => Some(opaque.clone()),
+        _ => None,
+    });
+    assert_eq!(
+        &*opaque.unwrap().template,
+        "torch.frob_(torch.clone({0}), [1, {$0}], alpha=0.5, mode=\"{{a}}\")"
+    );
+}
+
+/// A damaged or unwelcome file, and what is said about it.
+fn mistakes() -> Vec<(&'static str, Vec<u8>)> {
+    let good = net("return torch.conv2d(x, self.weight)");
+    let module = |class: &str, attribute: &str| {
+        Pickle::new()
+            .module("Net", |p| {
+                p.str("weight").global(class, attribute).raw(b")R")
+            })
+            .raw(b".")
+            .0
+    };
+    let tensor = |class: &str, shape: &[usize], strides: &[usize]| {
+        Pickle::new()
+            .module("Net", |p| {
+                p.str("weight").tensor(class, "0", shape, strides)
+            })
+            .raw(b".")
+            .0
+    };
+    let forward = code("return torch.conv2d(x, self.weight)");
+    let pickled = |bytes: &[u8]| with(&forward, bytes, &weights());
+    let encrypted = {
+        // The flag of encryption in the central directory and the local header of `data.pkl`.
+        let mut bytes = good.clone();
+        for (signature, flags) in [(b"PK\x01\x02", 8), (b"PK\x03\x04", 6)] {
+            let at = bytes.windows(4).position(|w| w == signature).unwrap();
+            bytes[at + flags] |= 1;
+        }
+        bytes
+    };
+    let bomb = {
+        let zeros = vec![0; 1 << 20];
+        let bytes = zip(
+            &[("data.pkl", &zeros), ("code/a.py", b"")],
+            CompressionMethod::Deflated,
+        );
+        let (size, lie) = ((1u32 << 20).to_le_bytes(), (1u32 << 30).to_le_bytes());
+        patch(&bytes, &size, &lie)
+    };
+    let more_than_it_says = {
+        let text = [b"# ".as_slice(), &[b'a'; 4000]].concat();
+        let entries: [(&str, &[u8]); 3] = [
+            ("data.pkl", &data(false)),
+            ("code/__torch__.py", &text),
+            ("constants.pkl", b""),
+        ];
+        let bytes = zip(&entries, CompressionMethod::Deflated);
+        patch(&bytes, &4002u32.to_le_bytes(), &40u32.to_le_bytes())
+    };
+    let state_dict = Pickle::new()
+        .global("collections", "OrderedDict")
+        .raw(b")R.")
+        .0;
+    let state_dict = zip(
+        &[
+            ("data.pkl", &state_dict),
+            ("data/0", &weights()),
+            ("version", b"3\n"),
+        ],
+        CompressionMethod::Stored,
+    );
+    let object = Pickle::new()
+        .global("torch.nn.modules.linear", "Linear")
+        .raw(b")\x81.")
+        .0;
+    let object = zip(
+        &[("data.pkl", &object), ("version", b"3\n")],
+        CompressionMethod::Stored,
+    );
+    let exported = zip(
+        &[("models/model.json", b"{}"), ("archive_format", b"pt2")],
+        CompressionMethod::Stored,
+    );
+    let mut tar = vec![0; 1024];
+    tar[257..262].copy_from_slice(b"ustar");
+    let mut safetensors = 2u64.to_le_bytes().to_vec();
+    safetensors.extend_from_slice(b"{}");
+    let twice = zip(
+        &[("data.pkl", b"a"), ("data.pkk", b"b")],
+        CompressionMethod::Stored,
+    );
+    let twice = patch(&twice, b"data.pkk", b"data.pkl");
+    let itself = Pickle::new()
+        .global("__torch__", "Net")
+        .raw(b")\x81q\x00}(")
+        .str("child")
+        .raw(b"h\x00ub.")
+        .0;
+    let deep = format!("return {}x{}", "torch.relu(".repeat(3000), ")".repeat(3000));
+    vec![
+        ("an empty file", vec![]),
+        ("a file cut short", good[..good.len() / 2].to_vec()),
+        ("a file of something else", b"not a model\n".to_vec()),
+        (
+            "a zip of something else",
+            zip(&[("readme.txt", b"hello")], CompressionMethod::Stored),
+        ),
+        ("a state dict", state_dict),
+        ("a pickled module", object),
+        (
+            "a pickle of 2019",
+            b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.".to_vec(),
+        ),
+        ("a tar of 2017", tar),
+        ("an exported program", exported),
+        ("safetensors", safetensors),
+        ("onnx", b"\x08\x07\x12\x07pytorch".to_vec()),
+        ("an encrypted entry", encrypted),
+        ("a bomb", bomb),
+        (
+            "an entry that unpacks to more than it says",
+            more_than_it_says,
+        ),
+        (
+            "a path that leaves the archive",
+            patch(&good, b"net/data/0", b"../../pw/0"),
+        ),
+        (
+            "an absolute path",
+            patch(&good, b"net/version", b"/et/version"),
+        ),
+        ("two entries of one name", twice),
+        (
+            "no code",
+            zip(
+                &[("data.pkl", &data(false)), ("constants.pkl", b"\x80\x02).")],
+                CompressionMethod::Stored,
+            ),
+        ),
+        (
+            "a pickle that calls something",
+            pickled(&module("os", "system")),
+        ),
+        (
+            "a pickle that names a builtin",
+            pickled(&module("builtins", "eval")),
+        ),
+        ("a pickle of another protocol", pickled(b"\x80\x04.")),
+        ("a pickle cut short", pickled(&data(false)[..40])),
+        ("a pickle with an empty stack", pickled(b"\x80\x02R.")),
+        ("a pickle of another opcode", pickled(b"\x80\x02i.")),
+        (
+            "a storage too short",
+            pickled(&tensor("FloatStorage", &[2, 3, 2, 1], &[6, 2, 1, 1])),
+        ),
+        (
+            "a stride beyond the storage",
+            pickled(&tensor("FloatStorage", &[2, 3, 1, 1], &[1 << 30, 1, 1, 1])),
+        ),
+        (
+            "a complex weight",
+            pickled(&tensor("ComplexFloatStorage", &[1], &[1])),
+        ),
+        (
+            "a quantized weight",
+            pickled(&module("torch._utils", "_rebuild_qtensor")),
+        ),
+        ("a module within itself", pickled(&itself)),
+        (
+            "a branch on data",
+            net(
+                "if bool(torch.gt(torch.sum(x), 0.)):\n  y = x\nelse:\n  y = torch.neg(x)\nreturn y",
+            ),
+        ),
+        (
+            "a branch on a size",
+            net("if torch.gt(torch.size(x, 2), 7):\n  y = x\nelse:\n  y = torch.neg(x)\nreturn y"),
+        ),
+        (
+            "a loop over data",
+            net("for i in range(int(torch.sum(x))):\n  x = torch.relu(x)\nreturn x"),
+        ),
+        (
+            "a model that raises",
+            net("ops.prim.RaiseException(\"no\")\nreturn x"),
+        ),
+        ("a loop without end", net("while True:\n  pass\nreturn x")),
+        (
+            "a list that grows without end",
+            net("a = [1]\nwhile True:\n  a = torch.add(a, a)\nreturn x"),
+        ),
+        (
+            "lists that nest without end",
+            net("a = [1]\nwhile True:\n  a = [a]\nreturn x"),
+        ),
+        (
+            "a function that calls itself",
+            net("return (self).forward(x, )"),
+        ),
+        ("an expression that nests too deep", net(&deep)),
+        ("code that is no Python", net("return (((")),
+        ("code beyond TorchScript", net("return [x for x in y]")),
+        ("a name that is not defined", net("return torch.relu(z)")),
+        (
+            "an attribute that is not there",
+            net("return torch.relu(self.bias)"),
+        ),
+        (
+            "a shape that does not fit",
+            net("return torch.conv2d(torch.conv2d(x, self.weight), self.weight)"),
+        ),
+        (
+            "an overwritten base that is read",
+            net("y = torch.mul(x, 2)\nv = torch.view(y, [-1])\n_0 = torch.relu_(v)\nreturn y"),
+        ),
+        (
+            "a weight that is written",
+            net("_0 = torch.add_(self.weight, 1)\nreturn x"),
+        ),
+        (
+            "an attribute that is written",
+            net("self.weight = x\nreturn x"),
+        ),
+        (
+            "batch norm in training",
+            net("m = self.weight\nreturn torch.batch_norm(x, m, m, m, m, True, 0.1, 1e-05, True)"),
+        ),
+        (
+            "dropout in training",
+            with(
+                &code("return torch.dropout(x, 0.5, self.training)"),
+                &data(true),
+                &weights(),
+            ),
+        ),
+        (
+            "an input that is no tensor",
+            with(
+                &forward.replace("x: Tensor", "x: List[Tensor]"),
+                &data(false),
+                &weights(),
+            ),
+        ),
+    ]
+}
+
+#[test]
+fn every_mistake_in_a_file_is_explained() {
+    let mut text = String::new();
+    for (what, bytes) in mistakes() {
+        match read(&bytes, &[]) {
+            Err(error) => {
+                let _ = writeln!(text, "# {what}\n{error}\n");
+            }
+            Ok(graph) => panic!("{what} was read:\n{graph}"),
+        }
+    }
+    common::snapshot("errors/torchscript", &text);
+}
+
+#[test]
+fn the_model_itself_is_never_overwritten() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("net.pt");
+    let bytes = net("return torch.conv2d(x, self.weight)");
+    fs::write(&path, &bytes).unwrap();
+    let model = optc::read(&path).unwrap();
+    let error = optc::write(&model, &path).unwrap_err().to_string();
+    assert!(
+        error.contains("the output is the input file itself"),
+        "{error}"
+    );
+    assert_eq!(fs::read(&path).unwrap(), bytes);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn cutting_a_file_anywhere_is_an_error_never_a_panic() {
+    let bytes = fs::read(fixture("structured")).unwrap();
+    for end in (0..bytes.len()).step_by(37) {
+        assert!(read(&bytes[..end], &[]).is_err(), "cut at {end}");
+    }
+}

@@ -273,6 +273,96 @@ fn quiet_prints_only_what_was_asked_for() {
     assert_eq!(folder.read("final.ir"), graph);
 }
 
+/// A network whose batch norms fold, with rounding.
+const FOLDS: &str = "\
+graph net(%x: f32[N,3,H,W]) {
+  @conv.weight = parameter rows(normal(1), [0, 1, 0, 2]) : f32[4,3,3,3]
+  @bn.weight = parameter uniform(2, 0.5, 2.0) : f32[4]
+  @bn.bias = parameter normal(3) : f32[4]
+  @bn.mean = buffer normal(4) : f32[4]
+  @bn.var = buffer uniform(5, 0.5, 2.0) : f32[4]
+  %conv = conv(%x, @conv.weight) {pad=[1,1]}
+  %bn = batch_norm(%conv, @bn.weight, @bn.bias, @bn.mean, @bn.var)
+  %relu = relu(%bn)
+  return %relu
+}
+";
+
+#[test]
+fn an_error_over_the_tolerance_is_status_3_and_writes_nothing() {
+    let folder = Folder::new();
+    folder.write("folds.ir", FOLDS);
+    folder.ok(&["--passes", "fold-batch-norm", "folds.ir", "-o", "folded.ir"]);
+    let before = folder.names();
+    let exactly = [
+        "--passes",
+        "fold-batch-norm",
+        "--tolerance",
+        "0",
+        "folds.ir",
+    ];
+    let failures =
+        folder.failure(&exactly) + &folder.failure(&[&["--verify-each"], &exactly[..]].concat());
+    assert_eq!(folder.names(), before);
+    // How rounding falls is the machine's affair.
+    insta::with_settings!({filters => vec![(r"\d\.\de-\d+", "[small]")]}, {
+        common::snapshot("errors/command_verify", &failures);
+    });
+}
+
+#[test]
+fn the_output_does_not_depend_on_the_number_of_threads() {
+    let folder = Folder::new();
+    folder.write("folds.ir", FOLDS);
+    let mut outputs = Vec::new();
+    for (i, threads) in ["1", "4", "4"].iter().enumerate() {
+        let output = format!("{i}.ir");
+        folder.ok(&[
+            "--passes",
+            "canonicalize,red",
+            "--threads",
+            threads,
+            "-o",
+            &output,
+            "folds.ir",
+        ]);
+        outputs.push(folder.read(&output));
+    }
+    assert_eq!(outputs[0], outputs[1]);
+    assert_eq!(outputs[1], outputs[2]);
+}
+
+#[test]
+fn graphs_are_printed_after_passes_on_standard_error() {
+    let folder = Folder::new();
+    folder.write("folds.ir", FOLDS);
+    let printed = |after: &str| {
+        let passes = "canonicalize,fold-batch-norm,canonicalize";
+        let output = folder.run(&[
+            "-q",
+            "--passes",
+            passes,
+            "--print-ir-after",
+            after,
+            "folds.ir",
+        ]);
+        let stderr = text(&output.stderr);
+        let headers = stderr.lines().filter(|line| line.starts_with("// after"));
+        headers.map(str::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(printed("changed"), ["// after fold-batch-norm"]);
+    assert_eq!(printed("canonicalize"), ["// after canonicalize"; 2]);
+    assert_eq!(printed("all").len(), 3);
+}
+
+#[test]
+fn remarks_say_what_was_done() {
+    let folder = Folder::new();
+    folder.write("folds.ir", FOLDS);
+    let remarks = folder.ok(&["-q", "--remarks", "--passes", "fold-batch-norm", "folds.ir"]);
+    assert_eq!(remarks, "applied: fold-batch-norm bn: folded into `conv`\n");
+}
+
 #[test]
 fn a_reader_that_goes_away_is_no_failure() {
     let folder = Folder::new();

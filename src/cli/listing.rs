@@ -27,14 +27,21 @@ pub fn passes() -> String {
     text
 }
 
+/// One line an option: its default, what it does, and what it takes.
 fn options(specs: &[OptionSpec]) -> String {
-    specs
+    let default = |spec: &OptionSpec| format!("{}={}", spec.name, spec.default);
+    let width = specs
         .iter()
-        .map(|spec| {
-            format!(
-                "    {}={}  {}; {}\n",
-                spec.name, spec.default, spec.help, spec.values
-            )
-        })
-        .collect()
+        .map(|spec| default(spec).len())
+        .max()
+        .unwrap_or(0);
+    let line = |spec| {
+        format!(
+            "    {:width$}  {} ({})\n",
+            default(spec),
+            spec.help,
+            spec.values
+        )
+    };
+    specs.iter().map(line).collect()
 }

@@ -59,6 +59,9 @@ pub fn main() -> ExitCode {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(Failure { status, error })) => {
             complain("error", &error);
+            if status == UNVERIFIED && !args.verify_each {
+                complain("  help", &"run again with --verify-each to find the pass");
+            }
             ExitCode::from(status)
         }
         Err(_) => ExitCode::from(FAILED),
@@ -153,7 +156,7 @@ impl Job {
                 .map(|path| ("--emit-ir", path.as_path())),
         );
         paths::check(model, &targets)?;
-        formats::check_name(&job.output)?;
+        formats::check_name(&job.output, model)?;
         if let Some(path) = args
             .report
             .as_deref()

@@ -6,16 +6,13 @@ use std::path::{Path, PathBuf};
 
 use optc::{Error, Result};
 
-/// `model.pt` -> `model.opt.pt`.
+/// `model.pt` -> `model.opt.pt`, and `model` -> `model.opt.pt` too.
 pub fn default_output(model: &Path) -> PathBuf {
-    let mut name = model
-        .file_stem()
-        .map_or_else(OsString::new, OsStr::to_os_string);
-    name.push(".opt");
-    if let Some(suffix) = model.extension() {
-        name.push(".");
-        name.push(suffix);
-    }
+    let stem = model.file_stem().unwrap_or_default();
+    let suffix = model.extension().unwrap_or(OsStr::new("pt"));
+    let mut name = OsString::from(stem);
+    name.push(".opt.");
+    name.push(suffix);
     model.with_file_name(name)
 }
 

@@ -58,19 +58,20 @@ pub fn read_with(path: impl AsRef<Path>, options: &ReadOptions) -> Result<Model>
 /// model's own file, and [`Error::Usage`] when the suffix is of no format.
 pub fn write(model: &Model, path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();
-    let writer = writer(path)?;
-    if model.origin.path().is_some_and(|own| same_file(own, path)) {
+    let own = model.origin.path();
+    let writer = writer(path, own)?;
+    if own.is_some_and(|own| same_file(own, path)) {
         return Err(Error::format(path, FormatError::OverwritesInput));
     }
     write_whole(path, |out| writer.write(model, path, out))
 }
 
-/// Checks that a model file can have this name, before there is a model to write.
+/// Checks that what is read from the file `from` can be written to `path`, before there is a model to write.
 ///
 /// # Errors
-/// [`Error::Usage`] when the suffix is of no format.
-pub fn check_name(path: &Path) -> Result<()> {
-    writer(path).map(|_| ())
+/// [`Error::Usage`] when the suffix is of no format, and not that of `from` either.
+pub fn check_name(path: &Path, from: &Path) -> Result<()> {
+    writer(path, Some(from)).map(|_| ())
 }
 
 /// Reads files of one format.
@@ -87,12 +88,21 @@ trait Writer {
     fn write(&self, model: &Model, path: &Path, out: &mut BufWriter<&mut File>) -> Result<()>;
 }
 
-/// The writer of files with this name.
-fn writer(path: &Path) -> Result<&'static dyn Writer> {
+/// The writer of files with this name, for a model that was read from the file `from`.
+fn writer(path: &Path, from: Option<&Path>) -> Result<&'static dyn Writer> {
     let writers: [&'static dyn Writer; 2] = [&TorchScript, &text::TextForm];
-    let mut writers = writers.into_iter();
-    let writer = writers.find(|writer| writer.suffixes().contains(&suffix(path)));
-    writer.ok_or_else(|| unknown_format(path))
+    let suffix = suffix(path);
+    let known = writers
+        .into_iter()
+        .find(|writer| writer.suffixes().contains(&suffix));
+    match known {
+        Some(writer) => Ok(writer),
+        // Whatever the user calls TorchScript files.
+        None if !suffix.is_empty() && from.is_some_and(|from| self::suffix(from) == suffix) => {
+            Ok(&TorchScript)
+        }
+        None => Err(unknown_format(path)),
+    }
 }
 
 struct TorchScript;

@@ -11,12 +11,12 @@ const STYLE: TableStyle =
 
 /// Before and after, then each pass, then how far the outputs moved.
 pub fn table(report: &Report) -> String {
-    let mut text = format!("{}\n", sizes(&report.before, &report.after));
+    let mut text = sizes(&report.before, &report.after).trim_fmt() + "\n";
     if !report.passes.is_empty() {
-        text += &format!("{}\n", passes(report));
+        text += &format!("\n{}\n", passes(report).trim_fmt());
     }
     if let Some(verification @ Verification::Measured { .. }) = &report.verify {
-        text += &format!("outputs: {verification}\n");
+        text += &format!("\noutputs: {verification}\n");
     }
     text
 }
@@ -58,7 +58,7 @@ fn passes(report: &Report) -> Table {
         "parameters",
         "multiply-adds",
         "operators",
-        "",
+        "result",
     ]);
     for pass in &report.passes {
         table.add_row([
@@ -82,8 +82,12 @@ fn numbers(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(STYLE);
     table.set_header(header.iter().map(Cell::new));
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
+    for (i, column) in table.column_iter_mut().enumerate() {
+        if i == 0 {
+            column.set_padding((0, 1));
+        } else {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
     }
     table
 }

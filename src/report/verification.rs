@@ -38,7 +38,7 @@ impl Verification {
             Verification::Measured { max_rel, .. } if max_rel.is_nan() || *max_rel > tolerance => {
                 Err(Error::Verification {
                     stage: stage.to_string(),
-                    what: format!("{self}, over the tolerance of {tolerance:e}"),
+                    what: format!("{self}; the tolerance is {}", Small(tolerance)),
                 })
             }
             _ => Ok(()),
@@ -67,13 +67,14 @@ impl fmt::Display for Verification {
     }
 }
 
-/// `0`, or two digits and an exponent.
+/// `0`, or two digits and an exponent where that is shorter.
 struct Small(f64);
 
 impl fmt::Display for Small {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             0.0 => f.write_str("0"),
+            x if (0.01..1000.0).contains(&x) => write!(f, "{x:.2}"),
             x => write!(f, "{x:.1e}"),
         }
     }

@@ -6,8 +6,11 @@ use std::collections::BTreeSet;
 use std::panic::catch_unwind;
 use std::time::{Duration, Instant};
 
+use ndarray::{ArrayD, Dimension, IxDyn};
+use optc::exec::{Array, Interpreter};
 use optc::fuzzing::{self, random_graph};
-use optc::ir::{Op, verify};
+use optc::ir::{Op, Type, verify};
+use optc::{Model, Pipeline};
 
 /// How long each target runs.
 fn budget() -> Duration {
@@ -182,4 +185,48 @@ fn random_graphs_keep_the_rules_and_have_every_kind_of_layer() {
                     resize sigmoid silu slice sub tanh transpose";
     assert_eq!(kinds, expected.split_whitespace().collect());
     assert!(operations > 500 * 8, "{operations}");
+}
+
+/// The sizes of a value, with the graph's numbers for symbols.
+fn shape(graph: &optc::ir::Graph, ty: &Type) -> Vec<usize> {
+    let size = |d: &optc::ir::Dim| d.eval(&graph.bindings).unwrap() as usize;
+    ty.shape().unwrap().iter().map(size).collect()
+}
+
+#[test]
+fn random_graphs_run_and_give_the_inferred_shapes() {
+    for bytes in choices(100) {
+        let graph = random_graph(&bytes);
+        let input = shape(&graph, graph.ty(graph.inputs()[0].into()));
+        let input = ArrayD::from_shape_fn(IxDyn(&input), |i| {
+            (0..i.ndim()).fold(0.5, |x: f64, axis| (7.0 * x + i[axis] as f64).sin())
+        });
+        let outputs = Interpreter::new(&graph)
+            .and_then(|net| net.run(vec![Array::Shared(input.into_shared())]))
+            .unwrap_or_else(|e| panic!("{e}\n{graph}"));
+        for (output, value) in graph.outputs.iter().zip(&outputs) {
+            assert_eq!(
+                value.shape(),
+                shape(&graph, graph.ty(output.value)),
+                "{graph}"
+            );
+            assert!(value.view().iter().all(|x| x.is_finite()), "{graph}");
+        }
+    }
+}
+
+#[test]
+fn every_rule_fires_on_some_random_graph() {
+    let red = Pipeline::parse("red{hash=none}").unwrap();
+    let mut missing: BTreeSet<&str> = optc::passes::rules::ALL.iter().map(|r| r.name()).collect();
+    for bytes in choices(150) {
+        let report = red.run(&mut Model::new(random_graph(&bytes))).unwrap();
+        for remark in &report.passes[0].remarks {
+            missing.retain(|rule| !remark.text.contains(&format!("{rule} ")));
+        }
+        if missing.is_empty() {
+            return;
+        }
+    }
+    panic!("these never fired: {missing:?}");
 }

@@ -90,9 +90,16 @@ impl Builder<'_> {
         self.graph.ty(x.into()).len(1).unwrap_or(1)
     }
 
+    /// Adds an operation, unless nothing is left of the input's sizes.
     fn op(&mut self, name: &str, op: Op, operands: &[NodeId]) -> Added {
         let operands: Vec<Value> = operands.iter().map(|n| (*n).into()).collect();
-        self.graph.add_op(name, op, &operands)
+        let node = self.graph.add_op(name, op, &operands)?;
+        let sizes = self.graph.ty(node.into()).shape().unwrap_or_default();
+        let is_size = |d: &Dim| d.eval(&self.graph.bindings).is_some_and(|n| n > 0);
+        match sizes.iter().all(is_size) {
+            true => Ok(node),
+            false => Err("the window is larger than the input".to_string()),
+        }
     }
 
     fn parameter(&mut self, name: &str, tensor: Tensor) -> NodeId {
@@ -289,12 +296,19 @@ impl Builder<'_> {
 
     /// Features of the same height and width, one after the other.
     fn concat(&mut self, x: NodeId) -> Added {
-        let mut operands = vec![x];
-        for _ in 0..1 + self.choices.below(2) {
-            operands.push(self.feature());
-        }
         if self.channels(x) > 16 {
             return Err("wide enough".to_string());
+        }
+        let others = |node: NodeId| {
+            let mut shape = self.graph.ty(node.into()).shape()?.to_vec();
+            shape.remove(1);
+            Some(shape)
+        };
+        let fits = |y: &&NodeId| others(**y) == others(x);
+        let fitting: Vec<NodeId> = self.features.iter().filter(fits).copied().collect();
+        let mut operands = vec![x];
+        for _ in 0..1 + self.choices.below(2) {
+            operands.push(self.choices.pick(&fitting));
         }
         self.op("concat", Op::Concat { axis: 1 }, &operands)
     }

@@ -11,6 +11,7 @@ pub use graphs::random_graph;
 
 use crate::ir::{Graph, text};
 use crate::pipeline::{Kind, Registry, RunOptions, Verify};
+use crate::report::Verification;
 use crate::{Model, Pipeline};
 
 /// Reads a graph. One that can be read is printed, and read again as the same.
@@ -78,7 +79,12 @@ pub fn exact_passes(bytes: &[u8]) {
     };
     let result = Pipeline::parse(&passes.join(","))
         .and_then(|pipeline| pipeline.run_with(&mut Model::new(graph), &options, &mut ()));
-    if let Err(error) = result {
-        panic!("{}: {error}\n{printed}", passes.join(","));
+    match result {
+        Err(error) => panic!("{}: {error}\n{printed}", passes.join(",")),
+        Ok(report) => {
+            if let Some(Verification::Skipped { skipped }) = report.verify {
+                panic!("{skipped}\n{printed}");
+            }
+        }
     }
 }

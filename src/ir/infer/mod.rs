@@ -309,7 +309,7 @@ fn check_length(size: &Dim) -> Result<(), String> {
 fn check_axis(axis: usize, rank: usize) -> Result<(), String> {
     match axis < rank {
         true => Ok(()),
-        false => Err(format!("there is no axis {axis} among {rank}")),
+        false => Err(format!("there is no axis {axis} in {rank} dimensions")),
     }
 }
 

@@ -207,7 +207,7 @@ impl Parser<'_> {
         };
         let op = op.map_err(|error| unknown_operator(Mistake::new(at, error), op_name))?;
         if let Some((field, _)) = attributes.first() {
-            let what = format!("{op_name} has no attribute `{field}`");
+            let what = format!("`{op_name}` has no attribute `{field}`");
             let names: Vec<&str> = op.attributes().into_iter().map(|(n, _)| n).collect();
             let help = match names.is_empty() {
                 true => String::new(),
@@ -230,7 +230,7 @@ impl Parser<'_> {
             let inferred = &self.graph.node(node).outputs;
             if *inferred != types && inferred.iter().all(|ty| ty.shape().is_some()) {
                 let inferred: Vec<String> = inferred.iter().map(Type::to_string).collect();
-                let what = format!("inference gives {}", inferred.join(", "));
+                let what = format!("the type is {}", inferred.join(", "));
                 return Err(Mistake::new(types_at, what));
             }
             // What inference cannot know the text may: the verifier sees to the rest.
@@ -309,7 +309,7 @@ impl Parser<'_> {
         let at = self.cursor.at();
         let name = self.cursor.name()?;
         match self.named.contains_key(&name) {
-            true => Err(Mistake::new(at, format!("the name {name} is taken"))),
+            true => Err(Mistake::new(at, format!("the name `{name}` is taken"))),
             false => Ok(name),
         }
     }
@@ -328,18 +328,18 @@ impl Parser<'_> {
         };
         let Some(node) = self.named.get(&name).copied() else {
             let help = "every value is defined above the line that uses it";
-            return Err(Mistake::new(at, format!("there is no value {name} yet")).help(help));
+            return Err(Mistake::new(at, format!("there is no value `{name}` yet")).help(help));
         };
         if self.graph.constant(node).is_some() != is_constant {
             let what = match is_constant {
-                true => format!("{name} is no constant: write %{name}"),
-                false => format!("{name} is a constant: write @{name}"),
+                true => format!("`{name}` is no constant: write `%{name}`"),
+                false => format!("`{name}` is a constant: write `@{name}`"),
             };
             return Err(Mistake::new(at, what));
         }
-        match self.graph.node(node).outputs.len() {
-            results if (port as usize) < results => Ok(Value { node, port }),
-            results => Err(Mistake::new(at, format!("{name} has {results} results"))),
+        match (port as usize) < self.graph.node(node).outputs.len() {
+            true => Ok(Value { node, port }),
+            false => Err(Mistake::new(at, format!("`{name}` has no result {port}"))),
         }
     }
 }

@@ -774,6 +774,46 @@ fn a_view_is_read_as_its_elements() {
 }
 
 #[test]
+fn the_number_of_threads_changes_nothing() {
+    let conv = [
+        ("stride", "[1,1]"),
+        ("pad", "[1,1]"),
+        ("dilation", "[1,1]"),
+        ("groups", "1"),
+    ];
+    let cases = [
+        (
+            op("conv", &conv),
+            vec![vec![1, 48, 40, 40], vec![70, 48, 3, 3]],
+        ),
+        (
+            op("conv", &conv),
+            vec![vec![9, 3, 20, 20], vec![8, 3, 3, 3]],
+        ),
+        (op("linear", &[]), vec![vec![1, 1000], vec![1001, 1000]]),
+        (op("matmul", &[]), vec![vec![333, 257], vec![257, 1003]]),
+        (
+            op("mean", &[("axes", "[1]"), ("keep", "true")]),
+            vec![vec![300, 700]],
+        ),
+        (op("softmax", &[("axis", "1")]), vec![vec![300, 700]]),
+    ];
+    for (op, shapes) in cases {
+        let operands: Vec<_> = shapes.iter().map(|shape| noise(shape)).collect();
+        let on = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+            pool.build().unwrap().install(|| {
+                let operands = operands.iter().map(cast::<f32>);
+                evaluate(&op, operands, &Bindings::new())
+                    .unwrap()
+                    .into_owned()
+            })
+        };
+        assert_eq!(on(1), on(3), "{op:?}");
+    }
+}
+
+#[test]
 fn what_does_not_fit_is_an_error_not_a_panic() {
     let x = noise(&[1, 2, 3]);
     let empty = ArrayD::zeros(vec![0]);

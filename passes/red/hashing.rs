@@ -8,6 +8,9 @@
 //! each bandwidth is tried on the cells alone, joined to bins of a sixth of the bandwidth, so its cost does not depend on the
 //! number of weights.
 
+#[cfg(test)]
+mod tests;
+
 use rayon::prelude::*;
 
 use crate::ir::{DType, Real, Tensor};
@@ -62,11 +65,11 @@ pub fn hash_weights(tensor: &Tensor, error: f64) -> Outcome {
 fn hash<T: Real>(tensor: &Tensor, error: f64) -> Result<Outcome, String> {
     let weights = tensor.elements::<T>();
     let range = Range::of(&weights)?;
-    let mut cells = Cells::count(&weights, &range, error);
-    let mut found = widest(&cells, error);
-    if found.is_none() && cells.counts.len() < MAX_CELLS {
-        cells = Cells::count(&weights, &range, 0.0);
-        found = widest(&cells, error);
+    let mut grid = Grid::count(&weights, &range, error);
+    let mut found = widest(&grid, error);
+    if found.is_none() && grid.cells.len() < MAX_CELLS {
+        grid = Grid::count(&weights, &range, 0.0);
+        found = widest(&grid, error);
     }
     let (bandwidth, modes) = found.ok_or_else(|| {
         format!(
@@ -80,7 +83,7 @@ fn hash<T: Real>(tensor: &Tensor, error: f64) -> Result<Outcome, String> {
     let targets = modes
         .iter()
         .flat_map(|mode| std::iter::repeat_n(mode.at, mode.cells));
-    let targets = Tensor::from_f64(tensor.dtype(), &[cells.counts.len()], targets);
+    let targets = Tensor::from_f64(tensor.dtype(), &[grid.cells.len()], targets);
     let targets = targets.elements::<T>();
     let mut hashed = vec![T::zero(); weights.len()];
     let part = weights.len().div_ceil(PARTS);
@@ -88,10 +91,10 @@ fn hash<T: Real>(tensor: &Tensor, error: f64) -> Result<Outcome, String> {
         .par_chunks_mut(part)
         .zip(weights.par_chunks(part))
         .map(|(hashed, weights)| {
-            let mut sum = 0.0;
+            let (of, mut sum) = (grid.finder(), 0.0);
             for (target, w) in hashed.iter_mut().zip(weights) {
                 if *w != T::zero() {
-                    *target = targets[cells.of(*w)];
+                    *target = targets[of(*w)];
                     sum += (*w - *target).to_f64().powi(2);
                 }
             }
@@ -186,54 +189,55 @@ impl Range {
 }
 
 /// Weights other than zero, counted in cells of equal width.
-struct Cells {
+struct Grid {
     range: Range,
     width: f64,
-    counts: Vec<f64>,
-    /// Sums of the weights in each cell.
-    sums: Vec<f64>,
+    cells: Vec<Cell>,
 }
 
-impl Cells {
+/// How many weights there are in a cell, and their sum.
+#[derive(Clone, Copy, Default)]
+struct Cell {
+    count: f64,
+    sum: f64,
+}
+
+impl Grid {
     /// As many cells as this error should need.
-    fn count<T: Real>(weights: &[T], range: &Range, error: f64) -> Cells {
+    fn count<T: Real>(weights: &[T], range: &Range, error: f64) -> Grid {
         let finest = FINEST * error * range.silverman() / BINS as f64;
         let wanted = (range.max - range.min) / finest;
         let len = (wanted as usize).clamp(MIN_WEIGHTS, MAX_CELLS);
-        let mut cells = Cells {
+        let mut grid = Grid {
             range: *range,
             width: (range.max - range.min) / len as f64,
-            counts: vec![0.0; len],
-            sums: vec![0.0; len],
+            cells: vec![Cell::default(); len],
         };
         let part = weights.len().div_ceil(PARTS).max(len);
-        let parts: Vec<(Vec<f64>, Vec<f64>)> = weights
+        let parts: Vec<Vec<Cell>> = weights
             .par_chunks(part)
             .map(|weights| {
-                let (mut counts, mut sums) = (vec![0.0; len], vec![0.0; len]);
+                let of = grid.finder();
+                let mut cells = grid.cells.clone();
                 for w in weights.iter().filter(|w| **w != T::zero()) {
-                    let cell = cells.of(*w);
-                    counts[cell] += 1.0;
-                    sums[cell] += Real::to_f64(*w);
+                    let cell = &mut cells[of(*w)];
+                    cell.count += 1.0;
+                    cell.sum += Real::to_f64(*w);
                 }
-                (counts, sums)
+                cells
             })
             .collect();
-        for (counts, sums) in parts {
-            cells
-                .counts
-                .iter_mut()
-                .zip(counts)
-                .for_each(|(a, b)| *a += b);
-            cells.sums.iter_mut().zip(sums).for_each(|(a, b)| *a += b);
+        for (cell, other) in parts.iter().flat_map(|part| part.iter().enumerate()) {
+            grid.cells[cell].count += other.count;
+            grid.cells[cell].sum += other.sum;
         }
-        cells
+        grid
     }
 
-    /// The cell of a weight.
-    fn of<T: Real>(&self, weight: T) -> usize {
-        let cell = (weight.to_f64() - self.range.min) / self.width;
-        (cell as usize).min(self.counts.len() - 1)
+    /// Says which cell a weight is in.
+    fn finder<T: Real>(&self) -> impl Fn(T) -> usize + use<T> {
+        let (min, per_cell, last) = (self.range.min, self.width.recip(), self.cells.len() - 1);
+        move |weight| (((weight.to_f64() - min) * per_cell) as usize).min(last)
     }
 }
 
@@ -246,15 +250,15 @@ struct Mode {
 }
 
 /// The widest bandwidth whose error is within the budget, and its modes; `None` if the cells are too wide for it.
-fn widest(cells: &Cells, error: f64) -> Option<(f64, Vec<Mode>)> {
-    let budget = error * error * cells.range.square_sum;
+fn widest(grid: &Grid, error: f64) -> Option<(f64, Vec<Mode>)> {
+    let budget = error * error * grid.range.square_sum;
     let attempt = |bandwidth: f64| {
-        let (modes, loss) = modes(cells, bandwidth);
+        let (modes, loss) = modes(grid, bandwidth);
         (loss <= budget).then_some((bandwidth, modes))
     };
     // A bin is no narrower than a cell.
-    let mut low = cells.width * BINS as f64;
-    let mut high = (4.0 * cells.range.silverman()).max(low);
+    let mut low = grid.width * BINS as f64;
+    let mut high = (4.0 * grid.range.silverman()).max(low);
     if let Some(found) = attempt(high) {
         return Some(found);
     }
@@ -270,28 +274,28 @@ fn widest(cells: &Cells, error: f64) -> Option<(f64, Vec<Mode>)> {
 }
 
 /// The modes of the density under this bandwidth, and the sum of squared differences if every weight becomes its mode.
-fn modes(cells: &Cells, bandwidth: f64) -> (Vec<Mode>, f64) {
+fn modes(grid: &Grid, bandwidth: f64) -> (Vec<Mode>, f64) {
     let width = bandwidth / BINS as f64;
-    let cells_per_bin = width / cells.width;
+    let cells_per_bin = width / grid.width;
     let bin_of = |cell: usize| REACH + ((cell as f64 + 0.5) / cells_per_bin) as usize;
-    let bins = bin_of(cells.counts.len() - 1) + 1 + REACH;
+    let bins = bin_of(grid.cells.len() - 1) + 1 + REACH;
     let mut histogram = vec![0.0; bins];
-    for (cell, count) in cells.counts.iter().enumerate() {
-        histogram[bin_of(cell)] += count;
+    for (i, cell) in grid.cells.iter().enumerate() {
+        histogram[bin_of(i)] += cell.count;
     }
     let density = smoothed(&histogram);
-    let position = |bin: f64| cells.range.min + (bin + 0.5 - REACH as f64) * width;
+    let position = |bin: f64| grid.range.min + (bin + 0.5 - REACH as f64) * width;
 
     let mut modes = Vec::new();
-    let mut loss = cells.range.square_sum;
+    let mut loss = grid.range.square_sum;
     let (mut cell, mut ends) = (0, bin_ends(&density).into_iter().peekable());
     while let Some((peak, end)) = ends.next() {
         let at = position(peak);
         let first = cell;
         let (mut weights, mut sum) = (0.0, 0.0);
-        while cell < cells.counts.len() && (ends.peek().is_none() || bin_of(cell) < end) {
-            weights += cells.counts[cell];
-            sum += cells.sums[cell];
+        while cell < grid.cells.len() && (ends.peek().is_none() || bin_of(cell) < end) {
+            weights += grid.cells[cell].count;
+            sum += grid.cells[cell].sum;
             cell += 1;
         }
         loss += at * (at * weights - 2.0 * sum);
@@ -361,154 +365,5 @@ fn peak(density: &[f64], first: usize, last: usize) -> f64 {
     match curvature < 0.0 {
         true => middle + 0.5 * (left - right) / curvature,
         false => middle,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Numbers that look normal, the same on every run.
-    fn normal(n: usize) -> Vec<f32> {
-        let mut random = fastrand::Rng::with_seed(n as u64);
-        (0..n)
-            .map(|_| (0..12).map(|_| random.f32()).sum::<f32>() - 6.0)
-            .collect()
-    }
-
-    fn hashed(weights: Vec<f32>, error: f64) -> (Vec<f32>, usize, f64) {
-        let shape = [weights.len()];
-        match hash_weights(&Tensor::from_vec(&shape, weights), error) {
-            Outcome::Hashed {
-                tensor,
-                modes,
-                relative_error,
-                ..
-            } => (tensor.elements().to_vec(), modes, relative_error),
-            Outcome::Unchanged { reason } => panic!("{reason}"),
-        }
-    }
-
-    fn reason(weights: Vec<f32>, error: f64) -> String {
-        let shape = [weights.len()];
-        match hash_weights(&Tensor::from_vec(&shape, weights), error) {
-            Outcome::Unchanged { reason } => reason,
-            Outcome::Hashed { modes, .. } => panic!("hashed to {modes} modes"),
-        }
-    }
-
-    fn distinct(weights: &[f32]) -> usize {
-        let mut bits: Vec<u32> = weights.iter().map(|w| w.to_bits()).collect();
-        bits.sort();
-        bits.dedup();
-        bits.len()
-    }
-
-    #[test]
-    fn clear_modes_are_found() {
-        let centres = [-2.0, 0.5, 3.0];
-        let noise = normal(3000);
-        let weights: Vec<f32> = noise
-            .iter()
-            .enumerate()
-            .map(|(i, x)| centres[i % 3] + 0.01 * x)
-            .collect();
-        let (hashed, modes, error) = hashed(weights, 0.02);
-        assert_eq!(modes, 3);
-        assert!(error <= 0.02, "{error}");
-        for (i, w) in hashed.iter().enumerate() {
-            assert!(
-                (w - centres[i % 3]).abs() < 0.1,
-                "{w} for {}",
-                centres[i % 3]
-            );
-        }
-    }
-
-    #[test]
-    fn the_error_is_within_the_budget_and_uses_it() {
-        for n in [64, 1000, 100_000] {
-            for budget in [0.3, 0.02, 0.005] {
-                let weights = normal(n);
-                let (after, modes, error) = hashed(weights.clone(), budget);
-                let (mut difference, mut norm) = (0.0, 0.0);
-                for (a, b) in weights.iter().zip(&after) {
-                    difference += f64::from(a - b).powi(2);
-                    norm += f64::from(*a).powi(2);
-                }
-                let measured = (difference / norm).sqrt();
-                assert!((measured - error).abs() < 1e-6 && error <= budget);
-                assert!(n < 1000 || error > 0.6 * budget, "{n} {budget}: {error}");
-                assert_eq!(distinct(&after), modes);
-            }
-        }
-    }
-
-    #[test]
-    fn zeros_stay_zero_and_do_not_count() {
-        let mut weights = normal(2000);
-        weights.iter_mut().step_by(2).for_each(|w| *w = 0.0);
-        let (after, ..) = hashed(weights.clone(), 0.02);
-        for (w, h) in weights.iter().zip(&after) {
-            assert_eq!(*w == 0.0, *h == 0.0);
-        }
-        weights.iter_mut().for_each(|w| *w = 0.0);
-        assert_eq!(reason(weights, 0.02), "fewer than 32 weights");
-    }
-
-    #[test]
-    fn what_has_no_modes_is_left_alone() {
-        assert_eq!(reason(normal(20), 0.02), "fewer than 32 weights");
-        assert_eq!(reason(Vec::new(), 0.02), "fewer than 32 weights");
-        assert_eq!(reason(vec![0.7; 100], 0.02), "all weights are equal");
-        assert_eq!(
-            reason(vec![f32::NAN; 100], 0.02),
-            "a weight is NaN, infinite or huge"
-        );
-        let mut infinite = normal(100);
-        infinite[3] = f32::INFINITY;
-        assert_eq!(reason(infinite, 0.02), "a weight is NaN, infinite or huge");
-        assert_eq!(reason(normal(1000), 2.0), "all weights would become one");
-        let mut far = normal(1000);
-        far.iter_mut().for_each(|w| *w *= 1e-12);
-        far[0] = 1.0;
-        far[1] = 2.0;
-        assert_eq!(
-            reason(far, 1e-13),
-            "the weights spread too far: 262144 cells do not keep the error within 0.0000000000001"
-        );
-    }
-
-    #[test]
-    fn an_outlier_does_not_hide_the_rest() {
-        let mut weights = normal(10_000);
-        weights[17] = 40.0;
-        let (after, modes, error) = hashed(weights, 0.02);
-        assert!(modes > 20 && error <= 0.02);
-        assert!((after[17] - 40.0).abs() < 0.1);
-    }
-
-    #[test]
-    fn weights_of_half_precision_stay_so() {
-        let weights = normal(1000).into_iter().map(f64::from);
-        let tensor = Tensor::from_f64(DType::F16, &[1000], weights);
-        let Outcome::Hashed { tensor, modes, .. } = hash_weights(&tensor, 0.02) else {
-            panic!("not hashed");
-        };
-        assert_eq!(tensor.dtype(), DType::F16);
-        assert_eq!(distinct(&tensor.elements::<f32>()), modes);
-    }
-
-    #[test]
-    fn the_number_of_threads_changes_nothing() {
-        let tensor = Tensor::from_vec(&[50_000], normal(50_000));
-        let on = |threads: usize| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-            match pool.unwrap().install(|| hash_weights(&tensor, 0.02)) {
-                Outcome::Hashed { tensor, .. } => tensor.bytes().to_vec(),
-                Outcome::Unchanged { reason } => panic!("{reason}"),
-            }
-        };
-        assert_eq!(on(1), on(3));
     }
 }

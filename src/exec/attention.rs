@@ -44,19 +44,14 @@ pub(super) fn attention<'a, T: Real>(
     let of = |rows: usize, columns: usize| [&batch[..], &[rows, columns]].concat();
     element_count::<T>(&of(l, s))?;
     let mut result = zeros::<T>(&of(l, f))?;
-    let count: usize = batch.iter().product();
     let (q, k, v) = (
         broadcast(q, &of(l, e))?,
         broadcast(k, &of(s, e))?,
         broadcast(v, &of(s, f))?,
     );
-    let (q, k, v) = (
-        matrices(&q, count),
-        matrices(&k, count),
-        matrices(&v, count),
-    );
+    let (q, k, v) = (matrices(&q), matrices(&k), matrices(&v));
     let mask = mask.map(|m| broadcast(m, &of(l, s))).transpose()?;
-    let mask = mask.map(|m| matrices(&m, count));
+    let mask = mask.map(|m| matrices(&m));
     let scale = T::from_f64(scale.unwrap_or((e as f64).sqrt().recip()));
     let one = |(i, target): (usize, &mut [T])| {
         let Ok(mut target) = ArrayViewMut2::from_shape((l, f), target) else {

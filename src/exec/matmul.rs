@@ -126,8 +126,7 @@ pub(super) fn matmul<'a, T: Real>(a: &Array<T>, b: &Array<T>) -> Result<Array<'a
         broadcast(a, &[&batch[..], &[m, k]].concat())?,
         broadcast(b, &[&batch[..], &[k, n]].concat())?,
     );
-    let count: usize = batch.iter().product();
-    let (a_all, b_all) = (matrices(&a_all, count), matrices(&b_all, count));
+    let (a_all, b_all) = (matrices(&a_all), matrices(&b_all));
     let multiply = |(c, (a, b)): (&mut [T], (&ArrayView2<T>, &ArrayView2<T>))| {
         if let Ok(c) = ArrayViewMut2::from_shape((m, n), c) {
             product(a.view(), b.view(), c);
@@ -142,10 +141,7 @@ pub(super) fn matmul<'a, T: Real>(a: &Array<T>, b: &Array<T>) -> Result<Array<'a
 }
 
 /// The matrices in the last two axes of a view, in row-major order of the others.
-pub(super) fn matrices<'v, T: Real>(
-    view: &ArrayViewD<'v, T>,
-    count: usize,
-) -> Vec<ArrayView2<'v, T>> {
+pub(super) fn matrices<'v, T: Real>(view: &ArrayViewD<'v, T>) -> Vec<ArrayView2<'v, T>> {
     let mut parts = vec![view.clone()];
     for _ in 2..view.ndim() {
         parts = parts
@@ -155,7 +151,6 @@ pub(super) fn matrices<'v, T: Real>(
             })
             .collect();
     }
-    debug_assert_eq!(parts.len(), count);
     parts
         .into_iter()
         .filter_map(|part| part.into_dimensionality::<Ix2>().ok())

@@ -48,6 +48,8 @@ const BINS: usize = 6;
 const REACH: usize = 4 * BINS;
 /// Halvings of the interval in which the bandwidth is looked for: it is found to within 1 %.
 const BISECTIONS: usize = 10;
+/// Bins that are smoothed at a time.
+const BLOCK: usize = 2048;
 /// In how many parts weights are counted. Fixed, so that sums do not depend on the number of threads.
 const PARTS: usize = 8;
 
@@ -67,7 +69,7 @@ fn hash<T: Real>(tensor: &Tensor, error: f64) -> Result<Outcome, String> {
     let range = Range::of(&weights)?;
     let mut grid = Grid::count(&weights, &range, error);
     let mut found = widest(&grid, error);
-    if found.is_none() && grid.cells.len() < MAX_CELLS {
+    if found.is_none() && grid.cells < MAX_CELLS {
         grid = Grid::count(&weights, &range, 0.0);
         found = widest(&grid, error);
     }
@@ -83,7 +85,7 @@ fn hash<T: Real>(tensor: &Tensor, error: f64) -> Result<Outcome, String> {
     let targets = modes
         .iter()
         .flat_map(|mode| std::iter::repeat_n(mode.at, mode.cells));
-    let targets = Tensor::from_f64(tensor.dtype(), &[grid.cells.len()], targets);
+    let targets = Tensor::from_f64(tensor.dtype(), &[grid.cells], targets);
     let targets = targets.elements::<T>();
     let mut hashed = vec![T::zero(); weights.len()];
     let part = weights.len().div_ceil(PARTS);
@@ -91,10 +93,10 @@ fn hash<T: Real>(tensor: &Tensor, error: f64) -> Result<Outcome, String> {
         .par_chunks_mut(part)
         .zip(weights.par_chunks(part))
         .map(|(hashed, weights)| {
-            let (of, mut sum) = (grid.finder(), 0.0);
+            let (cell_of, mut sum) = (grid.finder(), 0.0);
             for (target, w) in hashed.iter_mut().zip(weights) {
                 if *w != T::zero() {
-                    *target = targets[of(*w)];
+                    *target = targets[cell_of(*w)];
                     sum += (*w - *target).to_f64().powi(2);
                 }
             }
@@ -192,12 +194,14 @@ impl Range {
 struct Grid {
     range: Range,
     width: f64,
-    cells: Vec<Cell>,
+    cells: usize,
+    /// Of the weights in cells before each one, and at last of all weights.
+    before: Vec<Tally>,
 }
 
-/// How many weights there are in a cell, and their sum.
+/// How many weights there are, and their sum.
 #[derive(Clone, Copy, Default)]
-struct Cell {
+struct Tally {
     count: f64,
     sum: f64,
 }
@@ -207,37 +211,51 @@ impl Grid {
     fn count<T: Real>(weights: &[T], range: &Range, error: f64) -> Grid {
         let finest = FINEST * error * range.silverman() / BINS as f64;
         let wanted = (range.max - range.min) / finest;
-        let len = (wanted as usize).clamp(MIN_WEIGHTS, MAX_CELLS);
+        let cells = (wanted as usize).clamp(MIN_WEIGHTS, MAX_CELLS);
         let mut grid = Grid {
             range: *range,
-            width: (range.max - range.min) / len as f64,
-            cells: vec![Cell::default(); len],
+            width: (range.max - range.min) / cells as f64,
+            cells,
+            before: vec![Tally::default(); cells + 1],
         };
-        let part = weights.len().div_ceil(PARTS).max(len);
-        let parts: Vec<Vec<Cell>> = weights
+        let part = weights.len().div_ceil(PARTS).max(cells);
+        let parts: Vec<Vec<Tally>> = weights
             .par_chunks(part)
             .map(|weights| {
-                let of = grid.finder();
-                let mut cells = grid.cells.clone();
+                let cell_of = grid.finder();
+                let mut tallies = vec![Tally::default(); cells];
                 for w in weights.iter().filter(|w| **w != T::zero()) {
-                    let cell = &mut cells[of(*w)];
-                    cell.count += 1.0;
-                    cell.sum += Real::to_f64(*w);
+                    let tally = &mut tallies[cell_of(*w)];
+                    tally.count += 1.0;
+                    tally.sum += Real::to_f64(*w);
                 }
-                cells
+                tallies
             })
             .collect();
-        for (cell, other) in parts.iter().flat_map(|part| part.iter().enumerate()) {
-            grid.cells[cell].count += other.count;
-            grid.cells[cell].sum += other.sum;
+        let mut total = Tally::default();
+        for (cell, before) in grid.before.iter_mut().enumerate() {
+            *before = total;
+            for tally in parts.iter().filter_map(|part| part.get(cell)) {
+                total.count += tally.count;
+                total.sum += tally.sum;
+            }
         }
         grid
     }
 
     /// Says which cell a weight is in.
     fn finder<T: Real>(&self) -> impl Fn(T) -> usize + use<T> {
-        let (min, per_cell, last) = (self.range.min, self.width.recip(), self.cells.len() - 1);
+        let (min, per_cell, last) = (self.range.min, self.width.recip(), self.cells - 1);
         move |weight| (((weight.to_f64() - min) * per_cell) as usize).min(last)
+    }
+
+    /// The weights in cells `first..end`.
+    fn tally(&self, first: usize, end: usize) -> Tally {
+        let (before, until) = (self.before[first], self.before[end]);
+        Tally {
+            count: until.count - before.count,
+            sum: until.sum - before.sum,
+        }
     }
 }
 
@@ -277,50 +295,54 @@ fn widest(grid: &Grid, error: f64) -> Option<(f64, Vec<Mode>)> {
 fn modes(grid: &Grid, bandwidth: f64) -> (Vec<Mode>, f64) {
     let width = bandwidth / BINS as f64;
     let cells_per_bin = width / grid.width;
-    let bin_of = |cell: usize| REACH + ((cell as f64 + 0.5) / cells_per_bin) as usize;
-    let bins = bin_of(grid.cells.len() - 1) + 1 + REACH;
-    let mut histogram = vec![0.0; bins];
-    for (i, cell) in grid.cells.iter().enumerate() {
-        histogram[bin_of(i)] += cell.count;
-    }
+    let bins = (grid.cells as f64 / cells_per_bin) as usize + 1 + 2 * REACH;
+    // A cell is in the bin in which its middle is.
+    let first_cell = |bin: usize| {
+        let cell = ((bin as f64 - REACH as f64) * cells_per_bin - 0.5).ceil();
+        (cell.max(0.0) as usize).min(grid.cells)
+    };
+    let edges: Vec<usize> = (0..=bins).map(first_cell).collect();
+    let histogram: Vec<f64> = edges
+        .windows(2)
+        .map(|edge| grid.tally(edge[0], edge[1]).count)
+        .collect();
     let density = smoothed(&histogram);
     let position = |bin: f64| grid.range.min + (bin + 0.5 - REACH as f64) * width;
 
-    let mut modes = Vec::new();
+    let mut first = 0;
     let mut loss = grid.range.square_sum;
-    let (mut cell, mut ends) = (0, bin_ends(&density).into_iter().peekable());
-    while let Some((peak, end)) = ends.next() {
-        let at = position(peak);
-        let first = cell;
-        let (mut weights, mut sum) = (0.0, 0.0);
-        while cell < grid.cells.len() && (ends.peek().is_none() || bin_of(cell) < end) {
-            weights += grid.cells[cell].count;
-            sum += grid.cells[cell].sum;
-            cell += 1;
-        }
-        loss += at * (at * weights - 2.0 * sum);
-        modes.push(Mode {
+    let mode = |(peak, end): (f64, usize)| {
+        let (at, end) = (position(peak), edges[end]);
+        let tally = grid.tally(first, end);
+        loss += at * (at * tally.count - 2.0 * tally.sum);
+        let cells = end - first;
+        first = end;
+        Mode {
             at,
-            cells: cell - first,
-            weights,
-        });
-    }
+            cells,
+            weights: tally.count,
+        }
+    };
+    let modes = bin_ends(&density).into_iter().map(mode).collect();
     (modes, loss.max(0.0))
 }
 
 /// The histogram convolved with a Gaussian of [`BINS`] bins' deviation, up to a factor.
 fn smoothed(histogram: &[f64]) -> Vec<f64> {
-    let kernel: Vec<f64> = (0..=REACH)
-        .map(|i| (-0.5 * (i as f64 / BINS as f64).powi(2)).exp())
-        .collect();
-    let mut density = histogram.to_vec();
-    for (i, k) in kernel.iter().enumerate().skip(1) {
-        let len = histogram.len().saturating_sub(i);
-        for (d, h) in density[..len].iter_mut().zip(&histogram[i..]) {
-            *d += k * h;
-        }
-        for (d, h) in density[i..].iter_mut().zip(histogram) {
-            *d += k * h;
+    let kernel = (0..=2 * REACH).map(|i| {
+        let deviations = (i as f64 - REACH as f64) / BINS as f64;
+        (-0.5 * deviations.powi(2)).exp()
+    });
+    let kernel: Vec<f64> = kernel.collect();
+    let margin = vec![0.0; REACH];
+    let padded = [&margin[..], histogram, &margin].concat();
+    let mut density = vec![0.0; histogram.len()];
+    // A block at a time, so that it stays in the cache.
+    for (block, density) in density.chunks_mut(BLOCK).enumerate() {
+        for (i, k) in kernel.iter().enumerate() {
+            for (d, h) in density.iter_mut().zip(&padded[block * BLOCK + i..]) {
+                *d += k * h;
+            }
         }
     }
     density

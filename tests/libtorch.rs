@@ -3,7 +3,33 @@
 
 mod torch;
 
+use std::path::{Path, PathBuf};
+
+use optc::formats::{ReadOptions, read_with};
+use optc::pipeline::{RunOptions, Verify};
+use optc::{Pipeline, Report};
+use tempfile::TempDir;
 use torch::{Network, compare, here, normal, shared, top1};
+
+/// Runs `passes` over `file`; the smaller file, in a folder that lives as long as the first result, and the report.
+/// Our own interpreter does not look at the outcome: libtorch is to judge it alone.
+fn optimised(file: &Path, passes: &str) -> (TempDir, PathBuf, Report) {
+    let options = ReadOptions {
+        inputs: vec!["1x3x32x32".parse().expect("a shape")],
+    };
+    let mut model = read_with(file, &options).expect("the file is read");
+    let unverified = RunOptions {
+        verify: Verify::Nothing,
+        ..RunOptions::default()
+    };
+    let report = Pipeline::parse(passes)
+        .and_then(|pipeline| pipeline.run_with(&mut model, &unverified, &mut ()))
+        .expect("the passes run");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let smaller = folder.path().join("smaller.pt");
+    optc::write(&model, &smaller).expect("the file is written");
+    (folder, smaller, report)
+}
 
 #[test]
 fn the_example_takes_any_batch() {
@@ -61,5 +87,78 @@ fn traced_and_frozen_exports_of_one_network_agree() {
         };
         let difference = compare(&traced, &frozen, &[8, 3, 32, 32], 2);
         assert!(difference.max_rel < 1e-5, "{depth}: {difference:?}");
+    }
+}
+
+#[test]
+fn exact_passes_keep_the_output_at_any_batch_and_size() {
+    let file = here("examples/shapes.pt");
+    for passes in ["canonicalize", "fold-batch-norm", "red{hash=none}"] {
+        let (_folder, smaller, _) = optimised(&file, passes);
+        for shape in [[1, 3, 32, 32], [8, 3, 32, 32], [2, 3, 48, 40]] {
+            let difference = compare(&file, &smaller, &shape, 2);
+            assert!(
+                difference.max_rel < 1e-5,
+                "{passes} at {shape:?}: {difference:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn red_takes_the_dead_channels_out_of_the_example() {
+    let (_folder, smaller, report) = optimised(&here("examples/shapes.pt"), "red{hash=none}");
+    let (before, after) = (report.before.params, report.after.params);
+    assert!(after * 5 < before * 4, "{before} parameters, then {after}");
+    let stored: i64 = Network::open(&smaller)
+        .parameters()
+        .iter()
+        .map(|(_, shape)| shape.iter().product::<i64>())
+        .sum();
+    assert_eq!(stored as u64, after, "the file holds what the report says");
+}
+
+#[test]
+fn red_with_hashing_keeps_the_accuracy_of_the_example() {
+    let file = here("examples/shapes.pt");
+    let data = here("examples/shapes_test.npz");
+    let (_folder, smaller, _) = optimised(&file, "red");
+    let before = top1(&Network::open(&file), &data);
+    let after = top1(&Network::open(&smaller), &data);
+    assert!((before - after).abs() < 0.015, "{before}, then {after}");
+}
+
+#[test]
+fn red_keeps_the_names_of_the_parameters() {
+    let file = here("examples/shapes.pt");
+    let (_folder, smaller, _) = optimised(&file, "red{hash=none}");
+    let before = Network::open(&file).parameters();
+    let after = Network::open(&smaller).parameters();
+    for (name, _) in before.iter().filter(|(name, shape)| {
+        shape.len() > 1 && name.ends_with(".weight") // what a batch norm had is in its convolution now
+    }) {
+        assert!(
+            after.iter().any(|(other, _)| other == name),
+            "{name} is gone: {after:?}"
+        );
+    }
+}
+
+#[test]
+fn red_keeps_the_output_of_real_networks() {
+    for name in [
+        "resnet20",
+        "resnet20.scripted",
+        "resnet20.frozen",
+        "resnet56",
+    ] {
+        let Some(file) = shared(&format!("data/cifar10_resnet/{name}.pt")) else {
+            return;
+        };
+        let (_folder, smaller, report) = optimised(&file, "red{hash=none}");
+        assert!(report.after.params <= report.before.params, "{name}");
+        let difference = compare(&file, &smaller, &[8, 3, 32, 32], 2);
+        assert!(difference.max_rel < 1e-4, "{name}: {difference:?}");
+        assert_eq!(difference.argmax_agreement, 1.0, "{name}");
     }
 }

@@ -150,6 +150,7 @@ impl<T: Real> Reference<T> {
         }
         Ok(Verification::Measured {
             inputs: self.trials.len(),
+            shapes: self.trials.first().map_or_else(Vec::new, Trial::shapes),
             max_abs: difference.max_abs,
             max_rel: difference.max_rel,
             argmax_agreement: match difference.positions {
@@ -192,6 +193,15 @@ fn run<'g, T: Real>(
 }
 
 impl<T: Real> Trial<T> {
+    /// The shapes of the inputs, as the command takes them: `1x3x32x32`.
+    fn shapes(&self) -> Vec<String> {
+        let printed = |x: &ArrayD<T>| {
+            let lengths: Vec<String> = x.shape().iter().map(usize::to_string).collect();
+            lengths.join("x")
+        };
+        self.inputs.iter().map(printed).collect()
+    }
+
     /// The original of an opaque operator: the one of the same name, or else the one whose operands are nearest.
     fn counterpart(&self, cut: &Cut<T>) -> Option<&Cut<T>> {
         let fitting = || self.cuts.iter().filter_map(|c| Some((c, c.distance(cut)?)));

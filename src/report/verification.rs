@@ -14,6 +14,8 @@ pub enum Verification {
     Measured {
         /// The number of random inputs.
         inputs: usize,
+        /// Their shapes, one of each input; sizes without a number got one that works.
+        shapes: Vec<String>,
         /// The largest difference of two elements.
         max_abs: f64,
         /// That difference, relative to the largest element of the output it is in.
@@ -51,16 +53,18 @@ impl fmt::Display for Verification {
         match self {
             Verification::Measured {
                 inputs,
+                shapes,
                 max_abs,
                 max_rel,
                 argmax_agreement,
             } => write!(
                 f,
-                "max_rel {}, max_abs {}, same argmax {:.1} %, on {inputs} random input{}",
+                "max_rel {}, max_abs {}, same argmax {:.1} %, on {inputs} random input{} of {}",
                 Small(*max_rel),
                 Small(*max_abs),
                 argmax_agreement * 100.0,
-                if *inputs == 1 { "" } else { "s" }
+                if *inputs == 1 { "" } else { "s" },
+                shapes.join(", ")
             ),
             Verification::Skipped { skipped } => write!(f, "not verified: {skipped}"),
         }

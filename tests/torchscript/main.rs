@@ -220,6 +220,41 @@ fn a_view_that_is_written_is_read_but_its_base_is_not() {
 }
 
 #[test]
+fn writing_through_a_view_is_seen_in_the_base_and_in_other_views() {
+    assert_same(
+        "y = torch.mul(x, 2)\nw = torch.flatten(torch.transpose(y, 1, 2), 2)\nv = torch.view(torch.transpose(y, 2, 3), [-1, 8])\n\
+         _0 = torch.relu_(torch.transpose(y, 0, 1))\nreturn torch.add(y, torch.mean(torch.transpose(y, 2, 3)))",
+        "y = torch.relu(torch.mul(x, 2))\nreturn torch.add(y, torch.mean(torch.transpose(y, 2, 3)))",
+    );
+    assert_same(
+        "y = torch.mul(x, 2)\nt = torch.permute(y, [3, 1, 0, 2])\nu = torch.unsqueeze(y, 1)\n_0 = torch.relu_(t)\n\
+         return torch.add(torch.squeeze(u, 1), y)",
+        "y = torch.relu(torch.mul(x, 2))\nreturn torch.add(y, y)",
+    );
+}
+
+#[test]
+fn a_part_that_is_written_is_scattered_into_the_whole() {
+    let graph = graph(
+        "y = torch.mul(x, 2)\n_0 = torch.fill_(torch.select(torch.slice(y, 2, 1, 3), 1, 0), 7)\nreturn y",
+    );
+    let templates: Vec<String> = graph
+        .nodes()
+        .filter_map(|node| match graph.op(node) {
+            Some(Op::Opaque(opaque)) => Some(opaque.template.to_string()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(templates[0], "torch.fill_(torch.clone({0}), 7)");
+    assert_eq!(templates[1..].len(), 2, "{templates:?}");
+    assert!(
+        templates[1..]
+            .iter()
+            .all(|t| t.starts_with("torch.slice_scatter("))
+    );
+}
+
+#[test]
 fn control_flow_on_constants_is_run() {
     assert_same(
         "y = x\nfor i in range(3):\n  if torch.eq(torch.remainder(i, 2), 0):\n    y = torch.add(y, i)\n  else:\n    pass\nreturn y",
@@ -457,7 +492,7 @@ fn mistakes() -> Vec<(&'static str, Vec<u8>)> {
         ),
         (
             "an overwritten base that is read",
-            net("y = torch.mul(x, 2)\nv = torch.view(y, [-1])\n_0 = torch.relu_(v)\nreturn y"),
+            net("y = torch.mul(x, 2)\nv = torch.reshape(y, [-1])\n_0 = torch.relu_(v)\nreturn y"),
         ),
         (
             "a weight that is written",

@@ -127,6 +127,11 @@ impl Archive {
         self.entries.keys().map(String::as_str)
     }
 
+    /// Bytes of the file.
+    pub(super) fn len(&self) -> u64 {
+        self.map.as_ref().len() as u64
+    }
+
     /// Whether there is such an entry.
     pub(super) fn contains(&self, name: &str) -> bool {
         self.entries.contains_key(name)

@@ -6,10 +6,11 @@ use ruff_python_ast::{Expr, ExprCall, Number, Stmt, UnaryOp};
 use ruff_text_size::{Ranged, TextRange};
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::alias::{TensorRef, state};
 use super::code::{Function, Program, SourceFile};
 use super::objects::{Objects, TensorKey, Tree};
 use super::pickle::{self, Object, PickledTensor};
-use super::value::{ModuleRef, TensorRef, Value, state};
+use super::value::{ModuleRef, Value};
 use crate::formats::error::{FormatError, Location};
 use crate::ir::{self, Constant, DType, Graph, Role};
 
@@ -906,6 +907,15 @@ impl<'a> Evaluator<'a> {
                     .unwrap_or_default();
                 let role = owner.map_or(Role::Literal, |(module, name)| self.role(module, name));
                 self.tensor_constant(tensor, "data", &path, role, places)?
+            }
+            // Classes of C++, nearly all of them packed quantized weights.
+            Object::Instance { class, .. } if class.starts_with("__torch__.torch.classes.") => {
+                return Err(FormatError::TensorKind {
+                    name: path.to_string(),
+                    kind: format!("packed in a `{class}`"),
+                    help: "export the model before quantizing it".to_owned(),
+                }
+                .into());
             }
             Object::Instance { .. } => Value::Module(ModuleRef { id, path }),
             Object::Storage(_) | Object::Global(_) | Object::Mark => {

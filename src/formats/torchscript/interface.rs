@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
+use rustc_hash::FxHashSet;
 
 use crate::ir::{Bytes, Dim, Role, Tensor};
 
@@ -18,6 +19,8 @@ pub struct Source {
     pub(super) modules: IndexMap<String, ModuleInfo>,
     /// Attribute paths of parameters and buffers, in the order of the file.
     pub(super) order: IndexMap<String, Role>,
+    /// Parameters that are not trained.
+    pub(super) untrained: FxHashSet<String>,
     /// State that `forward` does not read, such as a batch norm's counter: it stays while its module does.
     pub(super) unread: Vec<(String, Role, Tensor)>,
     pub(super) parameters: Vec<Parameter>,

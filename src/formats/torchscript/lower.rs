@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::aten::{self, Call, Lowered};
+use super::alias::{TensorRef, fresh, view, view_or_copy};
+use super::aten::{self, Call, Lowered, Sharing};
 use super::eval::{Args, Eval, Evaluator, Stop};
 use super::scalar::{dtype_code, dtype_from_code};
-use super::value::{TensorRef, Value, fresh, overwrite, print_float, print_str, view};
+use super::value::{Value, print_float, print_str};
 use crate::formats::error::FormatError;
 use crate::ir::{self, Constant, DType, Dim, Dims, Op, Opaque, Role, Tensor, Type};
 
@@ -42,9 +43,9 @@ impl<'a> Evaluator<'a> {
         let written = if name == "view" { "reshape" } else { name };
         let value = self.opaque(&format!("torch.{written}"), args.clone(), outputs)?;
         Ok(match (value, args.positional.first()) {
-            (Value::Tensor(result), Some(Value::Tensor(base))) if aten::is_view(name) => {
+            (Value::Tensor(result), Some(Value::Tensor(base))) => {
                 let result = result.borrow().value;
-                Value::Tensor(view(base, result))
+                Value::Tensor(share(name, Some(base), result))
             }
             (value, _) => value,
         })
@@ -66,19 +67,17 @@ impl<'a> Evaluator<'a> {
 
     fn lowered(&mut self, name: &str, lowered: Lowered, args: &Args<'a>) -> Eval<Value<'a>> {
         let base = match args.positional.first() {
-            Some(Value::Tensor(cell)) if aten::is_view(name) => Some(cell.clone()),
+            Some(Value::Tensor(cell)) => Some(cell.clone()),
             _ => None,
         };
-        let cell = |value| match &base {
-            Some(base) => view(base, value),
-            None => fresh(value),
-        };
-        Ok(match lowered {
-            Lowered::One(value) => Value::Tensor(cell(value)),
-            Lowered::List(values) => {
-                Value::list(values.into_iter().map(|v| Value::Tensor(cell(v))).collect())
+        let cell = |value| Value::Tensor(share(name, base.as_ref(), value));
+        Ok(match (lowered, &base) {
+            (Lowered::One(value), _) => cell(value),
+            (Lowered::List(values), _) => Value::list(values.into_iter().map(cell).collect()),
+            (Lowered::Same, Some(base)) if aten::sharing(name) == Sharing::Either => {
+                cell(self.read(base)?)
             }
-            Lowered::Same => args.positional.first().cloned().unwrap_or(Value::None),
+            (Lowered::Same, _) => args.positional.first().cloned().unwrap_or(Value::None),
         })
     }
 
@@ -119,7 +118,7 @@ impl<'a> Evaluator<'a> {
             }
         };
         let why: Rc<str> = format!("torch.{base}_ ({})", self.location().brief()).into();
-        overwrite(cell, after, &why);
+        self.overwrite(cell, after, &why)?;
         Ok(Value::Tensor(cell.clone()))
     }
 
@@ -131,6 +130,10 @@ impl<'a> Evaluator<'a> {
         let source = self.read(source)?;
         match (self.shape(before), self.shape(source)) {
             (Some(a), Some(b)) if a == b => Ok(Some(Lowered::One(source))),
+            (Some(shape), Some(_)) => {
+                let value = self.emit("expand", Op::Expand { shape }, &[source])?;
+                Ok(value.map(Lowered::One))
+            }
             _ => Ok(None),
         }
     }
@@ -254,6 +257,7 @@ impl<'a> Evaluator<'a> {
         operands: &[ir::Value],
     ) -> Eval<Option<ir::Value>> {
         self.step()?;
+        let involved = self.is_involved(&op, operands);
         let inferred = {
             let types: SmallVec<[&Type; 4]> = operands.iter().map(|v| self.graph.ty(*v)).collect();
             ir::infer::infer(&op, &types)
@@ -265,7 +269,7 @@ impl<'a> Evaluator<'a> {
                     self.graph.add_typed_op(&name, op, operands, outputs).into(),
                 ))
             }
-            Err(what) if self.alike(operands) => self.fail(
+            Err(what) if self.alike(operands) && !involved => self.fail(
                 format!("the shapes of {} do not fit: {what}", op.name()),
                 "check the shape given with --input; if it is right, the file is damaged",
             ),
@@ -278,6 +282,20 @@ impl<'a> Evaluator<'a> {
         let mut dtypes = operands.iter().map(|v| self.graph.ty(*v).dtype());
         let first = dtypes.next().flatten();
         first.is_some_and(DType::is_float) && dtypes.all(|d| d == first)
+    }
+
+    /// Whether the operands' sizes are such long expressions that inference may have given up on them.
+    fn is_involved(&self, op: &Op, operands: &[ir::Value]) -> bool {
+        let attribute = match op {
+            Op::Reshape { shape } | Op::Expand { shape } => shape.as_slice(),
+            _ => &[],
+        };
+        let shapes = operands.iter().filter_map(|v| self.graph.ty(*v).shape());
+        let mut symbols = 0;
+        for dim in shapes.flatten().chain(attribute) {
+            dim.for_each_symbol(&mut |_| symbols += 1);
+        }
+        symbols > 16
     }
 
     /// A constant of no dimensions.
@@ -426,17 +444,55 @@ impl<'a> Evaluator<'a> {
         if let Some(ty) = aten::result_type(name) {
             return vec![Type::Other(ty.into())];
         }
-        let shape = match first {
-            Some(ty) if aten::keeps_shape(name) => ty.shape().map(Dims::from),
-            _ if aten::creates(name) => args
+        let beside = args.all().filter(|v| matches!(v, Value::Tensor(_))).count() > 1;
+        let shape = match aten::shape_argument(name) {
+            Some(i) => args
                 .positional
-                .first()
+                .get(i)
                 .and_then(Value::items)
                 .and_then(|items| items.iter().map(Value::as_dim).collect::<Option<Dims>>()),
-            _ if name == "embedding" => self.embedding_shape(args),
-            _ => None,
+            None if aten::keeps_shape(name, beside) => {
+                first.as_ref().and_then(Type::shape).map(Dims::from)
+            }
+            None => match name {
+                "embedding" => self.embedding_shape(args),
+                "index" => self.index_shape(args),
+                _ => None,
+            },
         };
         vec![Type::Tensor(dtype, shape)]
+    }
+
+    /// The shape of `x[:, index]`: one axis replaced by those of the index.
+    fn index_shape(&self, args: &Args<'a>) -> Option<Dims> {
+        let [Value::Tensor(x), list] = args.positional.as_slice() else {
+            return None;
+        };
+        let x = self.shape(x.borrow().value)?;
+        let mut at = None;
+        for (axis, index) in list.items()?.iter().enumerate() {
+            match (index, &at) {
+                (Value::None, _) => {}
+                (Value::Tensor(index), None) => at = Some((axis, index.borrow().value)),
+                _ => return None,
+            }
+        }
+        let (axis, index) = at?;
+        // Truth values pick as many as are true.
+        let whole = self
+            .graph
+            .ty(index)
+            .dtype()
+            .is_some_and(|d| !d.is_float() && d != DType::Bool && d != DType::U8);
+        let index = self.shape(index).filter(|_| whole && axis < x.len())?;
+        Some(
+            x[..axis]
+                .iter()
+                .chain(&index)
+                .chain(&x[axis + 1..])
+                .cloned()
+                .collect(),
+        )
     }
 
     fn is_list(&self, value: &Value<'a>) -> bool {
@@ -517,7 +573,7 @@ impl<'a> Evaluator<'a> {
         Ok(self.run_value(node.into()))
     }
 
-    fn add_opaque(
+    pub(super) fn add_opaque(
         &mut self,
         name: &str,
         template: Template,
@@ -662,6 +718,15 @@ impl<'a> Evaluator<'a> {
     /// PyTorch's number for a tensor's element type.
     pub(super) fn dtype_code_of(&self, value: ir::Value) -> Option<i64> {
         self.graph.ty(value).dtype().map(dtype_code)
+    }
+}
+
+/// The result of an operator, as a tensor that shares memory with its first argument or not.
+fn share(name: &str, base: Option<&TensorRef>, value: ir::Value) -> TensorRef {
+    match (aten::sharing(name), base) {
+        (Sharing::View, Some(base)) => view(base, value),
+        (Sharing::Either, Some(base)) => view_or_copy(base, value),
+        _ => fresh(value),
     }
 }
 

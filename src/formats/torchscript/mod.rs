@@ -2,9 +2,10 @@
 //!
 //! - `archive`: the zip, mapped; `pickle`: the objects in it; `code`: its Python, parsed;
 //! - `eval` runs that code with the input's values unknown, `scalar` does Python's own arithmetic, `lower` and `aten` turn
-//!   operators into graph nodes;
+//!   operators into graph nodes, `alias` follows what is written in place;
 //! - `write_code`, `write_pickle` and `write` make an archive of a graph.
 
+mod alias;
 mod archive;
 mod aten;
 mod code;

@@ -1,6 +1,6 @@
 //! The archive's objects: modules, their attributes and tensors.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use indexmap::IndexMap;
 use rustc_hash::FxHashMap;
@@ -12,6 +12,8 @@ use crate::ir::{Bytes, DType, Tensor};
 
 /// Attribute paths a module tree may have in all; shared modules are counted once a path.
 const MAX_PATHS: usize = 1 << 20;
+/// What strided tensors may take in memory beside four times the file.
+const MAX_COPIED: u64 = 256 << 20;
 /// How deeply modules may nest.
 const MAX_MODULE_DEPTH: usize = 256;
 
@@ -52,10 +54,19 @@ pub(super) struct Objects<'a> {
     pub data: Pickle,
     pub constants: Option<Pickle>,
     storages: RefCell<FxHashMap<String, Bytes>>,
+    /// Bytes copied out of strided tensors so far.
+    copied: Cell<u64>,
 }
 
 impl<'a> Objects<'a> {
     pub(super) fn load(archive: &'a Archive) -> Result<Self, FormatError> {
+        if archive.contains("byteorder") && archive.read_text("byteorder")?.starts_with(b"big") {
+            return Err(FormatError::TensorKind {
+                name: "data/0".to_owned(),
+                kind: "big-endian, as all of the file".to_owned(),
+                help: "save the model on a little-endian machine".to_owned(),
+            });
+        }
         let data = Pickle::parse(&archive.read_text("data.pkl")?, "data.pkl")?;
         let constants = match archive.contains("constants.pkl") {
             true => Some(Pickle::parse(
@@ -69,6 +80,7 @@ impl<'a> Objects<'a> {
             data,
             constants,
             storages: RefCell::default(),
+            copied: Cell::new(0),
         })
     }
 
@@ -201,6 +213,14 @@ impl<'a> Objects<'a> {
                 .slice(start..start + count * size as usize)
                 .ok_or_else(|| short(needed))?
         } else {
+            // Many tensors may lie over one storage, each by its own strides.
+            let copied = self.copied.get().saturating_add(count as u64 * size);
+            self.copied.set(copied);
+            if copied > MAX_COPIED + 4 * self.archive.len() {
+                let what = format!("strided tensors take over {copied} bytes in all");
+                let help = "make the weights contiguous before exporting".to_owned();
+                return Err(FormatError::Limit { what, help });
+            }
             Bytes::new(std::sync::Arc::new(gather(
                 storage.as_ref(),
                 tensor,

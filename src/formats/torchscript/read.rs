@@ -6,6 +6,7 @@ use ruff_python_ast::{Expr, ParameterWithDefault};
 use rustc_hash::FxHashSet;
 use smallvec::SmallVec;
 
+use super::alias::fresh;
 use super::archive::{Archive, MappedFile, detect_other_zip};
 use super::code::{Class, Program, parse_files};
 use super::eval::{Args, Eval, Evaluator, InputFacts, Stop};
@@ -13,7 +14,7 @@ use super::interface::{Content, ModuleInfo, Parameter, ResultText, Source};
 use super::lower::Template;
 use super::objects::{Objects, STORAGES, Tree};
 use super::pickle::{Object, Pickle};
-use super::value::{ModuleRef, Value, fresh};
+use super::value::{ModuleRef, Value};
 use crate::formats::ReadOptions;
 use crate::formats::error::FormatError;
 use crate::ir::{Bytes, DType, Dim, Dims, Graph, Output, Role, Type};
@@ -471,6 +472,9 @@ fn describe(
             };
             let path = super::eval::join(path, name).to_string();
             source.order.insert(path.clone(), role);
+            if !tensor.requires_grad {
+                source.untrained.insert(path.clone());
+            }
             // Tensors that are read are in the graph; of the others the map is all that is held.
             if let Ok(tensor) = objects.tensor(tensor, "data", &path) {
                 source.unread.push((path, role, tensor));

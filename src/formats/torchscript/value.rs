@@ -1,8 +1,9 @@
 //! The values that the partial evaluator computes with.
 
 use std::cell::{Cell, RefCell};
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 
+use super::alias::TensorRef;
 use super::code::Function;
 use super::pickle;
 use crate::ir;
@@ -71,66 +72,6 @@ pub(super) struct ObjectValue<'a> {
 pub(super) struct ModuleRef {
     pub id: pickle::Id,
     pub path: Rc<str>,
-}
-
-/// A tensor as all names that hold it see it: an in-place operator changes the cell, hence every name.
-pub(super) type TensorRef = Rc<RefCell<TensorCell>>;
-
-/// One tensor object of the evaluated program.
-pub(super) struct TensorCell {
-    pub value: ir::Value,
-    /// Parameters and buffers: writing to them would be state.
-    pub state: bool,
-    /// Why the value may no longer be read: memory it shares was written through another view.
-    pub stale: Option<Rc<str>>,
-    family: Rc<Family>,
-}
-
-/// Tensors that may share memory.
-#[derive(Default)]
-struct Family {
-    members: RefCell<Vec<Weak<RefCell<TensorCell>>>>,
-}
-
-/// A tensor with memory of its own.
-pub(super) fn fresh(value: ir::Value) -> TensorRef {
-    join(value, false, Rc::default())
-}
-
-/// A tensor of the model's state.
-pub(super) fn state(value: ir::Value) -> TensorRef {
-    join(value, true, Rc::default())
-}
-
-/// A tensor that may share memory with `base`.
-pub(super) fn view(base: &TensorRef, value: ir::Value) -> TensorRef {
-    let (state, family) = {
-        let base = base.borrow();
-        (base.state, base.family.clone())
-    };
-    join(value, state, family)
-}
-
-fn join(value: ir::Value, state: bool, family: Rc<Family>) -> TensorRef {
-    let cell = Rc::new(RefCell::new(TensorCell {
-        value,
-        state,
-        stale: None,
-        family: family.clone(),
-    }));
-    family.members.borrow_mut().push(Rc::downgrade(&cell));
-    cell
-}
-
-/// Records that `cell` was written in place; whatever else shares its memory may not be read any more.
-pub(super) fn overwrite(cell: &TensorRef, value: ir::Value, why: &Rc<str>) {
-    let family = cell.borrow().family.clone();
-    for member in family.members.borrow().iter().filter_map(Weak::upgrade) {
-        if !Rc::ptr_eq(&member, cell) {
-            member.borrow_mut().stale = Some(why.clone());
-        }
-    }
-    cell.borrow_mut().value = value;
 }
 
 impl<'a> Value<'a> {

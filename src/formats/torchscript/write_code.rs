@@ -143,6 +143,7 @@ pub(super) struct Module {
 pub(super) struct Attribute {
     pub role: Role,
     pub tensor: Tensor,
+    pub requires_grad: bool,
 }
 
 impl Layout {
@@ -189,7 +190,18 @@ impl Layout {
         entries.extend(unread);
         entries.sort_by_key(|(place, ..)| *place);
         for (_, path, role, tensor, node) in entries {
-            layout.insert(&path, Attribute { role, tensor }, node, source);
+            let trained = role == Role::Parameter && !source.untrained.contains(&path);
+            let requires_grad = trained && tensor.dtype().is_float();
+            layout.insert(
+                &path,
+                Attribute {
+                    role,
+                    tensor,
+                    requires_grad,
+                },
+                node,
+                source,
+            );
         }
         layout
     }
@@ -319,6 +331,8 @@ struct Sizes<'w> {
     missing: Option<Symbol>,
     /// The expressions of the inputs.
     inputs: Vec<String>,
+    /// What their variables' names begin with.
+    prefix: String,
     /// Statements not written yet.
     pending: String,
 }
@@ -343,7 +357,7 @@ impl Sizes<'_> {
     }
 
     fn bind(&mut self, dim: Dim, text: &str) -> String {
-        let name = format!("size{}", self.known.len());
+        let name = format!("{}{}", self.prefix, self.known.len());
         let _ = writeln!(self.pending, "    {name} = {text}");
         self.known.insert(dim, name.clone());
         name
@@ -411,6 +425,7 @@ impl<'w> Writer<'w> {
             known: FxHashMap::default(),
             missing: None,
             inputs: Vec::new(),
+            prefix: "size".to_owned(),
             pending: String::new(),
         };
         let taken = RESERVED.iter().map(|name| (*name).to_owned()).collect();
@@ -431,9 +446,9 @@ impl<'w> Writer<'w> {
         let base = identifier(name);
         let mut name = base.clone();
         let mut n = 0;
-        // `size0`, `size1` .. are the sizes'.
+        let prefix = self.sizes.prefix.clone();
         let is_size = |name: &str| {
-            name.strip_prefix("size")
+            name.strip_prefix(&prefix)
                 .is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit()))
         };
         while is_size(&name) || !self.taken.insert(name.clone()) {
@@ -457,6 +472,12 @@ impl<'w> Writer<'w> {
                     content: Content::Input(i),
                 });
             }
+        }
+        while parameters
+            .iter()
+            .any(|p| p.name.starts_with(&self.sizes.prefix))
+        {
+            self.sizes.prefix.push('_');
         }
         self.sizes.inputs = vec![String::new(); self.graph.inputs().len()];
         let mut prologue = String::new();

@@ -4,7 +4,7 @@ use rustc_hash::FxHashMap;
 
 use super::objects::STORAGES;
 use super::write_code::{Layout, Module};
-use crate::ir::{DType, Role, Tensor};
+use crate::ir::{DType, Tensor};
 
 /// A pickle being written.
 #[derive(Default)]
@@ -133,10 +133,7 @@ impl State<'_> {
         self.pickler.op(b'(');
         for (name, attribute) in &module.tensors {
             self.pickler.str(name);
-            self.attribute(
-                &attribute.tensor,
-                attribute.role == Role::Parameter && attribute.tensor.dtype().is_float(),
-            );
+            self.attribute(&attribute.tensor, attribute.requires_grad);
         }
         if module.has_training {
             self.pickler.str("training");

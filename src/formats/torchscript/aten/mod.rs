@@ -274,12 +274,21 @@ macro_rules! need {
 }
 use need;
 
-/// Whether the result of an operator may share its first argument's memory.
-pub(super) fn is_view(name: &str) -> bool {
+/// How the result of an operator shares its first argument's memory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sharing {
+    /// Not at all.
+    Copy,
+    /// Always.
+    View,
+    /// It shows at run time.
+    Either,
+}
+
+/// How the result of an operator shares its first argument's memory.
+pub(super) fn sharing(name: &str) -> Sharing {
     const VIEWS: &[&str] = &[
         "view",
-        "reshape",
-        "flatten",
         "unflatten",
         "transpose",
         "swapaxes",
@@ -300,7 +309,6 @@ pub(super) fn is_view(name: &str) -> bool {
         "expand",
         "expand_as",
         "view_as",
-        "reshape_as",
         "chunk",
         "split",
         "split_with_sizes",
@@ -314,20 +322,16 @@ pub(super) fn is_view(name: &str) -> bool {
         "as_strided",
         "detach",
         "alias",
-        "contiguous",
         "to",
         "type_as",
         "dropout",
         "feature_dropout",
         "alpha_dropout",
+        "feature_alpha_dropout",
         "real",
         "imag",
         "view_as_real",
         "view_as_complex",
-        "ravel",
-        "atleast_1d",
-        "atleast_2d",
-        "atleast_3d",
         "unsafe_chunk",
         "unsafe_split",
         "positive",
@@ -335,12 +339,27 @@ pub(super) fn is_view(name: &str) -> bool {
         "lift_fresh",
         "data",
     ];
-    VIEWS.contains(&name)
+    const EITHER: &[&str] = &[
+        "reshape",
+        "reshape_as",
+        "flatten",
+        "ravel",
+        "contiguous",
+        "atleast_1d",
+        "atleast_2d",
+        "atleast_3d",
+        "_unsafe_view",
+    ];
+    match name {
+        name if VIEWS.contains(&name) => Sharing::View,
+        name if EITHER.contains(&name) => Sharing::Either,
+        _ => Sharing::Copy,
+    }
 }
 
-/// Whether an operator that the IR does not know keeps its first argument's shape.
-pub(super) fn keeps_shape(name: &str) -> bool {
-    const KEEPS: &[&str] = &[
+/// Whether an operator that the IR does not know keeps its first argument's shape; `beside`: it has another tensor argument.
+pub(super) fn keeps_shape(name: &str, beside: bool) -> bool {
+    const ALONE: &[&str] = &[
         "sin",
         "cos",
         "tan",
@@ -363,7 +382,6 @@ pub(super) fn keeps_shape(name: &str) -> bool {
         "trunc",
         "frac",
         "sign",
-        "reciprocal",
         "square",
         "erfc",
         "erfinv",
@@ -380,7 +398,6 @@ pub(super) fn keeps_shape(name: &str) -> bool {
         "softsign",
         "log_sigmoid",
         "threshold",
-        "masked_fill",
         "cumsum",
         "cumprod",
         "flip",
@@ -393,19 +410,12 @@ pub(super) fn keeps_shape(name: &str) -> bool {
         "empty_like",
         "rand_like",
         "randn_like",
-        "clone",
         "nan_to_num",
-        "instance_norm",
-        "sort",
         "channel_shuffle",
         "local_response_norm",
         "fill",
         "zero",
         "rrelu",
-        "relu6",
-        "normal",
-        "uniform",
-        "bernoulli",
         "sgn",
         "deg2rad",
         "rad2deg",
@@ -421,24 +431,43 @@ pub(super) fn keeps_shape(name: &str) -> bool {
         "gt",
         "ge",
         "clamp",
-        "scatter",
-        "index_fill",
-        "index_add",
-        "index_copy",
-        "scatter_add",
+        "add",
+        "sub",
+        "mul",
+        "div",
+        "pow",
+        "remainder",
+        "fmod",
+        "floor_divide",
         "__and__",
         "__or__",
         "__xor__",
-        "cummax",
-        "cummin",
-        "hardswish",
     ];
-    KEEPS.contains(&name)
+    const BESIDE: &[&str] = &[
+        "instance_norm",
+        "fill",
+        "scatter",
+        "scatter_add",
+        "index_fill",
+        "index_add",
+        "index_copy",
+        "index_put",
+        "slice_scatter",
+    ];
+    if beside {
+        BESIDE.contains(&name)
+    } else {
+        ALONE.contains(&name)
+    }
 }
 
-/// Whether an operator makes a tensor of the shape that its first argument lists.
-pub(super) fn creates(name: &str) -> bool {
-    matches!(name, "zeros" | "ones" | "full" | "empty" | "rand" | "randn")
+/// Which argument of an operator lists the shape of the tensor that it makes.
+pub(super) fn shape_argument(name: &str) -> Option<usize> {
+    match name {
+        "zeros" | "ones" | "full" | "empty" | "rand" | "randn" => Some(0),
+        "new_zeros" | "new_ones" | "new_full" | "new_empty" => Some(1),
+        _ => None,
+    }
 }
 
 /// The element type of an unknown operator's result, where it is not that of its argument.

@@ -229,27 +229,30 @@ fn clone(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
 /// `to(x, dtype, ..)`, `to(x, device, dtype, ..)`, `to(x, other)`: devices do not matter here.
 fn to(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
     let x = need!(call.tensor(ev, "self")?);
-    let mut dtype = None;
-    for argument in call
-        .args
-        .positional
-        .iter()
-        .skip(1)
-        .chain(call.args.keyword.iter().map(|(_, v)| v))
-    {
+    let (mut dtype, mut flags) = (None, Vec::new());
+    for argument in call.args.positional.iter().skip(1) {
         match argument {
-            Value::Int(code) if dtype.is_none() => dtype = Some(*code),
+            Value::Int(code) if dtype.is_none() && flags.is_empty() => dtype = Some(*code),
             Value::Tensor(other) if dtype.is_none() => dtype = ev.dtype_code_of(ev.read(other)?),
-            Value::Int(_) | Value::Device(_) | Value::None | Value::Bool(_) => {}
+            Value::Bool(flag) => flags.push(*flag),
+            Value::Int(_) | Value::Device(_) | Value::None => {}
             _ => return Ok(None),
         }
     }
-    let Some(code) = dtype else {
-        return Ok(Some(Lowered::Same));
-    };
-    if ev.dtype_code_of(x) == Some(code) {
-        return Ok(Some(Lowered::Same));
+    // `non_blocking`, then `copy`.
+    let mut copy = flags.get(1).copied().unwrap_or(false);
+    for (name, value) in &call.args.keyword {
+        match (*name, value) {
+            ("dtype", Value::Int(code)) => dtype = Some(*code),
+            ("copy", Value::Bool(flag)) => copy = *flag,
+            _ => {}
+        }
     }
+    let code = match dtype {
+        Some(code) if ev.dtype_code_of(x) != Some(code) => code,
+        _ if copy => return one(Some(x)),
+        _ => return Ok(Some(Lowered::Same)),
+    };
     let dtype = need!(dtype_from_code(code));
     one(ev.emit("to", Op::Cast { dtype }, &[x])?)
 }

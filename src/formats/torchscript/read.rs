@@ -279,6 +279,12 @@ fn forward<'a>(ev: &mut Evaluator<'a>, class: &Class<'a>) -> Eval<Interface> {
     for name in named_tuples.keys() {
         text = text.replace(&format!("\u{0}{name}\u{0}"), &format!("__torch__.{name}"));
     }
+    if text.contains('\u{0}') {
+        return ev.fail(
+            "forward returns a named tuple that its declared type does not name".to_owned(),
+            "return tensors, or tuples, lists and dictionaries of tensors",
+        );
+    }
     Ok((
         list,
         ResultText {

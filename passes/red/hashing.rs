@@ -54,7 +54,8 @@ const BLOCK: usize = 2048;
 const PARTS: usize = 8;
 
 /// Replaces every weight by a mode of the density of all weights, with the widest kernel that keeps the relative error of the
-/// tensor within `error`. Weights that are exactly zero, pruned ones that is, stay so and do not count.
+/// tensor within `error`. Weights that are exactly zero, pruned ones that is, stay so and do not count; those around zero
+/// become zero.
 pub fn hash_weights(tensor: &Tensor, error: f64) -> Outcome {
     let hashed = match tensor.dtype() {
         DType::F64 => hash::<f64>(tensor, error),
@@ -314,6 +315,11 @@ fn modes(grid: &Grid, bandwidth: f64) -> (Vec<Mode>, f64) {
     let mode = |(peak, end): (f64, usize)| {
         let (at, end) = (position(peak), edges[end]);
         let tally = grid.tally(first, end);
+        // A mode that zero belongs to, and that is at zero as far as the kernel can tell, is zero: neurons of such weights are
+        // then dead, not merely equal.
+        let edge = |cell: usize| grid.range.min + cell as f64 * grid.width;
+        let around_zero = edge(first) <= 0.0 && edge(end) > 0.0 && at.abs() <= bandwidth;
+        let at = if around_zero { 0.0 } else { at };
         loss += at * (at * tally.count - 2.0 * tally.sum);
         let cells = end - first;
         first = end;

@@ -4,8 +4,8 @@
 //! equal that nearly are ([`hashing`]), and *merging* computes equal neurons once: an equality saturation over
 //! [`rules`](crate::passes::rules), which also removes neurons that are constant or that nobody reads.
 //!
-//! Hashing alone only adds error, so a layer whose hashed neurons are no more alike than before keeps its weights; the paper
-//! hashes every layer [ours].
+//! Hashing alone only adds error, so a layer in which it makes no neuron equal to another or dead keeps its weights, and the
+//! bin around zero becomes zero; the paper hashes every layer, to modes [ours].
 
 pub mod hashing;
 
@@ -13,9 +13,10 @@ use rustc_hash::FxHashMap;
 
 use crate::analysis::coupling::obstacles;
 use crate::egraph::constants::Rows;
+use crate::egraph::picks::Partition;
 use crate::egraph::{Bounds, saturate};
 use crate::ir::channels::dense_axis;
-use crate::ir::{Graph, NodeId, Op};
+use crate::ir::{Graph, NodeId, Op, Tensor};
 use crate::passes::{fold_batch_norm, rules};
 use crate::pipeline::{Changed, Kind, OptionSpec, Options, Pass, PassContext, PassInfo, Values};
 use crate::{Error, Result};
@@ -100,10 +101,11 @@ fn refuse_non_finite(graph: &Graph) -> Result<()> {
     }
 }
 
-/// A layer with a dense weight that is a constant: node, weight, and the axes of its output and input channels.
+/// A layer with a dense weight that is a constant: node, weight, bias, and the axes of its output and input channels.
 struct Layer {
     node: NodeId,
     weight: NodeId,
+    bias: Option<NodeId>,
     output: usize,
     input: usize,
 }
@@ -111,11 +113,13 @@ struct Layer {
 fn layers(graph: &Graph) -> Vec<Layer> {
     let layer = |node: NodeId| {
         let axes = graph.op(node)?.weight_axes()?;
-        let weight = graph.operands(node)[1].node;
+        let operands = graph.operands(node);
+        let weight = operands[1].node;
         graph.constant(weight)?;
         Some(Layer {
             node,
             weight,
+            bias: operands.get(2).map(|bias| bias.node),
             output: axes.output,
             input: axes.input,
         })
@@ -149,11 +153,10 @@ fn hash(graph: &mut Graph, error: f64, context: &mut PassContext<'_>) -> Changed
                 relative_error,
                 bandwidth,
             } => {
-                let alike = |t| {
-                    Rows::of(t, layer.output).equal.first.len()
-                        + Rows::of(t, layer.input).equal.first.len()
-                };
-                if alike(&tensor) < alike(&constant.tensor) {
+                let bias = layer.bias.and_then(|bias| graph.constant(bias));
+                let bias = bias.map(|bias| bias.tensor.elements::<f64>());
+                let kept = |weight: &Tensor| kept_channels(weight, bias.as_deref(), layer);
+                if kept(&tensor) < kept(&constant.tensor) {
                     let text = format!(
                         "hashed to {modes} values, {:.2} % error, bandwidth {bandwidth:.2e}",
                         100.0 * relative_error
@@ -163,7 +166,9 @@ fn hash(graph: &mut Graph, error: f64, context: &mut PassContext<'_>) -> Changed
                 } else {
                     context.missed(
                         &name,
-                        format!("not hashed: with {modes} values no more neurons would be equal"),
+                        format!(
+                            "not hashed: with {modes} values no more neurons would be equal or dead"
+                        ),
                     );
                     None
                 }
@@ -175,6 +180,18 @@ fn hash(graph: &mut Graph, error: f64, context: &mut PassContext<'_>) -> Changed
         }
     }
     hashed.values().any(|done| *done).into()
+}
+
+/// Output channels that are neither constant nor equal to another, bias included, and input channels that are read.
+fn kept_channels(weight: &Tensor, bias: Option<&[f64]>, layer: &Layer) -> usize {
+    let (outputs, inputs) = (
+        Rows::of(weight, layer.output),
+        Rows::of(weight, layer.input),
+    );
+    let alive = (0..outputs.zero.len()).filter(|c| !outputs.zero[*c]);
+    let key = |c: usize| (outputs.equal.class[c], bias.map(|bias| bias[c].to_bits()));
+    let distinct = Partition::by_key(alive.map(key)).first.len();
+    distinct + inputs.zero.iter().filter(|zero| !**zero).count()
 }
 
 /// Saturates with all rules, and says what became of every layer that has something to merge.

@@ -1,4 +1,24 @@
 //! Graph passes that make trained networks smaller and faster, and write the same kind of file.
+//!
+//! ```no_run
+//! # fn main() -> optc::Result<()> {
+//! let mut model = optc::read("model.pt")?;
+//! let report = optc::Pipeline::parse("red{hash=none}")?.run(&mut model)?;
+//! optc::write(&model, "smaller.pt")?;
+//! println!("{} -> {} weights", report.before.params, report.after.params);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The command `optc` is these three calls. Where to read on:
+//!
+//! - [`ir`]: the graph, its operators and sizes, the verifier, the text form;
+//! - [`pipeline`]: what a pass is, pipelines and what runs them; [`passes`]: those that exist;
+//! - [`egraph`]: equality saturation, which some passes are made of, and [`passes::rules`], its equalities;
+//! - [`analysis`]: what passes ask about a graph; [`exec`]: the reference interpreter, which judges them;
+//! - [`formats`]: model files.
+//!
+//! Without the default feature `cli` there is no command, and nothing of what only it needs.
 
 pub mod analysis;
 pub mod egraph;

@@ -311,6 +311,13 @@ fn an_error_over_the_tolerance_is_status_3_and_writes_nothing() {
 }
 
 #[test]
+fn a_failing_pass_is_status_1_and_names_itself() {
+    let folder = Folder::new();
+    folder.write("nan.ir", &MODEL.replace("normal(1)", "nan"));
+    common::snapshot("errors/command_pass", &folder.failure(&["nan.ir"]));
+}
+
+#[test]
 fn the_output_does_not_depend_on_the_number_of_threads() {
     let folder = Folder::new();
     folder.write("folds.ir", FOLDS);
@@ -330,6 +337,26 @@ fn the_output_does_not_depend_on_the_number_of_threads() {
     }
     assert_eq!(outputs[0], outputs[1]);
     assert_eq!(outputs[1], outputs[2]);
+}
+
+#[test]
+fn a_table_shows_before_and_after() {
+    let folder = Folder::new();
+    folder.write("folds.ir", FOLDS);
+    let passes = "canonicalize,red{hash=none}";
+    let table = folder.ok(&[
+        "--passes",
+        passes,
+        "--input",
+        "1x3x8x8",
+        "--remarks",
+        "folds.ir",
+    ]);
+    // Time and rounding are the machine's affair.
+    let filters = vec![(r"\d\.\de-\d+", "[small]"), (r"  \d\.\d\d  ", "  0.00  ")];
+    insta::with_settings!({filters => filters}, {
+        common::snapshot("command/table", &table);
+    });
 }
 
 #[test]

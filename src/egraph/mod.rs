@@ -84,12 +84,45 @@ pub fn saturate(
         violations: vec![what],
     };
     let start = Instant::now();
+    let lowered = lower(graph).map_err(internal)?;
+    let after_lowering = start.elapsed();
+    let explored = explore(lowered, rules, bounds);
+    let after_rules = start.elapsed();
+    let better = explored.cheapest(graph, cost).map_err(internal)?;
+    let after_extraction = start.elapsed();
+    let seconds = [
+        after_lowering,
+        after_rules - after_lowering,
+        after_extraction - after_rules,
+    ];
+    Ok(Saturated {
+        graph: better,
+        terms: explored.egraph.total_size(),
+        classes: explored.egraph.number_of_classes(),
+        stop_reason: explored.stop_reason,
+        iterations: explored.iterations,
+        applied: explored.applied,
+        seconds: seconds.map(|d| d.as_secs_f64()),
+    })
+}
+
+/// A graph's terms and all that rules found equal to them.
+pub struct Explored {
+    egraph: EGraph,
+    roots: Vec<Id>,
+    terms: Vec<(Id, Term)>,
+    stop_reason: String,
+    iterations: usize,
+    applied: IndexMap<&'static str, usize>,
+}
+
+/// Lets rules add terms until nothing is new or a bound is reached.
+pub fn explore(lowered: Lowered, rules: &[&'static dyn Rule], bounds: Bounds) -> Explored {
     let Lowered {
         egraph,
         roots,
         terms,
-    } = lower(graph).map_err(internal)?;
-    let lowered = start.elapsed();
+    } = lowered;
     let limit = (egraph.total_size() + 100) * bounds.growth;
     let rewrites: Vec<_> = rules.iter().map(|rule| rule::rewrite(*rule)).collect();
     let mut runner = Runner::<Term, term::Facts>::new(term::Facts::default())
@@ -101,7 +134,6 @@ pub fn saturate(
         .run(&rewrites);
     // A limit can stop the runner between a union and its repair.
     runner.egraph.rebuild();
-    let saturated = start.elapsed();
     let mut applied: IndexMap<&'static str, usize> =
         rules.iter().map(|rule| (rule.name(), 0)).collect();
     for (name, n) in runner
@@ -121,17 +153,24 @@ pub fn saturate(
         Some(StopReason::Other(why)) => why.clone(),
         None => "not run".to_string(),
     };
-    let better = cheapest(&runner.egraph, graph, &roots, &terms, cost).map_err(internal)?;
-    let extracted = start.elapsed();
-    Ok(Saturated {
-        graph: better,
-        stop_reason,
+    Explored {
         iterations: runner.iterations.len(),
-        terms: runner.egraph.total_size(),
-        classes: runner.egraph.number_of_classes(),
+        egraph: runner.egraph,
+        roots,
+        terms,
+        stop_reason,
         applied,
-        seconds: [lowered, saturated - lowered, extracted - saturated].map(|d| d.as_secs_f64()),
-    })
+    }
+}
+
+impl Explored {
+    /// The cheapest graph, if it is cheaper than `graph`, which the terms were made from.
+    ///
+    /// # Errors
+    /// When a rule made terms that do not fit.
+    pub fn cheapest(&self, graph: &Graph, cost: Cost) -> Result<Option<Graph>, String> {
+        cheapest(&self.egraph, graph, &self.roots, &self.terms, cost)
+    }
 }
 
 /// The cheapest graph of the e-graph, if it is cheaper than the one of the original `terms`.

@@ -12,6 +12,9 @@ const STYLE: TableStyle =
 /// Before and after, then each pass, then how far the outputs moved.
 pub fn table(report: &Report) -> String {
     let mut text = sizes(&report.before, &report.after).trim_fmt() + "\n";
+    if report.before.flops.is_none() {
+        text += "?: depends on sizes that have no number; --input gives them one\n";
+    }
     if !report.passes.is_empty() {
         text += &format!("\n{}\n", passes(report).trim_fmt());
     }

@@ -246,7 +246,7 @@ impl<'a> Evaluator<'a> {
             }
             ("dict", []) => Value::dict(None, Vec::new()),
             ("warn", _) => Value::None,
-            // Questions about the session: answered so that the general path is taken, which computes the same.
+            // Questions about how the code is run: answered so that the general path is taken, which computes the same.
             ("is_grad_enabled", []) => Value::Bool(true),
             (
                 "is_autocast_enabled" | "is_autocast_cpu_enabled" | "is_scripting" | "is_tracing",

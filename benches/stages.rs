@@ -95,7 +95,7 @@ fn extract(bencher: Bencher) {
         .with_inputs(|| saturated(&model))
         .bench_local_values(|explored| {
             explored
-                .cheapest(&model.graph, Cost::Flops)
+                .cheapest(&model.graph, &Cost::Flops)
                 .expect("terms that fit")
         });
 }

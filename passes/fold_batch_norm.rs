@@ -38,7 +38,7 @@ pub(super) fn fold(graph: &mut Graph, context: &mut PassContext<'_>) -> Result<C
     if norms.is_empty() {
         return Ok(Changed::No);
     }
-    let saturated = saturate(graph, RULES, context.cost, Bounds::default())?;
+    let saturated = saturate(graph, RULES, &context.cost, Bounds::default())?;
     context.stop_reason = Some(saturated.stop_reason);
     let folded = saturated.graph.unwrap_or_else(|| graph.clone());
     let left: Vec<String> = batch_norms(&folded)

@@ -196,7 +196,7 @@ fn kept_channels(weight: &Tensor, bias: Option<&[f64]>, layer: &Layer) -> usize 
 
 /// Saturates with all rules, and says what became of every layer that has something to merge.
 fn merge(graph: &mut Graph, context: &mut PassContext<'_>) -> Result<Changed> {
-    let saturated = saturate(graph, rules::ALL, context.cost, Bounds::default())?;
+    let saturated = saturate(graph, rules::ALL, &context.cost, Bounds::default())?;
     let counts: Vec<String> = saturated
         .applied
         .iter()

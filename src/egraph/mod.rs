@@ -6,6 +6,7 @@
 
 pub mod constants;
 pub mod extract;
+mod gather;
 pub mod instance;
 mod lower;
 pub mod picks;
@@ -18,13 +19,17 @@ use std::time::{Duration, Instant};
 use egg::{Id, Runner, SimpleScheduler, StopReason};
 use indexmap::IndexMap;
 use rustc_hash::FxHashMap;
+use smallvec::smallvec;
 
-use crate::analysis::cost::op_flops;
-use crate::ir::{Bindings, Dim, Graph, Symbol, Type};
+use crate::analysis::CostModel;
+use crate::ir::infer::infer;
+use crate::ir::{Graph, Op, Type};
 use crate::pipeline::Cost;
 use crate::{Error, Result};
 use extract::{Candidate, Problem};
+use gather::{Step, steps};
 pub use lower::{Lowered, lower};
+use picks::Picks;
 pub use raise::raise;
 pub use rule::{Alternatives, Rewriter, Rule};
 use term::{EGraph, Head, Term};
@@ -76,7 +81,7 @@ pub struct Saturated {
 pub fn saturate(
     graph: &Graph,
     rules: &[&'static dyn Rule],
-    cost: Cost,
+    cost: &Cost,
     bounds: Bounds,
 ) -> Result<Saturated> {
     let internal = |what: String| Error::Invalid {
@@ -168,7 +173,7 @@ impl Explored {
     ///
     /// # Errors
     /// When a rule made terms that do not fit.
-    pub fn cheapest(&self, graph: &Graph, cost: Cost) -> Result<Option<Graph>, String> {
+    pub fn cheapest(&self, graph: &Graph, cost: &Cost) -> Result<Option<Graph>, String> {
         cheapest(&self.egraph, graph, &self.roots, &self.terms, cost)
     }
 }
@@ -179,7 +184,7 @@ fn cheapest(
     graph: &Graph,
     roots: &[Id],
     terms: &[(Id, Term)],
-    cost: Cost,
+    cost: &Cost,
 ) -> Result<Option<Graph>, String> {
     let mut ids: Vec<Id> = egraph.classes().map(|class| class.id).collect();
     ids.sort();
@@ -187,8 +192,7 @@ fn cheapest(
     let at = |id: Id| position[&egraph.find(id)];
     let weigh = Weigh {
         egraph,
-        bindings: &graph.bindings,
-        cost,
+        model: CostModel::new(cost, &graph.bindings),
     };
     let candidates = |id: &Id| -> Vec<Candidate> {
         let candidate = |term: &Term| Candidate {
@@ -222,62 +226,51 @@ fn cheapest(
     raise(egraph, graph, roots, choose).map(Some)
 }
 
-/// What sizes without a number count as, where two alternatives are weighed against each other.
-const UNKNOWN_SIZE: i64 = 16;
-
-/// Multiply-adds that an element written costs: a core does that many while it waits for memory.
-const WRITE: u128 = 16;
-
 /// The costs of single terms.
 struct Weigh<'a> {
     egraph: &'a EGraph,
-    bindings: &'a Bindings,
-    cost: Cost,
+    model: CostModel<'a>,
 }
 
 impl Weigh<'_> {
-    /// The aim in the upper half, the other measure in the lower; every term that runs costs at least 1.
+    /// What a term costs; every term that runs costs something.
     fn term(&self, id: Id, term: &Term) -> extract::Cost {
-        let (work, stored) = match &term.head {
-            Head::Input(_) | Head::Port(_) => (0, 0),
-            Head::Constant(constant) => (0, self.egraph.analysis.constants.len(*constant) as u128),
-            head => (self.work(id, term, matches!(head, Head::Gather { .. })), 0),
-        };
-        match self.cost {
-            Cost::Flops => work << 64 | stored,
-            Cost::Params => stored << 64 | work,
-        }
-    }
-
-    /// Multiply-adds, and [`WRITE`] for each element written: moving data is not free, and fewer operators are better.
-    fn work(&self, id: Id, term: &Term, gather: bool) -> u128 {
-        let class = &self.egraph[id].data;
-        let size = |dim: &Dim| self.number(dim);
-        let written: u128 = class
-            .types
-            .iter()
-            .filter_map(Type::shape)
-            .map(|shape| shape.iter().map(size).product::<u128>())
-            .sum();
+        let types = &self.egraph[id].data.types;
         let operands: Vec<&Type> = term
             .children
             .iter()
             .map(|c| &self.egraph[*c].data.types[0])
             .collect();
-        let flops = match &term.head {
-            Head::Op(op) => op_flops(op, &operands, &class.types).map_or(0, |n| self.number(&n)),
-            _ => 0,
+        let (running, stored) = match &term.head {
+            Head::Input(_) | Head::Port(_) => (0, 0),
+            Head::Constant(id) => (0, self.egraph.analysis.constants.len(*id) as u64),
+            Head::Op(op) => (self.model.op(op, &operands, types), 0),
+            Head::Opaque(_, opaque) => {
+                let op = Op::Opaque(opaque.clone());
+                (self.model.op(&op, &operands, types), 0)
+            }
+            Head::Gather { axis, picks } => (self.gather(operands[0], *axis, picks, types), 0),
         };
-        // A gather may become more than one operator; where a slice or a pad of the graph does the same, that stays.
-        flops + WRITE * written + 1 + u128::from(gather)
+        self.model.total(running, stored)
     }
 
-    fn number(&self, dim: &Dim) -> u128 {
-        let replace =
-            |name: &Symbol| Some(Dim::from(*self.bindings.get(name).unwrap_or(&UNKNOWN_SIZE)));
-        dim.substitute(&replace)
-            .as_number()
-            .map_or(0, |n| n.max(0) as u128)
-            .min(u128::from(u32::MAX) << 20)
+    /// What the last of the operators costs that the gather becomes: it writes what the gather is for.
+    fn gather(&self, x: &Type, axis: usize, picks: &Picks, results: &[Type]) -> u64 {
+        let Ok(steps) = steps(x, axis, picks) else {
+            return self.model.op(&Op::Identity {}, &[x], results);
+        };
+        let mut ty = x.clone();
+        let mut cost = 0;
+        for Step { op, factors } in steps {
+            // A product has the type of what it scales; its factors are too few to matter.
+            let results = match factors {
+                None => infer(&op, &[&ty]).unwrap_or_default(),
+                Some(_) => smallvec![ty.clone()],
+            };
+            cost = self.model.op(&op, &[&ty], &results);
+            ty = results.into_iter().next().unwrap_or(ty);
+        }
+        // Where a slice or a pad of the graph does the same, that stays.
+        cost + 1
     }
 }

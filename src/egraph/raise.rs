@@ -5,11 +5,10 @@ use std::sync::Arc;
 use egg::Id;
 use rustc_hash::FxHashMap;
 
-use super::picks::{Pick, Picks};
+use super::gather::{Step, steps};
+use super::picks::Picks;
 use super::term::{EGraph, Head, Term};
-use crate::ir::{
-    Constant, DType, Dim, Dims, Graph, NodeId, Op, Output, PadMode, Role, Tensor, Value,
-};
+use crate::ir::{Constant, DType, Graph, NodeId, Op, Output, Role, Tensor, Value};
 
 /// Builds the graph of the terms that `choose` gives for each class, with the interface and the constants of `graph`.
 ///
@@ -131,7 +130,7 @@ fn operator_name(egraph: &EGraph, class: Id, op: &Op, term: &Term) -> Arc<str> {
     layer.map_or_else(|| data.name.name.clone(), Arc::from)
 }
 
-/// A gather as operators of the IR: pads for constants, then a slice or a gather, then a product with factors.
+/// A gather as operators of the IR.
 fn raise_gather(
     graph: &mut Graph,
     name: &str,
@@ -139,128 +138,23 @@ fn raise_gather(
     axis: usize,
     picks: &Picks,
 ) -> Result<Value, String> {
-    let n = graph
-        .ty(x)
-        .len(axis)
-        .ok_or("a gather along an axis of unknown size")?;
-    let rank = graph.ty(x).rank().unwrap_or_default();
-    let dtype = graph.ty(x).dtype().unwrap_or(DType::F32);
+    let ty = graph.ty(x).clone();
     let mut value = x;
-    if let Some((before, after, constant)) = as_pad(picks, n) {
-        let op = pad(rank, axis, before, after, constant);
-        return Ok(graph.add_op(name, op, &[value])?.into());
-    }
-    let mut constants: Vec<f64> = Vec::new();
-    let index: Vec<u32> = picks
-        .0
-        .iter()
-        .map(|pick| match *pick {
-            Pick::Channel { index, .. } => index,
-            Pick::Constant(c) => {
-                let known = constants
-                    .iter()
-                    .position(|known| known.to_bits() == c.0.to_bits());
-                let at = known.unwrap_or_else(|| {
-                    constants.push(c.0);
-                    constants.len() - 1
-                });
-                (n + at) as u32
-            }
-        })
-        .collect();
-    for constant in &constants {
-        value = graph
-            .add_op(name, pad(rank, axis, 0, 1, *constant), &[value])?
-            .into();
-    }
-    let consecutive = index.windows(2).all(|w| w[1] == w[0] + 1);
-    let whole = index.len() == n + constants.len() && consecutive && index.first() == Some(&0);
-    if let (false, true, Some(first)) = (whole, consecutive, index.first()) {
-        let (start, end) = (
-            Dim::from(*first as usize),
-            Dim::from(*first as usize + index.len()),
-        );
-        value = graph
-            .add_op(
-                name,
-                Op::Slice {
-                    axis,
-                    start,
-                    end,
-                    step: 1,
-                },
-                &[value],
-            )?
-            .into();
-    } else if !whole {
-        value = graph
-            .add_op(
-                name,
-                Op::Gather {
-                    axis,
-                    index: index.into(),
-                },
-                &[value],
-            )?
-            .into();
-    }
-    let factors: Vec<f64> = picks
-        .0
-        .iter()
-        .map(|pick| match pick {
-            Pick::Channel { scale, .. } => scale.0,
-            Pick::Constant(_) => 1.0,
-        })
-        .collect();
-    if factors.iter().any(|f| *f != 1.0) {
-        let mut shape = vec![1; rank - axis];
-        shape[0] = factors.len();
-        let tensor = Tensor::from_f64(dtype, &shape, factors);
-        let constant = Constant {
-            tensor,
-            role: Role::Literal,
-            aliases: Vec::new(),
-        };
-        let factors = graph.add_constant(&format!("{name}.factors"), constant);
-        value = graph
-            .add_op(name, Op::Mul {}, &[value, factors.into()])?
-            .into();
+    for Step { op, factors } in steps(&ty, axis, picks)? {
+        let mut operands = vec![value];
+        if let Some(factors) = factors {
+            let mut shape = vec![1; ty.rank().unwrap_or_default() - axis];
+            shape[0] = factors.len();
+            let dtype = ty.dtype().unwrap_or(DType::F32);
+            let constant = Constant {
+                tensor: Tensor::from_f64(dtype, &shape, factors),
+                role: Role::Literal,
+                aliases: Vec::new(),
+            };
+            let factors = graph.add_constant(&format!("{name}.factors"), constant);
+            operands.push(factors.into());
+        }
+        value = graph.add_op(name, op, &operands)?.into();
     }
     Ok(value)
-}
-
-fn pad(rank: usize, axis: usize, before: usize, after: usize, value: f64) -> Op {
-    let only = |n: usize| -> Dims {
-        (0..rank)
-            .map(|a| Dim::from(if a == axis { n } else { 0 }))
-            .collect()
-    };
-    Op::Pad {
-        before: only(before),
-        after: only(after),
-        mode: PadMode::Constant,
-        value: value.into(),
-    }
-}
-
-/// Whether the picks are all `n` channels in order with one constant around them.
-fn as_pad(picks: &Picks, n: usize) -> Option<(usize, usize, f64)> {
-    let constant = |pick: &Pick| match pick {
-        Pick::Constant(value) => Some(value.0),
-        Pick::Channel { .. } => None,
-    };
-    let before = picks
-        .0
-        .iter()
-        .take_while(|pick| constant(pick).is_some())
-        .count();
-    let after = picks.len().checked_sub(before + n)?;
-    let middle: Picks = picks.0[before..before + n].iter().copied().collect();
-    let mut values = picks.0[..before]
-        .iter()
-        .chain(&picks.0[before + n..])
-        .map(constant);
-    let value = values.next()??;
-    let same = values.all(|v| v.is_some_and(|v| v.to_bits() == value.to_bits()));
-    (same && middle.is_identity(n)).then_some((before, after, value))
 }

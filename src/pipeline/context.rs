@@ -4,8 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
-/// What a pass makes smaller where it has a choice.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+/// What a pass makes smaller where it has a choice; [`CostModel`](crate::analysis::CostModel) weighs operators by it.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub enum Cost {
     /// Multiply-adds of one run; stored weights decide between equals.
     #[default]

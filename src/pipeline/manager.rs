@@ -169,8 +169,8 @@ impl Manager<'_> {
         let before = (self.options.verify == Verify::Each).then(|| self.graph.clone());
         let mut progress =
             |layer: &str, fraction: f64| self.observer.progress(info, layer, fraction);
-        let mut context =
-            PassContext::new(self.options.seed, self.options.cost).with_progress(&mut progress);
+        let mut context = PassContext::new(self.options.seed, self.options.cost.clone())
+            .with_progress(&mut progress);
         let start = Instant::now();
         let changed = pass.run(&mut self.graph, &mut context).map_err(failed)?;
         let seconds = start.elapsed().as_secs_f64();

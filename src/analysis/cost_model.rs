@@ -1,0 +1,80 @@
+//! What running an operator costs: the one place that says so, for extraction and for every pass that has a choice.
+
+use super::cost::op_flops;
+use crate::ir::{Bindings, Dim, Op, Symbol, Type};
+use crate::pipeline::Cost;
+
+/// What sizes without a number count as, where two alternatives are weighed against each other.
+const UNKNOWN_SIZE: i64 = 16;
+
+/// Multiply-adds that an element written costs: a core does that many while it waits for memory.
+const WRITE: u64 = 16;
+
+/// The most that one operator costs, so that a sum over a graph cannot overflow.
+const MOST: u64 = (u32::MAX as u64) << 20;
+
+/// Weighs operators under a [`Cost`].
+///
+/// ```
+/// use optc::analysis::CostModel;
+/// use optc::ir::{Bindings, Op, Type};
+/// use optc::pipeline::Cost;
+///
+/// let (cost, bindings) = (Cost::Flops, Bindings::from([("N".into(), 2)]));
+/// let model = CostModel::new(&cost, &bindings);
+/// let [x, weight, y] = ["f32[N,8]", "f32[4,8]", "f32[N,4]"].map(|t| t.parse::<Type>().unwrap());
+/// let running = model.op(&Op::Linear {}, &[&x, &weight], &[y]);
+/// assert_eq!(running, 2 * 4 * 8 + 16 * 2 * 4 + 1);
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct CostModel<'a> {
+    cost: &'a Cost,
+    bindings: &'a Bindings,
+}
+
+impl<'a> CostModel<'a> {
+    /// A model of `cost` where symbols have the numbers that `bindings` give them, and 16 where those give none.
+    pub fn new(cost: &'a Cost, bindings: &'a Bindings) -> CostModel<'a> {
+        CostModel { cost, bindings }
+    }
+
+    /// What one run of `op` on operands of these types costs; at least 1, so that fewer operators are better.
+    ///
+    /// The unit is the multiply-add, and an element written counts as 16 of them, for moving data is not free. Only costs of
+    /// the same model can be compared.
+    pub fn op(&self, op: &Op, operands: &[&Type], results: &[Type]) -> u64 {
+        let flops = op_flops(op, operands, results).map_or(0, |n| self.number(&n));
+        let written = results
+            .iter()
+            .filter_map(Type::shape)
+            .map(|shape| self.product(shape))
+            .fold(0, u64::saturating_add);
+        (flops.saturating_add(written.saturating_mul(WRITE)) + 1).min(MOST)
+    }
+
+    /// What `running`, a sum of [`CostModel::op`], and `stored` weights cost together: what the [`Cost`] aims at in the upper
+    /// half, the other, which decides between equals, in the lower.
+    pub fn total(&self, running: u64, stored: u64) -> u128 {
+        let (running, stored) = (u128::from(running), u128::from(stored));
+        match self.cost {
+            Cost::Flops => running << 64 | stored,
+            Cost::Params => stored << 64 | running,
+        }
+    }
+
+    fn product(&self, shape: &[Dim]) -> u64 {
+        shape
+            .iter()
+            .map(|dim| self.number(dim))
+            .fold(1, u64::saturating_mul)
+    }
+
+    fn number(&self, dim: &Dim) -> u64 {
+        let replace =
+            |name: &Symbol| Some(Dim::from(*self.bindings.get(name).unwrap_or(&UNKNOWN_SIZE)));
+        dim.substitute(&replace)
+            .as_number()
+            .map_or(0, |n| n.max(0) as u64)
+            .min(MOST)
+    }
+}

@@ -40,6 +40,16 @@ pub enum Error {
         /// What is wrong, and where in the file.
         source: Box<FormatError>,
     },
+    /// Samples cannot be taken.
+    #[error("{}: {what}{}", path.display(), help_line(help))]
+    Data {
+        /// The file or the folder.
+        path: PathBuf,
+        /// What is wrong, and where.
+        what: String,
+        /// What to do about it; may be empty.
+        help: String,
+    },
     /// A text (the IR's text form, a pipeline, a shape) cannot be read.
     #[error("{}", pointed(what, text, *at, help))]
     Text {

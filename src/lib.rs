@@ -16,11 +16,12 @@
 //! - [`pipeline`]: what a pass is, pipelines and what runs them; [`passes`]: those that exist;
 //! - [`egraph`]: equality saturation, which some passes are made of, and [`passes::rules`], its equalities;
 //! - [`analysis`]: what passes ask about a graph; [`exec`]: the reference interpreter, which judges them;
-//! - [`formats`]: model files.
+//! - [`formats`]: model files; [`data`]: samples for calibration and evaluation.
 //!
 //! Without the default feature `cli` there is no command, and nothing of what only it needs.
 
 pub mod analysis;
+pub mod data;
 pub mod egraph;
 mod error;
 pub mod exec;

@@ -131,6 +131,20 @@ fn every_mistake_on_the_command_line_is_explained() {
         &[
             "--passes", "", "--input", "1x3x8x8", "--input", "1x3x8x8", "model.ir",
         ],
+        &["--passes", "", "--data", "name", "model.ir"],
+        &["--passes", "", "--data", "npz:missing.npz", "model.ir"],
+        &["--passes", "", "--eval", "npz:name,scale=2", "model.ir"],
+        &["--passes", "", "--eval", "folder:folder", "model.ir"],
+        &[
+            "--passes",
+            "",
+            "--input",
+            "1x3x8x8",
+            "--data",
+            "folder:folder",
+            "model.ir",
+        ],
+        &["--passes", "", "--samples", "0", "model.ir"],
         &["--passes", "", "--cost", "time", "model.ir"],
         &["--passes", "", "--threads", "0", "model.ir"],
         &["--passes", "", "--seed", "-1", "model.ir"],
@@ -402,6 +416,66 @@ fn a_reader_that_goes_away_is_no_failure() {
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));
+}
+
+/// Every tenth image of the example's test set: enough, and quick without optimisation.
+fn few_shapes(example: &Path, few: &Path) {
+    let mut all = zip::ZipArchive::new(fs::File::open(example).unwrap()).unwrap();
+    let mut few = zip::ZipWriter::new(fs::File::create(few).unwrap());
+    for (name, size) in [("x.npy", 3 * 32 * 32), ("y.npy", 8)] {
+        let mut array = Vec::new();
+        std::io::copy(&mut all.by_name(name).unwrap(), &mut array).unwrap();
+        let (header, elements) = array.split_at(128);
+        // As long as before, as the length that stands in front of it says.
+        let header = String::from_utf8_lossy(&header[10..]).replace("(350,", "( 35,");
+        let tenth = elements.chunks_exact(size).step_by(10).flatten();
+        let head = array[..10].iter().chain(header.as_bytes());
+        let array: Vec<u8> = head.chain(tenth).copied().collect();
+        few.start_file(name, zip::write::SimpleFileOptions::default())
+            .unwrap();
+        std::io::Write::write_all(&mut few, &array).unwrap();
+    }
+    few.finish().unwrap();
+}
+
+#[test]
+fn right_answers_are_counted_before_and_after() {
+    let folder = Folder::new();
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    few_shapes(
+        &example.join("shapes_test.npz"),
+        &folder.path().join("few.npz"),
+    );
+    let data = "npz:few.npz,mean=0,std=1";
+    let table = folder.ok(&[
+        "--passes",
+        "fold-batch-norm",
+        "--input",
+        "1x3x32x32",
+        "--no-verify",
+        "--eval",
+        data,
+        "--data",
+        data,
+        "--samples",
+        "7",
+        "--report",
+        "r.json",
+        "-o",
+        "out.pt",
+        example.join("shapes.pt").to_str().unwrap(),
+    ]);
+    let report: serde_json::Value = serde_json::from_str(&folder.read("r.json")).unwrap();
+    assert_eq!(report["eval"]["data"], data);
+    assert_eq!(report["eval"]["samples"], 35);
+    assert_eq!(report["eval"]["top1_before"], report["eval"]["top1_after"]);
+    let share = report["eval"]["top1_before"].as_f64().unwrap();
+    assert!(share > 0.9, "{share}");
+    let share = format!("{:.2} %", 100.0 * share);
+    let line = format!("top-1: {share} before, {share} after, on 35 samples of {data}\n");
+    assert!(table.contains(&line), "{table}");
+    assert_eq!(report["calibration"]["data"], data);
+    assert_eq!(report["calibration"]["samples"], 7);
 }
 
 #[test]

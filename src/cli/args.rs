@@ -16,6 +16,7 @@ Examples:
   optc --passes 'red{hash=none}' -o small.pt big.pt   exact passes only
   optc --passes canonicalize,red --report r.json m.pt
   optc --verify-each --remarks m.pt                   check every pass, say what was done
+  optc --eval npz:test.npz,mean=0.5,std=0.5 m.pt      compare the share of right answers
 
 Exit status: 0 done, 1 the model or a pass failed, 2 usage, 3 verification failed.";
 
@@ -26,7 +27,7 @@ const STYLES: Styles = Styles::styled()
 
 /// Make a trained network smaller by graph passes, and write the same kind of file
 #[derive(Debug, Parser)]
-#[command(name = "optc", version, styles = STYLES, allow_negative_numbers = true, after_help = EXAMPLES, override_usage = USAGE, max_term_width = 100)]
+#[command(name = "optc", version, styles = STYLES, allow_negative_numbers = true, after_help = after_help(), override_usage = USAGE, max_term_width = 100)]
 pub struct Args {
     /// The model: a TorchScript file, traced, scripted or frozen
     #[arg(required_unless_present = "list_passes")]
@@ -43,6 +44,18 @@ pub struct Args {
     /// The shape of an input, such as 1x3x224x224, for cost and verification; freezes no size. Once for each input
     #[arg(long, value_name = "[NAME:]SHAPE")]
     pub input: Vec<String>,
+
+    /// Samples that passes calibrate on, such as npz:FILE or folder:DIR; labels are not used
+    #[arg(long, value_name = "SPEC")]
+    pub data: Option<String>,
+
+    /// How many samples of --data to use at most, drawn from all over it
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = samples)]
+    pub samples: usize,
+
+    /// Labelled data, given as for --data: say how many answers are right (top-1) before and after
+    #[arg(long, value_name = "SPEC")]
+    pub eval: Option<String>,
 
     /// What to make smaller: multiply-adds (flops) or stored weights (params)
     #[arg(long, value_enum, default_value_t)]
@@ -111,6 +124,21 @@ impl From<Cost> for pipeline::Cost {
             Cost::Flops => pipeline::Cost::Flops,
             Cost::Params => pipeline::Cost::Params,
         }
+    }
+}
+
+/// What follows the options: kinds of data, then examples.
+fn after_help() -> String {
+    format!(
+        "Data for --data and --eval (SPEC):\n{}\n{EXAMPLES}",
+        optc::data::help()
+    )
+}
+
+fn samples(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n) if n > 0 => Ok(n),
+        _ => Err("it must be a whole number of 1 or more, such as 256".to_string()),
     }
 }
 

@@ -9,9 +9,12 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
+use optc::data::DataSpec;
 use optc::formats::{self, InputShape, ReadOptions};
+use optc::ir::Graph;
 use optc::pipeline::{RunOptions, Verify};
 use optc::report::{self, Report, Verification};
 use optc::{Error, Pipeline};
@@ -77,11 +80,12 @@ fn run(args: &Args) -> Result<(), Failure> {
 
     progress.say(format!("reading {}", model_path.display()));
     let mut model = formats::read_with(model_path, &job.read)?;
+    let run = data(&job, args, &model.graph, &progress)?;
     let mut watch = Watch {
         progress: &progress,
         print_after: job.print_after,
     };
-    let mut report = job.pipeline.run_with(&mut model, &job.run, &mut watch)?;
+    let mut report = job.pipeline.run_with(&mut model, &run, &mut watch)?;
     report.model = model_path.display().to_string();
 
     progress.say(format!("writing {}", job.output.display()));
@@ -100,6 +104,12 @@ fn run(args: &Args) -> Result<(), Failure> {
             &format!("the outputs were not compared: {skipped}"),
         );
     }
+    if let Some(calibration) = &report.calibration {
+        complain_of_damage(&calibration.data, &calibration.left_out);
+    }
+    if let Some(eval) = &report.eval {
+        complain_of_damage(&eval.data, &eval.left_out);
+    }
     say(&summary(args, &job.output, &report))?;
     if args.emit_ir == Some(None) {
         say(&model.graph.to_string())?;
@@ -112,6 +122,8 @@ struct Job {
     pipeline: Pipeline,
     read: ReadOptions,
     run: RunOptions,
+    data: Option<DataSpec>,
+    eval: Option<DataSpec>,
     print_after: PrintAfter,
     output: PathBuf,
 }
@@ -144,6 +156,8 @@ impl Job {
                 stop_after: args.stop_after,
                 ..RunOptions::default()
             },
+            data: args.data.as_deref().map(str::parse).transpose()?,
+            eval: args.eval.as_deref().map(str::parse).transpose()?,
             print_after: PrintAfter(args.print_ir_after.clone()),
             output,
         };
@@ -169,6 +183,21 @@ impl Job {
         }
         Ok(job)
     }
+}
+
+/// The run's options with the data that the network is calibrated and evaluated on, which must fit its input.
+fn data(job: &Job, args: &Args, graph: &Graph, progress: &Progress) -> Result<RunOptions, Error> {
+    let mut run = job.run.clone();
+    if let Some(spec) = &job.eval {
+        progress.say(format!("opening {spec}"));
+        run.eval = Some(Arc::new(spec.open(graph)?));
+    }
+    if let Some(spec) = &job.data {
+        progress.say(format!("reading samples of {spec}"));
+        let samples = spec.open(graph)?.sample(args.samples, args.seed)?;
+        run.samples = Some(Arc::new(samples));
+    }
+    Ok(run)
 }
 
 /// The table, and with `--remarks` what passes had to say.
@@ -218,6 +247,18 @@ fn say(text: &str) -> Result<(), Error> {
 fn complain(how: &str, what: &dyn Display) {
     // Nowhere is left to say that standard error is closed.
     let _ = writeln!(io::stderr(), "{how}: {what}");
+}
+
+/// Names the first few samples that were left out; the report has them all.
+fn complain_of_damage(data: &str, left_out: &[String]) {
+    const NAMED: usize = 3;
+    for why in left_out.iter().take(NAMED) {
+        complain("warning", &format!("left out of {data}: {why}"));
+    }
+    if left_out.len() > NAMED {
+        let more = left_out.len() - NAMED;
+        complain("warning", &format!("and {more} more were left out"));
+    }
 }
 
 /// A panic is a mistake in optc: say so, in the form of every other error.

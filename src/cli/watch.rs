@@ -89,6 +89,12 @@ impl Observer for Watch<'_> {
         }
     }
 
+    fn evaluating(&mut self, stage: &str, fraction: f64) {
+        let percent = 100.0 * fraction;
+        self.progress
+            .say(format!("top-1 of {stage} {percent:.0} %"));
+    }
+
     fn verifying(&mut self, stage: &str) {
         self.progress
             .say(format!("comparing outputs before and after {stage}"));

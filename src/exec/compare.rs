@@ -308,7 +308,7 @@ impl Difference {
     }
 }
 
-fn argmax<'x, T: Real>(xs: impl Iterator<Item = &'x T>) -> Option<usize> {
+pub(super) fn argmax<'x, T: Real>(xs: impl Iterator<Item = &'x T>) -> Option<usize> {
     let larger = |best: Option<(usize, T)>, (i, x): (usize, &T)| match best {
         Some((_, max)) if max >= *x => best,
         _ => Some((i, *x)),

@@ -17,6 +17,7 @@ mod norm;
 mod pool;
 mod reduce;
 mod resize;
+mod top1;
 mod window;
 
 pub use array::{Array, MAX_ARRAY_BYTES};
@@ -24,3 +25,4 @@ pub use compare::{Reference, compare};
 pub use elementwise::{apply_unary, scalar};
 pub use evaluate::evaluate;
 pub use interpreter::Interpreter;
+pub use top1::{Top1, top1};

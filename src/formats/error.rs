@@ -117,14 +117,14 @@ pub enum FormatError {
         detail: String,
     },
     /// Encrypted entries cannot be read.
-    #[error("entry `{entry}` of the archive is encrypted\n  save the model without a password")]
+    #[error("entry `{entry}` of the archive is encrypted\n  save it without a password")]
     Encrypted {
         /// The entry.
         entry: String,
     },
     /// An entry would land outside the archive's own folder.
     #[error(
-        "entry `{entry}` of the archive names a path outside it\n  PyTorch never writes such a name; do not trust this file"
+        "entry `{entry}` of the archive names a path outside it\n  neither PyTorch nor NumPy writes such a name; do not trust this file"
     )]
     UnsafePath {
         /// The entry.
@@ -140,7 +140,7 @@ pub enum FormatError {
     },
     /// Compression method other than stored and deflate.
     #[error(
-        "entry `{entry}` of the archive is compressed by method {method}, which PyTorch does not use\n  repack the archive without compression (zip -0)"
+        "entry `{entry}` of the archive is compressed by method {method}, which is not read\n  repack the archive without compression (zip -0)"
     )]
     Compression {
         /// The entry.

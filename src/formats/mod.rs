@@ -10,6 +10,7 @@ pub mod torchscript;
 
 pub use error::{Foreign, FormatError, Location};
 pub use input::{InputShape, bind_inputs};
+pub(crate) use torchscript::{Archive, MappedFile};
 
 use std::ffi::OsStr;
 use std::fs::{self, File};

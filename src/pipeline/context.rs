@@ -1,8 +1,11 @@
 //! What a pass is told, and what it tells.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::Serialize;
+
+use crate::data::Samples;
 
 /// What a pass makes smaller where it has a choice; [`CostModel`](crate::analysis::CostModel) weighs operators by it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -59,6 +62,8 @@ pub struct PassContext<'a> {
     pub seed: u64,
     /// What to make smaller.
     pub cost: Cost,
+    /// Inputs to calibrate on, where the user gave some: what fits a network's weights to data fits them to these.
+    pub samples: Option<Arc<Samples>>,
     /// Why an iterative pass stopped, such as "saturated" or "node limit"; the pass sets it.
     pub stop_reason: Option<String>,
     remarks: Vec<Remark>,
@@ -77,6 +82,7 @@ impl<'a> PassContext<'a> {
         PassContext {
             seed,
             cost,
+            samples: None,
             stop_reason: None,
             remarks: Vec::new(),
             progress: None,
@@ -89,6 +95,11 @@ impl<'a> PassContext<'a> {
             progress: Some(progress),
             ..self
         }
+    }
+
+    /// This context, with inputs to calibrate on.
+    pub fn with_samples(self, samples: Option<Arc<Samples>>) -> PassContext<'a> {
+        PassContext { samples, ..self }
     }
 
     /// Says that a change was made at `node`.

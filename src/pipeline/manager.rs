@@ -1,5 +1,6 @@
 //! The pass manager: runs the steps of a pipeline, checks and measures each pass.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::check::Check;
@@ -8,8 +9,10 @@ use super::observer::Observer;
 use super::pass::{Changed, Kind, Pass};
 use super::text::REPEAT;
 use super::{Pipeline, Step};
+use crate::data::{Data, Samples};
+use crate::exec::{self, Top1};
 use crate::ir::Graph;
-use crate::report::{PassReport, Report, Stats, Verification};
+use crate::report::{Calibration, Evaluation, PassReport, Report, Stats, Verification};
 use crate::{Error, Model, Result};
 
 /// How a pipeline is run.
@@ -27,6 +30,10 @@ pub struct RunOptions {
     pub tolerance: f64,
     /// How many random inputs verification uses.
     pub inputs: usize,
+    /// Inputs that passes calibrate on, opened for the model's graph; labels are not used.
+    pub samples: Option<Arc<Samples>>,
+    /// Labelled data, opened for the model's graph, on which top-1 is measured before the first pass and after the last.
+    pub eval: Option<Arc<Data>>,
     /// Stop after so many runs of passes, to find the one that breaks something by bisection.
     pub stop_after: Option<usize>,
 }
@@ -40,6 +47,8 @@ impl Default for RunOptions {
             verify: Verify::default(),
             tolerance: 1e-4,
             inputs: 4,
+            samples: None,
+            eval: None,
             stop_after: None,
         }
     }
@@ -83,6 +92,8 @@ fn run_here(
     observer: &mut dyn Observer,
 ) -> Result<Report> {
     let check = Check::new(&model.graph, options)?;
+    // What cannot be evaluated is known before any work is done.
+    let top1_before = evaluate("the original", &model.graph, options, observer)?;
     let mut manager = Manager {
         graph: model.graph.clone(),
         original: &model.graph,
@@ -95,7 +106,13 @@ fn run_here(
     let before = Stats::of(&model.graph);
     let _ = manager.run_steps(&pipeline.steps)?;
     let verify = manager.check_whole()?;
-    let Manager { graph, reports, .. } = manager;
+    let Manager {
+        graph,
+        reports,
+        observer,
+        ..
+    } = manager;
+    let top1_after = evaluate("the result", &graph, options, observer)?;
     let report = Report {
         optc: env!("CARGO_PKG_VERSION"),
         model: String::new(),
@@ -105,9 +122,32 @@ fn run_here(
         after: Stats::of(&graph),
         passes: reports,
         verify,
+        calibration: options.samples.as_deref().map(Calibration::of),
+        eval: match (&options.eval, top1_before, top1_after) {
+            (Some(data), Some(before), Some(after)) => Some(Evaluation {
+                data: data.name().to_string(),
+                samples: after.samples,
+                top1_before: before.share(),
+                top1_after: after.share(),
+                left_out: after.left_out,
+            }),
+            _ => None,
+        },
     };
     model.graph = graph;
     Ok(report)
+}
+
+/// Top-1 of `graph` on the data of `--eval`, if there is any.
+fn evaluate(
+    stage: &str,
+    graph: &Graph,
+    options: &RunOptions,
+    observer: &mut dyn Observer,
+) -> Result<Option<Top1>> {
+    let data = options.eval.as_deref();
+    data.map(|data| exec::top1(graph, data, |done| observer.evaluating(stage, done)))
+        .transpose()
 }
 
 struct Manager<'a> {
@@ -170,6 +210,7 @@ impl Manager<'_> {
         let mut progress =
             |layer: &str, fraction: f64| self.observer.progress(info, layer, fraction);
         let mut context = PassContext::new(self.options.seed, self.options.cost.clone())
+            .with_samples(self.options.samples.clone())
             .with_progress(&mut progress);
         let start = Instant::now();
         let changed = pass.run(&mut self.graph, &mut context).map_err(failed)?;

@@ -21,6 +21,11 @@ pub trait Observer: Send {
         let _ = (report, graph);
     }
 
+    /// The share of right answers of `stage` is being measured; `fraction` (0 to 1) of the data is done.
+    fn evaluating(&mut self, stage: &str, fraction: f64) {
+        let _ = (stage, fraction);
+    }
+
     /// The outputs are going to be compared with those before `stage`.
     fn verifying(&mut self, stage: &str) {
         let _ = stage;

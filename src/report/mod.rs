@@ -11,6 +11,7 @@ pub use verification::Verification;
 use serde::Serialize;
 
 pub use crate::analysis::Stats;
+use crate::data::Samples;
 use crate::pipeline::{Kind, Remark};
 
 /// What a pipeline did to a model. As JSON it is the file that `optc --report` writes.
@@ -32,6 +33,46 @@ pub struct Report {
     pub passes: Vec<PassReport>,
     /// How far the outputs moved; null when verification was switched off.
     pub verify: Option<Verification>,
+    /// The inputs that passes could calibrate on; null when there were none.
+    pub calibration: Option<Calibration>,
+    /// The share of right answers before and after; null when it was not asked for.
+    pub eval: Option<Evaluation>,
+}
+
+/// The inputs that passes could calibrate on.
+#[derive(Clone, Debug, Serialize)]
+pub struct Calibration {
+    /// The data's specification, such as `npz:data.npz`.
+    pub data: String,
+    /// How many of its samples.
+    pub samples: usize,
+    /// Damaged samples that were left out, and why.
+    pub left_out: Vec<String>,
+}
+
+impl Calibration {
+    pub(crate) fn of(samples: &Samples) -> Calibration {
+        Calibration {
+            data: samples.name.clone(),
+            samples: samples.len(),
+            left_out: samples.left_out.clone(),
+        }
+    }
+}
+
+/// How often the largest output was that of the right class.
+#[derive(Clone, Debug, Serialize)]
+pub struct Evaluation {
+    /// The data's specification, such as `npz:data.npz`.
+    pub data: String,
+    /// How many samples were tried.
+    pub samples: usize,
+    /// Damaged samples that were left out, and why.
+    pub left_out: Vec<String>,
+    /// The share of them that was right before the first pass, 0 to 1.
+    pub top1_before: f64,
+    /// The same after the last.
+    pub top1_after: f64,
 }
 
 /// What one run of one pass did.

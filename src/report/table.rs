@@ -21,6 +21,15 @@ pub fn table(report: &Report) -> String {
     if let Some(verification @ Verification::Measured { .. }) = &report.verify {
         text += &format!("\noutputs: {verification}\n");
     }
+    if let Some(eval) = &report.eval {
+        text += &format!(
+            "top-1: {:.2} % before, {:.2} % after, on {} samples of {}\n",
+            100.0 * eval.top1_before,
+            100.0 * eval.top1_after,
+            eval.samples,
+            eval.data
+        );
+    }
     text
 }
 

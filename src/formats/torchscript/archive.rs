@@ -76,7 +76,7 @@ impl Entry {
 }
 
 /// An open archive; names are relative to its one root folder.
-pub(super) struct Archive {
+pub(crate) struct Archive {
     map: Bytes,
     zip: ZipArchive<Cursor<Bytes>>,
     entries: IndexMap<String, Entry>,
@@ -84,7 +84,7 @@ pub(super) struct Archive {
 
 impl Archive {
     /// Opens the archive and checks its directory; unpacks nothing.
-    pub(super) fn open(map: Bytes) -> Result<Self, FormatError> {
+    pub(crate) fn open(map: Bytes) -> Result<Self, FormatError> {
         let bytes = map.as_ref();
         if bytes.is_empty() {
             return Err(FormatError::Empty);
@@ -123,7 +123,7 @@ impl Archive {
     }
 
     /// Names of all entries, in the order of the directory.
-    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.entries.keys().map(String::as_str)
     }
 
@@ -133,7 +133,7 @@ impl Archive {
     }
 
     /// Whether there is such an entry.
-    pub(super) fn contains(&self, name: &str) -> bool {
+    pub(crate) fn contains(&self, name: &str) -> bool {
         self.entries.contains_key(name)
     }
 
@@ -149,7 +149,7 @@ impl Archive {
     }
 
     /// An entry's bytes, without a copy when it is stored.
-    pub(super) fn read(&self, name: &str) -> Result<Bytes, FormatError> {
+    pub(crate) fn read(&self, name: &str) -> Result<Bytes, FormatError> {
         let entry = self.entry(name)?;
         if entry.deflated {
             return Ok(Bytes::new(Arc::new(self.unpack(name, entry)?)));

@@ -21,6 +21,7 @@ mod write;
 mod write_code;
 mod write_pickle;
 
+pub(crate) use archive::{Archive, MappedFile};
 pub(crate) use read::{read, read_bytes};
 pub(crate) use write::{root_name, write};
 

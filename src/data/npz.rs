@@ -1,0 +1,171 @@
+//! `npz:FILE`: arrays `x` and `y` in an archive of NumPy's.
+
+use super::pixels::Pixels;
+use super::{DataSpec, Kind, Samples, Source, Wanted, Wrong};
+use crate::formats::{Archive, MappedFile};
+use crate::ir::{Bytes, DType, Tensor};
+use crate::{Error, Result};
+
+pub(super) static NPZ: Kind = Kind {
+    name: "npz",
+    takes: "FILE",
+    help: "arrays x [n, ...] (floats as they are, u8 as pixels) and perhaps y [n], the labels",
+    options: &["mean", "std"],
+    open,
+};
+
+#[derive(Debug)]
+struct Npz {
+    spec: DataSpec,
+    /// `[n, ...]`, where it lies in the file if that is not compressed.
+    x: Tensor,
+    /// `[n]`
+    y: Option<Vec<i64>>,
+    /// How to read an `x` of bytes.
+    pixels: Option<Pixels>,
+}
+
+fn open(spec: &DataSpec, wanted: &Wanted) -> Result<Box<dyn Source>> {
+    let format = |source| Error::format(&spec.path, source);
+    let map = MappedFile::open(&spec.path).map_err(format)?;
+    if !map.as_ref().starts_with(b"PK") {
+        return Err(spec.wrong(Wrong::new(
+            "it is not an .npz archive",
+            "write one with numpy.savez(\"data.npz\", x=inputs, y=labels)",
+        )));
+    }
+    let archive = Archive::open(map).map_err(format)?;
+    let array = |name: &str| -> Result<Option<Tensor>> {
+        let entry = format!("{name}.npy");
+        if !archive.contains(&entry) {
+            return Ok(None);
+        }
+        let bytes: Bytes = archive.read(&entry).map_err(format)?;
+        let tensor = super::npy::read(name, &bytes).map_err(|w| spec.wrong(w))?;
+        Ok(Some(tensor))
+    };
+    let Some(x) = array("x")? else {
+        let names = archive.names().take(8);
+        let names: Vec<&str> = names.map(|n| n.strip_suffix(".npy").unwrap_or(n)).collect();
+        return Err(spec.wrong(Wrong::new(
+            format!("it has no array `x`, only {}", names.join(", ")),
+            "write it with numpy.savez(\"data.npz\", x=inputs, y=labels)",
+        )));
+    };
+    let y = array("y")?;
+    Npz::new(spec, wanted, x, y)
+        .map(|npz| Box::new(npz) as Box<dyn Source>)
+        .map_err(|w| spec.wrong(w))
+}
+
+impl Npz {
+    fn new(spec: &DataSpec, wanted: &Wanted, x: Tensor, y: Option<Tensor>) -> Result<Npz, Wrong> {
+        let [n, sample @ ..] = x.shape() else {
+            return Err(Wrong::new(
+                "the array `x` is a single number",
+                "its first dimension counts the samples",
+            ));
+        };
+        if x.is_empty() {
+            return Err(Wrong::new(
+                format!("the array `x` of shape {:?} is empty", x.shape()),
+                "",
+            ));
+        }
+        wanted.check(sample)?;
+        let pixels = match x.dtype() {
+            DType::U8 => Some(Pixels::new(spec, channels(sample))?),
+            dtype if !dtype.is_float() => {
+                return Err(Wrong::new(
+                    format!("the array `x` is of the type {dtype}"),
+                    "floats are taken as they are, and u8 as pixels",
+                ));
+            }
+            dtype if spec.has_normalisation() => {
+                return Err(Wrong::new(
+                    format!("the array `x` is of the type {dtype}, which is taken as it is"),
+                    "mean and std are for pixels (u8); leave them out, or save u8",
+                ));
+            }
+            _ => None,
+        };
+        let y = y.map(|y| labels(&y, *n)).transpose()?;
+        let npz = Npz {
+            spec: spec.clone(),
+            x,
+            y,
+            pixels,
+        };
+        Ok(npz)
+    }
+}
+
+/// The channels of a sample `[C, ...]`; one for a row of numbers.
+fn channels(sample: &[usize]) -> usize {
+    match sample {
+        [channels, _, ..] => *channels,
+        _ => 1,
+    }
+}
+
+/// One label a sample.
+fn labels(y: &Tensor, samples: usize) -> Result<Vec<i64>, Wrong> {
+    if y.shape() != [samples] || y.dtype().is_float() || y.dtype() == DType::Bool {
+        return Err(Wrong::new(
+            format!(
+                "the array `y` is {}{:?}, for {samples} samples in `x`",
+                y.dtype(),
+                y.shape()
+            ),
+            format!("labels are signed integers or u8 of the shape [{samples}]"),
+        ));
+    }
+    // Class numbers are far below 2^53, where doubles are exact.
+    Ok(y.elements::<f64>().iter().map(|y| *y as i64).collect())
+}
+
+impl Source for Npz {
+    fn len(&self) -> usize {
+        self.x.shape()[0]
+    }
+
+    fn read(&self, positions: &[usize]) -> Result<Samples> {
+        let sample = &self.x.shape()[1..];
+        let len: usize = sample.iter().product();
+        let bytes = len * self.x.dtype().size();
+        let mut elements = Vec::with_capacity(len * positions.len());
+        for position in positions {
+            let one = self.x.bytes().get(position * bytes..(position + 1) * bytes);
+            let one = one.unwrap_or_default(); // Positions are below `len`.
+            match &self.pixels {
+                Some(pixels) => {
+                    let plane = len / channels(sample);
+                    pixels.append(
+                        plane,
+                        |channel, at| one[channel * plane + at],
+                        &mut elements,
+                    );
+                }
+                None => {
+                    let bytes = Bytes::new(std::sync::Arc::new(one.to_vec()));
+                    let one = Tensor::new(self.x.dtype(), sample, bytes);
+                    let one = one.map_err(|what| self.spec.wrong(Wrong::new(what, "")))?;
+                    elements.extend_from_slice(&one.elements::<f32>());
+                }
+            }
+            let start = elements.len() - len;
+            if let Some(at) = elements[start..].iter().position(|x| !x.is_finite()) {
+                return Err(self.spec.wrong(Wrong::new(
+                    format!(
+                        "sample {position} of the array `x` holds {} at element {at}",
+                        elements[start + at]
+                    ),
+                    "leave such samples out",
+                )));
+            }
+        }
+        let labels = self.y.as_ref();
+        let labels = labels.map(|y| positions.iter().map(|i| y[*i]).collect());
+        Samples::new(sample, elements, labels, &self.spec)
+    }
+}

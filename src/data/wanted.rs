@@ -1,0 +1,120 @@
+//! What a network takes as its input, as far as data must fit it.
+
+use super::Wrong;
+use crate::ir::{Graph, Type};
+use crate::{Error, Result};
+
+/// The longest side of an input that is an image.
+#[cfg(feature = "images")]
+const MAX_SIDE: usize = 1 << 14;
+
+/// The one input of a network.
+pub(super) struct Wanted {
+    /// Sizes of one sample, without the batch; `None` where any will do. `None` as a whole where even the rank is open.
+    sample: Option<Vec<Option<usize>>>,
+    /// The input's name and type, for messages.
+    input: String,
+}
+
+impl Wanted {
+    /// What `graph` takes. A size that has a number in [`Graph::bindings`] must be that, but for the batch.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when it has not one input, or that is no batch of floating-point numbers.
+    pub(super) fn by(graph: &Graph) -> Result<Wanted> {
+        let inputs: Vec<String> = graph
+            .inputs()
+            .iter()
+            .map(|node| format!("`{}` {}", graph.node(*node).name, graph.ty((*node).into())))
+            .collect();
+        let ty = match graph.inputs() {
+            [one] => graph.ty((*one).into()),
+            _ => {
+                return Err(Error::Usage {
+                    what: format!(
+                        "data is for networks of one input; this one takes {}: {}",
+                        inputs.len(),
+                        inputs.join(", ")
+                    ),
+                    help: "leave out --data and --eval".to_string(),
+                });
+            }
+        };
+        let input = inputs.concat();
+        let sample = match ty {
+            Type::Tensor(dtype, None) if dtype.is_float() => None,
+            Type::Tensor(dtype, Some(dims)) if dtype.is_float() && !dims.is_empty() => {
+                let size = |dim: &crate::ir::Dim| dim.eval(&graph.bindings)?.try_into().ok();
+                Some(dims[1..].iter().map(size).collect())
+            }
+            _ => {
+                return Err(Error::Usage {
+                    what: format!(
+                        "data is for networks of one input that is a batch of floats; this one takes {input}"
+                    ),
+                    help: "leave out --data and --eval".to_string(),
+                });
+            }
+        };
+        Ok(Wanted { sample, input })
+    }
+
+    /// Checks that samples of this shape fit.
+    pub(super) fn check(&self, sample: &[usize]) -> Result<(), Wrong> {
+        let Some(wanted) = &self.sample else {
+            return Ok(());
+        };
+        let fits = wanted.len() == sample.len()
+            && wanted
+                .iter()
+                .zip(sample)
+                .all(|(wanted, n)| wanted.is_none_or(|w| w == *n));
+        match fits {
+            true => Ok(()),
+            false => Err(Wrong::new(
+                format!(
+                    "its samples have the shape {sample:?}, and the network's input is {}, of which one sample is [{}]",
+                    self.input,
+                    wanted
+                        .iter()
+                        .map(|n| n.map_or("any".to_string(), |n| n.to_string()))
+                        .collect::<Vec<_>>()
+                        .join(", "),
+                ),
+                "give data of the input's shape; if --input set these sizes, set them to those of the data",
+            )),
+        }
+    }
+
+    /// Channels, height and width of an image.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when the input is no image of one or three channels, or a size is open.
+    #[cfg(feature = "images")]
+    pub(super) fn image(&self) -> Result<[usize; 3]> {
+        let sizes: Option<Vec<usize>> = self
+            .sample
+            .as_ref()
+            .and_then(|s| s.iter().copied().collect());
+        match (sizes.as_deref(), &self.sample) {
+            (Some([channels @ (1 | 3), height @ 1..=MAX_SIDE, width @ 1..=MAX_SIDE]), _) => Ok([*channels, *height, *width]),
+            (None, None) => Err(self.open_size()),
+            (None, Some(sample)) if sample.len() == 3 => Err(self.open_size()),
+            _ => Err(Error::Usage {
+                what: format!("images do not fit the network's input, which is {}", self.input),
+                help: "images are for inputs f32[N,3,H,W] or f32[N,1,H,W]; give other data as npz:FILE".to_string(),
+            }),
+        }
+    }
+
+    #[cfg(feature = "images")]
+    fn open_size(&self) -> Error {
+        Error::Usage {
+            what: format!(
+                "images need a size, and the network's input is {}",
+                self.input
+            ),
+            help: "give it with --input, such as --input 1x3x224x224".to_string(),
+        }
+    }
+}

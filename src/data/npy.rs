@@ -1,6 +1,7 @@
 //! Arrays in NumPy's `.npy` format: a Python dictionary that says type, order and shape, then the elements.
 //!
 //! The dictionary is read by the parser that reads TorchScript's code, never evaluated; elements stay where they lie.
+//! The crates for this format make room for what a header asks for before they look whether it is there.
 
 use ruff_python_ast::{Expr, Number};
 

@@ -1,10 +1,20 @@
 //! Extraction over the DAG: one term a class, all roots at once, each shared class paid once.
 //!
 //! egg's own extractor adds the costs of children up, so what two terms share is paid twice. Here a term's cost is that of
-//! the *set* of classes below it. Sets grow bottom-up and greedily. That is blind where several readers share: each finds its
-//! own way cheaper, and together they pay more. So a second choice starts from terms that are known, single choices of both
-//! are changed as long as the cost of everything that the roots reach falls, and parts of the dearer one are then planted
-//! into the cheaper.
+//! the *set* of classes below it. The cheapest choice is found by dynamic programming ([`Problem::optimum`]), which is quick
+//! where few values are alive at once, as in networks. Where that takes too long, a cheap one is grown ([`Problem::greedy`]):
+//! sets grow bottom-up and greedily. That is blind where several readers share: each finds its own way cheaper, and together
+//! they pay more. So a second choice starts from terms that are known, single choices of both are changed as long as the cost
+//! of everything that the roots reach falls, and parts of the dearer one are then planted into the cheaper.
+
+mod exact;
+
+use egg::Id;
+use rustc_hash::FxHashMap;
+
+use super::{Explored, Weigh};
+use crate::analysis::CostModel;
+use crate::ir::Graph;
 
 /// What a choice costs; sums are compared, so a more important measure goes into the higher bits.
 pub type Cost = u128;
@@ -36,6 +46,50 @@ pub struct Choice {
     pub cost: Cost,
 }
 
+impl Explored {
+    /// The problem of finding the cheapest graph under `cost`, and for [`Problem::extract`] the terms of `graph`, which all
+    /// this was made from.
+    pub fn problem(
+        &self,
+        graph: &Graph,
+        cost: &crate::pipeline::Cost,
+    ) -> (Problem, Vec<Option<usize>>) {
+        let egraph = &self.egraph;
+        let mut ids: Vec<Id> = egraph.classes().map(|class| class.id).collect();
+        ids.sort();
+        let position: FxHashMap<Id, usize> =
+            ids.iter().enumerate().map(|(i, id)| (*id, i)).collect();
+        let at = |id: Id| position[&egraph.find(id)];
+        let weigh = Weigh {
+            egraph,
+            model: CostModel::new(cost, &graph.bindings),
+        };
+        let candidates = |id: &Id| -> Vec<Candidate> {
+            let terms = egraph[*id].nodes.iter();
+            let candidate = terms.map(|term| Candidate {
+                cost: weigh.term(*id, term),
+                children: term.children.iter().map(|c| at(*c)).collect(),
+            });
+            candidate.collect()
+        };
+        let problem = Problem {
+            classes: ids.iter().map(candidates).collect(),
+            roots: self.roots.iter().map(|id| at(*id)).collect(),
+        };
+        // Where two terms turned out equal, the first.
+        let mut known = vec![None; ids.len()];
+        for (id, term) in self.terms.iter().rev() {
+            let mut term = term.clone();
+            term.children.iter_mut().for_each(|c| *c = egraph.find(*c));
+            known[at(*id)] = egraph[*id].nodes.iter().position(|t| *t == term);
+        }
+        (problem, known)
+    }
+}
+
+/// Steps that are spent on the cheapest choice: far more than a network of hundreds of layers takes.
+const STEPS: u64 = 10_000_000;
+
 /// How often the bottom-up pass runs at most; it settles in two or three.
 const GREEDY_ROUNDS: usize = 16;
 
@@ -46,10 +100,15 @@ const IMPROVEMENT_ROUNDS: usize = 4;
 const TRIALS: usize = 20_000;
 
 impl Problem {
-    /// A cheap choice; `None` if a root cannot be computed without a cycle. `known` names a term for some classes, such as those
-    /// of the graph that there was.
+    /// The cheapest choice, or where finding it takes too long a cheap one; `None` if a root cannot be computed without a cycle.
+    /// `known` names a term for some classes, such as those of the graph that there was.
     pub fn extract(&self, known: &[Option<usize>]) -> Option<Choice> {
-        let grown = [self.greedy(), self.tree()]
+        self.optimum(STEPS).or_else(|| self.greedy(known))
+    }
+
+    /// A cheap choice; `None` if a root cannot be computed without a cycle. `known` is as for [`Problem::extract`].
+    pub fn greedy(&self, known: &[Option<usize>]) -> Option<Choice> {
+        let grown = [self.bottom_up(), self.tree()]
             .into_iter()
             .flatten()
             .min_by_key(|choice| choice.cost)?;
@@ -125,7 +184,7 @@ impl Problem {
     }
 
     /// Bottom-up with sets of classes as costs.
-    fn greedy(&self) -> Option<Choice> {
+    fn bottom_up(&self) -> Option<Choice> {
         let n = self.classes.len();
         let mut sets: Vec<Option<Bits>> = vec![None; n];
         let mut term = vec![usize::MAX; n];
@@ -327,15 +386,16 @@ mod tests {
             ],
             roots: vec![0],
         };
-        assert_eq!(problem.extract(&[]).unwrap().cost >> 32, 15);
+        assert_eq!(problem.greedy(&[]).unwrap().cost >> 32, 15);
         assert_eq!(
             problem
-                .extract(&[None, Some(0), Some(0), Some(0), None])
+                .greedy(&[None, Some(0), Some(0), Some(0), None])
                 .unwrap()
                 .cost
                 >> 32,
             13
         );
+        assert_eq!(problem.extract(&[]).unwrap().cost >> 32, 13);
     }
 
     #[test]

@@ -70,6 +70,16 @@ pub enum Error {
         /// What to do about it; may be empty.
         help: String,
     },
+    /// A table of latencies cannot be used.
+    #[error("{}: {what}{}", path.display(), help_line(help))]
+    Latency {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+        /// What to do about it.
+        help: String,
+    },
     /// A pass failed.
     #[error("pass `{pass}`: {source}")]
     Pass {

@@ -1,7 +1,8 @@
 //! What running an operator costs: the one place that says so, for extraction and for every pass that has a choice.
 
 use super::cost::op_flops;
-use crate::ir::{Bindings, Dim, Op, Symbol, Type};
+use super::latency::Shape;
+use crate::ir::{Bindings, Dim, Graph, Op, Symbol, Type};
 use crate::pipeline::Cost;
 
 /// What sizes without a number count as, where two alternatives are weighed against each other.
@@ -40,9 +41,13 @@ impl<'a> CostModel<'a> {
 
     /// What one run of `op` on operands of these types costs; at least 1, so that fewer operators are better.
     ///
-    /// The unit is the multiply-add, and an element written counts as 16 of them, for moving data is not free. Only costs of
-    /// the same model can be compared.
+    /// For [`Cost::Latency`] the unit is the picosecond. For the others it is the multiply-add, and an element written counts as
+    /// 16 of them, for moving data is not free. Only costs of the same model can be compared.
     pub fn op(&self, op: &Op, operands: &[&Type], results: &[Type]) -> u64 {
+        if let Cost::Latency(latency) = self.cost {
+            let shape = Shape::of(op, operands, results, &|dim| self.number(dim));
+            return ((1000.0 * latency.nanoseconds(&shape)).round() as u64).clamp(1, MOST);
+        }
         let flops = op_flops(op, operands, results).map_or(0, |n| self.number(&n));
         let written = results
             .iter()
@@ -52,12 +57,43 @@ impl<'a> CostModel<'a> {
         (flops.saturating_add(written.saturating_mul(WRITE)) + 1).min(MOST)
     }
 
+    /// What operators cost together of which each takes the result of the one before, to do one thing that no single one does.
+    /// All take time; counted in multiply-adds, only what the last writes is for a purpose.
+    pub fn steps(&self, costs: impl IntoIterator<Item = u64>) -> u64 {
+        let costs = costs.into_iter();
+        match self.cost {
+            Cost::Latency(_) => costs.fold(0, u64::saturating_add).clamp(1, MOST),
+            Cost::Flops | Cost::Params => costs.last().unwrap_or(1),
+        }
+    }
+
+    /// The seconds that one run of a graph is predicted to take; `None` unless the cost is [`Cost::Latency`] and every size has a
+    /// number.
+    pub fn seconds(&self, graph: &Graph) -> Option<f64> {
+        let Cost::Latency(latency) = self.cost else {
+            return None;
+        };
+        let mut types = graph.nodes().flat_map(|node| &graph.node(node).outputs);
+        let known = |dim: &Dim| dim.eval(self.bindings).is_some();
+        if !types.all(|ty| ty.shape().unwrap_or_default().iter().all(known)) {
+            return None;
+        }
+        let of_node = |node| {
+            let operands = graph.operands(node);
+            let operands: Vec<&Type> = operands.iter().map(|value| graph.ty(*value)).collect();
+            let results = &graph.node(node).outputs;
+            let shape = Shape::of(graph.op(node)?, &operands, results, &|dim| self.number(dim));
+            Some(latency.nanoseconds(&shape))
+        };
+        Some(graph.nodes().filter_map(of_node).sum::<f64>() / 1e9)
+    }
+
     /// What `running`, a sum of [`CostModel::op`], and `stored` weights cost together: what the [`Cost`] aims at in the upper
     /// half, the other, which decides between equals, in the lower.
     pub fn total(&self, running: u64, stored: u64) -> u128 {
         let (running, stored) = (u128::from(running), u128::from(stored));
         match self.cost {
-            Cost::Flops => running << 64 | stored,
+            Cost::Flops | Cost::Latency(_) => running << 64 | stored,
             Cost::Params => stored << 64 | running,
         }
     }

@@ -254,23 +254,23 @@ impl Weigh<'_> {
         self.model.total(running, stored)
     }
 
-    /// What the last of the operators costs that the gather becomes: it writes what the gather is for.
+    /// What the operators cost that the gather becomes.
     fn gather(&self, x: &Type, axis: usize, picks: &Picks, results: &[Type]) -> u64 {
         let Ok(steps) = steps(x, axis, picks) else {
             return self.model.op(&Op::Identity {}, &[x], results);
         };
         let mut ty = x.clone();
-        let mut cost = 0;
-        for Step { op, factors } in steps {
+        let cost = steps.into_iter().map(|Step { op, factors }| {
             // A product has the type of what it scales; its factors are too few to matter.
             let results = match factors {
                 None => infer(&op, &[&ty]).unwrap_or_default(),
                 Some(_) => smallvec![ty.clone()],
             };
-            cost = self.model.op(&op, &[&ty], &results);
-            ty = results.into_iter().next().unwrap_or(ty);
-        }
+            let cost = self.model.op(&op, &[&ty], &results);
+            ty = results.into_iter().next().unwrap_or(ty.clone());
+            cost
+        });
         // Where a slice or a pad of the graph does the same, that stays.
-        cost + 1
+        self.model.steps(cost) + 1
     }
 }

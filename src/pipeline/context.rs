@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::analysis::latency::Latency;
 use crate::data::Samples;
 
 /// What a pass makes smaller where it has a choice; [`CostModel`](crate::analysis::CostModel) weighs operators by it.
@@ -15,6 +16,19 @@ pub enum Cost {
     Flops,
     /// Stored weights; multiply-adds decide between equals.
     Params,
+    /// The time of one run; stored weights decide between equals. Every size needs a number.
+    Latency(Arc<Latency>),
+}
+
+/// `flops`, `params`, `latency: table of ...`.
+impl fmt::Display for Cost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Cost::Flops => f.write_str("flops"),
+            Cost::Params => f.write_str("params"),
+            Cost::Latency(latency) => write!(f, "latency: {latency}"),
+        }
+    }
 }
 
 /// Something a pass did, did not do and why, or found out.

@@ -9,10 +9,11 @@ use super::observer::Observer;
 use super::pass::{Changed, Kind, Pass};
 use super::text::REPEAT;
 use super::{Pipeline, Step};
+use crate::analysis::CostModel;
 use crate::data::{Data, Samples};
 use crate::exec::{self, Top1};
-use crate::ir::Graph;
-use crate::report::{Calibration, Evaluation, PassReport, Report, Stats, Verification};
+use crate::ir::{Dim, Graph, NodeId};
+use crate::report::{Calibration, Change, Evaluation, PassReport, Report, Stats, Verification};
 use crate::{Error, Model, Result};
 
 /// How a pipeline is run.
@@ -91,6 +92,7 @@ fn run_here(
     options: &RunOptions,
     observer: &mut dyn Observer,
 ) -> Result<Report> {
+    refuse_unknown_sizes(&options.cost, &model.graph)?;
     let check = Check::new(&model.graph, options)?;
     // What cannot be evaluated is known before any work is done.
     let top1_before = evaluate("the original", &model.graph, options, observer)?;
@@ -113,11 +115,21 @@ fn run_here(
         ..
     } = manager;
     let top1_after = evaluate("the result", &graph, options, observer)?;
+    let seconds = |graph: &Graph| CostModel::new(&options.cost, &graph.bindings).seconds(graph);
+    let predicted_seconds = match options.cost {
+        Cost::Flops | Cost::Params => None,
+        Cost::Latency(_) => Some(Change {
+            before: seconds(&model.graph),
+            after: seconds(&graph),
+        }),
+    };
     let report = Report {
         optc: env!("CARGO_PKG_VERSION"),
         model: String::new(),
         pipeline: pipeline.to_string(),
         seed: options.seed,
+        cost: options.cost.to_string(),
+        predicted_seconds,
         before,
         after: Stats::of(&graph),
         passes: reports,
@@ -148,6 +160,29 @@ fn evaluate(
     let data = options.eval.as_deref();
     data.map(|data| exec::top1(graph, data, |done| observer.evaluating(stage, done)))
         .transpose()
+}
+
+/// Time depends on every size; a guess would decide everything.
+fn refuse_unknown_sizes(cost: &Cost, graph: &Graph) -> Result<()> {
+    let Cost::Latency(_) = cost else {
+        return Ok(());
+    };
+    let unknown = |input: &NodeId| {
+        let ty = graph.ty((*input).into());
+        let known = |dim: &Dim| dim.eval(&graph.bindings).is_some();
+        !ty.shape().is_some_and(|shape| shape.iter().all(known))
+    };
+    match graph.inputs().iter().copied().find(unknown) {
+        None => Ok(()),
+        Some(input) => Err(Error::Usage {
+            what: format!(
+                "the cost `latency` needs the size of the input `{}`, which is {}",
+                graph.node(input).name,
+                graph.ty(input.into())
+            ),
+            help: "give its shape, such as --input 1x3x224x224; it freezes no size".to_string(),
+        }),
+    }
 }
 
 struct Manager<'a> {

@@ -25,6 +25,10 @@ pub struct Report {
     pub pipeline: String,
     /// The start of all random numbers.
     pub seed: u64,
+    /// What was made smaller, such as "flops"; for time also what it was predicted from.
+    pub cost: String,
+    /// What one run takes, as that predicts; null unless it is time.
+    pub predicted_seconds: Option<Change>,
     /// The graph's size and cost before the first pass.
     pub before: Stats,
     /// The same after the last.
@@ -73,6 +77,15 @@ pub struct Evaluation {
     pub top1_before: f64,
     /// The same after the last.
     pub top1_after: f64,
+}
+
+/// A number before the first pass and after the last; null where it depends on a size without a number.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Change {
+    /// Before.
+    pub before: Option<f64>,
+    /// After.
+    pub after: Option<f64>,
 }
 
 /// What one run of one pass did.

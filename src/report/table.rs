@@ -3,7 +3,7 @@
 use comfy_table::{Cell, CellAlignment, LineStyle, Table, TableStyle};
 use indexmap::IndexSet;
 
-use super::{Report, Stats, Verification};
+use super::{Change, Report, Stats, Verification};
 
 /// A line under the header and no other.
 const STYLE: TableStyle =
@@ -11,7 +11,13 @@ const STYLE: TableStyle =
 
 /// Before and after, then each pass, then how far the outputs moved.
 pub fn table(report: &Report) -> String {
-    let mut text = sizes(&report.before, &report.after).trim_fmt() + "\n";
+    let mut text = sizes(report).trim_fmt() + "\n";
+    if report.predicted_seconds.is_some() {
+        text += &format!(
+            "predicted by a {}\n",
+            report.cost.trim_start_matches("latency: ")
+        );
+    }
     if report.before.flops.is_none() {
         text += "?: depends on sizes that have no number; --input gives them one\n";
     }
@@ -33,7 +39,8 @@ pub fn table(report: &Report) -> String {
     text
 }
 
-fn sizes(before: &Stats, after: &Stats) -> Table {
+fn sizes(report: &Report) -> Table {
+    let (before, after) = (&report.before, &report.after);
     let mut table = numbers(&["", "before", "after", "change"]);
     let mut row = |name: &str, before: Option<u64>, after: Option<u64>| {
         table.add_row([
@@ -45,6 +52,10 @@ fn sizes(before: &Stats, after: &Stats) -> Table {
     };
     row("parameters", Some(before.params), Some(after.params));
     row("multiply-adds", before.flops, after.flops);
+    if let Some(Change { before, after }) = report.predicted_seconds {
+        let microseconds = |s: Option<f64>| s.map(|s| (s * 1e6).round() as u64);
+        row("predicted µs", microseconds(before), microseconds(after));
+    }
     row("bytes", Some(before.bytes), Some(after.bytes));
     row(
         "operators",

@@ -16,9 +16,11 @@
 //! - [`pipeline`]: what a pass is, pipelines and what runs them; [`passes`]: those that exist;
 //! - [`egraph`]: equality saturation, which some passes are made of, and [`passes::rules`], its equalities;
 //! - [`analysis`]: what passes ask about a graph; [`exec`]: the reference interpreter, which judges them;
-//! - [`formats`]: model files; [`data`]: samples for calibration and evaluation.
+//! - [`formats`]: model files; [`data`]: samples for calibration and evaluation;
+//! - [`profile`]: how long a runtime takes for operators, for a cost of time.
 //!
-//! Without the default feature `cli` there is no command, and nothing of what only it needs.
+//! Without the default feature `cli` there is no command, and nothing of what only it needs. The default feature `onnxruntime`
+//! can load ONNX Runtime, the feature `torch` links libtorch, both to be measured.
 
 pub mod analysis;
 pub mod data;
@@ -33,6 +35,7 @@ mod model;
 #[path = "../passes/mod.rs"]
 pub mod passes;
 pub mod pipeline;
+pub mod profile;
 pub mod report;
 
 pub use error::{Error, Result};

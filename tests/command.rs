@@ -105,6 +105,65 @@ fn help_lists_every_option() {
 }
 
 #[test]
+fn help_of_profile_lists_every_option() {
+    common::snapshot(
+        "command/help_profile",
+        &Folder::new().ok(&["profile", "--help"]),
+    );
+}
+
+#[cfg(feature = "onnxruntime")]
+#[test]
+fn every_mistake_in_profiling_is_explained() {
+    let folder = Folder::new();
+    let before = folder.names();
+    let mut text = String::new();
+    for args in [
+        &["profile", "model.ir"][..],
+        &["--passes", "red", "profile"],
+        &["profile", "--runtime", "tflite"],
+        &["profile", "--threads", "0"],
+        &["profile", "-o", "model.pt"],
+        &["profile", "-o", "missing/latency.json"],
+        &["profile", "--library", "missing.so"],
+        &["profile", "--runtime", "torch", "--library", "missing.so"],
+    ] {
+        text += &folder.failure(args);
+    }
+    assert_eq!(folder.names(), before, "a failing run writes nothing");
+    // What the loader says is the system's affair, and the folder is the test's.
+    let filters = vec![(
+        r"from \S*missing.so: .*",
+        "from [folder]/missing.so: [reason]",
+    )];
+    insta::with_settings!({filters => filters}, {
+        common::snapshot("errors/command_profile", &text);
+    });
+}
+
+#[test]
+fn the_machine_predicts_time() {
+    let folder = Folder::new();
+    folder.ok(&[
+        "--cost",
+        "latency",
+        "--passes",
+        "red{hash=none}",
+        "--input",
+        "1x3x8x8",
+        "--report",
+        "r.json",
+        "model.ir",
+    ]);
+    let report: serde_json::Value = serde_json::from_str(&folder.read("r.json")).unwrap();
+    let cost = report["cost"].as_str().unwrap();
+    assert!(cost.starts_with("latency: roofline of "), "{cost}");
+    let seconds = &report["predicted_seconds"];
+    assert!(seconds["before"].as_f64().unwrap() > 0.0, "{seconds}");
+    assert_eq!(seconds["before"], seconds["after"]);
+}
+
+#[test]
 fn passes_are_listed_with_options_and_defaults() {
     common::snapshot("command/list_passes", &Folder::new().ok(&["--list-passes"]));
 }
@@ -146,6 +205,10 @@ fn every_mistake_on_the_command_line_is_explained() {
         ],
         &["--passes", "", "--samples", "0", "model.ir"],
         &["--passes", "", "--cost", "time", "model.ir"],
+        &["--passes", "", "--cost", "latency:", "model.ir"],
+        &["--passes", "", "--cost", "latency:missing.json", "model.ir"],
+        &["--passes", "", "--cost", "latency:model.ir", "model.ir"],
+        &["--passes", "", "--cost", "latency", "model.ir"],
         &["--passes", "", "--threads", "0", "model.ir"],
         &["--passes", "", "--seed", "-1", "model.ir"],
         &["--passes", "", "--tolerance", "tiny", "model.ir"],
@@ -488,6 +551,8 @@ fn the_report_is_json() {
     assert_eq!(report["optc"], env!("CARGO_PKG_VERSION"));
     assert_eq!(report["model"], "model.ir");
     assert_eq!(report["seed"], 7);
+    assert_eq!(report["cost"], "flops");
+    assert_eq!(report["predicted_seconds"], serde_json::Value::Null);
     assert_eq!(report["before"]["params"], 108);
     assert_eq!(report["before"]["flops"], 2 * 6912);
     assert_eq!(report["before"], report["after"]);

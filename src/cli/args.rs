@@ -3,18 +3,20 @@
 use std::path::PathBuf;
 
 use clap::builder::styling::{AnsiColor, Styles};
-use clap::{Parser, ValueEnum};
-use optc::pipeline;
+use clap::{Parser, Subcommand};
 
+use super::profile::ProfileArgs;
 use super::watch::PrintAfter;
 
-const USAGE: &str = "optc [OPTIONS] <MODEL>\n       optc --list-passes";
+const USAGE: &str =
+    "optc [OPTIONS] <MODEL>\n       optc --list-passes\n       optc profile [OPTIONS]";
 
 const EXAMPLES: &str = "\
 Examples:
   optc --input 1x3x224x224 resnet50.pt               merge redundant filters; write resnet50.opt.pt
   optc --passes 'red{hash=none}' -o small.pt big.pt   exact passes only
   optc --passes canonicalize,red --report r.json m.pt
+  optc profile && optc --cost latency:latency.json --input 1x3x224x224 m.pt
   optc --verify-each --remarks m.pt                   check every pass, say what was done
   optc --eval npz:test.npz,mean=0.5,std=0.5 m.pt      compare the share of right answers
 
@@ -25,13 +27,22 @@ const STYLES: Styles = Styles::styled()
     .usage(AnsiColor::Green.on_default().bold())
     .literal(AnsiColor::Cyan.on_default());
 
+/// What there is beside running passes.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Profile(ProfileArgs),
+}
+
 /// Make a trained network smaller by graph passes, and write the same kind of file
 #[derive(Debug, Parser)]
-#[command(name = "optc", version, styles = STYLES, allow_negative_numbers = true, after_help = after_help(), override_usage = USAGE, max_term_width = 100)]
+#[command(name = "optc", version, styles = STYLES, allow_negative_numbers = true, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true, disable_help_subcommand = true, after_help = after_help(), override_usage = USAGE, max_term_width = 100)]
 pub struct Args {
     /// The model: a TorchScript file, traced, scripted or frozen
     #[arg(required_unless_present = "list_passes")]
     pub model: Option<PathBuf>,
+
+    #[command(subcommand)]
+    pub command: Option<Command>,
 
     /// Passes to run, such as 'red{hash=none},repeat(fold-batch-norm,red)'
     #[arg(long, value_name = "PIPELINE", default_value = "red")]
@@ -57,8 +68,9 @@ pub struct Args {
     #[arg(long, value_name = "SPEC")]
     pub eval: Option<String>,
 
-    /// What to make smaller: multiply-adds (flops) or stored weights (params)
-    #[arg(long, value_enum, default_value_t)]
+    /// What to make smaller: multiply-adds (flops), stored weights (params) or time (latency), which is predicted from a FILE that
+    /// `optc profile` wrote, or coarsely without one
+    #[arg(long, value_name = "flops|params|latency[:FILE]", default_value = "flops", value_parser = cost)]
     pub cost: Cost,
 
     /// The start of all random numbers
@@ -111,19 +123,21 @@ pub struct Args {
 }
 
 /// What to make smaller.
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+#[derive(Clone, Debug)]
 pub enum Cost {
-    #[default]
     Flops,
     Params,
+    /// Time, from the table in a file or without one.
+    Latency(Option<PathBuf>),
 }
 
-impl From<Cost> for pipeline::Cost {
-    fn from(cost: Cost) -> pipeline::Cost {
-        match cost {
-            Cost::Flops => pipeline::Cost::Flops,
-            Cost::Params => pipeline::Cost::Params,
-        }
+fn cost(text: &str) -> Result<Cost, String> {
+    match text.split_once(':') {
+        None if text == "flops" => Ok(Cost::Flops),
+        None if text == "params" => Ok(Cost::Params),
+        None if text == "latency" => Ok(Cost::Latency(None)),
+        Some(("latency", file)) if !file.is_empty() => Ok(Cost::Latency(Some(file.into()))),
+        _ => Err("it must be flops, params, latency or latency:FILE".to_string()),
     }
 }
 

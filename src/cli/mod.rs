@@ -3,6 +3,7 @@
 mod args;
 mod listing;
 mod paths;
+mod profile;
 mod watch;
 
 use std::fmt::Display;
@@ -12,14 +13,15 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
+use optc::analysis::latency::{Latency, LatencyTable, Machine, Roofline};
 use optc::data::DataSpec;
 use optc::formats::{self, InputShape, ReadOptions};
 use optc::ir::Graph;
-use optc::pipeline::{RunOptions, Verify};
+use optc::pipeline::{self, RunOptions, Verify};
 use optc::report::{self, Report, Verification};
 use optc::{Error, Pipeline};
 
-use args::Args;
+use args::{Args, Command};
 use watch::{PrintAfter, Progress, Watch};
 
 /// Why a run ended early: the message, and the exit status that stands for it.
@@ -58,7 +60,11 @@ fn early(error: Error) -> Failure {
 pub fn main() -> ExitCode {
     report_panics();
     let args = Args::parse();
-    match std::panic::catch_unwind(|| run(&args)) {
+    let run = || match &args.command {
+        Some(Command::Profile(profile)) => Ok(profile::run(profile)?),
+        None => run(&args),
+    };
+    match std::panic::catch_unwind(run) {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(Failure { status, error })) => {
             complain("error", &error);
@@ -146,7 +152,7 @@ impl Job {
             run: RunOptions {
                 seed: args.seed,
                 threads: args.threads.unwrap_or(0).into(),
-                cost: args.cost.into(),
+                cost: cost(&args.cost)?,
                 verify: match (args.no_verify, args.verify_each) {
                     (true, _) => Verify::Nothing,
                     (_, true) => Verify::Each,
@@ -198,6 +204,21 @@ fn data(job: &Job, args: &Args, graph: &Graph, progress: &Progress) -> Result<Ru
         run.samples = Some(Arc::new(samples));
     }
     Ok(run)
+}
+
+/// What `--cost` names; reads the table if there is one.
+fn cost(cost: &args::Cost) -> Result<pipeline::Cost, Error> {
+    let latency = match cost {
+        args::Cost::Flops => return Ok(pipeline::Cost::Flops),
+        args::Cost::Params => return Ok(pipeline::Cost::Params),
+        args::Cost::Latency(None) => Latency::Roofline(Roofline::of_this_machine()),
+        args::Cost::Latency(Some(path)) => Latency::Table(LatencyTable::read(
+            path,
+            &Machine::this(),
+            profile::installed,
+        )?),
+    };
+    Ok(pipeline::Cost::Latency(Arc::new(latency)))
 }
 
 /// The table, and with `--remarks` what passes had to say.

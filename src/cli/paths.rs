@@ -45,7 +45,8 @@ pub fn check(model: &Path, targets: &[(&str, &Path)]) -> Result<()> {
     Ok(())
 }
 
-fn check_writable(option: &str, target: &Path) -> Result<()> {
+/// Checks that the target of an option can be written.
+pub fn check_writable(option: &str, target: &Path) -> Result<()> {
     if let Ok(metadata) = fs::metadata(target) {
         if !metadata.is_file() {
             let what = match metadata.is_dir() {

@@ -174,6 +174,11 @@ fn every_mistake_on_the_command_line_is_explained() {
     folder.write("empty.pt", "");
     folder.write("name", "");
     fs::create_dir(folder.path().join("folder")).unwrap();
+    folder.write("protected.ir", "old");
+    let protected = folder.path().join("protected.ir");
+    let mut permissions = fs::metadata(&protected).unwrap().permissions();
+    permissions.set_readonly(true);
+    fs::set_permissions(&protected, permissions).unwrap();
     let before = folder.names();
     let mut text = String::new();
     for args in [
@@ -230,6 +235,7 @@ fn every_mistake_on_the_command_line_is_explained() {
         &["--passes", "", "-o", "model.ir/out.ir", "model.ir"],
         &["--passes", "", "-o", "folder", "model.ir"],
         &["--passes", "", "-o", "/dev/null", "model.ir"],
+        &["--passes", "", "-o", "protected.ir", "model.ir"],
         &["--passes", "", "-o", "", "model.ir"],
         &["--passes", "", "-o", "out.docx", "model.ir"],
         &["--passes", "", "-o", "out", "model.ir"],
@@ -390,8 +396,13 @@ fn an_error_over_the_tolerance_is_status_3_and_writes_nothing() {
 #[test]
 fn a_failing_pass_is_status_1_and_names_itself() {
     let folder = Folder::new();
-    folder.write("nan.ir", &MODEL.replace("normal(1)", "nan"));
-    common::snapshot("errors/command_pass", &folder.failure(&["nan.ir"]));
+    let mut text = String::new();
+    for number in ["nan", "inf"] {
+        let name = format!("{number}.ir");
+        folder.write(&name, &MODEL.replace("normal(1)", number));
+        text += &folder.failure(&[&name]);
+    }
+    common::snapshot("errors/command_pass", &text);
 }
 
 #[test]

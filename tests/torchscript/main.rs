@@ -319,6 +319,15 @@ fn mistakes() -> Vec<(&'static str, Vec<u8>)> {
         }
         bytes
     };
+    // Method 12, bzip2, in both headers of `data.pkl`.
+    let compressed = {
+        let mut bytes = good.clone();
+        for (signature, method) in [(b"PK\x01\x02", 10), (b"PK\x03\x04", 8)] {
+            let at = bytes.windows(4).position(|w| w == signature).unwrap();
+            bytes[at + method] = 12;
+        }
+        bytes
+    };
     let bomb = {
         let zeros = vec![0; 1 << 20];
         let bytes = zip(
@@ -333,7 +342,7 @@ fn mistakes() -> Vec<(&'static str, Vec<u8>)> {
         let entries: [(&str, &[u8]); 3] = [
             ("data.pkl", &data(false)),
             ("code/__torch__.py", &text),
-            ("constants.pkl", b""),
+            ("constants.pkl", b"\x80\x02)."),
         ];
         let bytes = zip(&entries, CompressionMethod::Deflated);
         patch(&bytes, &4002u32.to_le_bytes(), &40u32.to_le_bytes())
@@ -381,6 +390,10 @@ fn mistakes() -> Vec<(&'static str, Vec<u8>)> {
     vec![
         ("an empty file", vec![]),
         ("a file cut short", good[..good.len() / 2].to_vec()),
+        (
+            "a file cut in its directory",
+            [&good[..good.len() - 40], &good[good.len() - 22..]].concat(),
+        ),
         ("a file of something else", b"not a model\n".to_vec()),
         (
             "a zip of something else",
@@ -397,6 +410,7 @@ fn mistakes() -> Vec<(&'static str, Vec<u8>)> {
         ("safetensors", safetensors),
         ("onnx", b"\x08\x07\x12\x07pytorch".to_vec()),
         ("an encrypted entry", encrypted),
+        ("an entry of another compression", compressed),
         ("a bomb", bomb),
         (
             "an entry that unpacks to more than it says",
@@ -430,6 +444,17 @@ fn mistakes() -> Vec<(&'static str, Vec<u8>)> {
         ("a pickle cut short", pickled(&data(false)[..40])),
         ("a pickle with an empty stack", pickled(b"\x80\x02R.")),
         ("a pickle of another opcode", pickled(b"\x80\x02i.")),
+        (
+            "no storage",
+            zip(
+                &[
+                    ("data.pkl", &data(false)),
+                    ("code/__torch__.py", forward.as_bytes()),
+                    ("constants.pkl", b"\x80\x02)."),
+                ],
+                CompressionMethod::Stored,
+            ),
+        ),
         (
             "a storage too short",
             pickled(&tensor("FloatStorage", &[2, 3, 2, 1], &[6, 2, 1, 1])),
@@ -537,6 +562,29 @@ fn every_mistake_in_a_file_is_explained() {
         }
     }
     common::snapshot("errors/torchscript", &text);
+}
+
+#[test]
+fn what_cannot_be_written_is_explained() {
+    let folder = tempfile::tempdir().unwrap();
+    let texts = [
+        "graph net(%x: f32[N,3,8,8]) {
+  @weight = parameter normal(1) : f32[3,4,3,3]
+  %cut = conv_transpose(%x, @weight) {pad=[0:2,0:2]}
+  return %cut
+}",
+        "graph net(%x: f32[N,3,8,8]) {\n  return %x\n}",
+    ];
+    let mut text = String::new();
+    for (graph, name) in texts.iter().zip(["net.pt", "net.onnx"]) {
+        let model = optc::Model::new(graph.parse().unwrap());
+        let error = optc::write(&model, folder.path().join(name)).unwrap_err();
+        let error = error.to_string();
+        let error = error.replace(&format!("{}/", folder.path().display()), "");
+        let _ = writeln!(text, "{error}\n");
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    common::snapshot("errors/write", &text);
 }
 
 #[test]

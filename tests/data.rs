@@ -207,6 +207,31 @@ fn a_damaged_image_is_left_out_and_named() {
     assert!(why.contains("bad.jpg: "), "{why}");
 }
 
+#[test]
+fn a_changed_file_is_read_or_refused_but_never_a_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    let graph = network("f32[N,2]");
+    let x = npy("'<f4'", "(2, 2)", &f32s(&[1.0, 2.0, 3.0, 4.0]));
+    let y = npy("'|u1'", "(2,)", &[0, 1]);
+    for method in [CompressionMethod::Stored, CompressionMethod::Deflated] {
+        let spec = pack(folder.path(), &[("x", x.clone()), ("y", y.clone())], method);
+        let path = folder.path().join("data.npz");
+        let good = fs::read(&path).unwrap();
+        let read = |bytes: &[u8]| {
+            fs::write(&path, bytes).unwrap();
+            open(&spec, &graph).and_then(|data| data.sample(9, 0))
+        };
+        for at in 0..good.len() {
+            assert!(read(&good[..at]).is_err(), "cut at {at}");
+            for change in [1, 0x80, 0xff] {
+                let mut bytes = good.clone();
+                bytes[at] ^= change;
+                let _ = read(&bytes);
+            }
+        }
+    }
+}
+
 /// Two classes of two numbers each; the larger one is the class.
 fn two_classes(folder: &Path, labels: &[i64]) -> String {
     let x = f32s(&[1.0, 0.0, 0.0, 1.0, 3.0, 2.0]);

@@ -1,0 +1,299 @@
+//! Expressions and calls.
+
+use ruff_python_ast::{Expr, ExprCall, Number, UnaryOp};
+use ruff_text_size::Ranged;
+
+use super::{Args, Env, Eval, Evaluator, MAX_CONTAINERS};
+use crate::formats::error::FormatError;
+use crate::formats::torchscript::code::{Class, SourceFile};
+use crate::formats::torchscript::value::Value;
+
+impl<'a> Evaluator<'a> {
+    pub(in crate::formats::torchscript) fn expr(
+        &mut self,
+        expr: &'a Expr,
+        env: &Env<'a>,
+        file: &'a SourceFile,
+    ) -> Eval<Value<'a>> {
+        self.expr_with_arity(expr, env, file, None)
+    }
+
+    fn exprs(
+        &mut self,
+        list: &'a [Expr],
+        env: &Env<'a>,
+        file: &'a SourceFile,
+    ) -> Eval<Vec<Value<'a>>> {
+        list.iter().map(|e| self.expr(e, env, file)).collect()
+    }
+
+    /// `arity`: into how many names the result is unpacked, which tells how many results an unknown operator has.
+    pub(super) fn expr_with_arity(
+        &mut self,
+        expr: &'a Expr,
+        env: &Env<'a>,
+        file: &'a SourceFile,
+        arity: Option<usize>,
+    ) -> Eval<Value<'a>> {
+        self.step()?;
+        self.deeper()?;
+        let value = match expr {
+            Expr::Name(name) => match env.get(name.id.as_str()) {
+                Some(value) => value.clone(),
+                None => match name.id.as_str() {
+                    "inf" => Value::Float(f64::INFINITY),
+                    "nan" => Value::Float(f64::NAN),
+                    name => {
+                        return self
+                            .fail(format!("`{name}` is not defined"), "save the model again");
+                    }
+                },
+            },
+            Expr::NumberLiteral(number) => match &number.value {
+                Number::Int(int) => match int.as_i64() {
+                    Some(n) => Value::Int(n),
+                    None => return self.unknown_python("an integer of over 64 bits"),
+                },
+                Number::Float(x) => Value::Float(*x),
+                Number::Complex { .. } => return self.unknown_python("a complex number"),
+            },
+            Expr::StringLiteral(text) => Value::str(text.value.to_str()),
+            Expr::BooleanLiteral(literal) => Value::Bool(literal.value),
+            Expr::NoneLiteral(_) => Value::None,
+            Expr::UnaryOp(unary) if unary.op == UnaryOp::USub => {
+                match self.expr(&unary.operand, env, file)? {
+                    Value::Int(n) => Value::Int(n.wrapping_neg()),
+                    Value::Float(x) => Value::Float(-x),
+                    Value::Size(dim) => Value::size(-dim),
+                    other => self.call_torch(
+                        "neg",
+                        Args {
+                            positional: vec![other],
+                            keyword: vec![],
+                        },
+                        None,
+                    )?,
+                }
+            }
+            Expr::List(list) => Value::list(self.exprs(&list.elts, env, file)?),
+            Expr::Tuple(tuple) => Value::tuple(self.exprs(&tuple.elts, env, file)?),
+            Expr::Dict(dict) => {
+                let mut items = Vec::new();
+                for item in &dict.items {
+                    let Some(key) = &item.key else {
+                        return self.unknown_python("`**` in a dictionary");
+                    };
+                    items.push((
+                        self.expr(key, env, file)?,
+                        self.expr(&item.value, env, file)?,
+                    ));
+                }
+                Value::dict(None, items)
+            }
+            Expr::If(choice) => {
+                let test = self.expr(&choice.test, env, file)?;
+                match self.truth(&test) {
+                    Ok(true) => self.expr(&choice.body, env, file)?,
+                    Ok(false) => self.expr(&choice.orelse, env, file)?,
+                    Err(what) => {
+                        return Err(FormatError::DataBranch {
+                            what,
+                            at: self.location(),
+                        }
+                        .into());
+                    }
+                }
+            }
+            Expr::Attribute(_) if let Some(path) = global_path(expr, env) => self.global(&path)?,
+            Expr::Attribute(attribute) => {
+                let value = self.expr(&attribute.value, env, file)?;
+                self.attribute(&value, attribute.attr.as_str())?
+            }
+            Expr::Subscript(subscript) => {
+                let (list, index) = (
+                    self.expr(&subscript.value, env, file)?,
+                    self.expr(&subscript.slice, env, file)?,
+                );
+                self.item(&list, &index)?
+            }
+            Expr::Call(call) => self.call(call, env, file, arity)?,
+            _ => return self.unknown_python("this expression"),
+        };
+        self.depth -= 1;
+        self.check_depth(&value)?;
+        Ok(value)
+    }
+
+    /// Containers of containers of containers ... are no network's values.
+    pub(in crate::formats::torchscript) fn check_depth(&self, value: &Value<'a>) -> Eval<()> {
+        if value.depth() > MAX_CONTAINERS {
+            let what = format!(
+                "lists nest over {MAX_CONTAINERS} deep\n  at {}",
+                self.location()
+            );
+            return Err(FormatError::Limit {
+                what,
+                help: "trace the model instead of scripting it".to_owned(),
+            }
+            .into());
+        }
+        Ok(())
+    }
+
+    pub(super) fn call(
+        &mut self,
+        call: &'a ExprCall,
+        env: &Env<'a>,
+        file: &'a SourceFile,
+        arity: Option<usize>,
+    ) -> Eval<Value<'a>> {
+        let path = global_path(&call.func, env);
+        // A type is no value: the first argument of these is not evaluated.
+        if let Some(name @ ("annotate" | "unchecked_cast" | "uninitialized" | "isinstance")) =
+            path.as_deref()
+        {
+            return self.typed_call(name, call, env, file);
+        }
+        let mut args = Args::default();
+        for argument in &call.arguments.args {
+            args.positional.push(self.expr(argument, env, file)?);
+        }
+        for keyword in &call.arguments.keywords {
+            let Some(name) = &keyword.arg else {
+                return self.unknown_python("`**` in a call");
+            };
+            let value = self.expr(&keyword.value, env, file)?;
+            args.keyword.push((name.as_str(), value));
+        }
+        self.place = Some((file, call.range()));
+        if let Some(path) = path {
+            return self.call_global(&path, args, arity);
+        }
+        if let Expr::Attribute(attribute) = &*call.func {
+            match self.expr(&attribute.value, env, file)? {
+                Value::Module(module) => {
+                    self.place = Some((file, call.range()));
+                    return self.call_method(&module, attribute.attr.as_str(), args);
+                }
+                Value::Object(object) => {
+                    let class = self.program.classes.get(&*object.class);
+                    if let Some(&method) =
+                        class.and_then(|c| c.methods.get(attribute.attr.as_str()))
+                    {
+                        return self.call_function(method, Some(Value::Object(object)), args);
+                    }
+                }
+                _ => {}
+            }
+            return self.unknown_python("a call of this method");
+        }
+        match self.expr(&call.func, env, file)? {
+            Value::Function(function) => self.call_function(function, None, args),
+            _ => self.unknown_python("a call of this value"),
+        }
+    }
+
+    fn typed_call(
+        &mut self,
+        name: &str,
+        call: &'a ExprCall,
+        env: &Env<'a>,
+        file: &'a SourceFile,
+    ) -> Eval<Value<'a>> {
+        match (name, &call.arguments.args[..]) {
+            ("uninitialized", _) => Ok(Value::Uninitialized),
+            ("annotate" | "unchecked_cast", [ty, value]) => {
+                let value = self.expr(value, env, file)?;
+                Ok(retype(value, file.text(ty)))
+            }
+            ("isinstance", [value, ty]) => {
+                let value = self.expr(value, env, file)?;
+                self.is_instance(&value, file.text(ty))
+            }
+            _ => self.unknown_python("this call"),
+        }
+    }
+
+    /// A call of `torch.add`, `ops.prim.NumToTensor`, `int`, `__torch__.torch.nn.functional.relu` ...
+    fn call_global(&mut self, path: &str, args: Args<'a>, arity: Option<usize>) -> Eval<Value<'a>> {
+        if path.starts_with("__torch__.") {
+            if let Some(&function) = self.program.functions.get(path) {
+                return self.call_function(function, None, args);
+            }
+            if let Some(class) = self.program.classes.get(path) {
+                return self.construct(path, class, args);
+            }
+            return self.fail(
+                format!("the archive has no code of `{path}`"),
+                "save the model again",
+            );
+        }
+        if path == "getattr" {
+            return match args.positional.as_slice() {
+                [value, Value::Str(name)] => self.attribute(value, &name.clone()),
+                _ => self.unknown_python("this call of getattr"),
+            };
+        }
+        match path.split_once('.') {
+            Some(("torch", name)) => self.call_torch(name, args, arity),
+            Some(("ops", name)) => match name.split_once('.') {
+                Some(("prim", name)) => self.call_prim(name, args),
+                Some(("aten", name)) => self.call_torch(name, args, arity),
+                _ => self.call_library(path, args, arity),
+            },
+            _ => self.call_builtin(path, args),
+        }
+    }
+
+    fn construct(&mut self, path: &str, class: &'a Class<'a>, args: Args<'a>) -> Eval<Value<'a>> {
+        if class.base == Some("NamedTuple") {
+            let mut items = args.positional;
+            for name in class.annotations.keys().skip(items.len()) {
+                let Some(value) = args.keyword.iter().find(|(k, _)| k == name) else {
+                    break;
+                };
+                items.push(value.1.clone());
+            }
+            return Ok(Value::named_tuple(Some(path.into()), items));
+        }
+        let object = Value::object(path);
+        if let Some(&init) = class.methods.get("__init__") {
+            self.call_function(init, Some(Value::Object(object.clone())), args)?;
+        }
+        Ok(Value::Object(object))
+    }
+}
+
+/// A dotted path that begins at a global name, such as `torch.add` or `int`.
+fn global_path(expr: &Expr, env: &Env<'_>) -> Option<String> {
+    let mut parts = Vec::new();
+    let mut expr = expr;
+    loop {
+        match expr {
+            Expr::Attribute(attribute) => {
+                parts.push(attribute.attr.as_str());
+                expr = &attribute.value;
+            }
+            Expr::Name(name) if !env.contains_key(name.id.as_str()) => {
+                parts.push(name.id.as_str());
+                break;
+            }
+            _ => return None,
+        }
+    }
+    parts.reverse();
+    Some(parts.join("."))
+}
+
+/// Keeps the declared type of a list or dictionary, which an empty one does not show.
+pub(super) fn retype<'a>(value: Value<'a>, ty: &str) -> Value<'a> {
+    match &value {
+        Value::List(list) if list.ty.is_none() && list.items.borrow().is_empty() => {
+            Value::typed_list(Some(ty.into()), Vec::new())
+        }
+        Value::Dict(dict) if dict.ty.is_none() && dict.items.borrow().is_empty() => {
+            Value::dict(Some(ty.into()), Vec::new())
+        }
+        _ => value,
+    }
+}

@@ -1,0 +1,138 @@
+//! Comparisons, as far as their outcome can be known.
+
+use crate::formats::torchscript::value::{MAX_VISITS, Value};
+use crate::ir::dim::DimBuilder;
+use crate::ir::{Dim, Symbol};
+
+/// Whether two values are equal, where that can be known.
+pub(super) fn same(a: &Value<'_>, b: &Value<'_>) -> Option<bool> {
+    same_within(a, b, &mut MAX_VISITS.clone())
+}
+
+fn same_within(a: &Value<'_>, b: &Value<'_>, visits: &mut u32) -> Option<bool> {
+    *visits = visits.checked_sub(1)?;
+    let unknown = |v: &Value<'_>| matches!(v, Value::Tensor(_) | Value::Run(_) | Value::Unknown(_));
+    match (a.unwrap_zero_dim(), b.unwrap_zero_dim()) {
+        (a, b) if unknown(a) || unknown(b) => None,
+        (Value::None, Value::None) => Some(true),
+        (Value::Str(a), Value::Str(b)) | (Value::Device(a), Value::Device(b)) => Some(a == b),
+        (a @ (Value::List(_) | Value::Tuple(_)), b @ (Value::List(_) | Value::Tuple(_))) => {
+            let (a, b) = (a.items()?, b.items()?);
+            if a.len() != b.len() {
+                return Some(false);
+            }
+            let mut all = true;
+            for (a, b) in a.iter().zip(&b) {
+                all &= same_within(a, b, visits)?;
+            }
+            Some(all)
+        }
+        (a, b) => match (a.as_dim(), b.as_dim()) {
+            (Some(a), Some(b)) => (a - b).as_number().map(|difference| difference == 0),
+            _ => match (a.as_f64(), b.as_f64()) {
+                (Some(a), Some(b)) => Some(a == b),
+                (None, None) => None,
+                _ => Some(false),
+            },
+        },
+    }
+}
+
+/// A comparison, where its outcome can be known; unknown, with the reason, where it depends on a size.
+pub(super) fn compare<'a>(name: &str, a: &Value<'a>, b: &Value<'a>) -> Option<Value<'a>> {
+    if !matches!(name, "eq" | "ne" | "lt" | "le" | "gt" | "ge") {
+        return None;
+    }
+    if let ("eq" | "ne", Some(equal)) = (name, same(a, b)) {
+        return Some(Value::Bool(equal == (name == "eq")));
+    }
+    if let (Value::Unknown(why), _) | (_, Value::Unknown(why)) = (a, b) {
+        return Some(Value::Unknown(why.clone()));
+    }
+    if let (Some(x), Some(y)) = (a.as_dim(), b.as_dim()) {
+        let (low, high) = bounds(&(x.clone() - y.clone()));
+        let known = match name {
+            "lt" if high < 0 => Some(true),
+            "lt" if low >= 0 => Some(false),
+            "le" if high <= 0 => Some(true),
+            "le" if low > 0 => Some(false),
+            "gt" if low > 0 => Some(true),
+            "gt" if high <= 0 => Some(false),
+            "ge" if low >= 0 => Some(true),
+            "ge" if high < 0 => Some(false),
+            "eq" if low > 0 || high < 0 => Some(false),
+            "ne" if low > 0 || high < 0 => Some(true),
+            _ => None,
+        };
+        return Some(match known {
+            Some(known) => Value::Bool(known),
+            None => {
+                let size = if x.as_number().is_none() { x } else { y };
+                Value::Unknown(
+                    format!("a condition compares the size {size}, known only when the model runs")
+                        .into(),
+                )
+            }
+        });
+    }
+    let (x, y) = (a.as_f64()?, b.as_f64()?);
+    Some(Value::Bool(match name {
+        "eq" => x == y,
+        "ne" => x != y,
+        "lt" => x < y,
+        "le" => x <= y,
+        "gt" => x > y,
+        _ => x >= y,
+    }))
+}
+
+/// The least and the largest value of a size whose symbols are at least 1.
+pub(super) fn bounds(dim: &Dim) -> (i64, i64) {
+    dim.fold(&mut Bounds)
+}
+
+struct Bounds;
+
+impl DimBuilder<(i64, i64)> for Bounds {
+    fn number(&mut self, n: i64) -> (i64, i64) {
+        (n, n)
+    }
+    fn symbol(&mut self, _: &Symbol) -> (i64, i64) {
+        (1, i64::MAX)
+    }
+    fn add(&mut self, a: (i64, i64), b: (i64, i64)) -> (i64, i64) {
+        (a.0.saturating_add(b.0), a.1.saturating_add(b.1))
+    }
+    fn mul(&mut self, a: (i64, i64), b: (i64, i64)) -> (i64, i64) {
+        let products = [
+            a.0.saturating_mul(b.0),
+            a.0.saturating_mul(b.1),
+            a.1.saturating_mul(b.0),
+            a.1.saturating_mul(b.1),
+        ];
+        products
+            .iter()
+            .fold((i64::MAX, i64::MIN), |(low, high), &p| {
+                (low.min(p), high.max(p))
+            })
+    }
+    fn floor_div(&mut self, a: (i64, i64), b: (i64, i64)) -> (i64, i64) {
+        if b.0 <= 0 {
+            return (i64::MIN, i64::MAX);
+        }
+        let quotients = [
+            a.0.div_euclid(b.0),
+            a.0.div_euclid(b.1),
+            a.1.div_euclid(b.0),
+            a.1.div_euclid(b.1),
+        ];
+        quotients
+            .iter()
+            .fold((i64::MAX, i64::MIN), |(low, high), &q| {
+                (low.min(q), high.max(q))
+            })
+    }
+    fn max(&mut self, a: (i64, i64), b: (i64, i64)) -> (i64, i64) {
+        (a.0.max(b.0), a.1.max(b.1))
+    }
+}

@@ -1,0 +1,386 @@
+//! Operators that the IR does not know: nodes that carry the call itself, as a template.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::formats::error::FormatError;
+use crate::formats::torchscript::aten;
+use crate::formats::torchscript::eval::{Args, Eval, Evaluator};
+use crate::formats::torchscript::read::simple_name;
+use crate::formats::torchscript::scalar::dtype_from_code;
+use crate::formats::torchscript::value::{Value, print_float, print_str};
+use crate::ir::{self, DType, Dim, Dims, Op, Opaque, Type};
+
+impl<'a> Evaluator<'a> {
+    /// The types of an unknown operator's results, as far as its name tells.
+    pub(super) fn opaque_types(
+        &mut self,
+        name: &str,
+        args: &Args<'a>,
+        arity: Option<usize>,
+    ) -> Vec<Type> {
+        let first = args.all().find_map(|v| match v {
+            Value::Tensor(cell) => Some(self.graph.ty(cell.borrow().value).clone()),
+            Value::List(list) => list.items.borrow().iter().find_map(|v| match v {
+                Value::Tensor(cell) => Some(self.graph.ty(cell.borrow().value).clone()),
+                _ => None,
+            }),
+            _ => None,
+        });
+        let given = args
+            .keyword
+            .iter()
+            .find(|(k, _)| *k == "dtype")
+            .and_then(|(_, v)| v.as_int())
+            .and_then(dtype_from_code);
+        let base = first.as_ref().and_then(Type::dtype).unwrap_or(DType::F32);
+        let dtype = given.or(aten::result_dtype(name)).unwrap_or(base);
+        if let Some(n) = arity {
+            return vec![Type::Tensor(dtype, None); n];
+        }
+        if name == "size" {
+            let ty = if args.positional.len() > 1 {
+                "int"
+            } else {
+                "List[int]"
+            };
+            return vec![Type::Other(ty.into())];
+        }
+        // Lists of sizes are sliced and joined by operators of the same names as tensors.
+        if let ("add" | "slice" | "list", Some(list)) = (name, args.positional.first())
+            && self.is_list(list)
+        {
+            return vec![Type::Other("List[int]".into())];
+        }
+        if let Some(ty) = aten::result_type(name) {
+            return vec![Type::Other(ty.into())];
+        }
+        let beside = args.all().filter(|v| matches!(v, Value::Tensor(_))).count() > 1;
+        let shape = match aten::shape_argument(name) {
+            Some(i) => args
+                .positional
+                .get(i)
+                .and_then(Value::items)
+                .and_then(|items| items.iter().map(Value::as_dim).collect::<Option<Dims>>()),
+            None if aten::keeps_shape(name, beside) => {
+                first.as_ref().and_then(Type::shape).map(Dims::from)
+            }
+            None => match name {
+                "embedding" => self.embedding_shape(args),
+                "index" => self.index_shape(args),
+                _ => None,
+            },
+        };
+        vec![Type::Tensor(dtype, shape)]
+    }
+
+    /// The shape of `x[:, index]`: one axis replaced by those of the index.
+    fn index_shape(&self, args: &Args<'a>) -> Option<Dims> {
+        let [Value::Tensor(x), list] = args.positional.as_slice() else {
+            return None;
+        };
+        let x = self.shape(x.borrow().value)?;
+        let mut at = None;
+        for (axis, index) in list.items()?.iter().enumerate() {
+            match (index, &at) {
+                (Value::None, _) => {}
+                (Value::Tensor(index), None) => at = Some((axis, index.borrow().value)),
+                _ => return None,
+            }
+        }
+        let (axis, index) = at?;
+        // Truth values pick as many as are true.
+        let whole = self
+            .graph
+            .ty(index)
+            .dtype()
+            .is_some_and(|d| !d.is_float() && d != DType::Bool && d != DType::U8);
+        let index = self.shape(index).filter(|_| whole && axis < x.len())?;
+        Some(
+            x[..axis]
+                .iter()
+                .chain(&index)
+                .chain(&x[axis + 1..])
+                .cloned()
+                .collect(),
+        )
+    }
+
+    fn is_list(&self, value: &Value<'a>) -> bool {
+        match value {
+            Value::List(_) => true,
+            Value::Run(value) => {
+                matches!(self.graph.ty(*value), Type::Other(name) if name.starts_with("List"))
+            }
+            _ => false,
+        }
+    }
+
+    fn embedding_shape(&self, args: &Args<'a>) -> Option<Dims> {
+        let [Value::Tensor(weight), Value::Tensor(index), ..] = args.positional.as_slice() else {
+            return None;
+        };
+        let weight = self.shape(weight.borrow().value)?;
+        let mut shape = self.shape(index.borrow().value)?;
+        shape.push(weight.get(1)?.clone());
+        Some(shape)
+    }
+
+    /// An operator kept as the text of its call.
+    pub(in crate::formats::torchscript) fn opaque(
+        &mut self,
+        path: &str,
+        args: Args<'a>,
+        outputs: Vec<Type>,
+    ) -> Eval<Value<'a>> {
+        let mut template = Template::default();
+        template.text.push_str(path);
+        template.text.push('(');
+        self.render_args(&args, 0, &mut template)?;
+        let name = match path.split_once('.') {
+            Some(("torch", name)) => format!("aten::{name}"),
+            Some(("ops", name)) => name.replacen('.', "::", 1),
+            _ => path.to_owned(),
+        };
+        let count = outputs.len() as u32;
+        let node = self.add_opaque(&name, template, outputs)?;
+        let mut values = (0..count).map(|port| self.run_value(ir::Value { node, port }));
+        Ok(match count {
+            1 => values.next().unwrap_or(Value::None),
+            _ => Value::tuple(values.collect()),
+        })
+    }
+
+    /// `{0}` unpacked into `n` results.
+    pub(in crate::formats::torchscript) fn opaque_unpack(
+        &mut self,
+        args: Args<'a>,
+        n: usize,
+    ) -> Eval<Vec<Value<'a>>> {
+        let mut template = Template::default();
+        self.render(&args.positional[0], &mut template)?;
+        let node = self.add_opaque(
+            "prim::ListUnpack",
+            template,
+            vec![Type::Tensor(DType::F32, None); n],
+        )?;
+        Ok((0..n as u32)
+            .map(|port| self.run_value(ir::Value { node, port }))
+            .collect())
+    }
+
+    /// `{0}[index]`.
+    pub(in crate::formats::torchscript) fn opaque_item(
+        &mut self,
+        args: Args<'a>,
+    ) -> Eval<Value<'a>> {
+        let mut template = Template::default();
+        self.render(&args.positional[0], &mut template)?;
+        template.text.push('[');
+        self.render(&args.positional[1], &mut template)?;
+        template.text.push(']');
+        let list = match &args.positional[0] {
+            Value::Run(value) => self.graph.ty(*value).to_string(),
+            _ => String::new(),
+        };
+        let ty = match list.contains("Tensor") {
+            true => Type::Tensor(DType::F32, None),
+            false => Type::Other("int".into()),
+        };
+        let node = self.add_opaque("aten::__getitem__", template, vec![ty])?;
+        Ok(self.run_value(node.into()))
+    }
+
+    pub(in crate::formats::torchscript) fn add_opaque(
+        &mut self,
+        name: &str,
+        template: Template,
+        outputs: Vec<Type>,
+    ) -> Eval<ir::NodeId> {
+        self.step()?;
+        let label = name.rsplit([':', '.']).next().unwrap_or(name).to_owned();
+        let outputs: SmallVec<[Type; 1]> = outputs.into();
+        let opaque = Opaque {
+            name: name.into(),
+            template: template.text.into(),
+            sizes: template.sizes.into(),
+            outputs: outputs.clone(),
+        };
+        let node_name = self.node_name(&label);
+        Ok(self.graph.add_typed_op(
+            &node_name,
+            Op::Opaque(Arc::new(opaque)),
+            &template.operands,
+            outputs,
+        ))
+    }
+
+    pub(super) fn render_args(
+        &mut self,
+        args: &Args<'a>,
+        from: usize,
+        template: &mut Template,
+    ) -> Eval<()> {
+        let mut first = from == 0;
+        for value in &args.positional[from.min(args.positional.len())..] {
+            template.separate(&mut first);
+            self.render(value, template)?;
+        }
+        for (name, value) in &args.keyword {
+            template.separate(&mut first);
+            template.text.push_str(name);
+            template.text.push('=');
+            self.render(value, template)?;
+        }
+        template.text.push(')');
+        Ok(())
+    }
+
+    /// A value as an argument in the code.
+    pub(in crate::formats::torchscript) fn render(
+        &mut self,
+        value: &Value<'a>,
+        template: &mut Template,
+    ) -> Eval<()> {
+        self.step()?;
+        if template.text.len() > MAX_TEMPLATE {
+            let what = format!(
+                "the arguments of one operator take over {MAX_TEMPLATE} characters\n  at {}",
+                self.location()
+            );
+            return Err(FormatError::Limit {
+                what,
+                help: "trace the model instead of scripting it".to_owned(),
+            }
+            .into());
+        }
+        match value {
+            Value::None => template.text.push_str("None"),
+            Value::Bool(b) => template.text.push_str(if *b { "True" } else { "False" }),
+            Value::Int(n) => {
+                let _ = write!(template.text, "{n}");
+            }
+            Value::Float(x) => template.text.push_str(&print_float(*x)),
+            Value::Size(dim) => template.size(dim),
+            Value::Str(text) => template.literal(&print_str(text)),
+            Value::Device(name) => template.literal(&format!("torch.device({})", print_str(name))),
+            Value::ZeroDim(inner) => {
+                template.text.push_str("ops.prim.NumToTensor(");
+                self.render(inner, template)?;
+                template.text.push(')');
+            }
+            Value::Tensor(cell) => {
+                let value = self.read(cell)?;
+                template.operand(value);
+            }
+            Value::Run(value) => template.operand(*value),
+            Value::List(list) => {
+                let items = list.items.borrow().clone();
+                match (&list.ty, items.is_empty()) {
+                    (Some(ty), true) => template.literal(&format!("annotate({ty}, [])")),
+                    _ => self.render_items("[", &items, "]", template)?,
+                }
+            }
+            Value::Tuple(tuple) => {
+                // The class of a named tuple is marked, as its name in the file to be written is not known here.
+                if let Some(class) = &tuple.class {
+                    let _ = write!(template.text, "\u{0}{}\u{0}", simple_name(class));
+                }
+                let close = if tuple.items.len() == 1 && tuple.class.is_none() {
+                    ",)"
+                } else {
+                    ")"
+                };
+                self.render_items("(", &tuple.items, close, template)?;
+            }
+            Value::Dict(dict) => {
+                template.literal("{");
+                let mut first = true;
+                for (key, value) in dict.items.borrow().iter() {
+                    template.separate(&mut first);
+                    self.render(key, template)?;
+                    template.text.push_str(": ");
+                    self.render(value, template)?;
+                }
+                template.literal("}");
+            }
+            Value::Unknown(why) => {
+                return Err(FormatError::DataBranch {
+                    what: why.to_string(),
+                    at: self.location(),
+                }
+                .into());
+            }
+            Value::Module(_) | Value::Object(_) | Value::Function(_) | Value::Uninitialized => {
+                return self.fail(
+                    format!("an operator takes {}", value.kind()),
+                    "trace the model (torch.jit.trace) instead of scripting it",
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn render_items(
+        &mut self,
+        open: &str,
+        items: &[Value<'a>],
+        close: &str,
+        template: &mut Template,
+    ) -> Eval<()> {
+        template.text.push_str(open);
+        let mut first = true;
+        for item in items {
+            template.separate(&mut first);
+            self.render(item, template)?;
+        }
+        template.text.push_str(close);
+        Ok(())
+    }
+}
+
+/// The text of an opaque operator may not grow past this.
+const MAX_TEMPLATE: usize = 1 << 20;
+
+/// The text of a call with places for operands (`{0}`) and sizes (`{$0}`); other braces are doubled.
+#[derive(Default)]
+pub(in crate::formats::torchscript) struct Template {
+    pub text: String,
+    pub operands: SmallVec<[ir::Value; 4]>,
+    pub sizes: Vec<Dim>,
+}
+
+impl Template {
+    fn separate(&mut self, first: &mut bool) {
+        if !std::mem::replace(first, false) {
+            self.text.push_str(", ");
+        }
+    }
+
+    fn literal(&mut self, text: &str) {
+        self.text
+            .push_str(&text.replace('{', "{{").replace('}', "}}"));
+    }
+
+    fn operand(&mut self, value: ir::Value) {
+        let i = self
+            .operands
+            .iter()
+            .position(|v| *v == value)
+            .unwrap_or_else(|| {
+                self.operands.push(value);
+                self.operands.len() - 1
+            });
+        let _ = write!(self.text, "{{{i}}}");
+    }
+
+    fn size(&mut self, dim: &Dim) {
+        let i = self.sizes.iter().position(|d| d == dim).unwrap_or_else(|| {
+            self.sizes.push(dim.clone());
+            self.sizes.len() - 1
+        });
+        let _ = write!(self.text, "{{${i}}}");
+    }
+}

@@ -1,0 +1,229 @@
+//! Parts of tensors, and tensors put together.
+
+use super::operand;
+use crate::formats::torchscript::aten::{Call, Lowered, Read, need, one};
+use crate::formats::torchscript::eval::{Eval, Evaluator};
+use crate::formats::torchscript::value::Value;
+use crate::ir::{self, DType, Dim, Dims, Index, Op};
+
+pub(super) fn cat(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
+    let tensors = need!(call.tensors(ev, "tensors")?);
+    let rank = need!(tensors.iter().find_map(|v| ev.shape(*v))).len();
+    let axis = need!(call.axis("dim", rank, 0));
+    one(ev.emit("cat", Op::Concat { axis }, &tensors)?)
+}
+
+pub(super) fn stack(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
+    let tensors = need!(call.tensors(ev, "tensors")?);
+    let rank = need!(tensors.first().and_then(|v| ev.shape(*v))).len();
+    let axis = need!(call.axis("dim", rank + 1, 0));
+    let mut parts = Vec::with_capacity(tensors.len());
+    for tensor in tensors {
+        let axes = ir::Ints::from_slice(&[axis]);
+        parts.push(need!(ev.emit(
+            "unsqueeze",
+            Op::Unsqueeze { axes },
+            &[tensor]
+        )?));
+    }
+    one(ev.emit("stack", Op::Concat { axis }, &parts)?)
+}
+
+/// A position of an axis as Python's slices mean it: negative from the end, and within the axis.
+fn bound(at: Option<&Value<'_>>, size: &Dim, default: &Dim) -> Option<Dim> {
+    let Some(at) = at else {
+        return Some(default.clone());
+    };
+    let at = at.as_dim()?;
+    match (at.as_number(), size.as_number()) {
+        (Some(i64::MAX), _) => Some(size.clone()),
+        (Some(n), Some(size)) => Some(Dim::from(
+            if n < 0 { n.saturating_add(size) } else { n }.clamp(0, size),
+        )),
+        (Some(0), None) => Some(at),
+        (Some(n), None) if n < 0 => Some((size.clone() + at).at_least(&Dim::from(0))),
+        (Some(_), None) => Some(at.at_most(size)),
+        // Where the size says itself how far to go.
+        (None, _) if at == *size => Some(at),
+        (None, _) => match (size.clone() - at.clone()).as_number() {
+            Some(0..) => Some(at.at_least(&Dim::from(0))),
+            _ => Some(at.at_least(&Dim::from(0)).at_most(size)),
+        },
+    }
+}
+
+fn part(
+    ev: &mut Evaluator<'_>,
+    x: ir::Value,
+    shape: &Dims,
+    axis: usize,
+    start: Dim,
+    end: Dim,
+    step: usize,
+) -> Read {
+    if start.as_number() == Some(0) && end == shape[axis] && step == 1 {
+        return Ok(Some(Lowered::Same));
+    }
+    one(ev.emit(
+        "slice",
+        Op::Slice {
+            axis,
+            start,
+            end,
+            step,
+        },
+        &[x],
+    )?)
+}
+
+pub(super) fn slice(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
+    let (x, shape) = need!(operand(ev, call)?);
+    let axis = need!(call.axis("dim", shape.len(), 0));
+    let step = need!(
+        call.int_or("step", 1)
+            .and_then(|s| usize::try_from(s).ok())
+            .filter(|s| *s > 0)
+    );
+    let size = &shape[axis];
+    let start = need!(bound(call.get("start"), size, &Dim::from(0)));
+    let end = need!(bound(call.get("end"), size, size));
+    // An empty slice ends where it starts.
+    let end = match (end.clone() - start.clone()).as_number() {
+        Some(..0) => start.clone(),
+        _ => end,
+    };
+    part(ev, x, &shape, axis, start, end, step)
+}
+
+pub(super) fn narrow(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
+    let (x, shape) = need!(operand(ev, call)?);
+    let axis = need!(call.axis("dim", shape.len(), 0));
+    let start = need!(bound(call.get("start"), &shape[axis], &Dim::from(0)));
+    let length = need!(call.get("length").and_then(Value::as_dim));
+    part(ev, x, &shape, axis, start.clone(), start + length, 1)
+}
+
+pub(super) fn select(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
+    let (x, shape) = need!(operand(ev, call)?);
+    let axis = need!(call.axis("dim", shape.len(), 0));
+    let index = need!(call.get("index").and_then(Value::as_dim));
+    let start = if index.as_number().is_some_and(|i| i < 0) {
+        shape[axis].clone() + index
+    } else {
+        index
+    };
+    one(pick(ev, x, axis, start)?)
+}
+
+/// Position `start` of an axis, which is removed.
+fn pick(ev: &mut Evaluator<'_>, x: ir::Value, axis: usize, start: Dim) -> Eval<Option<ir::Value>> {
+    let end = start.clone() + Dim::from(1);
+    let axes = ir::Ints::from_slice(&[axis]);
+    match ev.emit(
+        "select",
+        Op::Slice {
+            axis,
+            start,
+            end,
+            step: 1,
+        },
+        &[x],
+    )? {
+        Some(slice) => ev.emit("select", Op::Squeeze { axes }, &[slice]),
+        None => Ok(None),
+    }
+}
+
+/// Consecutive parts of an axis, of these lengths.
+fn parts(ev: &mut Evaluator<'_>, x: ir::Value, axis: usize, lengths: &[Dim]) -> Read {
+    let mut start = Dim::from(0);
+    let mut values = Vec::with_capacity(lengths.len());
+    for length in lengths {
+        let end = start.clone() + length.clone();
+        let op = Op::Slice {
+            axis,
+            start,
+            end: end.clone(),
+            step: 1,
+        };
+        values.push(need!(ev.emit("split", op, &[x])?));
+        start = end;
+    }
+    Ok(Some(Lowered::List(values)))
+}
+
+/// Parts of an axis into which PyTorch may cut it at once.
+const MAX_PARTS: i64 = 4096;
+
+/// `size` cut into parts of `length`, the last one shorter.
+fn even(size: i64, length: i64) -> Option<Vec<Dim>> {
+    if length <= 0 || size <= 0 || (size - 1) / length >= MAX_PARTS {
+        return None;
+    }
+    Some(
+        (0..size)
+            .step_by(length as usize)
+            .map(|start| Dim::from(length.min(size - start)))
+            .collect(),
+    )
+}
+
+pub(super) fn chunk(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
+    let (x, shape) = need!(operand(ev, call)?);
+    let axis = need!(call.axis("dim", shape.len(), 0));
+    let chunks = need!(call.int("chunks").filter(|n| (1..=MAX_PARTS).contains(n)));
+    let lengths = match shape[axis].as_number() {
+        Some(size) => need!(even(size, size / chunks + i64::from(size % chunks != 0))),
+        None => {
+            // As many parts as said only where the size is a multiple.
+            let length = shape[axis].floor_div(&Dim::from(chunks));
+            if length.clone() * Dim::from(chunks) != shape[axis] {
+                return Ok(None);
+            }
+            vec![length; chunks as usize]
+        }
+    };
+    parts(ev, x, axis, &lengths)
+}
+
+pub(super) fn split(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
+    let (x, shape) = need!(operand(ev, call)?);
+    let axis = need!(call.axis("dim", shape.len(), 0));
+    let given = need!(call.get("split_size").or(call.get("split_sizes")));
+    let lengths = match given.items() {
+        Some(items) => need!(items.iter().map(Value::as_dim).collect::<Option<Vec<_>>>()),
+        None => need!(even(need!(shape[axis].as_number()), need!(given.as_int()))),
+    };
+    parts(ev, x, axis, &lengths)
+}
+
+pub(super) fn unbind(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
+    let (x, shape) = need!(operand(ev, call)?);
+    let axis = need!(call.axis("dim", shape.len(), 0));
+    let n = need!(shape[axis].as_number().filter(|n| *n <= MAX_PARTS));
+    let mut values = Vec::new();
+    for i in 0..n {
+        values.push(need!(pick(ev, x, axis, Dim::from(i))?));
+    }
+    Ok(Some(Lowered::List(values)))
+}
+
+pub(super) fn index_select(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
+    let (x, shape) = need!(operand(ev, call)?);
+    let axis = need!(call.axis("dim", shape.len(), 0));
+    let index = need!(call.tensor(ev, "index")?);
+    let tensor = &need!(ev.graph.constant(index.node)).tensor;
+    if !matches!(tensor.dtype(), DType::I64 | DType::I32) || tensor.shape().len() != 1 {
+        return Ok(None);
+    }
+    let whole = |x: &f64| (0.0..=f64::from(u32::MAX)).contains(x).then_some(*x as u32);
+    let index: Index = need!(
+        tensor
+            .elements::<f64>()
+            .iter()
+            .map(whole)
+            .collect::<Option<Vec<_>>>()
+    )
+    .into();
+    one(ev.emit("index_select", Op::Gather { axis, index }, &[x])?)
+}

@@ -221,7 +221,7 @@ fn a_changed_file_is_read_or_refused_but_never_a_panic() {
             fs::write(&path, bytes).unwrap();
             open(&spec, &graph).and_then(|data| data.sample(9, 0))
         };
-        for at in 0..good.len() {
+        for at in (0..good.len()).step_by(3) {
             assert!(read(&good[..at]).is_err(), "cut at {at}");
             for change in [1, 0x80, 0xff] {
                 let mut bytes = good.clone();

@@ -129,6 +129,7 @@ impl Runner for Idle {
 
 const HASTE: Care = Care {
     rounds: 1,
+    again: 1,
     time: Duration::ZERO,
 };
 
@@ -179,7 +180,7 @@ fn every_kind_of_operator_is_measured() {
         seen.push(what.to_string());
     };
     let table = measure(&mut Idle, &tiny(), HASTE, &mut progress).unwrap();
-    assert_eq!(seen.len(), tiny().len());
+    assert!(seen.len() >= tiny().len());
     for kind in [
         Kind::Conv,
         Kind::Pointwise,

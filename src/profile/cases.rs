@@ -40,11 +40,11 @@ pub enum Layer {
     Linear,
     /// A gather over channels in front of a depthwise convolution, and one back.
     Gather,
-    /// A ReLU behind a convolution of one point.
+    /// A ReLU behind a depthwise convolution.
     Relu,
-    /// A sum around a convolution of one point.
+    /// A sum around a depthwise convolution.
     Add,
-    /// A batch normalisation behind a convolution of one point.
+    /// A batch normalisation behind a depthwise convolution.
     BatchNorm,
     /// A maximum over 3 x 3.
     MaxPool,
@@ -91,7 +91,9 @@ impl Case {
             Layer::Gather => [self.channels_in, self.channels_out]
                 .map(|channels| square(DEPTHWISE, channels))
                 .to_vec(),
-            Layer::Relu | Layer::Add | Layer::BatchNorm => vec![square(POINT, self.channels_in)],
+            Layer::Relu | Layer::Add | Layer::BatchNorm => {
+                vec![square(DEPTHWISE, self.channels_in)]
+            }
             _ => Vec::new(),
         }
     }
@@ -152,9 +154,12 @@ impl Case {
         };
         let ty = Type::tensor(DType::F32, shape.into_iter().map(Into::into));
         let input = net.0.add_input("input", ty).into();
+        // Behind a cheap operator that brings its input into the runtime's own layout. A network's first layer has none.
+        let first = inner < 4;
         let mut x = match layer {
             Layer::Linear => input,
-            _ => net.conv("stem", input, [inner, inner], 1, 1, 1)?,
+            _ if first => input,
+            _ => net.conv("stem", input, [inner, inner], 3, 1, inner)?,
         };
         let mut sum: Option<Value> = None;
         for _ in 0..layers {
@@ -198,15 +203,15 @@ impl Case {
                     net.conv("beside", y, [inner, inner], 3, 1, inner)?
                 }
                 Layer::Relu => {
-                    let y = net.conv("beside", x, [inner, inner], 1, 1, 1)?;
+                    let y = net.conv("beside", x, [inner, inner], 3, 1, inner)?;
                     net.op("layer", Op::Relu {}, &[y])?
                 }
                 Layer::Add => {
-                    let y = net.conv("beside", x, [inner, inner], 1, 1, 1)?;
+                    let y = net.conv("beside", x, [inner, inner], 3, 1, inner)?;
                     net.op("layer", Op::Add {}, &[y, x])?
                 }
                 Layer::BatchNorm => {
-                    let y = net.conv("beside", x, [inner, inner], 1, 1, 1)?;
+                    let y = net.conv("beside", x, [inner, inner], 3, 1, inner)?;
                     let ones: Vec<Value> = (0..4)
                         .map(|_| net.constant(&[inner], vec![1.0; inner]))
                         .collect();

@@ -43,6 +43,8 @@ pub trait Runner {
 pub struct Care {
     /// How often the whole grid is gone over, so that what else goes on for a while does not meet one network alone.
     pub rounds: usize,
+    /// How often those cases are gone over that the others predict otherwise.
+    pub again: usize,
     /// How long a network is run in a round.
     pub time: Duration,
 }
@@ -50,7 +52,8 @@ pub struct Care {
 impl Default for Care {
     fn default() -> Care {
         Care {
-            rounds: 3,
+            rounds: 2,
+            again: 3,
             time: Duration::from_millis(30),
         }
     }
@@ -73,15 +76,91 @@ pub fn measure(
     care: Care,
     progress: &mut dyn FnMut(&str, f64),
 ) -> Result<LatencyTable> {
+    let all: Vec<usize> = (0..cases.len()).collect();
+    let mut times = vec![Time::default(); cases.len()];
+    // The last quarter of the work is for what has to be measured again.
+    for round in 0..care.rounds {
+        let mut progress = |what: &str, done: f64| {
+            progress(what, 0.75 * (round as f64 + done) / care.rounds as f64);
+        };
+        time(runner, cases, &all, care, &mut times, &mut progress)?;
+    }
+    for again in 0..care.again {
+        let doubtful = doubtful(&table(runner, cases, &times)?, cases)?;
+        let mut progress = |what: &str, done: f64| {
+            progress(
+                what,
+                0.75 + 0.25 * (again as f64 + done) / care.again as f64,
+            );
+        };
+        time(runner, cases, &doubtful, care, &mut times, &mut progress)?;
+    }
+    table(runner, cases, &times)
+}
+
+/// The least times of a case's two networks, in nanoseconds.
+#[derive(Clone, Copy)]
+struct Time {
+    one: f64,
+    many: f64,
+}
+
+impl Default for Time {
+    fn default() -> Time {
+        Time {
+            one: f64::INFINITY,
+            many: f64::INFINITY,
+        }
+    }
+}
+
+impl Time {
+    /// Nanoseconds of one of the operators that the case is about, with what is beside it.
+    fn operator(&self, case: &Case) -> f64 {
+        let longer = (self.many - self.one) / (case.layers() - 1) as f64;
+        // Noise can make the longer network the faster one.
+        let layer = if longer > 0.0 {
+            longer
+        } else {
+            self.many / case.layers() as f64
+        };
+        layer / case.operators() as f64
+    }
+}
+
+/// Times the cases at these positions.
+fn time(
+    runner: &mut dyn Runner,
+    cases: &[Case],
+    positions: &[usize],
+    care: Care,
+    times: &mut [Time],
+    progress: &mut dyn FnMut(&str, f64),
+) -> Result<()> {
+    for (done, i) in positions.iter().enumerate() {
+        let case = &cases[*i];
+        progress(&case.to_string(), done as f64 / positions.len() as f64);
+        let Time { one, many } = &mut times[*i];
+        for (layers, least) in [(1, one), (case.layers(), many)] {
+            let graph = case.graph(layers).map_err(internal)?;
+            let mut run = runner.prepare(&graph)?;
+            *least = least.min(fastest(&mut run, care.time)?);
+        }
+    }
+    Ok(())
+}
+
+/// The table of what these times say.
+fn table(runner: &dyn Runner, cases: &[Case], times: &[Time]) -> Result<LatencyTable> {
     let threads = runner.threads();
     let roofline = Roofline::new(threads, 8);
-    let times = times(runner, cases, care, progress)?;
-    let known: FxHashMap<Case, f64> = cases.iter().copied().zip(times.iter().copied()).collect();
+    let operators = cases.iter().zip(times).map(|(c, time)| time.operator(c));
+    let known: FxHashMap<Case, f64> = cases.iter().copied().zip(operators).collect();
+    let time = |case: &Case| known.get(case).copied().unwrap_or_default();
     let mut entries: Vec<Entry> = Vec::new();
-    for (case, ns) in cases.iter().zip(times) {
+    for case in cases {
         let beside = case.beside();
-        let share = |other: &Case| known.get(other).copied().unwrap_or_default();
-        let own = ns - beside.iter().map(share).sum::<f64>() / beside.len().max(1) as f64;
+        let own = time(case) - beside.iter().map(time).sum::<f64>() / beside.len().max(1) as f64;
         for shape in shapes(case)? {
             entries.push(Entry {
                 shape,
@@ -89,7 +168,6 @@ pub fn measure(
             });
         }
     }
-    entries.dedup_by(|a, b| a.shape == b.shape);
     Ok(LatencyTable {
         format: FORMAT,
         optc: env!("CARGO_PKG_VERSION").to_string(),
@@ -101,38 +179,36 @@ pub fn measure(
     })
 }
 
-/// Nanoseconds of one layer of each case.
-fn times(
-    runner: &mut dyn Runner,
-    cases: &[Case],
-    care: Care,
-    progress: &mut dyn FnMut(&str, f64),
-) -> Result<Vec<f64>> {
-    let mut least = vec![[f64::INFINITY; 2]; cases.len()];
-    let total = (care.rounds * cases.len()).max(1) as f64;
-    for round in 0..care.rounds {
-        for (i, case) in cases.iter().enumerate() {
-            let done = (round * cases.len() + i) as f64 / total;
-            progress(&case.to_string(), done);
-            for (layers, least) in [1, case.layers()].into_iter().zip(&mut least[i]) {
-                let graph = case.graph(layers).map_err(internal)?;
-                let mut run = runner.prepare(&graph)?;
-                *least = least.min(fastest(&mut run, care.time)?);
-            }
+/// The cases that the others predict otherwise, with those that they stand beside. Some are what they are; the rest was
+/// disturbed, and times only fall when measured again.
+fn doubtful(table: &LatencyTable, cases: &[Case]) -> Result<Vec<usize>> {
+    let mut doubtful = Vec::new();
+    for case in cases {
+        let shapes = shapes(case)?;
+        let (own, others): (Vec<Entry>, Vec<Entry>) = table
+            .entries
+            .iter()
+            .partition(|entry| shapes.contains(&entry.shape));
+        let kind = |e: &Entry| shapes.iter().any(|shape| shape.op == e.shape.op);
+        if !others.iter().any(kind) {
+            continue;
+        }
+        let others = LatencyTable {
+            entries: others,
+            ..table.clone()
+        };
+        let off = |e: &Entry| (e.ns / others.nanoseconds(&e.shape)).ln().abs();
+        if own.iter().any(|entry| off(entry) > DOUBT.ln()) {
+            doubtful.push(*case);
+            doubtful.extend(case.beside());
         }
     }
-    let layer = |(case, [one, many]): (&Case, [f64; 2])| {
-        let longer = (many - one) / (case.layers() - 1) as f64;
-        // Noise can make the longer network the faster one.
-        let layer = if longer > 0.0 {
-            longer
-        } else {
-            many / case.layers() as f64
-        };
-        layer / case.operators() as f64
-    };
-    Ok(cases.iter().zip(least).map(layer).collect())
+    let is_doubtful = |i: &usize| doubtful.contains(&cases[*i]);
+    Ok((0..cases.len()).filter(is_doubtful).collect())
 }
+
+/// How far an operator may be from what the others predict before it is measured again, as a factor.
+const DOUBT: f64 = 1.3;
 
 /// The fastest of a network's runs, in nanoseconds: other programs only add to it.
 fn fastest(run: &mut Prepared<'_>, time: Duration) -> Result<f64> {
@@ -196,16 +272,19 @@ pub fn check(
     care: Care,
     progress: &mut dyn FnMut(&str, f64),
 ) -> Result<Vec<Checked>> {
-    let measured = times(runner, cases, care, progress)?;
+    let all: Vec<usize> = (0..cases.len()).collect();
+    let mut times = vec![Time::default(); cases.len()];
+    for round in 0..care.rounds {
+        let mut progress =
+            |what: &str, done: f64| progress(what, (round as f64 + done) / care.rounds as f64);
+        time(runner, cases, &all, care, &mut times, &mut progress)?;
+    }
     let mut checked = Vec::new();
-    for (case, measured) in cases.iter().zip(measured) {
+    for (case, time) in cases.iter().zip(times) {
         checked.push(Checked {
             case: *case,
-            predicted: shapes(case)?
-                .iter()
-                .map(|shape| table.nanoseconds(shape))
-                .sum(),
-            measured,
+            predicted: shapes(case)?.iter().map(|s| table.nanoseconds(s)).sum(),
+            measured: time.operator(case),
         });
     }
     Ok(checked)

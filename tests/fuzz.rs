@@ -149,6 +149,23 @@ fn an_archive_of_any_entries_is_read_or_refused() {
 }
 
 #[test]
+fn samples_of_any_entries_are_read_or_refused() {
+    let array = |descr: &str, shape: &str, elements: &[u8]| {
+        let text = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}\n");
+        let len = (text.len() as u16).to_le_bytes();
+        [b"\x93NUMPY\x01\x00", &len[..], text.as_bytes(), elements].concat()
+    };
+    let x = array("<f4", "(3, 2)", bytemuck::cast_slice(&[0.5f32; 6]));
+    let y = array("<i8", "(3,)", bytemuck::cast_slice(&[1i64; 3]));
+    let pixels = array("|u1", "(2, 2)", &[1, 2, 3, 4]);
+    let seeds = [
+        [b"\n=== x.npy\n", &x[..], b"\n=== y.npy\n", &y].concat(),
+        [b"\n=== x.npy\n", &pixels[..]].concat(),
+    ];
+    fuzz(&seeds, fuzzing::samples);
+}
+
+#[test]
 fn any_pipeline_is_read_or_refused() {
     let seeds = [
         "red{hash=none,error=0.05}",

@@ -17,7 +17,7 @@ use std::str::FromStr;
 
 use ndarray::ArrayD;
 
-use crate::ir::Graph;
+use crate::ir::{Bytes, Graph};
 use crate::{Error, Result};
 use wanted::Wanted;
 
@@ -222,6 +222,15 @@ pub fn help() -> String {
     kinds
         .chain(OPTIONS.iter().filter(used).map(option))
         .collect()
+}
+
+/// The data in an archive of NumPy's that is in memory.
+pub(crate) fn npz_in_memory(archive: Bytes, graph: &Graph) -> Result<Data> {
+    let spec: DataSpec = "npz:memory".parse()?;
+    Ok(Data {
+        source: npz::read(&spec, &Wanted::by(graph)?, archive)?,
+        spec,
+    })
 }
 
 /// Data that fits a network's input.

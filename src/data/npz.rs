@@ -26,8 +26,13 @@ struct Npz {
 }
 
 fn open(spec: &DataSpec, wanted: &Wanted) -> Result<Box<dyn Source>> {
+    let map = MappedFile::open(&spec.path).map_err(|e| Error::format(&spec.path, e))?;
+    read(spec, wanted, map)
+}
+
+/// As [`open`], for a file that is in memory.
+pub(super) fn read(spec: &DataSpec, wanted: &Wanted, map: Bytes) -> Result<Box<dyn Source>> {
     let format = |source| Error::format(&spec.path, source);
-    let map = MappedFile::open(&spec.path).map_err(format)?;
     if !map.as_ref().starts_with(b"PK") {
         return Err(spec.wrong(Wrong::new(
             "it is not an .npz archive",

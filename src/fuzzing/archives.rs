@@ -1,4 +1,4 @@
-//! TorchScript archives as bytes, and unpacked into one text-like stretch that mutations can get at.
+//! Archives as bytes, and unpacked into one text-like stretch that mutations can get at.
 
 use std::io::{Cursor, Read, Write};
 use std::sync::Arc;
@@ -6,6 +6,8 @@ use std::sync::Arc;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
+use crate::data::npz_in_memory;
+use crate::exec::top1;
 use crate::formats::torchscript::{Source, read_bytes, write};
 use crate::formats::{FormatError, ReadOptions};
 use crate::ir::{Bytes, Graph, verify};
@@ -69,6 +71,26 @@ pub fn archive(bytes: &[u8]) {
     {
         panic!("{error}\n{graph}");
     }
+}
+
+/// Reads samples from an archive of NumPy's with these unpacked entries. Those that can be read are what they are said to be.
+pub fn samples(bytes: &[u8]) {
+    let Ok(graph) = "graph net(%x: f32[N,2]) { return %x }".parse::<Graph>() else {
+        return;
+    };
+    let Ok(packed) = packed(bytes) else {
+        return;
+    };
+    let Ok(data) = npz_in_memory(Bytes::new(Arc::new(packed)), &graph) else {
+        return;
+    };
+    if let Ok(samples) = data.sample(64, 0) {
+        assert_eq!(samples.images.shape(), [samples.len(), 2]);
+        assert!(samples.images.iter().all(|x| x.is_finite()));
+        let labels = samples.labels.as_ref();
+        assert!(labels.is_none_or(|labels| labels.len() == samples.len()));
+    }
+    let _ = top1(&graph, &data, |_| {});
 }
 
 /// As [`archive`], on the archive with these unpacked entries.

@@ -5,7 +5,7 @@ mod choices;
 mod graphs;
 mod weights;
 
-pub use archives::{archive, archive_of, unpacked, unpacked_archive};
+pub use archives::{archive, archive_of, samples, unpacked, unpacked_archive};
 pub use choices::Choices;
 pub use graphs::random_graph;
 

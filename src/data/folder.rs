@@ -176,5 +176,8 @@ fn decode(file: &Path) -> Result<DynamicImage, String> {
     limits.max_image_height = Some(MAX_SIDE);
     limits.max_alloc = Some(MAX_BYTES);
     reader.limits(limits);
-    reader.decode().map_err(|e| e.to_string())
+    // Some decoders end their messages with a line break.
+    reader
+        .decode()
+        .map_err(|e| e.to_string().trim_end().to_string())
 }

@@ -53,7 +53,7 @@ impl Budget {
 
 impl Problem {
     /// The cheapest choice; `None` if there is none, or if finding it takes more than so many steps, of which a
-    /// second has some ten million.
+    /// second has a few million.
     pub fn optimum(&self, steps: u64) -> Option<Choice> {
         let mut budget = Budget(steps);
         let mut states = vec![State {

@@ -19,6 +19,7 @@ fn machine() -> Machine {
     Machine {
         cpu: "Processor 5".into(),
         cores: 4,
+        lanes: 8,
     }
 }
 

@@ -412,6 +412,13 @@ pub fn grid() -> Vec<Case> {
             channels,
             2 * side,
         );
+        // Channels that fill a vector's last quarter, half or three quarters only.
+        for uneven in [5 * channels / 4, 3 * channels / 2, 7 * channels / 4] {
+            if channels <= 64 {
+                add(dense, uneven, uneven, side);
+                add(POINT, uneven, uneven, side);
+            }
+        }
         // Channels that no vector holds evenly.
         for odd in [channels + 2, 5 * channels / 2 + 1] {
             add(POINT, channels, odd, side);

@@ -153,7 +153,8 @@ fn time(
 /// The table of what these times say.
 fn table(runner: &dyn Runner, cases: &[Case], times: &[Time]) -> Result<LatencyTable> {
     let threads = runner.threads();
-    let roofline = Roofline::new(threads, 8);
+    let machine = Machine::this();
+    let roofline = Roofline::new(threads, machine.lanes);
     let operators = cases.iter().zip(times).map(|(c, time)| time.operator(c));
     let known: FxHashMap<Case, f64> = cases.iter().copied().zip(operators).collect();
     let time = |case: &Case| known.get(case).copied().unwrap_or_default();
@@ -172,7 +173,7 @@ fn table(runner: &dyn Runner, cases: &[Case], times: &[Time]) -> Result<LatencyT
         format: FORMAT,
         optc: env!("CARGO_PKG_VERSION").to_string(),
         runtime: runner.runtime(),
-        machine: Machine::this(),
+        machine,
         threads,
         date: today(),
         entries,

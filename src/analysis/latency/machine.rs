@@ -12,6 +12,8 @@ pub struct Machine {
     pub cpu: String,
     /// The cores that a program may use.
     pub cores: usize,
+    /// 32-bit floats in a vector register, such as 4 for NEON, 8 for AVX2, 16 for AVX-512.
+    pub lanes: usize,
 }
 
 impl Machine {
@@ -20,6 +22,7 @@ impl Machine {
         Machine {
             cpu: cpu().unwrap_or_else(|| std::env::consts::ARCH.to_string()),
             cores: thread::available_parallelism().map_or(1, usize::from),
+            lanes: lanes(),
         }
     }
 }
@@ -65,4 +68,20 @@ fn cpu() -> Option<String> {
 #[cfg(not(any(target_os = "linux", target_os = "macos")))]
 fn cpu() -> Option<String> {
     std::env::var("PROCESSOR_IDENTIFIER").ok()
+}
+
+#[cfg(any(target_arch = "x86_64", target_arch = "x86"))]
+fn lanes() -> usize {
+    if is_x86_feature_detected!("avx512f") {
+        16
+    } else if is_x86_feature_detected!("avx2") {
+        8
+    } else {
+        4
+    }
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "x86")))]
+fn lanes() -> usize {
+    4
 }

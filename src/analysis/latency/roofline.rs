@@ -31,7 +31,7 @@ const BANDWIDTH: f64 = 30.0e9;
 const OVERHEAD: f64 = 2000.0;
 
 impl Roofline {
-    /// Of `cores` cores with vectors of `lanes` 32-bit floats, such as 4 for NEON, 8 for AVX2, 16 for AVX-512.
+    /// Of `cores` cores with vectors of `lanes` 32-bit floats.
     pub fn new(cores: usize, lanes: usize) -> Roofline {
         Roofline {
             cores: cores.max(1),
@@ -41,7 +41,8 @@ impl Roofline {
 
     /// Of the machine that this runs on.
     pub fn of_this_machine() -> Roofline {
-        Roofline::new(Machine::this().cores, lanes())
+        let machine = Machine::this();
+        Roofline::new(machine.cores, machine.lanes)
     }
 
     /// Nanoseconds that an operator takes.
@@ -51,18 +52,28 @@ impl Roofline {
         }
         let cores = self.cores as f64;
         let peak = cores * CLOCK * VECTORS * self.lanes as f64;
-        // Kernels work on whole vectors of the result's channels.
-        let lanes = self.lanes as u64;
-        let vectors = match shape.op {
-            Kind::Conv | Kind::Pointwise | Kind::Depthwise => {
-                let whole = shape.channels_out.next_multiple_of(lanes) as f64;
-                whole / shape.channels_out.max(1) as f64
-            }
-            _ => 1.0,
+        let padding = self.padding(shape);
+        let compute = shape.macs as f64 * padding / (peak * efficiency(shape.op));
+        let moved = match shape.op {
+            Kind::Depthwise => shape.moved as f64 * padding,
+            _ => shape.moved as f64,
         };
-        let compute = shape.macs as f64 * vectors / (peak * efficiency(shape.op));
-        let memory = 4.0 * shape.moved as f64 * passes(shape.op) / (cores * BANDWIDTH);
+        let memory = 4.0 * moved * passes(shape.op) / (cores * BANDWIDTH);
         OVERHEAD + 1e9 * compute.max(memory)
+    }
+
+    /// How much of a convolution's work is there only to fill vectors of channels, as a factor. Runtimes pad the result's
+    /// channels, and the operand's where both can be kept in whole vectors: 20 channels then take as long as 32.
+    fn padding(&self, shape: &Shape) -> f64 {
+        let lanes = self.lanes as u64;
+        let pad = |channels: u64| channels.next_multiple_of(lanes) as f64 / channels.max(1) as f64;
+        match shape.op {
+            Kind::Conv | Kind::Pointwise if shape.is_aligned() && shape.channels_in >= lanes => {
+                pad(shape.channels_in) * pad(shape.channels_out)
+            }
+            Kind::Conv | Kind::Pointwise | Kind::Depthwise => pad(shape.channels_out),
+            _ => 1.0,
+        }
     }
 }
 
@@ -83,22 +94,6 @@ fn passes(kind: Kind) -> f64 {
         Kind::Gather => 2.0,
         _ => 1.0,
     }
-}
-
-#[cfg(any(target_arch = "x86_64", target_arch = "x86"))]
-fn lanes() -> usize {
-    if is_x86_feature_detected!("avx512f") {
-        16
-    } else if is_x86_feature_detected!("avx2") {
-        8
-    } else {
-        4
-    }
-}
-
-#[cfg(not(any(target_arch = "x86_64", target_arch = "x86")))]
-fn lanes() -> usize {
-    4
 }
 
 impl fmt::Display for Roofline {

@@ -121,19 +121,23 @@ impl Shape {
         }
     }
 
+    /// Whether a runtime with a blocked layout keeps operand and result in it.
+    pub(super) fn is_aligned(&self) -> bool {
+        let even = |channels: u64| channels == 1 || channels.is_multiple_of(ALIGNMENT);
+        even(self.channels_in) && even(self.channels_out)
+    }
+
     /// How far another shape of the same kind is, as what was measured there says something about here: powers of two of
     /// channels and positions, more for another kernel or stride.
     pub(super) fn distance(&self, other: &Shape) -> f64 {
         let octaves = |a: u64, b: u64| (a.max(1) as f64 / b.max(1) as f64).log2();
-        let even = |channels: u64| channels == 1 || channels.is_multiple_of(ALIGNMENT);
-        let aligned = |shape: &Shape| even(shape.channels_in) && even(shape.channels_out);
         let terms = [
             octaves(self.channels_in, other.channels_in),
             octaves(self.channels_out, other.channels_out),
             octaves(self.positions, other.positions) / 2.0,
             4.0 * octaves(self.kernel, other.kernel),
             4.0 * octaves(self.stride, other.stride),
-            if aligned(self) == aligned(other) {
+            if self.is_aligned() == other.is_aligned() {
                 0.0
             } else {
                 8.0

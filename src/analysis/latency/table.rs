@@ -150,8 +150,7 @@ impl LatencyTable {
     /// between them as the mean of the logarithms, the nearest counting most. Operators of a kind that was not measured are off
     /// as all those are that also compute, or that also only move data.
     pub fn nanoseconds(&self, shape: &Shape) -> f64 {
-        // Any roofline would do, as long as it is the same for all entries and on every machine that reads the table.
-        let roofline = Roofline::new(self.threads, 8);
+        let roofline = Roofline::new(self.threads, self.machine.lanes);
         let expected = roofline.nanoseconds(shape);
         if shape.op == Kind::View {
             return expected;
@@ -214,6 +213,7 @@ mod tests {
             machine: Machine {
                 cpu: "a processor".into(),
                 cores: 2,
+                lanes: 8,
             },
             threads: 2,
             date: "2026-01-31".into(),

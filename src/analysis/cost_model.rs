@@ -8,8 +8,9 @@ use crate::pipeline::Cost;
 /// What sizes without a number count as, where two alternatives are weighed against each other.
 const UNKNOWN_SIZE: i64 = 16;
 
-/// Multiply-adds that an element written costs: a core does that many while it waits for memory.
-const WRITE: u64 = 16;
+/// Multiply-adds that an element written counts as: enough that nothing is moved about for nothing, and little enough that what
+/// is counted are multiply-adds. How long memory takes is for [`Cost::Latency`] to say.
+const WRITE: u64 = 2;
 
 /// The most that one operator costs, so that a sum over a graph cannot overflow.
 const MOST: u64 = (u32::MAX as u64) << 20;
@@ -25,7 +26,7 @@ const MOST: u64 = (u32::MAX as u64) << 20;
 /// let model = CostModel::new(&cost, &bindings);
 /// let [x, weight, y] = ["f32[N,8]", "f32[4,8]", "f32[N,4]"].map(|t| t.parse::<Type>().unwrap());
 /// let running = model.op(&Op::Linear {}, &[&x, &weight], &[y]);
-/// assert_eq!(running, 2 * 4 * 8 + 16 * 2 * 4 + 1);
+/// assert_eq!(running, 2 * 4 * 8 + 2 * 2 * 4 + 1);
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct CostModel<'a> {
@@ -42,7 +43,7 @@ impl<'a> CostModel<'a> {
     /// What one run of `op` on operands of these types costs; at least 1, so that fewer operators are better.
     ///
     /// For [`Cost::Latency`] the unit is the picosecond. For the others it is the multiply-add, and an element written counts as
-    /// 16 of them, for moving data is not free. Only costs of the same model can be compared.
+    /// 2 of them, for moving data is not free. Only costs of the same model can be compared.
     pub fn op(&self, op: &Op, operands: &[&Type], results: &[Type]) -> u64 {
         if let Cost::Latency(latency) = self.cost {
             let shape = Shape::of(op, operands, results, &|dim| self.number(dim));

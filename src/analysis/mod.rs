@@ -1,9 +1,13 @@
-//! What passes ask about a graph: cost, and who is coupled to whom.
+//! What passes ask about a graph: cost, who is coupled to whom, and what its activations are like.
 
+pub mod calibration;
 pub mod cost;
 mod cost_model;
 pub mod coupling;
+pub mod elimination;
+pub mod kernels;
 pub mod latency;
+pub mod moments;
 
 pub use cost::{Stats, op_flops};
 pub use cost_model::CostModel;

@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use smallvec::SmallVec;
 
 use super::picks::{Partition, Pick, Picks};
+use crate::analysis::kernels::{KernelLayout, Separation};
 use crate::ir::{Constant, DType, Float, NodeId, Role, Tensor};
 
 /// A constant of a [`Constants`] pool.
@@ -77,6 +78,10 @@ pub enum Recipe {
     ComposeInner { outer: ConstId, inner: ConstId },
     /// `weight` (`[P,O,k..]`) summed over k, times the vector `by` (`[O]`).
     Apply { weight: ConstId, by: ConstId },
+    /// The depthwise kernels `[R,1,k..]` of the weight `of`, separated; see [`Separation`].
+    SeparateKernels { of: ConstId, layout: KernelLayout },
+    /// The pointwise weight `[O,R/groups,1..]` that goes with them.
+    SeparateMix { of: ConstId, layout: KernelLayout },
     /// The same elements under another shape.
     Reshape {
         of: ConstId,
@@ -100,6 +105,18 @@ pub struct Constants {
     entries: Vec<Entry>,
     by_recipe: rustc_hash::FxHashMap<Recipe, ConstId>,
     rows: rustc_hash::FxHashMap<(ConstId, usize), Arc<Rows>>,
+    separated: rustc_hash::FxHashMap<(ConstId, KernelLayout), Option<Arc<Separated>>>,
+}
+
+/// The constants of a separated convolution.
+#[derive(Debug)]
+pub struct Separated {
+    /// The input channel that each depthwise kernel reads.
+    pub picks: Picks,
+    /// The depthwise weight, `[R,1,k..]`.
+    pub kernels: ConstId,
+    /// The pointwise weight, `[O,R/groups,1..]`.
+    pub mix: ConstId,
 }
 
 /// The slices of a constant along one axis, each reduced to a direction and a length.
@@ -257,8 +274,11 @@ impl Constants {
 
     fn compute(&self, recipe: &Recipe, shape: &[usize]) -> Computed {
         let values = match recipe {
-            // Both hold their tensor from the start.
-            Recipe::Leaf(_) | Recipe::Made(_) => Vec::new(),
+            // These hold their tensor from the start.
+            Recipe::Leaf(_)
+            | Recipe::Made(_)
+            | Recipe::SeparateKernels { .. }
+            | Recipe::SeparateMix { .. } => Vec::new(),
             Recipe::Reshape { of, .. } => {
                 return match self.value(*of).reshaped(shape) {
                     Ok(tensor) => Computed::Tensor(tensor),
@@ -372,6 +392,55 @@ impl Constants {
         let rows = Arc::new(Rows::of(self.value(id), axis));
         self.rows.insert((id, axis), rows.clone());
         rows
+    }
+
+    /// The weight `of`, separated, if that takes fewer multiply-adds; computed once for each constant.
+    pub fn separated(&mut self, of: ConstId, layout: KernelLayout) -> Option<Arc<Separated>> {
+        if let Some(separated) = self.separated.get(&(of, layout)) {
+            return separated.clone();
+        }
+        let epsilon = self.dtype(of).epsilon();
+        let separation = Separation::of(&layout, &self.f64(of), epsilon);
+        let separated = separation.map(|s| Arc::new(self.add_separated(of, layout, s)));
+        self.separated.insert((of, layout), separated.clone());
+        separated
+    }
+
+    fn add_separated(
+        &mut self,
+        of: ConstId,
+        layout: KernelLayout,
+        separation: Separation,
+    ) -> Separated {
+        let (dtype, role, name) = (self.dtype(of), self.role(of), self.name(of).clone());
+        let module = name
+            .strip_suffix("weight")
+            .map_or(format!("{name}."), str::to_string);
+        let count = separation.picks.len();
+        let mut kernel_shape = self.entry(of).shape.clone();
+        (kernel_shape[0], kernel_shape[1]) = (count, 1);
+        let mut mix_shape: SmallVec<[usize; 4]> = kernel_shape.iter().map(|_| 1).collect();
+        mix_shape[0] = layout.groups * layout.outputs;
+        mix_shape[1] = count / layout.groups;
+        let mut insert = |recipe, name: String, shape: &[usize], values: Vec<f64>| {
+            let tensor = Tensor::from_f64(dtype, shape, values);
+            self.insert(recipe, name.into(), role, Some(tensor), dtype, shape)
+        };
+        Separated {
+            picks: Picks::channels(separation.picks),
+            kernels: insert(
+                Recipe::SeparateKernels { of, layout },
+                format!("{module}depthwise.weight"),
+                &kernel_shape,
+                separation.kernels,
+            ),
+            mix: insert(
+                Recipe::SeparateMix { of, layout },
+                format!("{module}pointwise.weight"),
+                &mix_shape,
+                separation.mix,
+            ),
+        }
     }
 }
 

@@ -66,6 +66,7 @@ pub fn lower(graph: &Graph) -> Result<Lowered, String> {
         .iter()
         .map(|output| classes[&output.value])
         .collect();
+    egraph.analysis.naming = Naming::default();
     egraph.rebuild();
     Ok(Lowered {
         egraph,

@@ -7,7 +7,7 @@ use rustc_hash::FxHashMap;
 
 use super::gather::{Step, steps};
 use super::picks::Picks;
-use super::term::{EGraph, Head, Term};
+use super::term::{EGraph, Head, Naming, Term};
 use crate::ir::{Constant, DType, Graph, NodeId, Op, Output, Role, Tensor, Value};
 
 /// Builds the graph of the terms that `choose` gives for each class, with the interface and the constants of `graph`.
@@ -118,7 +118,7 @@ fn operator_name(egraph: &EGraph, class: Id, op: &Op, term: &Term) -> Arc<str> {
     let own = data
         .operators
         .iter()
-        .find(|(name, naming)| *name == op.name() && naming.rank < u32::MAX);
+        .find(|(name, naming)| *name == op.name() && naming.rank < Naming::BORROWED);
     if let Some((_, naming)) = own {
         return naming.name.clone();
     }

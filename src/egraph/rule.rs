@@ -54,6 +54,11 @@ impl<'a> Rewriter<'a> {
         self.site = Some(site);
     }
 
+    /// Lets `add` add terms that are named after their weights, not after the site.
+    pub fn apart<T>(&mut self, add: impl FnOnce(&mut Rewriter<'_>) -> T) -> T {
+        add(&mut Rewriter::new(self.egraph, None))
+    }
+
     /// The name for a term: that of the same operator at the site, or the site's.
     fn naming(&self, head: &Head) -> Naming {
         let Some(class) = self.site.map(|id| &self.egraph[id].data) else {
@@ -66,7 +71,7 @@ impl<'a> Rewriter<'a> {
         match same {
             Some((_, naming)) => naming.derived(),
             None => Naming {
-                rank: u32::MAX,
+                rank: Naming::BORROWED,
                 name: class.name.name.clone(),
             },
         }
@@ -169,7 +174,9 @@ impl<'a> Rewriter<'a> {
     pub fn add(&mut self, term: Term) -> Option<Id> {
         Facts::types(self.egraph, &term).ok()?;
         self.egraph.analysis.naming = self.naming(&term.head);
-        Some(self.egraph.add(term))
+        let id = self.egraph.add(term);
+        self.egraph.analysis.naming = Naming::default();
+        Some(id)
     }
 
     /// The name for the bias of an operator whose weight is this constant.

@@ -85,7 +85,7 @@ pub struct Facts {
     pub constants: Constants,
     /// The types of the graph's inputs.
     pub inputs: Vec<Type>,
-    /// The name that terms added now would like.
+    /// The name that a term added now would like. Empty between additions, when egg asks anew what is known of old terms.
     pub naming: Naming,
 }
 
@@ -101,6 +101,8 @@ pub struct Naming {
 impl Naming {
     /// Ranks from here on are those of terms made from a node, not the node's own.
     pub const DERIVED: u32 = 1 << 30;
+    /// The rank of a name that belongs to another operator; it is better than none.
+    pub const BORROWED: u32 = u32::MAX - 1;
 
     /// The name for something made from what has this one.
     pub fn derived(&self) -> Naming {

@@ -180,6 +180,29 @@ fn by_columns<T: Real>(
     Ok(())
 }
 
+/// The patches of one image `x [C, ..]` that the kernels of `op`, of these lengths, meet: `[C * taps, positions]`, all taps of a
+/// channel before those of the next. For a convolution that is not transposed.
+pub(crate) fn patches<T: Real>(
+    op: &Op,
+    kernel: &[usize],
+    spatial: &[usize],
+    x: &[T],
+    patches: &mut Vec<T>,
+) -> Result<(), String> {
+    let shape = [&[1, 1], kernel].concat();
+    let (spec, _) = spec(op, &shape)?;
+    let windows = Windows::new(spatial, &spec)?;
+    let input_len = spatial.iter().product();
+    unfold(
+        &windows,
+        0..windows.output_row_count(),
+        x,
+        input_len,
+        patches,
+    );
+    Ok(())
+}
+
 /// The patches under these output rows: one row of `patches` a channel and tap, one column an output position.
 fn unfold<T: Real>(
     windows: &Windows,

@@ -69,7 +69,8 @@ impl<'g, T: Real> Interpreter<'g, T> {
         inputs: Vec<Array<'g, T>>,
         opaque: &mut OpaqueHandler<'_, 'g, T>,
     ) -> Result<Vec<Array<'g, T>>> {
-        let bindings = self.bind(&inputs)?;
+        let shapes: Vec<&[usize]> = inputs.iter().map(Array::shape).collect();
+        let bindings = bind(self.graph, &shapes)?;
         let mut values: FxHashMap<Value, Array<'g, T>> = FxHashMap::default();
         let mut reads = self.reads.clone();
         for (node, input) in self.graph.inputs().iter().zip(inputs) {
@@ -127,57 +128,57 @@ impl<'g, T: Real> Interpreter<'g, T> {
         }
         .ok_or_else(|| run_error(self.graph, value.node, "it has no such result"))
     }
+}
 
-    /// Numbers for the symbols, from the inputs' shapes; what these do not say comes from the graph's own numbers.
-    fn bind(&self, inputs: &[Array<'g, T>]) -> Result<Bindings> {
-        let wanted = self.graph.inputs();
-        if wanted.len() != inputs.len() {
+/// Numbers for the symbols, from the inputs' shapes; what these do not say comes from the graph's own numbers.
+pub(super) fn bind(graph: &Graph, inputs: &[&[usize]]) -> Result<Bindings> {
+    let wanted = graph.inputs();
+    if wanted.len() != inputs.len() {
+        return Err(Error::Usage {
+            what: format!(
+                "{} inputs for a graph that takes {}",
+                inputs.len(),
+                wanted.len()
+            ),
+            help: String::new(),
+        });
+    }
+    let mut bindings = graph.bindings.clone();
+    let shapes = || {
+        let types = wanted.iter().map(|node| graph.ty(Value::from(*node)));
+        types.zip(inputs).filter_map(|(ty, shape)| match ty {
+            Type::Tensor(_, Some(dims)) => Some((dims, *shape)),
+            _ => None,
+        })
+    };
+    for (dims, shape) in shapes() {
+        for (dim, n) in dims.iter().zip(shape) {
+            if let (Some(symbol), Some(n)) = (dim.as_symbol(), Dim::from(*n).as_number()) {
+                bindings.insert(symbol.clone(), n);
+            }
+        }
+    }
+    for (i, (dims, shape)) in shapes().enumerate() {
+        let fits = dims.len() == shape.len()
+            && dims
+                .iter()
+                .zip(shape)
+                .all(|(dim, n)| dim.eval(&bindings) == Dim::from(*n).as_number());
+        if !fits {
             return Err(Error::Usage {
                 what: format!(
-                    "{} inputs for a graph that takes {}",
-                    inputs.len(),
-                    wanted.len()
+                    "the input `{}` has the type {}, which the shape {shape:?} does not fit",
+                    graph.node(wanted[i]).name,
+                    graph.ty(Value::from(wanted[i]))
                 ),
                 help: String::new(),
             });
         }
-        let mut bindings = self.graph.bindings.clone();
-        let shapes = || {
-            let types = wanted.iter().map(|node| self.graph.ty(Value::from(*node)));
-            types.zip(inputs).filter_map(|(ty, input)| match ty {
-                Type::Tensor(_, Some(dims)) => Some((dims, input.shape())),
-                _ => None,
-            })
-        };
-        for (dims, shape) in shapes() {
-            for (dim, n) in dims.iter().zip(shape) {
-                if let (Some(symbol), Some(n)) = (dim.as_symbol(), Dim::from(*n).as_number()) {
-                    bindings.insert(symbol.clone(), n);
-                }
-            }
-        }
-        for (i, (dims, shape)) in shapes().enumerate() {
-            let fits = dims.len() == shape.len()
-                && dims
-                    .iter()
-                    .zip(shape)
-                    .all(|(dim, n)| dim.eval(&bindings) == Dim::from(*n).as_number());
-            if !fits {
-                return Err(Error::Usage {
-                    what: format!(
-                        "the input `{}` has the type {}, which the shape {shape:?} does not fit",
-                        self.graph.node(wanted[i]).name,
-                        self.graph.ty(Value::from(wanted[i]))
-                    ),
-                    help: String::new(),
-                });
-            }
-        }
-        Ok(bindings)
     }
+    Ok(bindings)
 }
 
-fn run_error(graph: &Graph, node: NodeId, what: &str) -> Error {
+pub(super) fn run_error(graph: &Graph, node: NodeId, what: &str) -> Error {
     Error::Run {
         node: graph.node(node).name.to_string(),
         what: what.to_string(),

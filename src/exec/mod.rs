@@ -10,6 +10,7 @@ mod compare;
 mod conv;
 mod elementwise;
 mod evaluate;
+mod frontier;
 mod interpreter;
 mod matmul;
 mod movement;
@@ -22,7 +23,9 @@ mod window;
 
 pub use array::{Array, MAX_ARRAY_BYTES};
 pub use compare::{Reference, compare};
+pub(crate) use conv::patches;
 pub use elementwise::{apply_unary, scalar};
 pub use evaluate::evaluate;
+pub use frontier::Frontier;
 pub use interpreter::Interpreter;
 pub use top1::{Top1, top1};

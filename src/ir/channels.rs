@@ -362,17 +362,7 @@ impl Op {
     /// This operator for `n` channels along `axis` of its result, where [`flow`] says that it keeps channels.
     pub fn with_channels(&self, axis: usize, n: usize) -> Op {
         match self {
-            Op::Conv {
-                stride,
-                pad,
-                dilation,
-                ..
-            } => Op::Conv {
-                stride: stride.clone(),
-                pad: pad.clone(),
-                dilation: dilation.clone(),
-                groups: n,
-            },
+            Op::Conv { .. } => self.with_groups(n),
             Op::Expand { shape } => {
                 let mut shape = shape.clone();
                 shape[axis] = n.into();
@@ -380,6 +370,15 @@ impl Op {
             }
             op => op.clone(),
         }
+    }
+
+    /// This convolution, of either direction, with another number of groups; any other operator as it is.
+    pub fn with_groups(&self, n: usize) -> Op {
+        let mut op = self.clone();
+        if let Op::Conv { groups, .. } | Op::ConvTranspose { groups, .. } = &mut op {
+            *groups = n;
+        }
+        op
     }
 
     /// The axis of the weight that holds output channels, and the one that holds input channels, where the operator is a

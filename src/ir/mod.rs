@@ -7,6 +7,7 @@
 pub mod attribute;
 pub mod channels;
 pub mod dim;
+mod edit;
 pub mod graph;
 pub mod infer;
 pub mod op;

@@ -55,6 +55,17 @@ impl DType {
         matches!(self, DType::F64 | DType::F32 | DType::F16 | DType::BF16)
     }
 
+    /// The distance from 1 to the next number of a floating-point type; 0 for the others.
+    pub fn epsilon(self) -> f64 {
+        match self {
+            DType::F64 => f64::EPSILON,
+            DType::F32 => f32::EPSILON.into(),
+            DType::F16 => f16::EPSILON.into(),
+            DType::BF16 => bf16::EPSILON.into(),
+            _ => 0.0,
+        }
+    }
+
     /// The type with this name in the text form.
     pub fn from_name(name: &str) -> Option<DType> {
         DType::ALL

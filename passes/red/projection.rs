@@ -1,0 +1,533 @@
+//! Hashing by kernel: every input channel's kernels become combinations of few, so that `separate-depthwise` fires [ours].
+//!
+//! Equal scalars rarely make equal vectors; projecting vectors does. For input channel i of a convolution the kernels `W[:, i]`
+//! are a matrix, and the best matrix of rank r is its truncated singular value decomposition. All ranks of all channels of
+//! all layers are chosen together: a rank costs multiply-adds, and saves an error that is weighed by what the channel carries
+//! (its second moment) and is relative to what the layer computes in all. Where the separated form would not be cheaper, a
+//! layer stays dense and exact.
+//!
+//! Relatives: Network Decoupling (Guo et al. 2018) separates by a truncated decomposition of each channel; here channels and
+//! layers share one budget, and an e-graph decides where it pays.
+
+use faer::Mat;
+use rayon::prelude::*;
+
+use crate::analysis::elimination::{Elimination, compensate, eliminate};
+use crate::analysis::kernels::{KernelLayout, PatchMoment, Spectrum};
+use crate::analysis::{CostModel, op_flops};
+use crate::ir::infer::infer;
+use crate::ir::{Graph, Ints, NodeId, Op, Padding, Type, Value};
+use crate::pipeline::PassContext;
+use crate::{Error, Result};
+
+/// What the projection may cost, or must save.
+#[derive(Clone, Copy, Debug)]
+pub enum Budget {
+    /// The fraction of the network's multiply-adds to keep.
+    Flops(f64),
+    /// The most that a layer's result may change, relative to its norm.
+    Error(f64),
+}
+
+/// What is known of the activations that a layer reads.
+pub struct Activations {
+    /// The mean of each tap, `[inputs * taps]`.
+    pub mean: Vec<f64>,
+    /// The moment about the mean of each input channel's patches: the bias takes what the mean loses.
+    pub patches: Vec<PatchMoment>,
+    /// The covariance of all patches, `[inputs * taps, inputs * taps]`, where it is known.
+    pub joint: Option<Mat<f64>>,
+}
+
+/// What is added to the variance of a direction before a covariance is inverted.
+const RIDGE: f64 = 1e-4;
+
+/// Candidates for the number of kernels that are weighed for a layer, about.
+const CANDIDATES: usize = 256;
+
+/// A convolution that has a cheaper separated form.
+pub struct Layer {
+    /// The convolution.
+    pub node: NodeId,
+    /// How its weight lies.
+    pub layout: KernelLayout,
+    /// Multiply-adds as it is.
+    pub dense: u64,
+    /// Numbers of kernels, ascending, with the multiply-adds of the separated form, all fewer than `dense`; never empty.
+    pub separated: Vec<(usize, u64)>,
+}
+
+/// The convolutions of the graph that would be cheaper with few kernels, and remarks on those that would not.
+///
+/// Numbers of kernels are multiples of `align`.
+pub fn separable(graph: &Graph, align: usize, context: &mut PassContext<'_>) -> Vec<Layer> {
+    let mut layers = Vec::new();
+    for node in graph.nodes() {
+        let Some(op) = graph.op(node) else { continue };
+        let operands = graph.operands(node);
+        let Some(constant) = operands.get(1).and_then(|w| graph.constant(w.node)) else {
+            continue;
+        };
+        let Some(layout) = KernelLayout::of(op, constant.tensor.shape()) else {
+            continue;
+        };
+        if !constant.tensor.dtype().is_float() {
+            continue;
+        }
+        let types: Vec<&Type> = operands.iter().map(|v| graph.ty(*v)).collect();
+        let cost = |op: &Op, operands: &[&Type], results: &[Type]| {
+            let flops = op_flops(op, operands, results)?.eval(&graph.bindings)?;
+            let model = CostModel::new(&context.cost, &graph.bindings);
+            Some((flops as u64, model.op(op, operands, results)))
+        };
+        let Some((dense, limit)) = cost(op, &types, &graph.node(node).outputs) else {
+            context.missed(
+                &graph.node(node).name,
+                "left dense: its multiply-adds depend on sizes that have no number; give the input's shape",
+            );
+            continue;
+        };
+        // Each group has as many kernels as the others.
+        let step = layout.groups * (align / gcd(align, layout.groups)).max(1);
+        let most = layout.dense_work() / (layout.taps + layout.outputs);
+        let every = step * (most / step / CANDIDATES).max(1);
+        let candidates =
+            std::iter::once(step).chain((every..=most).step_by(every).filter(|k| *k > step));
+        let separated: Vec<(usize, u64)> = candidates
+            .map_while(|kernels| {
+                let form = separated_form(op, &layout, types[0], types[1], kernels)?;
+                let mut total = (0, 0);
+                for (op, operands, results) in &form {
+                    let (flops, cost) = cost(op, &operands.iter().collect::<Vec<_>>(), results)?;
+                    total = (total.0 + flops, total.1 + cost);
+                }
+                (total.0 < dense && total.1 < limit).then_some((kernels, total.0))
+            })
+            .collect();
+        if separated.is_empty() {
+            context.missed(
+                &graph.node(node).name,
+                "left dense: cost would rise however few kernels a channel had",
+            );
+            continue;
+        }
+        layers.push(Layer {
+            node,
+            layout,
+            dense,
+            separated,
+        });
+    }
+    layers
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+/// Operator, types of operands, types of results.
+type Typed = (Op, Vec<Type>, Vec<Type>);
+
+/// What the separated form with so many kernels runs.
+fn separated_form(
+    op: &Op,
+    layout: &KernelLayout,
+    x: &Type,
+    weight: &Type,
+    kernels: usize,
+) -> Option<[Typed; 3]> {
+    let typed = |op: Op, operands: Vec<Type>| -> Option<Typed> {
+        let results = infer(&op, &operands.iter().collect::<Vec<_>>()).ok()?;
+        Some((op, operands, results.to_vec()))
+    };
+    let (dtype, shape) = (weight.dtype()?, weight.shape()?);
+    let dims = shape.len() - 2;
+    let index = vec![0; kernels].into();
+    let gather = typed(Op::Gather { axis: 1, index }, vec![x.clone()])?;
+    let kernel_shape = [kernels.into(), 1.into()]
+        .into_iter()
+        .chain(shape[2..].iter().cloned());
+    let depthwise = typed(
+        op.with_groups(kernels),
+        vec![gather.2[0].clone(), Type::tensor(dtype, kernel_shape)],
+    )?;
+    let mix_shape = [layout.outputs * layout.groups, kernels / layout.groups];
+    let mix_shape = mix_shape.into_iter().chain(vec![1; dims]).map(Into::into);
+    let pointwise = typed(
+        Op::Conv {
+            stride: Ints::from_elem(1, dims),
+            pad: Padding::symmetric(Ints::from_elem(0, dims)),
+            dilation: Ints::from_elem(1, dims),
+            groups: layout.groups,
+        },
+        vec![depthwise.2[0].clone(), Type::tensor(dtype, mix_shape)],
+    )?;
+    Some([gather, depthwise, pointwise])
+}
+
+/// For each layer, what every choice of kernels costs and loses.
+pub struct Projection {
+    layers: Vec<Layer>,
+    curves: Vec<Curve>,
+}
+
+impl Projection {
+    /// Weighs the layers' kernels; `activations` holds what each layer reads.
+    ///
+    /// # Errors
+    /// [`Error::Run`] for second moments that are not of anything.
+    pub fn new(
+        graph: &Graph,
+        layers: Vec<Layer>,
+        activations: Vec<Activations>,
+        context: &mut PassContext<'_>,
+    ) -> Result<Projection> {
+        let total = layers.len() as f64;
+        let mut curves = Vec::with_capacity(layers.len());
+        for (i, (layer, activations)) in layers.iter().zip(activations).enumerate() {
+            context.progress(&graph.node(layer.node).name.clone(), i as f64 / total);
+            curves.push(Curve::of(graph, layer, activations)?);
+        }
+        Ok(Projection { layers, curves })
+    }
+
+    /// The layers, in the order in which they were given.
+    pub fn layers(&self) -> &[Layer] {
+        &self.layers
+    }
+
+    /// A point on the curve of each layer: those in `dense` stay as they are, and the others keep to the budget, `room` being
+    /// the multiply-adds that all layers together may take.
+    pub fn choose(&self, budget: Budget, dense: &[bool], room: u64) -> Vec<usize> {
+        match budget {
+            Budget::Flops(_) => within_flops(&self.curves, dense, room),
+            Budget::Error(error) => {
+                let curves = self.curves.iter().zip(dense);
+                curves
+                    .map(|(curve, dense)| curve.within(if *dense { 0.0 } else { error }))
+                    .collect()
+            }
+        }
+    }
+
+    /// Whether a choice leaves the layer as it is.
+    pub fn is_dense(&self, layer: usize, point: usize) -> bool {
+        self.curves[layer].points[point].kernels.is_none()
+    }
+
+    /// Projects the weights of `graph` as chosen.
+    pub fn apply(&self, graph: &mut Graph, chosen: &[usize]) {
+        for ((layer, curve), point) in self.layers.iter().zip(&self.curves).zip(chosen) {
+            if let Some(kernels) = curve.points[*point].kernels {
+                curve.apply(graph, layer, kernels);
+            }
+        }
+    }
+
+    /// Says what was chosen for each layer.
+    pub fn explain(&self, graph: &Graph, chosen: &[usize], context: &mut PassContext<'_>) {
+        for ((layer, curve), point) in self.layers.iter().zip(&self.curves).zip(chosen) {
+            let name = &graph.node(layer.node).name;
+            let point = &curve.points[*point];
+            let Some(kernels) = point.kernels else {
+                context.missed(
+                    name,
+                    "left dense: fewer kernels lose more here than they save",
+                );
+                continue;
+            };
+            let layout = &layer.layout;
+            let all = layout.inputs * layout.taps.min(layout.outputs);
+            let error = 100.0 * point.error.sqrt();
+            context.applied(
+                name,
+                format!("{kernels} of {all} kernels: by their moments the result changes by {error:.1} %"),
+            );
+        }
+    }
+}
+
+/// Multiply-adds of a graph whose sizes have numbers; those of others do not count.
+pub fn flops(graph: &Graph) -> u64 {
+    let of = |node: NodeId| {
+        let operands = graph.operands(node);
+        let operands: Vec<&Type> = operands.iter().map(|v: &Value| graph.ty(*v)).collect();
+        let flops = op_flops(graph.op(node)?, &operands, &graph.node(node).outputs)?;
+        u64::try_from(flops.eval(&graph.bindings)?).ok()
+    };
+    graph.nodes().filter_map(of).sum()
+}
+
+/// What a layer's error is for what it costs.
+struct Curve {
+    /// One for each input channel.
+    spectra: Vec<Spectrum>,
+    activations: Activations,
+    joint: Option<Joint>,
+    /// The lower convex hull, cheapest first; the last is dense and has no error.
+    points: Vec<Point>,
+}
+
+struct Point {
+    /// Kernels in all; `None` for the layer as it is.
+    kernels: Option<usize>,
+    flops: u64,
+    /// Squared, relative to the energy of the layer's result.
+    error: f64,
+}
+
+impl Curve {
+    fn of(graph: &Graph, layer: &Layer, activations: Activations) -> Result<Curve> {
+        let layout = &layer.layout;
+        let weight = weight(graph, layer);
+        let spectra: Option<Vec<Spectrum>> = (0..layout.inputs)
+            .into_par_iter()
+            .map(|c| Spectrum::of(&layout.matrix(&weight, c), &activations.patches[c]))
+            .collect();
+        let spectra = spectra.ok_or_else(|| Error::Run {
+            node: graph.node(layer.node).name.to_string(),
+            what: "the moments of its input are not those of any data".into(),
+        })?;
+        let joint = activations.joint.as_ref();
+        let joint = joint.and_then(|covariance| Joint::of(layout, &weight, &spectra, covariance));
+        let sorted: Vec<Vec<f64>> = spectra
+            .chunks(layout.inputs / layout.groups)
+            .map(|group| {
+                ranked(group)
+                    .into_iter()
+                    .map(|(energy, _)| energy)
+                    .collect()
+            })
+            .collect();
+        let energy: f64 = match &joint {
+            Some(joint) => joint.elimination.loss.last().copied().unwrap_or_default(),
+            None => sorted.iter().flatten().sum(),
+        };
+        let lost = |kernels: usize| -> f64 {
+            let lost = match &joint {
+                Some(joint) => joint.elimination.loss[joint.gram.nrows().saturating_sub(kernels)],
+                None => {
+                    let each = kernels / layout.groups;
+                    let rest = |group: &Vec<f64>| group.iter().skip(each).sum::<f64>();
+                    sorted.iter().map(rest).sum()
+                }
+            };
+            lost / energy.max(f64::MIN_POSITIVE)
+        };
+        let points = layer.separated.iter().map(|(kernels, flops)| Point {
+            kernels: Some(*kernels),
+            flops: *flops,
+            error: lost(*kernels),
+        });
+        let dense = Point {
+            kernels: None,
+            flops: layer.dense,
+            error: 0.0,
+        };
+        Ok(Curve {
+            points: hull(points.chain([dense])),
+            spectra,
+            activations,
+            joint,
+        })
+    }
+
+    /// The cheapest point whose error is at most this, not squared.
+    fn within(&self, error: f64) -> usize {
+        let fits = |point: &Point| point.error <= error * error;
+        self.points
+            .iter()
+            .position(fits)
+            .unwrap_or(self.points.len() - 1)
+    }
+
+    /// Projects the layer's weight onto so many kernels, and adds to its bias what that takes from the mean of its result.
+    fn apply(&self, graph: &mut Graph, layer: &Layer, kernels: usize) {
+        let layout = &layer.layout;
+        let mut weight = weight(graph, layer);
+        let matrices: Vec<Mat<f64>> = (0..layout.inputs)
+            .map(|c| layout.matrix(&weight, c))
+            .collect();
+        let projected = match &self.joint {
+            Some(joint) => joint.project(layout, &self.spectra, kernels),
+            None => self.truncate(layout, &matrices, kernels),
+        };
+        let projected: Vec<(Mat<f64>, Vec<f64>)> = projected
+            .into_iter()
+            .enumerate()
+            .map(|(c, projected)| {
+                let mean = &self.activations.mean[c * layout.taps..][..layout.taps];
+                let lost = |output: usize| -> f64 {
+                    let of = |(tap, mean): (usize, &f64)| {
+                        mean * (matrices[c][(output, tap)] - projected[(output, tap)])
+                    };
+                    mean.iter().enumerate().map(of).sum()
+                };
+                let lost = (0..layout.outputs).map(lost).collect();
+                (projected, lost)
+            })
+            .collect();
+        let mut shift = vec![0.0; layout.outputs * layout.groups];
+        for (c, (matrix, lost)) in projected.iter().enumerate() {
+            layout.set_matrix(&mut weight, c, matrix);
+            let first = layout.group(c) * layout.outputs;
+            for (output, lost) in lost.iter().enumerate() {
+                shift[first + output] += lost;
+            }
+        }
+        graph.set_operand_elements(layer.node, 1, weight);
+        if shift.iter().any(|s| *s != 0.0) {
+            graph.shift_bias(layer.node, &shift);
+        }
+    }
+}
+
+impl Curve {
+    /// Every channel's best approximation for itself, with so many kernels over all.
+    fn truncate(
+        &self,
+        layout: &KernelLayout,
+        matrices: &[Mat<f64>],
+        kernels: usize,
+    ) -> Vec<Mat<f64>> {
+        let mut ranks = vec![0; layout.inputs];
+        let inputs = layout.inputs / layout.groups;
+        for (group, spectra) in self.spectra.chunks(inputs).enumerate() {
+            for (_, channel) in ranked(spectra).into_iter().take(kernels / layout.groups) {
+                ranks[group * inputs + channel] += 1;
+            }
+        }
+        let channels = self.spectra.par_iter().zip(matrices).zip(ranks);
+        channels
+            .map(|((spectrum, matrix), rank)| spectrum.project(matrix, rank))
+            .collect()
+    }
+}
+
+/// The directions of all channels' kernels together: which of them to do without, if the others make up for it.
+struct Joint {
+    /// The covariance of the results of all directions, `[inputs * taps, inputs * taps]`.
+    gram: Mat<f64>,
+    /// What the layer makes of them, `[outputs, inputs * taps]`.
+    weight: Mat<f64>,
+    elimination: Elimination,
+}
+
+impl Joint {
+    fn of(
+        layout: &KernelLayout,
+        weight: &[f64],
+        spectra: &[Spectrum],
+        covariance: &Mat<f64>,
+    ) -> Option<Joint> {
+        let (n, taps) = (layout.inputs * layout.taps, layout.taps);
+        let mut gram = Mat::zeros(n, n);
+        let mut of = Mat::zeros(layout.outputs, n);
+        for (c, spectrum) in spectra.iter().enumerate() {
+            let coefficients = spectrum.coefficients(&layout.matrix(weight, c));
+            of.subcols_mut(c * taps, taps).copy_from(&coefficients);
+            for (d, other) in spectra.iter().enumerate() {
+                let block = covariance.submatrix(c * taps, d * taps, taps, taps);
+                let block = spectrum.directions() * block * other.directions().transpose();
+                gram.submatrix_mut(c * taps, d * taps, taps, taps)
+                    .copy_from(&block);
+            }
+        }
+        // Directions have a variance of one, or none.
+        (0..n).for_each(|i| gram[(i, i)] += RIDGE);
+        let elimination = eliminate(&gram, &of)?;
+        Some(Joint {
+            gram,
+            weight: of,
+            elimination,
+        })
+    }
+
+    /// The kernels of every channel, `[outputs, taps]` each, made of so many directions in all.
+    fn project(
+        &self,
+        layout: &KernelLayout,
+        spectra: &[Spectrum],
+        kernels: usize,
+    ) -> Vec<Mat<f64>> {
+        let gone = self.gram.nrows().saturating_sub(kernels);
+        let kept = &self.elimination.order[gone..];
+        let mut projected = vec![Mat::zeros(layout.outputs, layout.taps); layout.inputs];
+        let Some(weight) = compensate(&self.gram, &self.weight, kept) else {
+            return projected;
+        };
+        for (a, direction) in kept.iter().enumerate() {
+            let (c, k) = (direction / layout.taps, direction % layout.taps);
+            for output in 0..layout.outputs {
+                for tap in 0..layout.taps {
+                    projected[c][(output, tap)] +=
+                        weight[(output, a)] * spectra[c].directions()[(k, tap)];
+                }
+            }
+        }
+        projected
+    }
+}
+
+fn weight(graph: &Graph, layer: &Layer) -> Vec<f64> {
+    let weight = graph.operands(layer.node)[1].node;
+    let constant = graph.constant(weight);
+    constant.map_or_else(Vec::new, |c| c.tensor.elements::<f64>().into_owned())
+}
+
+/// Every direction of every channel with its energy, largest first.
+fn ranked(spectra: &[Spectrum]) -> Vec<(f64, usize)> {
+    let channels = spectra.iter().enumerate();
+    let mut all: Vec<(f64, usize)> = channels
+        .flat_map(|(c, spectrum)| spectrum.energies.iter().map(move |energy| (*energy, c)))
+        .collect();
+    all.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+    all
+}
+
+/// The lower convex hull of points, from the cheapest to the one without error.
+fn hull(points: impl Iterator<Item = Point>) -> Vec<Point> {
+    let mut hull: Vec<Point> = Vec::new();
+    for point in points {
+        while let [.., a, b] = hull.as_slice()
+            && gain(a, b) <= gain(b, &point)
+        {
+            hull.pop();
+        }
+        hull.push(point);
+    }
+    hull
+}
+
+/// Error saved for each multiply-add on the way from `a` to the dearer `b`.
+fn gain(a: &Point, b: &Point) -> f64 {
+    (a.error - b.error) / (b.flops - a.flops).max(1) as f64
+}
+
+/// The points with the least error in all that take at most `room` multiply-adds, or the cheapest where that is too little.
+fn within_flops(curves: &[Curve], dense: &[bool], room: u64) -> Vec<usize> {
+    let last = |(curve, dense): (&Curve, &bool)| if *dense { curve.points.len() - 1 } else { 0 };
+    let mut chosen: Vec<usize> = curves.iter().zip(dense).map(last).collect();
+    let least: u64 = curves
+        .iter()
+        .zip(&chosen)
+        .map(|(c, point)| c.points[*point].flops)
+        .sum();
+    let mut room = room.saturating_sub(least);
+    let mut steps: Vec<(f64, usize, usize)> = Vec::new();
+    for (layer, curve) in curves.iter().enumerate().filter(|(i, _)| !dense[*i]) {
+        let pairs = curve.points.windows(2).enumerate();
+        steps.extend(pairs.map(|(i, pair)| (gain(&pair[0], &pair[1]), layer, i)));
+    }
+    // Within a layer gains fall, so its steps stay in order.
+    steps.sort_by(|a, b| b.0.total_cmp(&a.0).then((a.1, a.2).cmp(&(b.1, b.2))));
+    for (_, layer, i) in steps {
+        let points = &curves[layer].points;
+        let price = points[i + 1].flops - points[i].flops;
+        if chosen[layer] == i && price <= room {
+            chosen[layer] = i + 1;
+            room -= price;
+        }
+    }
+    chosen
+}

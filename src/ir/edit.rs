@@ -1,0 +1,93 @@
+//! Changing the constants that one operation reads, and nobody else.
+
+use super::graph::{Constant, Graph, NodeId, Role};
+use super::tensor::{DType, Tensor};
+
+impl Graph {
+    /// Gives the constant that is operand `position` of `node` other elements, as many as it has. A constant with another
+    /// reader stays for that one, and `node` gets its own. Nothing happens where the operand is no constant.
+    pub fn set_operand_elements(&mut self, node: NodeId, position: usize, elements: Vec<f64>) {
+        let mut operands = self.operands(node);
+        let Some(at) = operands.get(position).copied() else {
+            return;
+        };
+        let Some(constant) = self.constant(at.node) else {
+            return;
+        };
+        let (dtype, role) = (constant.tensor.dtype(), constant.role);
+        let tensor = Tensor::from_f64(dtype, constant.tensor.shape(), elements);
+        if self.readers(at).len() == 1 {
+            return self.set_tensor(at.node, tensor);
+        }
+        let name = self.node(at.node).name.clone();
+        let own = Constant {
+            tensor,
+            role,
+            aliases: Vec::new(),
+        };
+        operands[position] = self.add_constant(&name, own).into();
+        self.set_operands(node, &operands);
+    }
+
+    /// Gives a convolution or linear layer this bias, one element an output channel.
+    pub fn set_bias(&mut self, node: NodeId, elements: Vec<f64>) {
+        let operands = self.operands(node);
+        let [x, weight] = operands[..] else {
+            return self.set_operand_elements(node, 2, elements);
+        };
+        let dtype = self.ty(weight).dtype().unwrap_or(DType::F32);
+        let bias = Constant {
+            tensor: Tensor::from_f64(dtype, &[elements.len()], elements),
+            role: Role::Parameter,
+            aliases: Vec::new(),
+        };
+        let name = format!("{}.bias", self.node(node).name);
+        let bias = self.add_constant(&name, bias);
+        self.set_operands(node, &[x, weight, bias.into()]);
+    }
+
+    /// Adds to a layer's bias, which it gets if it has none.
+    pub fn shift_bias(&mut self, node: NodeId, shift: &[f64]) {
+        let old = self.operands(node).get(2).map(|bias| bias.node);
+        let sum = match old.map(|bias| self.constant(bias)) {
+            None => shift.to_vec(),
+            Some(Some(bias)) => {
+                let old = bias.tensor.elements::<f64>();
+                old.iter().zip(shift).map(|(b, s)| b + s).collect()
+            }
+            // A bias that is computed stays as it is.
+            Some(None) => return,
+        };
+        self.set_bias(node, sum);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_another_reads_stays() {
+        let text = "
+            graph net(%x: f32[N,2]) {
+              @a.weight = parameter 1 : f32[2,2]
+              %a = linear(%x, @a.weight)
+              %b = linear(%a, @a.weight)
+              return %b
+            }";
+        let mut graph: Graph = text.parse().unwrap();
+        let (a, b) = (graph.find("a").unwrap(), graph.find("b").unwrap());
+        graph.set_operand_elements(b, 1, vec![2.0; 4]);
+        graph.shift_bias(b, &[1.0, 2.0]);
+        graph.shift_bias(b, &[1.0, 2.0]);
+        let element = |node: NodeId, position: usize| {
+            let operand = graph.operands(node)[position].node;
+            graph.constant(operand).unwrap().tensor.elements::<f64>()[1]
+        };
+        assert_eq!(
+            (element(a, 1), element(b, 1), element(b, 2)),
+            (1.0, 2.0, 4.0)
+        );
+        assert!(graph.find("b.bias").is_some());
+    }
+}

@@ -93,6 +93,26 @@ fn floats_are_taken_as_they_are_whatever_their_width() {
 }
 
 #[test]
+fn arrays_of_other_names_are_taken_where_they_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = npz(
+        folder.path(),
+        &[
+            ("test", npy("'<f4'", "(1, 2)", &f32s(&[1.0, 2.0]))),
+            ("train", npy("'<f4'", "(1, 2)", &f32s(&[3.0, 4.0]))),
+            ("y", npy("'|u1'", "(1,)", &[5])),
+            ("of_train", npy("'|u1'", "(1,)", &[6])),
+        ],
+    );
+    let read = |options: &str| {
+        let samples = all(&format!("{spec},{options}"), &network("f32[N,2]"));
+        (samples.images[[0, 0]], samples.labels)
+    };
+    assert_eq!(read("x=test"), (1.0, Some(vec![5])));
+    assert_eq!(read("x=train,y=of_train"), (3.0, Some(vec![6])));
+}
+
+#[test]
 fn bytes_are_pixels() {
     let folder = tempfile::tempdir().unwrap();
     let x = npy("'|u1'", "(1, 3, 1, 2)", &[0, 255, 0, 255, 0, 255]);
@@ -297,6 +317,7 @@ fn what_cannot_be_taken_is_explained() {
     all.add("an option of another kind", spec("npz:data.npz,resize=8"));
     all.add("a mean that is no number", spec("npz:a,b.npz,mean=0.5/x"));
     all.add("a deviation of nothing", spec("npz:data.npz,mean=0,std=0"));
+    all.add("an array without a name", spec("npz:data.npz,x="));
     assert_eq!(
         spec("npz:a,b.npz,std=2").unwrap().to_string(),
         "npz:a,b.npz,std=2"
@@ -321,6 +342,8 @@ fn what_cannot_be_taken_is_explained() {
     fs::write(&other, "").unwrap();
     all.read("an empty file", &format!("npz:{}", other.display()), &graph);
     all.add("another width", open(&good, &network("f32[N,3]")));
+    let unlabelled = format!("{good},y=labels");
+    all.read("no labels of this name", &unlabelled, &graph);
     let header = |text: &str| vec![("x", npy_with(text, &numbers))];
     let fortran = "{'descr': '<f4', 'fortran_order': True, 'shape': (2, 2)}";
     let nested = format!("{{'descr': {}{}, ", "[".repeat(500), "]".repeat(500));

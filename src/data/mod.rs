@@ -30,6 +30,12 @@ static KINDS: &[&Kind] = &[
 
 /// The options of all kinds of data: name, value, meaning.
 const OPTIONS: &[(&str, &str, &str)] = &[
+    ("x", "NAME", "the array of the inputs [default: x]"),
+    (
+        "y",
+        "NAME",
+        "the array of the labels [default: y, where there is one]",
+    ),
     (
         "mean",
         "M",
@@ -76,6 +82,9 @@ pub struct DataSpec {
     mean: Vec<f32>,
     std: Vec<f32>,
     resize: Option<u32>,
+    /// The names of an archive's arrays, where they are not the default.
+    x: Option<String>,
+    y: Option<String>,
     text: String,
 }
 
@@ -147,6 +156,8 @@ impl FromStr for DataSpec {
             mean: Vec::new(),
             std: Vec::new(),
             resize: None,
+            x: None,
+            y: None,
             text: text.to_string(),
         };
         let mut at = text.len() - rest.len() + end;
@@ -154,7 +165,10 @@ impl FromStr for DataSpec {
             at += 1;
             let (name, value) = option.split_once('=').unwrap_or((option, ""));
             let known = kind.options.contains(&name);
+            let array = (!value.is_empty()).then(|| value.to_string());
             let good = match name {
+                "x" => array.map(|x| spec.x = Some(x)),
+                "y" => array.map(|y| spec.y = Some(y)),
                 "mean" => numbers(value, |x| x.is_finite()).map(|x| spec.mean = x),
                 "std" => numbers(value, |x| x.is_finite() && x > 0.0).map(|x| spec.std = x),
                 "resize" => whole(value).map(|n| spec.resize = Some(n)),

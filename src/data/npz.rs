@@ -1,4 +1,4 @@
-//! `npz:FILE`: arrays `x` and `y` in an archive of NumPy's.
+//! `npz:FILE`: two arrays in an archive of NumPy's, `x` and `y` unless they are named.
 
 use super::pixels::Pixels;
 use super::{DataSpec, Kind, Samples, Source, Wanted, Wrong};
@@ -10,7 +10,7 @@ pub(super) static NPZ: Kind = Kind {
     name: "npz",
     takes: "FILE",
     help: "arrays x [n, ...] (floats as they are, u8 as pixels) and perhaps y [n], the labels",
-    options: &["mean", "std"],
+    options: &["x", "y", "mean", "std"],
     open,
 };
 
@@ -49,31 +49,48 @@ pub(super) fn read(spec: &DataSpec, wanted: &Wanted, map: Bytes) -> Result<Box<d
         let tensor = super::npy::read(name, &bytes).map_err(|w| spec.wrong(w))?;
         Ok(Some(tensor))
     };
-    let Some(x) = array("x")? else {
+    let missing = |name: &str| {
         let names = archive.names().take(8);
         let names: Vec<&str> = names.map(|n| n.strip_suffix(".npy").unwrap_or(n)).collect();
-        return Err(spec.wrong(Wrong::new(
-            format!("it has no array `x`, only {}", names.join(", ")),
-            "write it with numpy.savez(\"data.npz\", x=inputs, y=labels)",
-        )));
+        spec.wrong(Wrong::new(
+            format!("it has no array `{name}`, only {}", names.join(", ")),
+            "name one with x=NAME (inputs) or y=NAME (labels), or write numpy.savez(\"data.npz\", x=inputs, y=labels)",
+        ))
     };
-    let y = array("y")?;
+    let x = array(spec.x())?.ok_or_else(|| missing(spec.x()))?;
+    let y = match &spec.y {
+        Some(name) => Some(array(name)?.ok_or_else(|| missing(name))?),
+        None => array("y")?,
+    };
     Npz::new(spec, wanted, x, y)
         .map(|npz| Box::new(npz) as Box<dyn Source>)
         .map_err(|w| spec.wrong(w))
 }
 
+impl DataSpec {
+    /// The name of the inputs' array.
+    fn x(&self) -> &str {
+        self.x.as_deref().unwrap_or("x")
+    }
+
+    /// The name of the labels' array.
+    fn y(&self) -> &str {
+        self.y.as_deref().unwrap_or("y")
+    }
+}
+
 impl Npz {
     fn new(spec: &DataSpec, wanted: &Wanted, x: Tensor, y: Option<Tensor>) -> Result<Npz, Wrong> {
+        let name = spec.x();
         let [n, sample @ ..] = x.shape() else {
             return Err(Wrong::new(
-                "the array `x` is a single number",
+                format!("the array `{name}` is a single number"),
                 "its first dimension counts the samples",
             ));
         };
         if x.is_empty() {
             return Err(Wrong::new(
-                format!("the array `x` of shape {:?} is empty", x.shape()),
+                format!("the array `{name}` of shape {:?} is empty", x.shape()),
                 "",
             ));
         }
@@ -82,19 +99,19 @@ impl Npz {
             DType::U8 => Some(Pixels::new(spec, channels(sample))?),
             dtype if !dtype.is_float() => {
                 return Err(Wrong::new(
-                    format!("the array `x` is of the type {dtype}"),
+                    format!("the array `{name}` is of the type {dtype}"),
                     "floats are taken as they are, and u8 as pixels",
                 ));
             }
             dtype if spec.has_normalisation() => {
                 return Err(Wrong::new(
-                    format!("the array `x` is of the type {dtype}, which is taken as it is"),
+                    format!("the array `{name}` is of the type {dtype}, which is taken as it is"),
                     "mean and std are for pixels (u8); leave them out, or save u8",
                 ));
             }
             _ => None,
         };
-        let y = y.map(|y| labels(&y, *n)).transpose()?;
+        let y = y.map(|y| labels(spec, &y, *n)).transpose()?;
         let npz = Npz {
             spec: spec.clone(),
             x,
@@ -114,13 +131,15 @@ fn channels(sample: &[usize]) -> usize {
 }
 
 /// One label a sample.
-fn labels(y: &Tensor, samples: usize) -> Result<Vec<i64>, Wrong> {
+fn labels(spec: &DataSpec, y: &Tensor, samples: usize) -> Result<Vec<i64>, Wrong> {
     if y.shape() != [samples] || y.dtype().is_float() || y.dtype() == DType::Bool {
         return Err(Wrong::new(
             format!(
-                "the array `y` is {}{:?}, for {samples} samples in `x`",
+                "the array `{}` is {}{:?}, for {samples} samples in `{}`",
+                spec.y(),
                 y.dtype(),
-                y.shape()
+                y.shape(),
+                spec.x()
             ),
             format!("labels are signed integers or u8 of the shape [{samples}]"),
         ));
@@ -162,7 +181,8 @@ impl Source for Npz {
             if let Some(at) = elements[start..].iter().position(|x| !x.is_finite()) {
                 return Err(self.spec.wrong(Wrong::new(
                     format!(
-                        "sample {position} of the array `x` holds {} at element {at}",
+                        "sample {position} of the array `{}` holds {} at element {at}",
+                        self.spec.x(),
                         elements[start + at]
                     ),
                     "leave such samples out",

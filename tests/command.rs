@@ -524,8 +524,6 @@ fn right_answers_are_counted_before_and_after() {
     let table = folder.ok(&[
         "--passes",
         "fold-batch-norm",
-        "--input",
-        "1x3x32x32",
         "--no-verify",
         "--eval",
         data,
@@ -548,6 +546,8 @@ fn right_answers_are_counted_before_and_after() {
     let share = format!("{:.2} %", 100.0 * share);
     let line = format!("top-1: {share} before, {share} after, on 35 samples of {data}\n");
     assert!(table.contains(&line), "{table}");
+    let flops = &report["before"]["flops"];
+    assert_eq!(flops, 22_725_248, "the samples say the input's size");
     assert_eq!(report["calibration"]["data"], data);
     assert_eq!(report["calibration"]["samples"], 7);
 }

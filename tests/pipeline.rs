@@ -3,7 +3,11 @@
 mod common;
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
+use ndarray::ArrayD;
+use optc::data::Samples;
+use optc::formats::bind_inputs;
 use optc::ir::{DType, Dim, Graph, NodeId, NodeKind, Op, Output, Type, Value};
 use optc::pipeline::{
     Changed, Kind, Observer, OptionSpec, Options, Pass, PassContext, PassInfo, Registry,
@@ -486,6 +490,46 @@ fn observers_see_passes_start_proceed_and_end() {
             "verify the pipeline",
         ]
     );
+}
+
+#[test]
+fn samples_give_numbers_to_sizes_that_have_none() {
+    let convolution = |input: &str| -> Model {
+        let text = format!(
+            "graph net(%x: {input}) {{\n  @w = parameter normal(1) : f32[2,3,1,1]\n  %y = conv(%x, @w)\n  return %y\n}}\n"
+        );
+        Model::new(text.parse().unwrap())
+    };
+    let run = |mut model: Model| -> Result<(Option<u64>, Model)> {
+        let options = RunOptions {
+            samples: Some(Arc::new(Samples {
+                name: "memory".into(),
+                images: ArrayD::zeros(vec![5, 3, 4, 8]),
+                labels: None,
+                left_out: Vec::new(),
+            })),
+            ..RunOptions::default()
+        };
+        let report = parse("").run_with(&mut model, &options, &mut ())?;
+        assert_eq!(report.before.flops, report.after.flops);
+        Ok((report.after.flops, model))
+    };
+    let one = 2 * 3 * 4 * 8;
+    let (flops, model) = run(convolution("f32[N,3,H,W]")).unwrap();
+    assert_eq!(flops, Some(one), "of one sample");
+    let input: Value = model.graph.inputs()[0].into();
+    assert_eq!(
+        model.graph.ty(input).to_string(),
+        "f32[N,3,H,W]",
+        "no size is frozen"
+    );
+    let (flops, _) = run(convolution("f32[7,3,H,W]")).unwrap();
+    assert_eq!(flops, Some(7 * one), "a batch that is a number stays");
+    let mut bound = convolution("f32[N,3,H,W]");
+    bind_inputs(&mut bound.graph, &["2x3x4x8".parse().unwrap()]).unwrap();
+    assert_eq!(run(bound).unwrap().0, Some(2 * one), "as does one given");
+    let error = run(relus(1)).unwrap_err();
+    assert!(error.to_string().contains("does not fit"), "{error}");
 }
 
 #[test]

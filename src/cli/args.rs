@@ -53,6 +53,7 @@ pub struct Args {
     pub output: Option<PathBuf>,
 
     /// The shape of an input, such as 1x3x224x224, for cost and verification; freezes no size. Once for each input
+    /// [default: that of one sample of --data]
     #[arg(long, value_name = "[NAME:]SHAPE")]
     pub input: Vec<String>,
 

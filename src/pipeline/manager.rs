@@ -12,6 +12,7 @@ use super::{Pipeline, Step};
 use crate::analysis::CostModel;
 use crate::data::{Data, Samples};
 use crate::exec::{self, Top1};
+use crate::formats::{InputShape, bind_inputs};
 use crate::ir::{Dim, Graph, NodeId};
 use crate::report::{Calibration, Change, Evaluation, PassReport, Report, Stats, Verification};
 use crate::{Error, Model, Result};
@@ -31,7 +32,8 @@ pub struct RunOptions {
     pub tolerance: f64,
     /// How many random inputs verification uses.
     pub inputs: usize,
-    /// Inputs that passes calibrate on, opened for the model's graph; labels are not used.
+    /// Inputs that passes calibrate on, opened for the model's graph; labels are not used. Sizes of the network's input that
+    /// have no number in [`Graph::bindings`] get the samples', with a batch of one.
     pub samples: Option<Arc<Samples>>,
     /// Labelled data, opened for the model's graph, on which top-1 is measured before the first pass and after the last.
     pub eval: Option<Arc<Data>>,
@@ -92,20 +94,24 @@ fn run_here(
     options: &RunOptions,
     observer: &mut dyn Observer,
 ) -> Result<Report> {
-    refuse_unknown_sizes(&options.cost, &model.graph)?;
-    let check = Check::new(&model.graph, options)?;
+    let mut original = model.graph.clone();
+    if let Some(samples) = &options.samples {
+        bind_to(&mut original, samples)?;
+    }
+    refuse_unknown_sizes(&options.cost, &original)?;
+    let check = Check::new(&original, options)?;
     // What cannot be evaluated is known before any work is done.
-    let top1_before = evaluate("the original", &model.graph, options, observer)?;
+    let top1_before = evaluate("the original", &original, options, observer)?;
     let mut manager = Manager {
-        graph: model.graph.clone(),
-        original: &model.graph,
+        graph: original.clone(),
+        original: &original,
         check,
         options,
         observer,
         reports: Vec::new(),
         exact: true,
     };
-    let before = Stats::of(&model.graph);
+    let before = Stats::of(&original);
     let _ = manager.run_steps(&pipeline.steps)?;
     let verify = manager.check_whole()?;
     let Manager {
@@ -119,7 +125,7 @@ fn run_here(
     let predicted_seconds = match options.cost {
         Cost::Flops | Cost::Params => None,
         Cost::Latency(_) => Some(Change {
-            before: seconds(&model.graph),
+            before: seconds(&original),
             after: seconds(&graph),
         }),
     };
@@ -160,6 +166,24 @@ fn evaluate(
     let data = options.eval.as_deref();
     data.map(|data| exec::top1(graph, data, |done| observer.evaluating(stage, done)))
         .transpose()
+}
+
+/// Gives the sizes of the one input that have no number those of a sample. A number that there is stays.
+fn bind_to(graph: &mut Graph, samples: &Samples) -> Result<()> {
+    let [input] = graph.inputs() else {
+        return Ok(()); // Samples are never opened for others.
+    };
+    let Some(dims) = graph.ty((*input).into()).shape() else {
+        return Ok(());
+    };
+    let sample = samples.images.shape().iter().skip(1);
+    let sizes = std::iter::once(&1).chain(sample).enumerate();
+    let known = |i: usize| dims.get(i)?.eval(&graph.bindings)?.try_into().ok();
+    let shape = InputShape {
+        name: None,
+        shape: sizes.map(|(i, n)| known(i).unwrap_or(*n)).collect(),
+    };
+    bind_inputs(graph, &[shape])
 }
 
 /// Time depends on every size; a guess would decide everything.

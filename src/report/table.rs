@@ -19,7 +19,7 @@ pub fn table(report: &Report) -> String {
         );
     }
     if report.before.flops.is_none() {
-        text += "?: depends on sizes that have no number; --input gives them one\n";
+        text += "?: depends on sizes that have no number; --input or --data gives them one\n";
     }
     if !report.passes.is_empty() {
         text += &format!("\n{}\n", passes(report).trim_fmt());

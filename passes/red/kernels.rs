@@ -17,7 +17,7 @@ use crate::analysis::moments::{Moments, moments};
 use crate::egraph::{Bounds, Rule, saturate};
 use crate::ir::{Graph, Op};
 use crate::passes::{fold_batch_norm, rules};
-use crate::pipeline::{Changed, PassContext};
+use crate::pipeline::{Changed, Cost, PassContext};
 use crate::{Error, Result};
 
 /// How alike neighbouring positions of a channel are where nothing was measured: the correlation of two taps falls by this
@@ -37,7 +37,7 @@ const SLACK: f64 = 0.002;
 pub struct ByKernel {
     /// How far to go.
     pub budget: Budget,
-    /// Kernels of a layer are a multiple of this.
+    /// Kernels of a layer are a multiple of this; 0 to go by the cost.
     pub align: usize,
     /// Whether samples, if there are any, repair the network.
     pub refit: bool,
@@ -50,7 +50,13 @@ impl ByKernel {
         let promised = promised(graph);
         context.progress("batch norms", 0.0);
         let folded = fold_batch_norm::fold(graph, context)?;
-        let layers = separable(graph, self.align, context);
+        let align = match (self.align, &context.cost) {
+            // Runtimes compute whole vectors of channels.
+            (0, Cost::Latency(_)) => 8,
+            (0, _) => 1,
+            (align, _) => align,
+        };
+        let layers = separable(graph, align, context);
         if layers.is_empty() {
             context.missed("", "no convolution would be cheaper with fewer kernels");
             return Ok(folded | merging::merge(graph, context)?);
@@ -58,11 +64,19 @@ impl ByKernel {
         self.check_reachable(graph, &layers, whole)?;
         let activations = activations(graph, &layers, &promised, context)?;
         let projection = Projection::new(graph, layers, activations, context)?;
-        let mut separated = self.separate(graph, &projection, whole, context)?;
-        if self.refit {
-            refit(graph, &mut separated, context)?;
+        let mut projected = self.project(graph, &projection, whole, context)?;
+        if self.refit && !refit(graph, &mut projected, context)?.is_empty() {
+            // Layers too large for their patches to be weighed together: once they are separated, their few kernels are not.
+            let separated = saturate(&projected, SEPARATE, &context.cost, Bounds::default())?;
+            projected = separated.graph.unwrap_or(projected);
+            for layer in refit(graph, &mut projected, context)? {
+                context.missed(
+                    &layer,
+                    "not refitted: too many features for their Gram matrix",
+                );
+            }
         }
-        *graph = separated;
+        *graph = projected;
         let _ = merging::merge(graph, context)?;
         Ok(Changed::Yes)
     }
@@ -82,8 +96,8 @@ impl ByKernel {
         }
     }
 
-    /// Projects and separates, and does so again until the budget is spent on layers that stay separated.
-    fn separate(
+    /// Projects, and does so again until the budget is spent on layers that stay separated.
+    fn project(
         &self,
         graph: &Graph,
         projection: &Projection,
@@ -103,15 +117,13 @@ impl ByKernel {
             let chosen = projection.choose(self.budget, &dense, room.max(0) as u64);
             let mut projected = graph.clone();
             projection.apply(&mut projected, &chosen);
-            // Separated first, alone, and then merged: between the two, every layer still has all its outputs to be refitted for.
-            let separated = saturate(&projected, SEPARATE, &context.cost, Bounds::default())?;
-            let separated = separated.graph.unwrap_or(projected);
-            let merged = merging::saturated(&separated, context)?;
-            let kept = flops(merged.graph.as_ref().unwrap_or(&separated));
+            let saturated = merging::saturated(&projected, context)?;
+            let merged = saturated.graph.as_ref().unwrap_or(&projected);
+            let kept = flops(merged);
             let mut settled = true;
             for (i, layer) in projection.layers().iter().enumerate() {
                 let name = &graph.node(layer.node).name;
-                if !dense[i] && !projection.is_dense(i, chosen[i]) && is_dense(&separated, name) {
+                if !dense[i] && !projection.is_dense(i, chosen[i]) && is_dense(merged, name) {
                     dense[i] = true;
                     settled = false;
                 }
@@ -120,7 +132,7 @@ impl ByKernel {
             let close = spare >= 0 && (spare as f64) < SLACK * whole as f64;
             let round = Round {
                 chosen,
-                separated,
+                projected,
                 settled,
                 spare,
             };
@@ -139,15 +151,15 @@ impl ByKernel {
             return Ok(graph.clone());
         };
         projection.explain(graph, &best.chosen, context);
-        Ok(best.separated)
+        Ok(best.projected)
     }
 }
 
 /// One attempt to spend the budget.
 struct Round {
     chosen: Vec<usize>,
-    /// The graph with the chosen layers separated.
-    separated: Graph,
+    /// The graph with the chosen layers' kernels projected.
+    projected: Graph,
     /// Whether every layer that lost kernels is separated.
     settled: bool,
     /// Multiply-adds under the target, or over it where negative.
@@ -274,14 +286,18 @@ impl From<PatchMoments> for Activations {
     }
 }
 
-/// Repairs the network on the samples, if there are any.
-fn refit(original: &Graph, graph: &mut Graph, context: &mut PassContext<'_>) -> Result<()> {
+/// Repairs the network on the samples, if there are any; the names of layers that are too large for it.
+fn refit(
+    original: &Graph,
+    graph: &mut Graph,
+    context: &mut PassContext<'_>,
+) -> Result<Vec<String>> {
     let Some(samples) = context.samples.clone() else {
-        return Ok(());
+        return Ok(Vec::new());
     };
     let mut progress = |layer: &str, fraction: f64| context.progress(layer, 0.5 + 0.5 * fraction);
     match calibration::refit(original, graph, &samples.images, &mut progress) {
-        Ok(fitted) => {
+        Ok(calibration::Refit { fitted, left_out }) => {
             for layer in fitted {
                 let [before, after] = layer.error.map(|error| 100.0 * error);
                 context.applied(
@@ -289,11 +305,11 @@ fn refit(original: &Graph, graph: &mut Graph, context: &mut PassContext<'_>) -> 
                     format!("refitted: on the samples its result is off by {after:.1} %, was {before:.1} %"),
                 );
             }
-            Ok(())
+            Ok(left_out)
         }
         Err(error @ Error::Run { .. }) => {
             context.missed("", format!("not refitted: {error}"));
-            Ok(())
+            Ok(Vec::new())
         }
         Err(error) => Err(error),
     }

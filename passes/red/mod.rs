@@ -47,11 +47,11 @@ pub static RED: PassInfo = PassInfo {
         OptionSpec {
             name: "align",
             values: Values::Count {
-                min: 1,
+                min: 0,
                 max: 1 << 10,
             },
-            default: "1",
-            help: "with hash=kernel: kernels of a layer are a multiple of this",
+            default: "0",
+            help: "with hash=kernel: kernels of a layer are a multiple of this; 0 for 8 where cost is time, else 1",
         },
         OptionSpec {
             name: "refit",

@@ -16,7 +16,8 @@ use ndarray::{ArcArray, Array2, ArrayD, ArrayView2, CowArray, IxDyn};
 use rayon::prelude::*;
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::kernels::KernelLayout;
+use super::kernels::{KernelLayout, Separation};
+use super::refinement::refine;
 use crate::exec::{Frontier, patches};
 use crate::ir::{Graph, NodeId, Op, Tensor, Value};
 use crate::{Error, Result};
@@ -214,6 +215,14 @@ impl<'g> Layer<'g> {
         Mat::from_fn(self.outputs(), features, |o, f| elements[o * features + f])
     }
 
+    /// The few kernels that the weight is made of, where it is: those are then fitted, and stay as few.
+    fn separation(&self) -> Option<(KernelLayout, Separation)> {
+        let layout = KernelLayout::of(self.op, self.weight.shape())?;
+        let epsilon = self.weight.dtype().epsilon();
+        let separation = Separation::of(&layout, &self.weight.elements::<f64>(), epsilon)?;
+        Some((layout, separation))
+    }
+
     /// The features of each image, `[features, positions]`, or of all at once where positions come first in memory.
     fn each_image(
         &self,
@@ -278,6 +287,15 @@ fn rows(elements: &[f32], columns: usize) -> ArrayView2<'_, f32> {
     })
 }
 
+/// What [`refit`] did.
+#[derive(Clone, Debug, Default)]
+pub struct Refit {
+    /// The layers it fitted, in order.
+    pub fitted: Vec<Refitted>,
+    /// The layers that have too many features for it.
+    pub left_out: Vec<String>,
+}
+
 /// What became of a layer.
 #[derive(Clone, Debug)]
 pub struct Refitted {
@@ -290,7 +308,7 @@ pub struct Refitted {
 
 /// Solves for the weights and biases of the layers of `changed` that compute what the layer of the same name in `original`
 /// does, on other inputs or with another weight. Layers are convolutions with one group, and linear ones; those with more
-/// features than 2048 stay.
+/// features than 2048 stay. A convolution whose kernels are made of few keeps to as many: both they and their mix are fitted.
 ///
 /// # Errors
 /// When the samples do not fit the network, or it has an operator that cannot be run.
@@ -299,8 +317,8 @@ pub fn refit(
     changed: &mut Graph,
     samples: &ArrayD<f32>,
     progress: &mut dyn FnMut(&str, f64),
-) -> Result<Vec<Refitted>> {
-    let fits = fits(original, changed);
+) -> Result<Refit> {
+    let (fits, left_out) = fits(original, changed);
     let mut fitted = Vec::new();
     let mut before = Frontier::new(original, samples)?;
     let mut after = Frontier::new(changed, samples)?;
@@ -332,7 +350,7 @@ pub fn refit(
                 Sums::over(&layer, &features, &left.iter().collect::<Vec<_>>())?
             }
         };
-        if let Some((solution, error)) = sums.solve(&layer.matrix()) {
+        if let Some((solution, error)) = sums.solve(&layer) {
             fitted.push(Refitted { layer: name, error });
             let Solution { weight, bias } = solution;
             changed.set_operand_elements(fit.node, 1, elements(&weight));
@@ -343,7 +361,7 @@ pub fn refit(
             .iter()
             .for_each(|(sum, _)| before.release((*sum).into()));
     }
-    Ok(fitted)
+    Ok(Refit { fitted, left_out })
 }
 
 /// A layer to fit.
@@ -357,14 +375,14 @@ struct Fit {
     sum: Option<(NodeId, Value)>,
 }
 
-/// The layers to fit, in the order of `changed`.
-fn fits(original: &Graph, changed: &Graph) -> Vec<Fit> {
+/// The layers to fit, in the order of `changed`, and the names of those with too many features.
+fn fits(original: &Graph, changed: &Graph) -> (Vec<Fit>, Vec<String>) {
     let names: FxHashMap<&str, NodeId> = original
         .nodes()
         .map(|node| (&*original.node(node).name, node))
         .collect();
     let mut moved: FxHashSet<NodeId> = FxHashSet::default();
-    let mut found = Vec::new();
+    let mut found = (Vec::new(), Vec::new());
     for node in changed.topological_order().unwrap_or_default() {
         let source = names.get(&*changed.node(node).name).copied();
         let operands = changed.operands(node);
@@ -388,15 +406,20 @@ fn fits(original: &Graph, changed: &Graph) -> Vec<Fit> {
             changed.op(node),
             Some(Op::Conv { groups: 1, .. } | Op::Linear {})
         );
-        let small = Layer::of(changed, node).is_ok_and(|layer| layer.features() <= MOST_FEATURES);
-        if let Some(source) = source.filter(fits).filter(|_| dense && small) {
+        let Some(source) = source.filter(fits).filter(|_| dense) else {
+            continue;
+        };
+        let features = Layer::of(changed, node).map(|layer| layer.features());
+        if features.as_ref().is_ok_and(|n| *n > MOST_FEATURES) {
+            found.1.push(changed.node(node).name.to_string());
+        } else if features.is_ok() {
             let sum = sum_of(changed, node).and_then(|(sum, other)| {
                 let sum = names.get(&*changed.node(sum).name).copied()?;
                 let added = original.op(sum) == Some(&Op::Add {});
                 let read = original.operands(sum).contains(&source.into());
                 (added && read).then_some((sum, other))
             });
-            found.push(Fit { source, node, sum });
+            found.0.push(Fit { source, node, sum });
         }
     }
     found
@@ -474,9 +497,10 @@ impl Sums {
         })
     }
 
-    /// The weight and the bias that give the targets best, near `weight` where the features do not say; and the relative
-    /// errors before, with the best bias, and after. `None` if there is no unique solution.
-    fn solve(&self, weight: &Mat<f64>) -> Option<(Solution, [f64; 2])> {
+    /// The weight and the bias of `layer` that give the targets best, near the present ones where the features do not say; and
+    /// the relative errors before, with the best bias, and after. `None` if there is no unique solution.
+    fn solve(&self, layer: &Layer) -> Option<(Solution, [f64; 2])> {
+        let weight = layer.matrix();
         let (m, n) = (weight.nrows(), weight.ncols());
         let mean = |sums: &[f64]| -> Vec<f64> { sums.iter().map(|s| s / self.count).collect() };
         let (x, y) = (mean(&self.feature), mean(&self.target));
@@ -484,13 +508,18 @@ impl Sums {
         let cross = Mat::from_fn(m, n, |o, i| self.cross[(o, i)] / self.count - y[o] * x[i]);
         let variance = self.target_squares / self.count - y.iter().map(|y| y * y).sum::<f64>();
         let diagonal: f64 = (0..n).map(|i| covariance[(i, i)]).sum();
-        let ridge = RIDGE * diagonal / n as f64;
+        // The ridge draws towards the present weight.
+        let ridge = RIDGE * diagonal / n as f64 + f64::from(f32::MIN_POSITIVE);
         let mut regular = covariance.clone();
         (0..n).for_each(|i| regular[(i, i)] += ridge);
-        let factored = regular.llt(Side::Lower).ok()?;
-        let gradient = &cross - weight * &covariance;
-        let step = factored.solve(gradient.transpose());
-        let solution = weight + step.transpose();
+        let wanted = &cross + &weight * faer::Scale(ridge);
+        let solution = match layer.separation() {
+            Some((layout, separation)) => refine(&layout, &separation, &regular, &wanted)?,
+            None => {
+                let solved = regular.llt(Side::Lower).ok()?.solve(wanted.transpose());
+                solved.transpose().to_owned()
+            }
+        };
         let error = |w: &Mat<f64>| {
             let through = w * &covariance;
             let dot = |a: &Mat<f64>| {
@@ -502,7 +531,7 @@ impl Sums {
         };
         let bias = (0..m).map(|o| y[o] - (0..n).map(|i| solution[(o, i)] * x[i]).sum::<f64>());
         let bias: Vec<f64> = bias.collect();
-        let errors = [error(weight), error(&solution)];
+        let errors = [error(&weight), error(&solution)];
         let finite = bias.iter().all(|b| b.is_finite()) && errors[1].is_finite();
         finite.then_some((
             Solution {

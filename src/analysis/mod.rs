@@ -8,6 +8,7 @@ pub mod elimination;
 pub mod kernels;
 pub mod latency;
 pub mod moments;
+pub mod refinement;
 
 pub use cost::{Stats, op_flops};
 pub use cost_model::CostModel;

@@ -264,6 +264,29 @@ fn every_mistake_on_the_command_line_is_explained() {
 }
 
 #[test]
+fn every_mistake_with_a_target_is_explained() {
+    let folder = Folder::new();
+    folder.write("pointwise.ir", &MODEL.replace(",3,3]", ",1,1]"));
+    let mut text = String::new();
+    for (passes, input) in [
+        ("red{hash=kernel,flops=1.5}", Some("1x3x8x8")),
+        ("red{hash=kernel,flops=0.01}", Some("1x3x8x8")),
+        ("red{hash=kde,flops=0.5}", Some("1x3x8x8")),
+        ("red{hash=kernel,flops=0.5}", None),
+    ] {
+        let mut args = vec!["--passes", passes];
+        args.extend(input.iter().flat_map(|input| ["--input", input]));
+        args.push("model.ir");
+        text += &folder.failure(&args);
+    }
+    // Where no convolution has a cheaper form that is said, and no failure.
+    let args = ["--passes", "red{hash=kernel,flops=0.5}", "--remarks", "-q"];
+    let args = [&args[..], &["--input", "1x3x8x8", "pointwise.ir"]].concat();
+    text += &format!("$ optc {}\n{}", args.join(" "), folder.ok(&args));
+    common::snapshot("errors/command_target", &text);
+}
+
+#[test]
 fn a_model_that_cannot_be_read_is_explained() {
     let folder = Folder::new();
     let mut text = String::new();

@@ -5,7 +5,7 @@
 //! [`rules`](crate::passes::rules), which also removes neurons that are constant or that nobody reads.
 //!
 //! Hashing alone only adds error, so a layer in which it makes no neuron equal to another or dead keeps its weights, and the
-//! bin around zero becomes zero; the paper hashes every layer, to modes [ours].
+//! bin around zero becomes zero; the paper hashes every layer, to modes (ours).
 
 pub mod hashing;
 mod kernels;
@@ -15,7 +15,9 @@ mod scalars;
 
 use crate::ir::Graph;
 use crate::passes::fold_batch_norm;
-use crate::pipeline::{Changed, Kind, OptionSpec, Options, Pass, PassContext, PassInfo, Values};
+use crate::pipeline::{
+    Changed, Kind, OptionSpec, Options, Pass, PassContext, PassInfo, Values, refuse_unknown_sizes,
+};
 use crate::{Error, Result};
 use kernels::ByKernel;
 use projection::Budget;
@@ -117,6 +119,9 @@ impl Pass for Red {
     fn run(&self, graph: &mut Graph, context: &mut PassContext<'_>) -> Result<Changed> {
         refuse_non_finite(graph)?;
         if let Hash::Kernels(by_kernel) = &self.hash {
+            if let Budget::Flops(_) = by_kernel.budget {
+                refuse_unknown_sizes("the target `flops`", graph)?;
+            }
             return by_kernel.run(graph, context);
         }
         context.progress("batch norms", 0.0);

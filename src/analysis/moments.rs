@@ -28,7 +28,7 @@ const POINTS: usize = 256;
 const REACH: f64 = 6.0;
 
 impl Moments {
-    /// E[x²] of each channel.
+    /// `E[x²]` of each channel.
     pub fn second(&self) -> impl Iterator<Item = f64> + '_ {
         let moments = self.mean.iter().zip(&self.variance);
         moments.map(|(mean, variance)| mean * mean + variance)

@@ -2,7 +2,7 @@
 //!
 //! A [`DataSpec`] is the text a user gives, `npz:data.npz` or `folder:photographs,mean=0.5,std=0.5`. [Opened](DataSpec::open)
 //! for a network it is [`Data`], which is checked against the network's input and read piece by piece; a batch of it is
-//! [`Samples`]. A kind of data is one file here and one line in [`KINDS`].
+//! [`Samples`]. A kind of data is one file here and one line in `KINDS`.
 
 #[cfg(feature = "images")]
 mod folder;

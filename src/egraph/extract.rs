@@ -10,7 +10,8 @@
 mod exact;
 
 use egg::Id;
-use rustc_hash::FxHashMap;
+use indexmap::IndexSet;
+use rustc_hash::FxBuildHasher;
 
 use super::{Explored, Weigh};
 use crate::analysis::CostModel;
@@ -54,12 +55,11 @@ impl Explored {
         graph: &Graph,
         cost: &crate::pipeline::Cost,
     ) -> (Problem, Vec<Option<usize>>) {
-        let egraph = &self.egraph;
-        let mut ids: Vec<Id> = egraph.classes().map(|class| class.id).collect();
-        ids.sort();
-        let position: FxHashMap<Id, usize> =
-            ids.iter().enumerate().map(|(i, id)| (*id, i)).collect();
-        let at = |id: Id| position[&egraph.find(id)];
+        let (egraph, classes) = (&self.egraph, self.classes());
+        let at = |id: Id| {
+            let position = classes.get_index_of(&egraph.find(id));
+            position.expect("every class is among them")
+        };
         let weigh = Weigh {
             egraph,
             model: CostModel::new(cost, &graph.bindings),
@@ -73,17 +73,25 @@ impl Explored {
             candidate.collect()
         };
         let problem = Problem {
-            classes: ids.iter().map(candidates).collect(),
+            classes: classes.iter().map(candidates).collect(),
             roots: self.roots.iter().map(|id| at(*id)).collect(),
         };
         // Where two terms turned out equal, the first.
-        let mut known = vec![None; ids.len()];
+        let mut known = vec![None; classes.len()];
         for (id, term) in self.terms.iter().rev() {
             let mut term = term.clone();
             term.children.iter_mut().for_each(|c| *c = egraph.find(*c));
             known[at(*id)] = egraph[*id].nodes.iter().position(|t| *t == term);
         }
         (problem, known)
+    }
+
+    /// The classes, in the order that [`Explored::problem`] gives them.
+    pub(super) fn classes(&self) -> IndexSet<Id, FxBuildHasher> {
+        let mut classes: IndexSet<Id, FxBuildHasher> =
+            self.egraph.classes().map(|class| class.id).collect();
+        classes.sort_unstable();
+        classes
     }
 }
 

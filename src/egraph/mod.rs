@@ -18,7 +18,6 @@ use std::time::{Duration, Instant};
 
 use egg::{Id, Runner, SimpleScheduler, StopReason};
 use indexmap::IndexMap;
-use rustc_hash::FxHashMap;
 use smallvec::smallvec;
 
 use crate::analysis::CostModel;
@@ -26,7 +25,6 @@ use crate::ir::infer::infer;
 use crate::ir::{Graph, Op, Type};
 use crate::pipeline::Cost;
 use crate::{Error, Result};
-use extract::{Candidate, Problem};
 use gather::{Step, steps};
 pub use lower::{Lowered, lower};
 use picks::Picks;
@@ -174,56 +172,24 @@ impl Explored {
     /// # Errors
     /// When a rule made terms that do not fit.
     pub fn cheapest(&self, graph: &Graph, cost: &Cost) -> Result<Option<Graph>, String> {
-        cheapest(&self.egraph, graph, &self.roots, &self.terms, cost)
-    }
-}
-
-/// The cheapest graph of the e-graph, if it is cheaper than the one of the original `terms`.
-fn cheapest(
-    egraph: &EGraph,
-    graph: &Graph,
-    roots: &[Id],
-    terms: &[(Id, Term)],
-    cost: &Cost,
-) -> Result<Option<Graph>, String> {
-    let mut ids: Vec<Id> = egraph.classes().map(|class| class.id).collect();
-    ids.sort();
-    let position: FxHashMap<Id, usize> = ids.iter().enumerate().map(|(i, id)| (*id, i)).collect();
-    let at = |id: Id| position[&egraph.find(id)];
-    let weigh = Weigh {
-        egraph,
-        model: CostModel::new(cost, &graph.bindings),
-    };
-    let candidates = |id: &Id| -> Vec<Candidate> {
-        let candidate = |term: &Term| Candidate {
-            cost: weigh.term(*id, term),
-            children: term.children.iter().map(|c| at(*c)).collect(),
+        let (problem, known) = self.problem(graph, cost);
+        let best = problem
+            .extract(&known)
+            .ok_or("no acyclic choice of terms")?;
+        let original: Vec<usize> = known.iter().map(|term| term.unwrap_or(0)).collect();
+        if problem
+            .cost(&original)
+            .is_some_and(|before| best.cost >= before)
+        {
+            return Ok(None);
+        }
+        let (egraph, classes) = (&self.egraph, self.classes());
+        let choose = |id: Id| {
+            let class = classes.get_index_of(&egraph.find(id))?;
+            egraph[id].nodes.get(best.term[class])
         };
-        egraph[*id].nodes.iter().map(candidate).collect()
-    };
-    let problem = Problem {
-        classes: ids.iter().map(candidates).collect(),
-        roots: roots.iter().map(|id| at(*id)).collect(),
-    };
-    // The terms of the graph as it was; where two of them turned out equal, the first.
-    let mut known = vec![None; ids.len()];
-    for (id, term) in terms.iter().rev() {
-        let mut term = term.clone();
-        term.children.iter_mut().for_each(|c| *c = egraph.find(*c));
-        known[at(*id)] = egraph[*id].nodes.iter().position(|t| *t == term);
+        raise(egraph, graph, &self.roots, choose).map(Some)
     }
-    let best = problem
-        .extract(&known)
-        .ok_or("no acyclic choice of terms")?;
-    let original: Vec<usize> = known.iter().map(|term| term.unwrap_or(0)).collect();
-    if problem
-        .cost(&original)
-        .is_some_and(|before| best.cost >= before)
-    {
-        return Ok(None);
-    }
-    let choose = |id: Id| egraph[id].nodes.get(best.term[at(id)]);
-    raise(egraph, graph, roots, choose).map(Some)
 }
 
 /// The costs of single terms.

@@ -1,6 +1,6 @@
 //! Model files: read and write.
 //!
-//! A format is a [`Reader`] and a [`Writer`]. A file's content decides what reads it; what it came from, or the name's suffix,
+//! A format is a `Reader` and a `Writer`. A file's content decides what reads it; what it came from, or the name's suffix,
 //! what writes it.
 
 mod error;

@@ -2,7 +2,7 @@
 //!
 //! A [`Graph`] holds nodes; a node is an input, a constant or an operation ([`Op`]) on the results of others. Values have a
 //! [`Type`]: element type and shape, the shape's sizes being numbers or expressions ([`Dim`]) over the inputs' sizes.
-//! [`infer`] gives the types of an operator's results, [`verify`] checks all rules, [`text`] prints and parses.
+//! [`infer`] gives the types of an operator's results, [`verify()`] checks all rules, [`text`] prints and parses.
 
 pub mod attribute;
 pub mod channels;

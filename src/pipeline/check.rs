@@ -1,7 +1,7 @@
 //! What the pass manager checks: the rules of the IR, the interface, and the outputs.
 
 use super::manager::RunOptions;
-use crate::ir::{Graph, Interface, Violation, verify};
+use crate::ir::{Dim, Graph, Interface, NodeId, Violation, verify};
 use crate::report::Verification;
 use crate::{Error, Result, exec};
 
@@ -52,5 +52,25 @@ fn invalid(stage: &str, violations: Vec<Violation>) -> Error {
     Error::Invalid {
         stage: stage.to_string(),
         violations: violations.iter().map(Violation::to_string).collect(),
+    }
+}
+
+/// An error unless every size of every input has a number, which `what` needs.
+pub(crate) fn refuse_unknown_sizes(what: &str, graph: &Graph) -> Result<()> {
+    let unknown = |input: &NodeId| {
+        let known = |dim: &Dim| dim.eval(&graph.bindings).is_some();
+        let shape = graph.ty((*input).into()).shape();
+        !shape.is_some_and(|shape| shape.iter().all(known))
+    };
+    match graph.inputs().iter().copied().find(unknown) {
+        None => Ok(()),
+        Some(input) => Err(Error::Usage {
+            what: format!(
+                "{what} needs the size of the input `{}`, which is {}",
+                graph.node(input).name,
+                graph.ty(input.into())
+            ),
+            help: "give its shape, such as --input 1x3x224x224; it freezes no size".to_string(),
+        }),
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::check::Check;
+use super::check::{Check, refuse_unknown_sizes};
 use super::context::{Cost, PassContext, Remark, RemarkKind};
 use super::observer::Observer;
 use super::pass::{Changed, Kind, Pass};
@@ -13,7 +13,7 @@ use crate::analysis::CostModel;
 use crate::data::{Data, Samples};
 use crate::exec::{self, Top1};
 use crate::formats::{InputShape, bind_inputs};
-use crate::ir::{Dim, Graph, NodeId};
+use crate::ir::Graph;
 use crate::report::{Calibration, Change, Evaluation, PassReport, Report, Stats, Verification};
 use crate::{Error, Model, Result};
 
@@ -98,7 +98,10 @@ fn run_here(
     if let Some(samples) = &options.samples {
         bind_to(&mut original, samples)?;
     }
-    refuse_unknown_sizes(&options.cost, &original)?;
+    if let Cost::Latency(_) = options.cost {
+        // Time depends on every size; a guess would decide everything.
+        refuse_unknown_sizes("the cost `latency`", &original)?;
+    }
     let check = Check::new(&original, options)?;
     // What cannot be evaluated is known before any work is done.
     let top1_before = evaluate("the original", &original, options, observer)?;
@@ -184,29 +187,6 @@ fn bind_to(graph: &mut Graph, samples: &Samples) -> Result<()> {
         shape: sizes.map(|(i, n)| known(i).unwrap_or(*n)).collect(),
     };
     bind_inputs(graph, &[shape])
-}
-
-/// Time depends on every size; a guess would decide everything.
-fn refuse_unknown_sizes(cost: &Cost, graph: &Graph) -> Result<()> {
-    let Cost::Latency(_) = cost else {
-        return Ok(());
-    };
-    let unknown = |input: &NodeId| {
-        let ty = graph.ty((*input).into());
-        let known = |dim: &Dim| dim.eval(&graph.bindings).is_some();
-        !ty.shape().is_some_and(|shape| shape.iter().all(known))
-    };
-    match graph.inputs().iter().copied().find(unknown) {
-        None => Ok(()),
-        Some(input) => Err(Error::Usage {
-            what: format!(
-                "the cost `latency` needs the size of the input `{}`, which is {}",
-                graph.node(input).name,
-                graph.ty(input.into())
-            ),
-            help: "give its shape, such as --input 1x3x224x224; it freezes no size".to_string(),
-        }),
-    }
 }
 
 struct Manager<'a> {

@@ -26,6 +26,7 @@ mod pass;
 mod registry;
 mod text;
 
+pub(crate) use check::refuse_unknown_sizes;
 pub use context::{Cost, PassContext, Remark, RemarkKind};
 pub use manager::{RunOptions, Verify};
 pub use observer::Observer;

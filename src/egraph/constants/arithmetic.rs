@@ -1,0 +1,225 @@
+//! The numbers of recipes.
+
+use rayon::prelude::*;
+
+use super::{ConstId, Constants, Recipe};
+use crate::egraph::picks::{Pick, Picks};
+use crate::ir::{DType, Tensor};
+
+/// What a recipe gives, before it is rounded to the constant's type or after.
+pub(super) enum Computed {
+    Tensor(Tensor),
+    F64(Vec<f64>),
+}
+
+impl Constants {
+    /// The numbers of a constant with this recipe and shape.
+    pub(super) fn compute(&self, recipe: &Recipe, shape: &[usize]) -> Computed {
+        let values = match recipe {
+            // These hold their tensor from the start.
+            Recipe::Leaf(_)
+            | Recipe::Made(_)
+            | Recipe::SeparateKernels { .. }
+            | Recipe::SeparateMix { .. } => Vec::new(),
+            Recipe::Reshape { of, .. } => {
+                return match self.value(*of).reshaped(shape) {
+                    Ok(tensor) => Computed::Tensor(tensor),
+                    Err(_) => Computed::F64(self.f64(*of).into_owned()),
+                };
+            }
+            Recipe::Gather { of, axis, picks } => {
+                gather(&self.f64(*of), self.shape(*of), *axis, picks)
+            }
+            Recipe::Sum {
+                of,
+                axis,
+                picks,
+                width,
+            } => sum(&self.f64(*of), self.shape(*of), *axis, picks, *width),
+            Recipe::ConstantShare {
+                of,
+                output,
+                input,
+                picks,
+            } => constant_share(&self.f64(*of), self.shape(*of), *output, *input, picks),
+            Recipe::NormScale {
+                scale,
+                variance,
+                eps,
+            } => {
+                let (scale, variance) = (self.f64(*scale), self.f64(*variance));
+                scale
+                    .iter()
+                    .zip(variance.iter())
+                    .map(|(s, v)| s / (v + eps.0).sqrt())
+                    .collect()
+            }
+            Recipe::Scale { of, axis, by } => return self.scale(*of, *axis, *by),
+            Recipe::Affine { a, by, plus, minus } => {
+                let (by, plus, minus) = (self.f64(*by), self.f64(*plus), self.f64(*minus));
+                let a = a.map(|a| self.f64(a));
+                let at = |i: usize| a.as_ref().map_or(0.0, |a| a[i]);
+                (0..by.len())
+                    .map(|i| (at(i) - minus[i]) * by[i] + plus[i])
+                    .collect()
+            }
+            Recipe::Add { a, b } => self
+                .f64(*a)
+                .iter()
+                .zip(self.f64(*b).iter())
+                .map(|(a, b)| a + b)
+                .collect(),
+            Recipe::ComposeOuter { outer, inner } => {
+                let (p, o) = (self.shape(*outer)[0], self.shape(*outer)[1]);
+                product(&self.f64(*outer), &self.f64(*inner), p, o)
+            }
+            Recipe::ComposeInner { outer, inner } => {
+                let (weight, first) = (self.f64(*outer), self.f64(*inner));
+                let (o, i) = (self.shape(*inner)[0], self.shape(*inner)[1]);
+                let p = self.shape(*outer)[0];
+                let k: usize = self.shape(*outer)[2..].iter().product();
+                compose_inner(&weight, &first, [p, o, i, k])
+            }
+            Recipe::Apply { weight, by } => {
+                let (p, o) = (self.shape(*weight)[0], self.shape(*weight)[1]);
+                let k: usize = self.shape(*weight)[2..].iter().product();
+                let (weight, by) = (self.f64(*weight), self.f64(*by));
+                let row = |p: usize| {
+                    (0..o)
+                        .map(|o_| weight[(p * o + o_) * k..][..k].iter().sum::<f64>() * by[o_])
+                        .sum()
+                };
+                (0..p).map(row).collect()
+            }
+        };
+        Computed::F64(values)
+    }
+
+    /// A weight scaled along one axis: the one recipe that runs over every weight of a network, so it stays in `f32`'s memory.
+    fn scale(&self, of: ConstId, axis: usize, by: ConstId) -> Computed {
+        let shape = self.shape(of);
+        let (len, inner) = (
+            shape[axis],
+            shape[axis + 1..].iter().product::<usize>().max(1),
+        );
+        let by = self.f64(by);
+        let factor = |i: usize| by[(i / inner) % len];
+        if self.dtype(of) == DType::F32 {
+            let mut values = self.value(of).elements::<f32>().into_owned();
+            values
+                .par_chunks_mut(inner)
+                .enumerate()
+                .for_each(|(i, slice)| {
+                    let factor = factor(i * inner);
+                    slice
+                        .iter_mut()
+                        .for_each(|x| *x = (f64::from(*x) * factor) as f32);
+                });
+            return Computed::Tensor(Tensor::from_vec(shape, values));
+        }
+        Computed::F64(
+            self.f64(of)
+                .iter()
+                .enumerate()
+                .map(|(i, x)| x * factor(i))
+                .collect(),
+        )
+    }
+}
+
+/// (outer, len, inner) of a row-major array seen along one axis.
+pub(super) fn split(shape: &[usize], axis: usize) -> (usize, usize, usize) {
+    (
+        shape[..axis].iter().product(),
+        shape[axis],
+        shape[axis + 1..].iter().product(),
+    )
+}
+
+fn gather(of: &[f64], shape: &[usize], axis: usize, picks: &Picks) -> Vec<f64> {
+    let (outer, len, inner) = split(shape, axis);
+    let mut out = Vec::with_capacity(outer * picks.len() * inner);
+    for o in 0..outer {
+        for pick in picks.0.iter() {
+            match *pick {
+                Pick::Constant(value) => out.extend(std::iter::repeat_n(value.0, inner)),
+                Pick::Channel { index, scale } => {
+                    let row = &of[(o * len + index as usize) * inner..][..inner];
+                    out.extend(row.iter().map(|x| x * scale.0));
+                }
+            }
+        }
+    }
+    out
+}
+
+fn sum(of: &[f64], shape: &[usize], axis: usize, picks: &Picks, width: usize) -> Vec<f64> {
+    let (outer, len, inner) = split(shape, axis);
+    let mut out = vec![0.0; outer * width * inner];
+    for o in 0..outer {
+        for (j, pick) in picks.0.iter().enumerate() {
+            if let Pick::Channel { index, scale } = *pick {
+                let to = &mut out[(o * width + index as usize) * inner..][..inner];
+                let from = &of[(o * len + j) * inner..][..inner];
+                to.iter_mut()
+                    .zip(from)
+                    .for_each(|(to, from)| *to += from * scale.0);
+            }
+        }
+    }
+    out
+}
+
+fn constant_share(
+    of: &[f64],
+    shape: &[usize],
+    output: usize,
+    input: usize,
+    picks: &Picks,
+) -> Vec<f64> {
+    let mut out = vec![0.0; shape[output]];
+    let stride = |axis: usize| shape[axis + 1..].iter().product::<usize>();
+    let (by_output, by_input) = (stride(output), stride(input));
+    for (i, w) in of.iter().enumerate() {
+        if let Pick::Constant(value) = picks.0[(i / by_input) % shape[input]] {
+            out[(i / by_output) % shape[output]] += w * value.0;
+        }
+    }
+    out
+}
+
+/// `a [p,o]` times `b [o, ..]`.
+fn product(a: &[f64], b: &[f64], p: usize, o: usize) -> Vec<f64> {
+    let n = b.len() / o.max(1);
+    let mut out = vec![0.0; p * n];
+    matrix_product(&mut out, a, b, [p, o, n], [(o, 1), (n, 1), (n, 1)]);
+    out
+}
+
+/// `weight [p,o,k]`, `first [o,i]` -> `[p,i,k]`.
+fn compose_inner(weight: &[f64], first: &[f64], [p, o, i, k]: [usize; 4]) -> Vec<f64> {
+    let mut out = vec![0.0; p * i * k];
+    for (to, from) in out.chunks_mut(i * k).zip(weight.chunks(o * k)) {
+        // [i,k] = first^T [i,o] x from [o,k]
+        matrix_product(to, first, from, [i, o, k], [(1, i), (k, 1), (k, 1)]);
+    }
+    out
+}
+
+/// `out = a b` for `[m,k]` by `[k,n]`, with (row, column) strides of a, b and out.
+fn matrix_product(
+    out: &mut [f64],
+    a: &[f64],
+    b: &[f64],
+    [m, k, n]: [usize; 3],
+    strides: [(usize, usize); 3],
+) {
+    use ndarray::{ArrayView2, ArrayViewMut2, ShapeBuilder};
+    let [sa, sb, so] = strides;
+    let a = ArrayView2::from_shape((m, k).strides(sa), a);
+    let b = ArrayView2::from_shape((k, n).strides(sb), b);
+    let out = ArrayViewMut2::from_shape((m, n).strides(so), out);
+    if let (Ok(a), Ok(b), Ok(mut out)) = (a, b, out) {
+        ndarray::linalg::general_mat_mul(1.0, &a, &b, 0.0, &mut out);
+    }
+}

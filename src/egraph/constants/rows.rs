@@ -1,0 +1,161 @@
+//! Which slices of a constant are equal, proportional or zero.
+
+use rayon::prelude::*;
+use rustc_hash::{FxHashMap, FxHasher};
+use smallvec::SmallVec;
+
+use super::arithmetic::split;
+use crate::egraph::picks::Partition;
+use crate::ir::{DType, Real, Tensor};
+
+/// The slices of a constant along one axis, each reduced to a direction and a length.
+#[derive(Debug)]
+pub struct Rows {
+    /// Slices that are equal bit for bit (but for the sign of zero).
+    pub equal: Partition,
+    /// Slices equal up to a positive factor; zero slices are each other's.
+    pub proportional: Partition,
+    /// The factor of each slice to the first of its class in `proportional`; 1 where equal.
+    pub factor: Vec<f64>,
+    /// Whether the slice is zero.
+    pub zero: Vec<bool>,
+}
+
+impl Rows {
+    /// The slices of `tensor` along `axis`.
+    pub fn of(tensor: &Tensor, axis: usize) -> Rows {
+        match tensor.dtype() {
+            DType::F32 => compare_rows(&tensor.elements::<f32>(), tensor.shape(), axis),
+            _ => compare_rows(&tensor.elements::<f64>(), tensor.shape(), axis),
+        }
+    }
+}
+
+/// How far a row's elements may be from proportional before the rows count as different: rounding of the products only.
+const PROPORTIONAL: f64 = 4.0;
+
+fn compare_rows<T: Real>(values: &[T], shape: &[usize], axis: usize) -> Rows {
+    let (outer, len, inner) = split(shape, axis);
+    let row = |r: usize| {
+        (0..outer).flat_map(move |o| values[(o * len + r) * inner..][..inner].iter().copied())
+    };
+    // Hashes first, in parallel: rows are compared element by element only where the hashes agree.
+    let digests: Vec<RowDigest> = (0..len)
+        .into_par_iter()
+        .map(|r| RowDigest::of(row(r)))
+        .collect();
+    let mut equal = Classes::new(len);
+    let mut proportional = Classes::new(len);
+    let mut factor = vec![1.0; len];
+    for r in 0..len {
+        let digest = &digests[r];
+        equal.place(r, digest.exact, |other| {
+            row(other).zip(row(r)).all(|(a, b)| a == b)
+        });
+        let mut found = 1.0;
+        proportional.place(r, digest.direction, |other| {
+            let (a, b) = (digests[other].norm, digest.norm);
+            if digest.zero || digests[other].zero {
+                return digest.zero && digests[other].zero;
+            }
+            let candidate = b / a;
+            let tolerance = PROPORTIONAL * T::epsilon().to_f64() * b;
+            let close = |(x, y): (T, T)| (x.to_f64() * candidate - y.to_f64()).abs() <= tolerance;
+            found = if row(other).zip(row(r)).all(|(x, y)| x == y) {
+                1.0
+            } else {
+                candidate
+            };
+            candidate.is_finite() && row(other).zip(row(r)).all(close)
+        });
+        factor[r] = if proportional.partition.first[proportional.partition.class[r]] == r {
+            1.0
+        } else {
+            found
+        };
+    }
+    Rows {
+        equal: equal.partition,
+        proportional: proportional.partition,
+        factor,
+        zero: digests.iter().map(|d| d.zero).collect(),
+    }
+}
+
+struct RowDigest {
+    /// Equal for equal rows.
+    exact: u64,
+    /// Equal for proportional rows, nearly always: the signs of the large elements.
+    direction: u64,
+    /// The largest magnitude.
+    norm: f64,
+    zero: bool,
+}
+
+impl RowDigest {
+    fn of<T: Real>(row: impl Iterator<Item = T> + Clone) -> RowDigest {
+        use std::hash::Hasher;
+        let norm = row.clone().map(|x| x.to_f64().abs()).fold(0.0, f64::max);
+        let (mut exact, mut direction) = (FxHasher::default(), FxHasher::default());
+        let (mut signs, mut zero) = (0u64, true);
+        for (i, x) in row.enumerate() {
+            let x = x.to_f64();
+            // A NaN is not zero, and equal to nothing.
+            zero &= x == 0.0;
+            // + 0.0 makes -0.0 and 0.0 one.
+            exact.write_u64((x + 0.0).to_bits());
+            let sign = if x > norm / 2.0 {
+                1
+            } else if x < -norm / 2.0 {
+                2
+            } else {
+                0
+            };
+            signs = signs << 2 | sign;
+            if i % 32 == 31 {
+                direction.write_u64(signs);
+                signs = 0;
+            }
+        }
+        direction.write_u64(signs);
+        RowDigest {
+            exact: exact.finish(),
+            direction: direction.finish(),
+            norm,
+            zero,
+        }
+    }
+}
+
+/// Classes grown one row at a time, by hash and then by comparison with the first member.
+struct Classes {
+    partition: Partition,
+    by_hash: FxHashMap<u64, SmallVec<[usize; 1]>>,
+}
+
+impl Classes {
+    fn new(len: usize) -> Classes {
+        let partition = Partition {
+            class: Vec::with_capacity(len),
+            first: Vec::new(),
+        };
+        Classes {
+            partition,
+            by_hash: Default::default(),
+        }
+    }
+
+    fn place(&mut self, row: usize, hash: u64, mut same: impl FnMut(usize) -> bool) {
+        let candidates = self.by_hash.entry(hash).or_default();
+        let found = candidates
+            .iter()
+            .copied()
+            .find(|class| same(self.partition.first[*class]));
+        let class = found.unwrap_or_else(|| {
+            candidates.push(self.partition.first.len());
+            self.partition.first.push(row);
+            self.partition.first.len() - 1
+        });
+        self.partition.class.push(class);
+    }
+}

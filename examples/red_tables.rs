@@ -86,10 +86,16 @@ fn main() -> Result<()> {
         println!("{} is not there: nothing to measure on", data.display());
         return Ok(());
     }
-    let text = tables(only)?;
-    match only {
-        Some(_) => print!("{text}"),
-        None => std::fs::write(here.join("benches/RED.md"), text)?,
+    let mut text = String::new();
+    tables(only, |so_far| {
+        text = so_far;
+        match only {
+            Some(_) => Ok(()),
+            None => std::fs::write(here.join("benches/RED.md"), &text),
+        }
+    })?;
+    if only.is_some() {
+        print!("{text}");
     }
     Ok(())
 }
@@ -183,8 +189,11 @@ fn plan() -> Vec<Table> {
     ]
 }
 
-/// The Markdown text; measures what it takes.
-fn tables(only: Option<&str>) -> Result<String> {
+/// Measures; after each table `finished` is told the Markdown text so far, so that a run that is cut short leaves something.
+fn tables(
+    only: Option<&str>,
+    mut finished: impl FnMut(String) -> std::io::Result<()>,
+) -> Result<()> {
     let wanted = |table: &Table, network: &str, label: &str| {
         let path = format!("{}/{network}/{label}", table.name);
         only.is_none_or(|only| path.contains(only))
@@ -208,17 +217,19 @@ fn tables(only: Option<&str>) -> Result<String> {
                 rows += &line(network, &row.label, row.prototype[i], &result);
             }
         }
-        if !rows.is_empty() {
-            let Table {
-                title,
-                note,
-                column,
-                ..
-            } = table;
-            write!(body, "\n## {title}\n\n{note}\n\n{}{rows}", header(column))?;
+        if rows.is_empty() {
+            continue;
         }
+        let Table {
+            title,
+            note,
+            column,
+            ..
+        } = table;
+        write!(body, "\n## {title}\n\n{note}\n\n{}{rows}", header(column))?;
+        finished(preface(start.elapsed().as_secs()) + &body)?;
     }
-    Ok(preface(start.elapsed().as_secs()) + &body)
+    Ok(())
 }
 
 fn preface(seconds: u64) -> String {

@@ -3,7 +3,9 @@
 //!     OPTC_BENCH_MODEL=resnet50.pt OPTC_BENCH_INPUT=1x3x224x224 cargo bench --bench stages
 //!
 //! Without the variables it is `examples/shapes.pt`. Each stage starts from what the one before it made; `-- --sort location`
-//! lists them in that order.
+//! lists them in that order. The stages of `red{hash=kernel}` are timed on a network of their own ([`kernels`]).
+
+mod kernels;
 
 use std::path::PathBuf;
 

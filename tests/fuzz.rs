@@ -10,6 +10,7 @@ use ndarray::{ArrayD, Dimension, IxDyn};
 use optc::exec::{Array, Interpreter};
 use optc::fuzzing::{self, random_graph};
 use optc::ir::{Op, Type, verify};
+use optc::pipeline::Kind;
 use optc::{Model, Pipeline};
 
 /// How long each target runs.
@@ -178,6 +179,27 @@ fn any_pipeline_is_read_or_refused() {
 #[test]
 fn exact_passes_keep_the_outputs_of_random_graphs() {
     fuzz(&choices(8), fuzzing::exact_passes);
+}
+
+#[test]
+fn relaxed_merging_keeps_random_graphs_sound_and_without_a_budget_does_nothing() {
+    let run = |passes: &str, bytes: &[u8]| {
+        let mut model = Model::new(random_graph(bytes));
+        let report = Pipeline::parse(passes).unwrap().run(&mut model);
+        let report = report.unwrap_or_else(|e| panic!("{passes}: {e}\n{}", random_graph(bytes)));
+        (model.graph, report)
+    };
+    let mut merged = 0;
+    for bytes in choices(60) {
+        let (exact, _) = run("red{hash=none}", &bytes);
+        let (same, report) = run("red{hash=none,alpha=0}", &bytes);
+        assert_eq!(exact.to_string(), same.to_string());
+        assert_eq!(report.passes[0].kind, Kind::Exact);
+        let (_, report) = run("red{hash=none,alpha=0.5}", &bytes);
+        let remarks = &report.passes[0].remarks;
+        merged += usize::from(remarks.iter().any(|r| r.text.contains("merged into")));
+    }
+    assert!(merged > 5, "{merged}");
 }
 
 #[test]

@@ -4,23 +4,31 @@
 //! equal that nearly are ([`hashing`]), and *merging* computes equal neurons once: an equality saturation over
 //! [`rules`](crate::passes::rules), which also removes neurons that are constant or that nobody reads.
 //!
+//! Before that, *relaxed merging* averages neurons that are near each other, where `alpha` allows it (`relaxed.rs`).
+//!
 //! Hashing alone only adds error, so a layer in which it makes no neuron equal to another or dead keeps its weights, and the
 //! bin around zero becomes zero; the paper hashes every layer, to modes (ours).
 
+mod activations;
 pub mod hashing;
 mod kernels;
 mod merging;
+mod neurons;
 mod projection;
+mod relaxed;
 mod scalars;
 
-use crate::ir::Graph;
+use crate::analysis::calibration;
+use crate::ir::{Graph, NodeId};
 use crate::passes::fold_batch_norm;
 use crate::pipeline::{
     Changed, Kind, OptionSpec, Options, Pass, PassContext, PassInfo, Values, refuse_unknown_sizes,
 };
 use crate::{Error, Result};
+use activations::Promised;
 use kernels::ByKernel;
 use projection::Budget;
+use relaxed::Relaxed;
 
 /// `red`.
 pub static RED: PassInfo = PassInfo {
@@ -32,7 +40,7 @@ pub static RED: PassInfo = PassInfo {
             name: "hash",
             values: Values::Words(&["none", "kde", "kernel"]),
             default: "kde",
-            help: "what becomes equal: nothing (the pass is then exact), weights that are near a mode of their density, or kernels, which become combinations of few for each input channel",
+            help: "what becomes equal: nothing (the pass is then exact if alpha is 0), weights that are near a mode of their density, or kernels, which become combinations of few for each input channel",
         },
         OptionSpec {
             name: "flops",
@@ -47,6 +55,12 @@ pub static RED: PassInfo = PassInfo {
             help: "the most that hashing may change a layer, relative to its norm: its weights (kde) or its result (kernel)",
         },
         OptionSpec {
+            name: "alpha",
+            values: Values::Number { min: 0.0, max: 1.0 },
+            default: "0",
+            help: "merge neurons that are near each other too, before hashing: the most that the result of a layer may change, relative to its deviation",
+        },
+        OptionSpec {
             name: "align",
             values: Values::Count {
                 min: 0,
@@ -59,7 +73,7 @@ pub static RED: PassInfo = PassInfo {
             name: "refit",
             values: Values::Flag,
             default: "true",
-            help: "with hash=kernel and samples: solve for the pointwise weights and biases on the samples",
+            help: "with hash=kernel or alpha, and samples: solve for weights and biases on the samples",
         },
     ],
     build,
@@ -86,10 +100,14 @@ fn build(options: &Options) -> Result<Box<dyn Pass>> {
             help: format!("write red{{hash=kernel,flops={flops}}}"),
         });
     }
-    Ok(Box::new(Red { hash }))
+    let alpha = options.number("alpha")?;
+    let refit = options.flag("refit")?;
+    let relaxed = (alpha > 0.0).then_some(Relaxed { alpha, refit });
+    Ok(Box::new(Red { relaxed, hash }))
 }
 
 struct Red {
+    relaxed: Option<Relaxed>,
     hash: Hash,
 }
 
@@ -110,25 +128,38 @@ impl Pass for Red {
     }
 
     fn kind(&self) -> Kind {
-        match self.hash {
-            Hash::None => Kind::Exact,
+        match (&self.relaxed, &self.hash) {
+            (None, Hash::None) => Kind::Exact,
             _ => Kind::Lossy,
         }
     }
 
     fn run(&self, graph: &mut Graph, context: &mut PassContext<'_>) -> Result<Changed> {
         refuse_non_finite(graph)?;
-        if let Hash::Kernels(by_kernel) = &self.hash {
-            if let Budget::Flops(_) = by_kernel.budget {
-                refuse_unknown_sizes("the target `flops`", graph)?;
-            }
-            return by_kernel.run(graph, context);
+        if let Hash::Kernels(ByKernel {
+            budget: Budget::Flops(_),
+            ..
+        }) = &self.hash
+        {
+            refuse_unknown_sizes("the target `flops`", graph)?;
         }
+        let whole = projection::flops(graph);
+        let mut promised = Promised::of(graph);
         context.progress("batch norms", 0.0);
         let mut changed = fold_batch_norm::fold(graph, context)?;
-        if let Hash::Scalars { error } = self.hash {
-            changed |= scalars::hash(graph, error, context);
+        if let Some(relaxed) = &self.relaxed {
+            let near = relaxed.run(graph, &mut promised, context)?;
+            if near == Changed::Yes && !matches!(self.hash, Hash::None) {
+                let _ = merging::merge(graph, context)?;
+                promised.carry(graph);
+            }
+            changed |= near;
         }
+        changed |= match &self.hash {
+            Hash::Kernels(by_kernel) => by_kernel.run(graph, whole, &promised, context)?,
+            Hash::Scalars { error } => scalars::hash(graph, *error, context),
+            Hash::None => Changed::No,
+        };
         context.progress("saturation", 0.5);
         Ok(changed | merging::merge(graph, context)?)
     }
@@ -150,5 +181,46 @@ fn refuse_non_finite(graph: &Graph) -> Result<()> {
             ),
             help: "repair the network before comparing its weights, or leave `red` out".into(),
         }),
+    }
+}
+
+/// Repairs the network on the samples, if there are any, with `tie` as in [`calibration::refit`]; the names of layers that are too
+/// large for it.
+fn refit(
+    original: &Graph,
+    graph: &mut Graph,
+    tie: &mut dyn FnMut(&mut Graph, NodeId) -> bool,
+    context: &mut PassContext<'_>,
+) -> Result<Vec<String>> {
+    let Some(samples) = context.samples.clone() else {
+        return Ok(Vec::new());
+    };
+    let mut progress = |layer: &str, fraction: f64| context.progress(layer, 0.5 + 0.5 * fraction);
+    match calibration::refit(original, graph, &samples.images, tie, &mut progress) {
+        Ok(calibration::Refit { fitted, left_out }) => {
+            for layer in fitted {
+                let [before, after] = layer.error.map(|error| 100.0 * error);
+                context.applied(
+                    &layer.layer,
+                    format!("refitted: on the samples its result is off by {after:.1} %, was {before:.1} %"),
+                );
+            }
+            Ok(left_out)
+        }
+        Err(error @ Error::Run { .. }) => {
+            context.missed("", format!("not refitted: {error}"));
+            Ok(Vec::new())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// A remark on each layer that was too large to be refitted.
+fn say_left_out(layers: &[String], context: &mut PassContext<'_>) {
+    for layer in layers {
+        context.missed(
+            layer,
+            "not refitted: too many features for their Gram matrix",
+        );
     }
 }

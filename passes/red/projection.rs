@@ -12,8 +12,9 @@
 use faer::Mat;
 use rayon::prelude::*;
 
+use super::activations::Activations;
 use crate::analysis::elimination::{Elimination, compensate, eliminate};
-use crate::analysis::kernels::{KernelLayout, PatchMoment, Spectrum};
+use crate::analysis::kernels::{KernelLayout, Spectrum};
 use crate::analysis::{CostModel, op_flops};
 use crate::ir::infer::infer;
 use crate::ir::{Graph, Ints, NodeId, Op, Padding, Type, Value};
@@ -27,16 +28,6 @@ pub enum Budget {
     Flops(f64),
     /// The most that a layer's result may change, relative to its norm.
     Error(f64),
-}
-
-/// What is known of the activations that a layer reads.
-pub struct Activations {
-    /// The mean of each tap, `[inputs * taps]`.
-    pub mean: Vec<f64>,
-    /// The moment about the mean of each input channel's patches: the bias takes what the mean loses.
-    pub patches: Vec<PatchMoment>,
-    /// The covariance of all patches, `[inputs * taps, inputs * taps]`, where it is known.
-    pub joint: Option<Mat<f64>>,
 }
 
 /// What is added to the variance of a direction before a covariance is inverted.

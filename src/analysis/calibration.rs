@@ -79,6 +79,53 @@ pub fn patch_moments(
     Ok(found)
 }
 
+/// Measures what comes out of convolutions of one group and linear layers, which are in the graph's topological order.
+///
+/// `progress` is told each layer before its turn, with the fraction done.
+///
+/// # Errors
+/// As [`patch_moments`].
+pub fn result_moments(
+    graph: &Graph,
+    layers: &[NodeId],
+    samples: &ArrayD<f32>,
+    progress: &mut dyn FnMut(&str, f64),
+) -> Result<FxHashMap<NodeId, ResultMoments>> {
+    let mut frontier = Frontier::new(graph, samples)?;
+    let mut found = FxHashMap::default();
+    for node in layers {
+        frontier.hold((*node).into());
+    }
+    for (i, node) in layers.iter().enumerate() {
+        progress(&graph.node(*node).name, i as f64 / layers.len() as f64);
+        frontier.run_past(graph, *node)?;
+        let layer = Layer::of(graph, *node)?;
+        let results = frontier.arrays(graph, (*node).into())?;
+        let sums = in_parts(
+            &results,
+            || PatchSums::new(1, layer.outputs()),
+            |sums, y| {
+                let y = y.as_standard_layout();
+                layer.results(&y).for_each(|y| sums.add(y));
+                Ok(())
+            },
+        )?;
+        let (mean, covariance) = (sums.mean(), sums.covariance(0));
+        found.insert(*node, ResultMoments { mean, covariance });
+        frontier.release((*node).into());
+    }
+    Ok(found)
+}
+
+/// The moments of what a layer computes, over images and positions.
+#[derive(Clone, Debug)]
+pub struct ResultMoments {
+    /// The mean of each channel.
+    pub mean: Vec<f64>,
+    /// The covariance of the channels.
+    pub covariance: Mat<f64>,
+}
+
 /// Sums over patches of `blocks` blocks of `size` elements, between which no products are taken.
 struct PatchSums {
     count: f64,
@@ -112,25 +159,39 @@ impl PatchSums {
         }
     }
 
-    fn moments(self, taps: usize) -> PatchMoments {
-        let mean: Vec<f64> = self.sum.iter().map(|sum| sum / self.count).collect();
+    fn mean(&self) -> Vec<f64> {
+        self.sum.iter().map(|sum| sum / self.count).collect()
+    }
+
+    /// The covariance of the elements of a block.
+    fn covariance(&self, block: usize) -> Mat<f64> {
+        let mean = self.mean();
         let size = self.sum.len() / self.products.len().max(1);
-        let product = |i: usize, j: usize| {
-            let expected = self.products[i / size][(i % size, j % size)] / self.count;
-            expected - mean[i] * mean[j]
-        };
-        let covariance = |first: usize, size: usize| {
-            let mut covariance = Mat::from_fn(size, size, |i, j| product(first + i, first + j));
+        let mean = &mean[block * size..];
+        let products = &self.products[block];
+        Mat::from_fn(size, size, |i, j| {
+            products[(i, j)] / self.count - mean[i] * mean[j]
+        })
+    }
+
+    fn moments(self, taps: usize) -> PatchMoments {
+        let mean = self.mean();
+        let size = mean.len() / self.products.len().max(1);
+        let mut blocks: Vec<Mat<f64>> = (0..self.products.len())
+            .map(|block| self.covariance(block))
+            .collect();
+        let covariance = |first: usize| {
+            let (block, first) = (&blocks[first / size], first % size);
+            let mut covariance = Mat::from_fn(taps, taps, |i, j| block[(first + i, first + j)]);
             // Enough that a channel which hardly ever changes has an inverse too.
-            let diagonal = (0..size).map(|i| covariance[(i, i)].max(0.0)).sum::<f64>();
-            let ridge = RIDGE * diagonal / size as f64 + f64::from(f32::MIN_POSITIVE);
-            (0..size).for_each(|i| covariance[(i, i)] += ridge);
+            let diagonal = (0..taps).map(|i| covariance[(i, i)].max(0.0)).sum::<f64>();
+            let ridge = RIDGE * diagonal / taps as f64 + f64::from(f32::MIN_POSITIVE);
+            (0..taps).for_each(|i| covariance[(i, i)] += ridge);
             covariance
         };
-        let channels = mean.len() / taps;
         PatchMoments {
-            covariance: (0..channels).map(|c| covariance(c * taps, taps)).collect(),
-            joint: (self.products.len() == 1).then(|| Mat::from_fn(size, size, product)),
+            covariance: (0..mean.len()).step_by(taps).map(covariance).collect(),
+            joint: blocks.pop().filter(|_| blocks.is_empty()),
             mean,
         }
     }
@@ -201,7 +262,8 @@ impl<'g> Layer<'g> {
     }
 
     fn outputs(&self) -> usize {
-        self.weight.shape()[0]
+        let axis = self.op.weight_axes().map_or(0, |axes| axes.output);
+        self.weight.shape()[axis]
     }
 
     fn features(&self) -> usize {
@@ -310,12 +372,16 @@ pub struct Refitted {
 /// does, on other inputs or with another weight. Layers are convolutions with one group, and linear ones; those with more
 /// features than 2048 stay. A convolution whose kernels are made of few keeps to as many: both they and their mix are fitted.
 ///
+/// `tie` is given every layer when it is fitted, to make weights equal again that have to be, and says whether it did: how far
+/// such a layer is off is then not known.
+///
 /// # Errors
 /// When the samples do not fit the network, or it has an operator that cannot be run.
 pub fn refit(
     original: &Graph,
     changed: &mut Graph,
     samples: &ArrayD<f32>,
+    tie: &mut dyn FnMut(&mut Graph, NodeId) -> bool,
     progress: &mut dyn FnMut(&str, f64),
 ) -> Result<Refit> {
     let (fits, left_out) = fits(original, changed);
@@ -351,10 +417,12 @@ pub fn refit(
             }
         };
         if let Some((solution, error)) = sums.solve(&layer) {
-            fitted.push(Refitted { layer: name, error });
             let Solution { weight, bias } = solution;
             changed.set_operand_elements(fit.node, 1, elements(&weight));
             changed.set_bias(fit.node, bias);
+            if !tie(changed, fit.node) {
+                fitted.push(Refitted { layer: name, error });
+            }
         }
         before.release(fit.source.into());
         fit.sum

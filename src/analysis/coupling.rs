@@ -1,82 +1,179 @@
-//! Who is coupled to whom: what stands between a layer's channels and their removal.
+//! Who is coupled to whom: where a layer's channels go, and what stands between them and their removal.
 
 use rustc_hash::FxHashSet;
 
-use crate::ir::channels::{Flow, flow};
+use crate::ir::channels::{Flow, Source, flow};
 use crate::ir::{Graph, NodeId, NodeKind, Op, Type, Value};
 
-/// Why channels of `axis` of `value` may have to stay as they are: what their readers, followed through operators that keep
-/// channels, cannot let go. In words, each naming a node; empty if nothing stands in the way.
-pub fn obstacles(graph: &Graph, value: Value, axis: usize) -> Vec<String> {
-    let mut found = Vec::new();
+/// Where the channels of an axis of a value go, followed through operators that keep channels.
+#[derive(Debug, Default)]
+pub struct Reach {
+    /// Why channels may have to stay as they are: what their readers cannot let go. In words, each naming a node; empty if
+    /// nothing stands in the way.
+    pub obstacles: Vec<String>,
+    /// Operators on the way that treat every channel in its own way, by constants.
+    pub uneven: Vec<NodeId>,
+    /// Whether one of them lets no positive factor of a channel pass.
+    pub fixed_scale: bool,
+    /// Where they end: in weights that mix them.
+    pub readers: Vec<Reader>,
+}
+
+/// A layer that mixes channels by its weight.
+#[derive(Debug)]
+pub struct Reader {
+    /// The layer.
+    pub node: NodeId,
+    /// The input channels of the layer that each channel became; none if their number is unknown.
+    pub columns: Columns,
+}
+
+/// For each channel followed, where it is found along an axis of a value.
+type Columns = Vec<Vec<usize>>;
+
+/// Follows the channels of `axis` of `value`.
+pub fn reach(graph: &Graph, value: Value, axis: usize) -> Reach {
+    let mut found = Reach::default();
     let mut seen = FxHashSet::default();
-    let mut open = vec![(value, axis)];
-    while let Some((value, axis)) = open.pop() {
-        if !seen.insert((value, axis)) {
+    let channels = graph.ty(value).len(axis).unwrap_or(0);
+    let columns: Columns = (0..channels).map(|c| vec![c]).collect();
+    let mut open = vec![(value, axis, columns)];
+    while let Some(place) = open.pop() {
+        if !seen.insert(place.clone()) {
             continue;
         }
+        let (value, axis, columns) = place;
         if let Some(output) = graph.outputs.iter().find(|output| output.value == value) {
-            found.push(format!("coupled to the graph output `{}`", output.name));
+            let obstacle = format!("coupled to the graph output `{}`", output.name);
+            found.obstacles.push(obstacle);
         }
         for (reader, operand) in graph.readers(value) {
-            follow(graph, reader, operand, axis, &mut open, &mut found);
+            if let Some((axis, columns)) = found.follow(graph, reader, operand, axis, &columns) {
+                open.push((reader.into(), axis, columns));
+            }
         }
     }
-    found.dedup();
+    found.obstacles.dedup();
     found
 }
 
-/// Adds where the channels go through `reader`, or why they do not.
-fn follow(
-    graph: &Graph,
-    reader: NodeId,
-    operand: usize,
-    axis: usize,
-    open: &mut Vec<(Value, usize)>,
-    found: &mut Vec<String>,
-) {
-    let node = graph.node(reader);
-    let NodeKind::Op(op) = &node.kind else { return };
-    if let Op::Opaque(opaque) = op {
-        found.push(format!(
-            "the opaque operator {} reads it (`{}`)",
-            opaque.name, node.name
-        ));
-        return;
-    }
-    let operands = graph.operands(reader);
-    let types: Vec<&Type> = operands.iter().map(|v| graph.ty(*v)).collect();
-    let result = &node.outputs[0];
-    let mut refusal = None;
-    for out in 0..result.rank().unwrap_or(0) {
-        match flow(op, out, &types, result) {
-            Flow::Keeps(keeps) if keeps.axes.get(operand) == Some(&Some(axis)) => {
-                let others = operands.iter().zip(&keeps.axes).enumerate();
-                for (_, (other, _)) in others.filter(|(i, (v, a))| {
-                    *i != operand && a.is_some() && graph.constant(v.node).is_none()
-                }) {
-                    found.push(format!(
-                        "joined by `{}` with `{}`",
-                        node.name,
-                        graph.node(other.node).name
-                    ));
-                }
-                open.push((reader.into(), out));
-                return;
-            }
-            Flow::Selects { axis: from, .. }
-            | Flow::Blocks { axis: from, .. }
-            | Flow::Offsets { axis: from }
-                if from == axis =>
-            {
-                open.push((reader.into(), out));
-                return;
-            }
-            Flow::Mixes { axis: from } if operand == 0 && from == axis => return,
-            Flow::Refuses(why) => refusal = Some(why),
-            _ => {}
+/// What stands in the way of removing channels of `axis` of `value`, as in [`Reach::obstacles`].
+pub fn obstacles(graph: &Graph, value: Value, axis: usize) -> Vec<String> {
+    reach(graph, value, axis).obstacles
+}
+
+impl Reach {
+    /// Where the channels go through `reader`: the axis of its result and the places there. Notes where they end.
+    fn follow(
+        &mut self,
+        graph: &Graph,
+        reader: NodeId,
+        operand: usize,
+        axis: usize,
+        columns: &Columns,
+    ) -> Option<(usize, Columns)> {
+        let node = graph.node(reader);
+        let NodeKind::Op(op) = &node.kind else {
+            return None;
+        };
+        if let Op::Opaque(opaque) = op {
+            self.obstacles.push(format!(
+                "the opaque operator {} reads it (`{}`)",
+                opaque.name, node.name
+            ));
+            return None;
         }
+        let operands = graph.operands(reader);
+        let types: Vec<&Type> = operands.iter().map(|v| graph.ty(*v)).collect();
+        let moved = |to: &dyn Fn(usize) -> Vec<usize>| -> Columns {
+            let all = columns.iter();
+            all.map(|places| places.iter().flat_map(|c| to(*c)).collect())
+                .collect()
+        };
+        let result = &node.outputs[0];
+        let mut refusal = None;
+        for out in 0..result.rank().unwrap_or(0) {
+            match flow(op, out, &types, result) {
+                Flow::Keeps(keeps) if keeps.axes.get(operand) == Some(&Some(axis)) => {
+                    self.fixed_scale |= !keeps.factors.allow(2.0);
+                    let others = operands.iter().zip(&keeps.axes).enumerate();
+                    for (_, (other, _)) in others.filter(|(i, (_, a))| *i != operand && a.is_some())
+                    {
+                        if graph.constant(other.node).is_some() {
+                            self.uneven.push(reader);
+                            continue;
+                        }
+                        self.obstacles.push(format!(
+                            "joined by `{}` with `{}`",
+                            node.name,
+                            graph.node(other.node).name
+                        ));
+                    }
+                    return Some((out, columns.clone()));
+                }
+                Flow::Selects { axis: from, source } if from == axis => {
+                    let picks = |c: usize| {
+                        let places = source.iter().enumerate();
+                        let of = places.filter(|(_, source)| **source == Source::Channel(c));
+                        of.map(|(i, _)| i).collect()
+                    };
+                    return Some((out, moved(&picks)));
+                }
+                Flow::Blocks { axis: from, block } if from == axis => {
+                    let block = |c: usize| (c * block..(c + 1) * block).collect();
+                    return Some((out, moved(&block)));
+                }
+                Flow::Offsets { axis: from } if from == axis => {
+                    let before = types[..operand].iter().map(|ty| ty.len(axis));
+                    let places = match before.sum::<Option<usize>>() {
+                        Some(offset) => moved(&|c| vec![c + offset]),
+                        None => Columns::new(),
+                    };
+                    return Some((out, places));
+                }
+                Flow::Mixes { axis: from } if operand == 0 && from == axis => {
+                    self.readers.push(Reader {
+                        node: reader,
+                        columns: columns.clone(),
+                    });
+                    return None;
+                }
+                Flow::Refuses(why) => refusal = Some(why),
+                _ => {}
+            }
+        }
+        let why = refusal.unwrap_or("it mixes them");
+        let obstacle = format!("`{}` ({}) reads it: {why}", node.name, op.name());
+        self.obstacles.push(obstacle);
+        None
     }
-    let why = refusal.unwrap_or("it mixes them");
-    found.push(format!("`{}` ({}) reads it: {why}", node.name, op.name()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn channels_are_followed_to_the_columns_that_read_them() {
+        let text = "
+            graph net(%x: f32[N,2,2,2]) {
+              @a.weight = parameter 1 : f32[2,2,1,1]
+              @b.weight = parameter 1 : f32[1,2,1,1]
+              @c.weight = parameter 1 : f32[1,12]
+              %a = conv(%x, @a.weight)
+              %b = conv(%x, @b.weight)
+              %relu = relu(%a)
+              %both = concat(%b, %relu) {axis=1}
+              %flat = flatten(%both) {start=1, end=3}
+              %c = linear(%flat, @c.weight)
+              return %c
+            }";
+        let graph: Graph = text.parse().unwrap();
+        let found = reach(&graph, graph.find("a").unwrap().into(), 1);
+        assert!(found.obstacles.is_empty() && found.uneven.is_empty() && !found.fixed_scale);
+        let [reader] = &found.readers[..] else {
+            panic!()
+        };
+        assert_eq!(reader.columns, [[4, 5, 6, 7], [8, 9, 10, 11]]);
+    }
 }

@@ -26,7 +26,18 @@ impl KernelLayout {
     /// The layout of the weight of `op`, which has this shape; `None` for what is no convolution, is pointwise or depthwise,
     /// or has no elements.
     pub fn of(op: &Op, shape: &[usize]) -> Option<KernelLayout> {
-        let (.., groups) = op.convolution()?;
+        op.convolution()?;
+        let layout = KernelLayout::dense(op, shape)?;
+        let separable = layout.taps > 1 && layout.outputs > 0 && layout.inputs > layout.groups;
+        (separable && layout.inputs % layout.groups == 0).then_some(layout)
+    }
+
+    /// The layout of any convolution or linear layer.
+    pub fn dense(op: &Op, shape: &[usize]) -> Option<KernelLayout> {
+        let groups = match op {
+            Op::Linear {} => 1,
+            op => op.convolution()?.3,
+        };
         let [first, second, kernel @ ..] = shape else {
             return None;
         };
@@ -36,15 +47,13 @@ impl KernelLayout {
         } else {
             (second * groups, first.checked_div(groups)?)
         };
-        let layout = KernelLayout {
+        Some(KernelLayout {
             groups,
             inputs,
             outputs,
             taps: kernel.iter().product(),
             transposed,
-        };
-        let separable = layout.taps > 1 && layout.outputs > 0 && inputs > groups;
-        (separable && inputs % groups == 0).then_some(layout)
+        })
     }
 
     /// The group that an input channel is in.

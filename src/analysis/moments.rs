@@ -93,7 +93,11 @@ impl FromIterator<[f64; 2]> for Moments {
 
 /// The moments of every value that has known ones.
 pub fn moments(graph: &Graph) -> FxHashMap<Value, Moments> {
-    let mut known = FxHashMap::default();
+    carried(graph, FxHashMap::default())
+}
+
+/// Moments that are known, and those of every value that follow from them.
+pub fn carried(graph: &Graph, mut known: FxHashMap<Value, Moments>) -> FxHashMap<Value, Moments> {
     for node in graph.topological_order().unwrap_or_default() {
         if let Some(moments) = of_node(graph, node, &known) {
             known.insert(node.into(), moments);

@@ -93,36 +93,35 @@ impl ByKernel {
     ) -> Result<Graph> {
         let target = match self.budget {
             Budget::Flops(target) => (target * whole as f64) as u64,
-            Budget::Error(_) => u64::MAX,
+            Budget::Error(_) => i64::MAX as u64,
         };
         let others = flops(graph) - projection.layers().iter().map(|l| l.dense).sum::<u64>();
         let mut dense = vec![false; projection.layers().len()];
         let mut room = target.saturating_sub(others) as i64;
+        let slack = (SLACK * whole as f64) as i64;
+        // Rooms with the multiply-adds that they left to spare.
+        let mut tried: Vec<(i64, i64)> = Vec::new();
         let mut best: Option<Round> = None;
         for round in 0..ROUNDS {
             context.progress("saturation", round as f64 / ROUNDS as f64);
-            let chosen = projection.choose(self.budget, &dense, room.max(0) as u64);
-            let mut projected = graph.clone();
-            projection.apply(&mut projected, &chosen);
-            let saturated = merging::saturated(&projected, context)?;
-            let merged = saturated.graph.as_ref().unwrap_or(&projected);
-            let kept = flops(merged);
+            let round = Round::new(
+                graph,
+                projection,
+                self.budget,
+                &dense,
+                room,
+                target,
+                context,
+            )?;
             let mut settled = true;
-            for (i, layer) in projection.layers().iter().enumerate() {
-                let name = &graph.node(layer.node).name;
-                if !dense[i] && !projection.is_dense(i, chosen[i]) && is_dense(merged, name) {
-                    dense[i] = true;
-                    settled = false;
-                }
+            for layer in &round.reverted {
+                (dense[*layer], settled) = (true, false);
             }
-            let spare = target as i64 - kept as i64;
-            let close = spare >= 0 && (spare as f64) < SLACK * whole as f64;
-            let round = Round {
-                chosen,
-                projected,
-                settled,
-                spare,
-            };
+            let close = round.spare >= 0 && round.spare < slack;
+            if let Budget::Flops(_) = self.budget {
+                tried.push((room, round.spare - slack / 2));
+                room = next_room(&tried);
+            }
             let done = settled && (close || matches!(self.budget, Budget::Error(_)));
             if best.as_ref().is_none_or(|best| round.rank() >= best.rank()) {
                 best = Some(round);
@@ -130,10 +129,8 @@ impl ByKernel {
             if done {
                 break;
             }
-            if let Budget::Flops(_) = self.budget {
-                room += spare;
-            }
         }
+        // There is at least one round.
         let Some(best) = best else {
             return Ok(graph.clone());
         };
@@ -142,21 +139,67 @@ impl ByKernel {
     }
 }
 
+/// The room that leaves nothing to spare, by what was tried: between the nearest on either side, or else beyond the last.
+fn next_room(tried: &[(i64, i64)]) -> i64 {
+    let below = tried
+        .iter()
+        .filter(|(_, spare)| *spare >= 0)
+        .max_by_key(|(room, _)| *room);
+    let above = tried
+        .iter()
+        .filter(|(_, spare)| *spare < 0)
+        .min_by_key(|(room, _)| *room);
+    match (below, above, tried.last()) {
+        (Some((low, spare)), Some((high, lack)), _) if low < high => {
+            let share = *spare as f64 / (spare - lack) as f64;
+            low + ((high - low) as f64 * share) as i64
+        }
+        (_, _, Some((room, spare))) => room + spare,
+        _ => 0,
+    }
+}
+
 /// One attempt to spend the budget.
 struct Round {
     chosen: Vec<usize>,
     /// The graph with the chosen layers' kernels projected.
     projected: Graph,
-    /// Whether every layer that lost kernels is separated.
-    settled: bool,
+    /// Layers that lost kernels and were not separated all the same.
+    reverted: Vec<usize>,
     /// Multiply-adds under the target, or over it where negative.
     spare: i64,
 }
 
 impl Round {
-    /// Larger is better: within the target, settled, and near it.
+    fn new(
+        graph: &Graph,
+        projection: &Projection,
+        budget: Budget,
+        dense: &[bool],
+        room: i64,
+        target: u64,
+        context: &PassContext<'_>,
+    ) -> Result<Round> {
+        let chosen = projection.choose(budget, dense, room.max(0) as u64);
+        let mut projected = graph.clone();
+        projection.apply(&mut projected, &chosen);
+        let saturated = merging::saturated(&projected, context)?;
+        let merged = saturated.graph.as_ref().unwrap_or(&projected);
+        let reverted = |layer: &usize| {
+            let name = &graph.node(projection.layers()[*layer].node).name;
+            !projection.is_dense(*layer, chosen[*layer]) && is_dense(merged, name)
+        };
+        Ok(Round {
+            reverted: (0..chosen.len()).filter(reverted).collect(),
+            spare: (target as i64).saturating_sub(flops(merged) as i64),
+            chosen,
+            projected,
+        })
+    }
+
+    /// Larger is better: within the target, nothing lost for nothing, and near the target.
     fn rank(&self) -> (bool, bool, i64) {
-        (self.spare >= 0, self.settled, -self.spare.abs())
+        (self.spare >= 0, self.reverted.is_empty(), -self.spare.abs())
     }
 }
 

@@ -81,6 +81,14 @@ fn separate(rewriter: &mut Rewriter<'_>, term: &Term) -> Option<Id> {
     };
     let weight = rewriter.constant(term.children[1])?;
     let layout = layout(rewriter, op, weight)?;
+    // Some rows or columns of a weight that is separated itself: its separated form leads there, by the rules of gathers.
+    let whole = rewriter.constants().whole(weight);
+    if whole != weight
+        && let Some(layout) = self::layout(rewriter, op, whole)
+        && rewriter.constants().separated(whole, layout).is_some()
+    {
+        return None;
+    }
     let separated = rewriter.constants().separated(weight, layout)?;
     let x = rewriter.gather(term.children[0], 1, separated.picks.clone())?;
     let depthwise = op.with_groups(separated.picks.len());

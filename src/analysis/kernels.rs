@@ -61,30 +61,32 @@ impl KernelLayout {
         channel / (self.inputs / self.groups)
     }
 
-    /// Where kernel `output` (within the group) of `channel` begins.
-    fn start(&self, channel: usize, output: usize) -> usize {
+    /// Where the kernels of `channel` begin, and how far it is from each to the next.
+    fn place(&self, channel: usize) -> (usize, usize) {
         let inputs = self.inputs / self.groups;
-        let kernel = if self.transposed {
-            channel * self.outputs + output
+        let (first, step) = if self.transposed {
+            (channel * self.outputs, 1)
         } else {
-            (self.group(channel) * self.outputs + output) * inputs + channel % inputs
+            let group = self.group(channel) * self.outputs;
+            (group * inputs + channel % inputs, inputs)
         };
-        kernel * self.taps
+        (first * self.taps, step * self.taps)
     }
 
     /// The kernels of one input channel, `[outputs, taps]`.
     pub fn matrix(&self, weight: &[f64], channel: usize) -> Mat<f64> {
+        let (first, step) = self.place(channel);
         Mat::from_fn(self.outputs, self.taps, |output, tap| {
-            weight[self.start(channel, output) + tap]
+            weight[first + output * step + tap]
         })
     }
 
     /// Writes the kernels of one input channel.
     pub fn set_matrix(&self, weight: &mut [f64], channel: usize, kernels: &Mat<f64>) {
+        let (first, step) = self.place(channel);
         for output in 0..self.outputs {
-            let start = self.start(channel, output);
             for tap in 0..self.taps {
-                weight[start + tap] = kernels[(output, tap)];
+                weight[first + output * step + tap] = kernels[(output, tap)];
             }
         }
     }
@@ -178,21 +180,33 @@ struct Basis {
 }
 
 impl Basis {
-    /// `None` if the decomposition does not converge, as with elements that are not numbers.
+    /// The kernels that are distinct up to a factor, or an orthonormal basis of all, whichever are fewer. `None` if the
+    /// decomposition does not converge, as with elements that are not numbers.
     fn of(matrix: &Mat<f64>, epsilon: f64) -> Option<Basis> {
-        let svd = matrix.thin_svd().ok()?;
-        let (values, v) = (svd.S().column_vector(), svd.V());
-        let largest = values.iter().fold(0.0f64, |max, s| max.max(*s));
-        let least = threshold(matrix, largest, epsilon);
-        let rank = values.iter().filter(|s| **s > least).count();
-        if let Some(basis) = Basis::distinct(matrix, rank, epsilon) {
-            return Some(basis);
-        }
-        let u = svd.U();
-        Some(Basis {
-            kernels: Mat::from_fn(rank, matrix.ncols(), |k, tap| v[(tap, k)]),
-            mix: Mat::from_fn(matrix.nrows(), rank, |output, k| u[(output, k)] * values[k]),
-        })
+        let kernels = if epsilon > GRAM_EPSILON && matrix.ncols() <= matrix.nrows() {
+            let eigen = (matrix.transpose() * matrix)
+                .self_adjoint_eigen(Side::Lower)
+                .ok()?;
+            let values = eigen.S().column_vector();
+            let largest = values.iter().fold(0.0f64, |max, s| max.max(*s));
+            let least = threshold(matrix, largest.sqrt(), epsilon).powi(2);
+            let rank = values.iter().filter(|s| **s > least).count();
+            // Eigenvalues come smallest first.
+            let last = matrix.ncols().wrapping_sub(1);
+            Mat::from_fn(rank, matrix.ncols(), |k, tap| eigen.U()[(tap, last - k)])
+        } else {
+            let svd = matrix.thin_svd().ok()?;
+            let values = svd.S().column_vector();
+            let largest = values.iter().fold(0.0f64, |max, s| max.max(*s));
+            let least = threshold(matrix, largest, epsilon);
+            let rank = values.iter().filter(|s| **s > least).count();
+            Mat::from_fn(rank, matrix.ncols(), |k, tap| svd.V()[(tap, k)])
+        };
+        let distinct = Basis::distinct(matrix, kernels.nrows(), epsilon);
+        Some(distinct.unwrap_or_else(|| Basis {
+            mix: matrix * kernels.transpose(),
+            kernels,
+        }))
     }
 
     /// Kernels taken as they are, if at most `most` of them make all others by a factor.
@@ -328,6 +342,10 @@ impl PatchMoment {
         }))
     }
 }
+
+/// From this rounding on, the eigenvalues of the small Gram matrix, which resolve half the digits of a singular value, resolve
+/// enough.
+const GRAM_EPSILON: f64 = 1e-7;
 
 /// Singular values up to this are rounding.
 fn threshold(matrix: &Mat<f64>, largest: f64, epsilon: f64) -> f64 {

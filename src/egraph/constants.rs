@@ -263,6 +263,14 @@ impl Constants {
         rows
     }
 
+    /// The constant that this one is positions of, along whatever axes, as they are; itself if it is none of another.
+    pub fn whole(&self, id: ConstId) -> ConstId {
+        match &self.entry(id).recipe {
+            Recipe::Gather { of, picks, .. } if picks.plain().is_some() => self.whole(*of),
+            _ => id,
+        }
+    }
+
     /// The weight `of`, separated, if that takes fewer multiply-adds; computed once for each constant.
     pub fn separated(&mut self, of: ConstId, layout: KernelLayout) -> Option<Arc<Separated>> {
         if let Some(separated) = self.separated.get(&(of, layout)) {

@@ -46,7 +46,7 @@ pub struct Bounds {
 impl Default for Bounds {
     fn default() -> Bounds {
         Bounds {
-            iterations: 60,
+            iterations: 200,
             growth: 40,
             time: Duration::from_secs(600),
         }

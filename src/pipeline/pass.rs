@@ -74,7 +74,7 @@ pub struct PassInfo {
 pub enum Kind {
     /// The same function, up to rounding.
     Exact,
-    /// An approximation within a budget, made without data.
+    /// An approximation within a budget, made without training.
     Lossy,
     /// An approximation that needs data and libtorch.
     Trained,

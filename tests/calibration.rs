@@ -1,0 +1,166 @@
+//! What samples say about a network, and what they repair.
+
+use ndarray::{ArrayD, IxDyn};
+use optc::analysis::calibration::{patch_moments, refit};
+use optc::analysis::kernels::KernelLayout;
+use optc::exec::{Array, Interpreter};
+use optc::ir::{Graph, NodeId};
+
+/// Two convolutions, the second one the branch of a sum, and a linear layer.
+const NET: &str = "
+    graph net(%x: f32[N,3,6,6]) {
+      @a.weight = parameter normal(1) : f32[8,3,3,3]
+      @a.bias = parameter normal(2) : f32[8]
+      @b.weight = parameter normal(3) : f32[8,8,3,3]
+      @c.weight = parameter normal(4) : f32[5,8]
+      %a = conv(%x, @a.weight, @a.bias) {pad=[1,1]}
+      %relu = relu(%a)
+      %b = conv(%relu, @b.weight) {pad=[1,1]}
+      %sum = add(%relu, %b)
+      %pool = mean(%sum) {axes=[2,3], keep=false}
+      %c = linear(%pool, @c.weight)
+      return %c
+    }";
+
+fn images(n: usize) -> ArrayD<f32> {
+    let mut k = 0.0f32;
+    ArrayD::from_shape_simple_fn(IxDyn(&[n, 3, 6, 6]), || {
+        k += 1.0;
+        (k * 0.37).sin() + (k * k * 0.011).cos()
+    })
+}
+
+fn run(graph: &Graph, x: &ArrayD<f32>) -> ArrayD<f32> {
+    let outputs = Interpreter::new(graph)
+        .unwrap()
+        .run(vec![Array::from(x.clone())]);
+    outputs.unwrap().remove(0).into_owned()
+}
+
+fn distance(a: &ArrayD<f32>, b: &ArrayD<f32>) -> f32 {
+    let largest = a.iter().fold(0.0f32, |max, x| max.max(x.abs()));
+    (a - b).iter().fold(0.0f32, |max, x| max.max(x.abs())) / largest
+}
+
+fn scale_weight(graph: &mut Graph, layer: &str, by: impl Fn(usize) -> f64) {
+    let node = graph.find(layer).unwrap();
+    let weight = graph.operands(node)[1].node;
+    let elements = graph.constant(weight).unwrap().tensor.elements::<f64>();
+    let scaled = elements
+        .iter()
+        .enumerate()
+        .map(|(i, w)| w * by(i))
+        .collect();
+    graph.set_operand_elements(node, 1, scaled);
+}
+
+#[test]
+fn weights_that_were_disturbed_are_found_again() {
+    let original: Graph = NET.parse().unwrap();
+    let mut changed = original.clone();
+    scale_weight(&mut changed, "a", |i| 1.0 + 0.5 * (i as f64).sin());
+    let x = images(64);
+    assert!(distance(&run(&original, &x), &run(&changed, &x)) > 0.05);
+    let fit = refit(
+        &original,
+        &mut changed,
+        &x,
+        &mut |_, _| false,
+        &mut |_, _| {},
+    )
+    .unwrap();
+    let names: Vec<&str> = fit
+        .fitted
+        .iter()
+        .map(|layer| layer.layer.as_str())
+        .collect();
+    assert_eq!(names, ["a", "b", "c"]);
+    assert!(
+        fit.fitted
+            .iter()
+            .all(|layer| layer.error[1] <= layer.error[0] + 1e-6)
+    );
+    assert!(distance(&run(&original, &x), &run(&changed, &x)) < 2e-3);
+}
+
+#[test]
+fn a_branch_makes_up_for_what_its_sum_lost() {
+    // Without its last channels `a` cannot be repaired, and `b` is fitted to what the sum should be.
+    let original: Graph = NET.parse().unwrap();
+    let mut changed = original.clone();
+    scale_weight(&mut changed, "a", |i| if i < 6 * 27 { 1.0 } else { 0.0 });
+    let x = images(64);
+    let before = distance(&run(&original, &x), &run(&changed, &x));
+    // Nothing but the branch and what follows may change: what `a` computes is wanted of nobody.
+    changed.rename(changed.find("a").unwrap(), "other");
+    let fit = refit(
+        &original,
+        &mut changed,
+        &x,
+        &mut |_, _| false,
+        &mut |_, _| {},
+    )
+    .unwrap();
+    assert_eq!(fit.fitted[0].layer, "b");
+    assert!(fit.fitted[0].error[1] < fit.fitted[0].error[0]);
+    assert!(distance(&run(&original, &x), &run(&changed, &x)) < 0.5 * before);
+}
+
+#[test]
+fn kernels_stay_as_few_as_they_are() {
+    let original: Graph = NET.parse().unwrap();
+    let mut changed = original.clone();
+    // The kernels of each channel of `b` become multiples of the first output's.
+    let node = changed.find("b").unwrap();
+    let weight = changed.operands(node)[1].node;
+    let elements = changed
+        .constant(weight)
+        .unwrap()
+        .tensor
+        .elements::<f64>()
+        .into_owned();
+    let one = (0..8 * 8 * 9)
+        .map(|i| elements[i % 72] * (1.0 + (i / 72) as f64))
+        .collect();
+    changed.set_operand_elements(node, 1, one);
+    refit(
+        &original,
+        &mut changed,
+        &images(64),
+        &mut |_, _| false,
+        &mut |_, _| {},
+    )
+    .unwrap();
+    let layout = layout(&changed, node);
+    let weight = changed.operands(node)[1].node;
+    let elements = changed.constant(weight).unwrap().tensor.elements::<f64>();
+    let separation =
+        optc::analysis::kernels::Separation::of(&layout, &elements, f32::EPSILON.into()).unwrap();
+    assert_eq!(separation.picks, (0..8).collect::<Vec<_>>());
+}
+
+#[test]
+fn moments_are_those_of_the_patches() {
+    let graph: Graph = NET.parse().unwrap();
+    let node = graph.find("a").unwrap();
+    let layout = layout(&graph, node);
+    let x = images(40);
+    let found = patch_moments(&graph, &[(node, layout)], &x, &mut |_, _| {}).unwrap();
+    let moments = &found[&node];
+    // The centre tap sees every pixel once; the first tap all but the last row and column, and a pad of zeros.
+    for c in 0..3 {
+        let plane = x.index_axis(ndarray::Axis(1), c);
+        let mean = plane.mean().unwrap();
+        assert!((moments.mean[c * 9 + 4] - f64::from(mean)).abs() < 1e-5);
+        let inner = plane.slice(ndarray::s![.., ..5, ..5]).sum() / plane.len() as f32;
+        assert!((moments.mean[c * 9] - f64::from(inner)).abs() < 1e-5);
+        let variance = plane.mapv(|x| (x - mean).powi(2)).mean().unwrap();
+        let found = moments.joint.as_ref().unwrap()[(c * 9 + 4, c * 9 + 4)];
+        assert!((found - f64::from(variance)).abs() < 1e-4);
+    }
+}
+
+fn layout(graph: &Graph, node: NodeId) -> KernelLayout {
+    let weight = graph.constant(graph.operands(node)[1].node).unwrap();
+    KernelLayout::of(graph.op(node).unwrap(), weight.tensor.shape()).unwrap()
+}

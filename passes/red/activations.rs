@@ -127,21 +127,21 @@ pub fn activations(
     promised: &Promised,
     context: &mut PassContext<'_>,
 ) -> Result<Vec<Activations>> {
+    let mut measured = FxHashMap::default();
     if let Some(samples) = context.samples.clone() {
-        let mut places: Vec<_> = layers.iter().map(|l| (l.node, l.layout)).collect();
+        // The patches of a transposed convolution are those of its result.
+        let plain = layers.iter().filter(|layer| !layer.layout.transposed);
+        let mut places: Vec<_> = plain.map(|l| (l.node, l.layout)).collect();
         in_order(graph, &mut places, |(node, _)| *node);
         let mut progress = |layer: &str, fraction: f64| context.progress(layer, 0.5 * fraction);
-        let measured = calibration::patch_moments(graph, &places, &samples.images, &mut progress);
-        if let Some(mut measured) = measured_or_missed(measured, context)? {
-            let of = |layer: &Layer| measured.remove(&layer.node).map(Activations::from);
-            let all: Option<Vec<Activations>> = layers.iter().map(of).collect();
-            if let Some(all) = all {
-                return Ok(all);
-            }
-        }
+        let found = calibration::patch_moments(graph, &places, &samples.images, &mut progress);
+        measured = measured_or_missed(found, context)?.unwrap_or_default();
     }
     let mut unknown = Vec::new();
     let of = |layer: &Layer| {
+        if let Some(measured) = measured.remove(&layer.node) {
+            return measured.into();
+        }
         let operands = graph.operands(layer.node);
         let known = promised.get(graph, operands[0], layer.layout.inputs);
         if known.is_none() {

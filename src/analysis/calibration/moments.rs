@@ -1,0 +1,190 @@
+//! Measuring: what convolutions read, and what layers compute.
+
+use std::ops::AddAssign;
+
+use faer::Mat;
+use ndarray::linalg::general_mat_mul;
+use ndarray::{Array2, ArrayD, ArrayView2};
+use rustc_hash::FxHashMap;
+
+use super::{Layer, RIDGE, add_all, in_parts};
+use crate::Result;
+use crate::analysis::kernels::KernelLayout;
+use crate::exec::Frontier;
+use crate::ir::{Graph, NodeId};
+
+/// The most elements of a patch, over all channels, whose covariances are measured jointly.
+const MOST_JOINT: usize = 1152;
+
+/// The moments of the patches that the kernels of one convolution meet, by input channel.
+#[derive(Clone, Debug)]
+pub struct PatchMoments {
+    /// The mean of each tap, `[inputs * taps]`.
+    pub mean: Vec<f64>,
+    /// The covariance of the taps of each channel, `[taps, taps]`, regularised.
+    pub covariance: Vec<Mat<f64>>,
+    /// The covariance of all taps of all channels, `[inputs * taps, inputs * taps]`, where these are few enough.
+    pub joint: Option<Mat<f64>>,
+}
+
+/// Measures the patches that convolutions read. `layers` are in the graph's topological order, and none is transposed.
+///
+/// `progress` is told each layer before its turn, with the fraction done.
+///
+/// # Errors
+/// When the samples do not fit the network, or it has an operator before a layer that cannot be run.
+pub fn patch_moments(
+    graph: &Graph,
+    layers: &[(NodeId, KernelLayout)],
+    samples: &ArrayD<f32>,
+    progress: &mut dyn FnMut(&str, f64),
+) -> Result<FxHashMap<NodeId, PatchMoments>> {
+    let mut frontier = Frontier::new(graph, samples)?;
+    let mut found = FxHashMap::default();
+    for (i, (node, layout)) in layers.iter().enumerate() {
+        progress(&graph.node(*node).name, i as f64 / layers.len() as f64);
+        frontier.run_to(graph, *node)?;
+        let layer = Layer::of(graph, *node)?;
+        let x = frontier.arrays(graph, layer.x)?;
+        let all = layout.inputs * layout.taps;
+        let (blocks, size) = match layout.groups == 1 && all <= MOST_JOINT {
+            true => (1, all),
+            false => (layout.inputs, layout.taps),
+        };
+        let sums = in_parts(
+            &x,
+            || PatchSums::new(blocks, size),
+            |sums, x| layer.each_image(x, |features| sums.add(features)),
+        )?;
+        found.insert(*node, sums.moments(layout.taps));
+    }
+    Ok(found)
+}
+
+/// Measures what comes out of convolutions of one group and linear layers, which are in the graph's topological order.
+///
+/// `progress` is told each layer before its turn, with the fraction done.
+///
+/// # Errors
+/// As [`patch_moments`].
+pub fn result_moments(
+    graph: &Graph,
+    layers: &[NodeId],
+    samples: &ArrayD<f32>,
+    progress: &mut dyn FnMut(&str, f64),
+) -> Result<FxHashMap<NodeId, ResultMoments>> {
+    let mut frontier = Frontier::new(graph, samples)?;
+    let mut found = FxHashMap::default();
+    for node in layers {
+        frontier.hold((*node).into());
+    }
+    for (i, node) in layers.iter().enumerate() {
+        progress(&graph.node(*node).name, i as f64 / layers.len() as f64);
+        frontier.run_past(graph, *node)?;
+        let layer = Layer::of(graph, *node)?;
+        let results = frontier.arrays(graph, (*node).into())?;
+        let sums = in_parts(
+            &results,
+            || PatchSums::new(1, layer.outputs()),
+            |sums, y| {
+                let y = y.as_standard_layout();
+                layer.results(&y).for_each(|y| sums.add(y));
+                Ok(())
+            },
+        )?;
+        let (mean, covariance) = (sums.mean(), sums.covariance(0));
+        found.insert(*node, ResultMoments { mean, covariance });
+        frontier.release((*node).into());
+    }
+    Ok(found)
+}
+
+/// The moments of what a layer computes, over images and positions.
+#[derive(Clone, Debug)]
+pub struct ResultMoments {
+    /// The mean of each channel.
+    pub mean: Vec<f64>,
+    /// The covariance of the channels.
+    pub covariance: Mat<f64>,
+}
+
+/// Sums over patches of `blocks` blocks of `size` elements, between which no products are taken.
+struct PatchSums {
+    count: f64,
+    /// `[blocks * size]`.
+    sum: Vec<f64>,
+    /// `[blocks]`, each `[size, size]`.
+    products: Vec<Array2<f64>>,
+}
+
+impl PatchSums {
+    fn new(blocks: usize, size: usize) -> PatchSums {
+        PatchSums {
+            count: 0.0,
+            sum: vec![0.0; blocks * size],
+            products: vec![Array2::zeros((size, size)); blocks],
+        }
+    }
+
+    /// Adds patches `[blocks * size, positions]`.
+    fn add(&mut self, patches: ArrayView2<f32>) {
+        self.count += patches.ncols() as f64;
+        for (sum, row) in self.sum.iter_mut().zip(patches.rows()) {
+            *sum += f64::from(row.sum());
+        }
+        let size = patches.nrows() / self.products.len().max(1);
+        let mut product = Array2::<f32>::zeros((size, size));
+        for (b, products) in self.products.iter_mut().enumerate() {
+            let rows = patches.slice(ndarray::s![b * size..(b + 1) * size, ..]);
+            general_mat_mul(1.0, &rows, &rows.t(), 0.0, &mut product);
+            products.zip_mut_with(&product, |sum, p| *sum += f64::from(*p));
+        }
+    }
+
+    fn mean(&self) -> Vec<f64> {
+        self.sum.iter().map(|sum| sum / self.count).collect()
+    }
+
+    /// The covariance of the elements of a block.
+    fn covariance(&self, block: usize) -> Mat<f64> {
+        let mean = self.mean();
+        let size = self.sum.len() / self.products.len().max(1);
+        let mean = &mean[block * size..];
+        let products = &self.products[block];
+        Mat::from_fn(size, size, |i, j| {
+            products[(i, j)] / self.count - mean[i] * mean[j]
+        })
+    }
+
+    fn moments(self, taps: usize) -> PatchMoments {
+        let mean = self.mean();
+        let size = mean.len() / self.products.len().max(1);
+        let mut blocks: Vec<Mat<f64>> = (0..self.products.len())
+            .map(|block| self.covariance(block))
+            .collect();
+        let covariance = |first: usize| {
+            let (block, first) = (&blocks[first / size], first % size);
+            let mut covariance = Mat::from_fn(taps, taps, |i, j| block[(first + i, first + j)]);
+            // Enough that a channel which hardly ever changes has an inverse too.
+            let diagonal = (0..taps).map(|i| covariance[(i, i)].max(0.0)).sum::<f64>();
+            let ridge = RIDGE * diagonal / taps as f64 + f64::from(f32::MIN_POSITIVE);
+            (0..taps).for_each(|i| covariance[(i, i)] += ridge);
+            covariance
+        };
+        PatchMoments {
+            covariance: (0..mean.len()).step_by(taps).map(covariance).collect(),
+            joint: blocks.pop().filter(|_| blocks.is_empty()),
+            mean,
+        }
+    }
+}
+
+impl AddAssign for PatchSums {
+    fn add_assign(&mut self, other: PatchSums) {
+        self.count += other.count;
+        add_all(&mut self.sum, &other.sum);
+        for (sum, other) in self.products.iter_mut().zip(&other.products) {
+            *sum += other;
+        }
+    }
+}

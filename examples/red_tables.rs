@@ -177,11 +177,15 @@ fn plan() -> Vec<Table> {
             rows: vec![
                 variant("hash=none", None),
                 variant("hash=kde", None),
+                variant("hash=none,alpha=0.1", None),
+                variant("hash=none,alpha=0.1", few),
+                variant("hash=none,alpha=0.2", few),
                 variant("hash=kernel,flops=0.5", None),
                 variant("hash=kernel,flops=0.5,align=4", None),
                 variant("hash=kernel,flops=0.5,align=8", None),
                 variant("hash=kernel,flops=0.5,refit=false", few),
                 variant("hash=kernel,flops=0.5", few),
+                variant("hash=kernel,flops=0.5,alpha=0.1", few),
                 variant("hash=kernel,flops=0.5,align=4", few),
                 variant("hash=kernel,flops=0.5,align=8", few),
             ],
@@ -201,7 +205,9 @@ fn tables(
     let start = Instant::now();
     let mut measured = Measurements::default();
     let mut body = String::new();
-    for table in plan() {
+    let plan = plan();
+    let last = plan.len() - 1;
+    for (position, table) in plan.into_iter().enumerate() {
         let mut rows = String::new();
         for (i, network) in NETWORKS.into_iter().enumerate() {
             let of_table = table.rows.iter();
@@ -227,7 +233,11 @@ fn tables(
             ..
         } = table;
         write!(body, "\n## {title}\n\n{note}\n\n{}{rows}", header(column))?;
-        finished(preface(start.elapsed().as_secs()) + &body)?;
+        let rest = match (only, last - position) {
+            (Some(_), _) | (None, 0) => String::new(),
+            (None, missing) => format!("\nThis run was cut short: tables missing: {missing}.\n"),
+        };
+        finished(preface(start.elapsed().as_secs()) + &body + &rest)?;
     }
     Ok(())
 }
@@ -237,7 +247,7 @@ fn preface(seconds: u64) -> String {
         "# What `red` does to ResNet-20 and ResNet-56\n\n\
         {}, {}, {}; {} min in all. Made by\n\n    cargo run --release --example red_tables\n\n\
         The networks are published ones for CIFAR-10, not trained further. *Top-1* is on 932 CIFAR-10 test images, where one\n\
-        standard error is about 0.9 point: smaller differences say nothing. No label and no test image was used to compress.\n\
+        standard error is about 0.9 point: smaller differences say little. No label and no test image was used to compress.\n\
         *Multiply-adds* are those of the whole network on one image, counted and exact. *Prototype* is what a first sketch of\n\
         the method reached, which counted only the convolutions that it separated. *Seconds* are the pass's; *MiB* is the\n\
         peak of memory of the process that reads the network and the images and runs the pass.\n",

@@ -4,7 +4,7 @@
 //! equal that nearly are ([`hashing`]), and *merging* computes equal neurons once: an equality saturation over
 //! [`rules`](crate::passes::rules), which also removes neurons that are constant or that nobody reads.
 //!
-//! Before that, *relaxed merging* averages neurons that are near each other, where `alpha` allows it (`relaxed.rs`).
+//! Between the two, *relaxed merging* averages neurons that are near each other, where `alpha` allows it (`relaxed.rs`).
 //!
 //! Hashing alone only adds error, so a layer in which it makes no neuron equal to another or dead keeps its weights, and the
 //! bin around zero becomes zero; the paper hashes every layer, to modes (ours).
@@ -58,7 +58,7 @@ pub static RED: PassInfo = PassInfo {
             name: "alpha",
             values: Values::Number { min: 0.0, max: 1.0 },
             default: "0",
-            help: "merge neurons that are near each other too, before hashing: the most that the result of a layer may change, relative to its deviation",
+            help: "merge neurons that are near each other too, before kernels are projected: the most that the result of a layer may change, relative to its deviation",
         },
         OptionSpec {
             name: "align",
@@ -147,9 +147,17 @@ impl Pass for Red {
         let mut promised = Promised::of(graph);
         context.progress("batch norms", 0.0);
         let mut changed = fold_batch_norm::fold(graph, context)?;
+        // First: sums of columns leave the modes, and large ones would hide the rest.
+        if let Hash::Scalars { error } = self.hash {
+            changed |= scalars::hash(graph, error, context);
+            if self.relaxed.is_some() && context.samples.is_some() {
+                // What is equal now would be fitted to be different again.
+                let _ = merging::merge(graph, context)?;
+            }
+        }
         if let Some(relaxed) = &self.relaxed {
             let near = relaxed.run(graph, &mut promised, context)?;
-            if near == Changed::Yes && !matches!(self.hash, Hash::None) {
+            if near == Changed::Yes && matches!(self.hash, Hash::Kernels(_)) {
                 let _ = merging::merge(graph, context)?;
                 promised.carry(graph);
             }
@@ -157,8 +165,7 @@ impl Pass for Red {
         }
         changed |= match &self.hash {
             Hash::Kernels(by_kernel) => by_kernel.run(graph, whole, &promised, context)?,
-            Hash::Scalars { error } => scalars::hash(graph, *error, context),
-            Hash::None => Changed::No,
+            Hash::None | Hash::Scalars { .. } => Changed::No,
         };
         context.progress("saturation", 0.5);
         Ok(changed | merging::merge(graph, context)?)

@@ -5,8 +5,9 @@
 //! rest; what they leave dense gets its own weights back, and the multiply-adds that are then left go to the others.
 
 use super::activations::{Promised, activations};
-use super::projection::{Budget, Layer, Projection, flops, separable};
+use super::projection::{Budget, Layer, Projection, separable};
 use super::{merging, refit, say_left_out};
+use crate::analysis::cost::known_flops;
 use crate::analysis::kernels::KernelLayout;
 use crate::egraph::{Bounds, Rule, saturate};
 use crate::ir::Graph;
@@ -70,13 +71,14 @@ impl ByKernel {
 
     fn check_reachable(&self, graph: &Graph, layers: &[Layer], whole: u64) -> Result<()> {
         let saved = |layer: &Layer| layer.dense - layer.separated[0].1;
-        let least = flops(graph) - layers.iter().map(saved).sum::<u64>();
+        let least = known_flops(graph) - layers.iter().map(saved).sum::<u64>();
         match self.budget {
             Budget::Flops(target) if least as f64 > target * whole as f64 => Err(Error::Usage {
                 what: format!("flops={target} cannot be reached"),
+                // Rounded up, so that what is named can be reached.
                 help: format!(
                     "the fewest kernels that a layer can have leave {:.3} of the multiply-adds: ask for no less",
-                    least as f64 / whole as f64
+                    (1000.0 * least as f64 / whole as f64).ceil() / 1000.0
                 ),
             }),
             _ => Ok(()),
@@ -95,7 +97,7 @@ impl ByKernel {
             Budget::Flops(target) => (target * whole as f64) as u64,
             Budget::Error(_) => i64::MAX as u64,
         };
-        let others = flops(graph) - projection.layers().iter().map(|l| l.dense).sum::<u64>();
+        let others = known_flops(graph) - projection.layers().iter().map(|l| l.dense).sum::<u64>();
         let mut dense = vec![false; projection.layers().len()];
         let mut room = target.saturating_sub(others) as i64;
         let slack = (SLACK * whole as f64) as i64;
@@ -135,6 +137,13 @@ impl ByKernel {
             return Ok(graph.clone());
         };
         projection.explain(graph, &best.chosen, context);
+        if best.spare < 0 {
+            let kept = (target as i64 - best.spare) as f64 / whole as f64;
+            context.missed(
+                "",
+                format!("{kept:.3} of the multiply-adds are left, more than asked for"),
+            );
+        }
         Ok(best.projected)
     }
 }
@@ -191,7 +200,7 @@ impl Round {
         };
         Ok(Round {
             reverted: (0..chosen.len()).filter(reverted).collect(),
-            spare: (target as i64).saturating_sub(flops(merged) as i64),
+            spare: (target as i64).saturating_sub(known_flops(merged) as i64),
             chosen,
             projected,
         })

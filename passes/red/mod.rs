@@ -19,6 +19,7 @@ mod relaxed;
 mod scalars;
 
 use crate::analysis::calibration;
+use crate::analysis::cost::known_flops;
 use crate::ir::{Graph, NodeId};
 use crate::passes::fold_batch_norm;
 use crate::pipeline::{
@@ -143,7 +144,7 @@ impl Pass for Red {
         {
             refuse_unknown_sizes("the target `flops`", graph)?;
         }
-        let whole = projection::flops(graph);
+        let whole = known_flops(graph);
         let mut promised = Promised::of(graph);
         context.progress("batch norms", 0.0);
         let mut changed = fold_batch_norm::fold(graph, context)?;

@@ -1,9 +1,9 @@
-//! Hashing by kernel: every input channel's kernels become combinations of few, so that `separate-depthwise` fires [ours].
+//! Hashing by kernel: every input channel's kernels become combinations of few, so that `separate-depthwise` fires (ours).
 //!
 //! Equal scalars rarely make equal vectors; projecting vectors does. For input channel i of a convolution the kernels `W[:, i]`
 //! are a matrix, and the best matrix of rank r is its truncated singular value decomposition. All ranks of all channels of
-//! all layers are chosen together: a rank costs multiply-adds, and saves an error that is weighed by what the channel carries
-//! (its second moment) and is relative to what the layer computes in all. Where the separated form would not be cheaper, a
+//! all layers are chosen together: a rank costs multiply-adds, and saves an error that is weighed by how much the channel varies
+//! and is relative to what the layer computes in all. Where the separated form would not be cheaper, a
 //! layer stays dense and exact.
 //!
 //! Relatives: Network Decoupling (Guo et al. 2018) separates by a truncated decomposition of each channel; here channels and
@@ -17,7 +17,7 @@ use crate::analysis::elimination::{Elimination, compensate, eliminate};
 use crate::analysis::kernels::{KernelLayout, Spectrum};
 use crate::analysis::{CostModel, op_flops};
 use crate::ir::infer::infer;
-use crate::ir::{Graph, Ints, NodeId, Op, Padding, Type, Value};
+use crate::ir::{Graph, Ints, NodeId, Op, Padding, Type};
 use crate::pipeline::PassContext;
 use crate::{Error, Result};
 
@@ -238,25 +238,16 @@ impl Projection {
     }
 }
 
-/// Multiply-adds of a graph whose sizes have numbers; those of others do not count.
-pub fn flops(graph: &Graph) -> u64 {
-    let of = |node: NodeId| {
-        let operands = graph.operands(node);
-        let operands: Vec<&Type> = operands.iter().map(|v: &Value| graph.ty(*v)).collect();
-        let flops = op_flops(graph.op(node)?, &operands, &graph.node(node).outputs)?;
-        u64::try_from(flops.eval(&graph.bindings)?).ok()
-    };
-    graph.nodes().filter_map(of).sum()
-}
-
 /// What a layer's error is for what it costs.
 struct Curve {
     /// One for each input channel.
     spectra: Vec<Spectrum>,
     activations: Activations,
     joint: Option<Joint>,
-    /// The lower convex hull, cheapest first; the last is dense and has no error.
+    /// Cheapest first; the last is dense and has no error.
     points: Vec<Point>,
+    /// Those of the lower convex hull.
+    hull: Vec<usize>,
 }
 
 struct Point {
@@ -270,7 +261,7 @@ struct Point {
 impl Curve {
     fn of(graph: &Graph, layer: &Layer, activations: Activations) -> Result<Curve> {
         let layout = &layer.layout;
-        let weight = weight(graph, layer);
+        let weight = graph.operand_elements(layer.node, 1);
         let spectra: Option<Vec<Spectrum>> = (0..layout.inputs)
             .into_par_iter()
             .map(|c| Spectrum::of(&layout.matrix(&weight, c), &activations.patches[c]))
@@ -315,8 +306,10 @@ impl Curve {
             flops: layer.dense,
             error: 0.0,
         };
+        let points: Vec<Point> = points.chain([dense]).collect();
         Ok(Curve {
-            points: hull(points.chain([dense])),
+            hull: hull(&points),
+            points,
             spectra,
             activations,
             joint,
@@ -335,7 +328,7 @@ impl Curve {
     /// Projects the layer's weight onto so many kernels, and adds to its bias what that takes from the mean of its result.
     fn apply(&self, graph: &mut Graph, layer: &Layer, kernels: usize) {
         let layout = &layer.layout;
-        let mut weight = weight(graph, layer);
+        let mut weight = graph.operand_elements(layer.node, 1);
         let matrices: Vec<Mat<f64>> = (0..layout.inputs)
             .map(|c| layout.matrix(&weight, c))
             .collect();
@@ -460,12 +453,6 @@ impl Joint {
     }
 }
 
-fn weight(graph: &Graph, layer: &Layer) -> Vec<f64> {
-    let weight = graph.operands(layer.node)[1].node;
-    let constant = graph.constant(weight);
-    constant.map_or_else(Vec::new, |c| c.tensor.elements::<f64>().into_owned())
-}
-
 /// Every direction of every channel with its energy, largest first.
 fn ranked(spectra: &[Spectrum]) -> Vec<(f64, usize)> {
     let channels = spectra.iter().enumerate();
@@ -477,15 +464,15 @@ fn ranked(spectra: &[Spectrum]) -> Vec<(f64, usize)> {
 }
 
 /// The lower convex hull of points, from the cheapest to the one without error.
-fn hull(points: impl Iterator<Item = Point>) -> Vec<Point> {
-    let mut hull: Vec<Point> = Vec::new();
-    for point in points {
+fn hull(points: &[Point]) -> Vec<usize> {
+    let mut hull: Vec<usize> = Vec::new();
+    for (i, point) in points.iter().enumerate() {
         while let [.., a, b] = hull.as_slice()
-            && gain(a, b) <= gain(b, &point)
+            && gain(&points[*a], &points[*b]) <= gain(&points[*b], point)
         {
             hull.pop();
         }
-        hull.push(point);
+        hull.push(i);
     }
     hull
 }
@@ -505,20 +492,69 @@ fn within_flops(curves: &[Curve], dense: &[bool], room: u64) -> Vec<usize> {
         .map(|(c, point)| c.points[*point].flops)
         .sum();
     let mut room = room.saturating_sub(least);
-    let mut steps: Vec<(f64, usize, usize)> = Vec::new();
+    let mut steps: Vec<(f64, usize, [usize; 2])> = Vec::new();
     for (layer, curve) in curves.iter().enumerate().filter(|(i, _)| !dense[*i]) {
-        let pairs = curve.points.windows(2).enumerate();
-        steps.extend(pairs.map(|(i, pair)| (gain(&pair[0], &pair[1]), layer, i)));
+        let gain = |a: usize, b: usize| gain(&curve.points[a], &curve.points[b]);
+        let pairs = curve.hull.windows(2);
+        steps.extend(pairs.map(|pair| (gain(pair[0], pair[1]), layer, [pair[0], pair[1]])));
     }
     // Within a layer gains fall, so its steps stay in order.
     steps.sort_by(|a, b| b.0.total_cmp(&a.0).then((a.1, a.2).cmp(&(b.1, b.2))));
-    for (_, layer, i) in steps {
+    for (_, layer, [from, to]) in steps {
         let points = &curves[layer].points;
-        let price = points[i + 1].flops - points[i].flops;
-        if chosen[layer] == i && price <= room {
-            chosen[layer] = i + 1;
+        let price = points[to].flops - points[from].flops;
+        if chosen[layer] == from && price <= room {
+            chosen[layer] = to;
             room -= price;
         }
     }
     chosen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn curve(points: &[(u64, f64)]) -> Curve {
+        let point = |(flops, error): &(u64, f64)| Point {
+            kernels: (*error > 0.0).then_some(*flops as usize),
+            flops: *flops,
+            error: *error,
+        };
+        let points: Vec<Point> = points.iter().map(point).collect();
+        Curve {
+            spectra: Vec::new(),
+            activations: Activations {
+                mean: Vec::new(),
+                patches: Vec::new(),
+                joint: None,
+            },
+            joint: None,
+            hull: hull(&points),
+            points,
+        }
+    }
+
+    #[test]
+    fn an_error_is_kept_to_as_cheaply_as_can_be_on_the_hull_or_off_it() {
+        // The middle is above the line from the first to the last.
+        let curve = curve(&[(1, 1.0), (5, 0.81), (9, 0.0)]);
+        assert_eq!(curve.hull, [0, 2]);
+        assert_eq!(
+            (curve.within(1.0), curve.within(0.9), curve.within(0.5)),
+            (0, 1, 2)
+        );
+    }
+
+    #[test]
+    fn a_budget_goes_where_it_saves_most() {
+        let curves = [
+            curve(&[(1, 1.0), (3, 0.2), (9, 0.0)]),
+            curve(&[(1, 1.0), (3, 0.9), (9, 0.0)]),
+        ];
+        assert_eq!(within_flops(&curves, &[false; 2], 4), [1, 0]);
+        assert_eq!(within_flops(&curves, &[false; 2], 12), [1, 2]);
+        assert_eq!(within_flops(&curves, &[true, false], 10), [2, 0]);
+        assert_eq!(within_flops(&curves, &[false; 2], 0), [0, 0]);
+    }
 }

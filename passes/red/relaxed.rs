@@ -212,7 +212,7 @@ impl Candidate {
             ..
         } = self.layout;
         let node = self.layer.node;
-        let mut weight = elements(graph, node, 1);
+        let mut weight = graph.operand_elements(node, 1);
         for channel in 0..inputs {
             let mut kernels = self.layout.matrix(&weight, channel);
             for tap in 0..taps {
@@ -225,7 +225,7 @@ impl Candidate {
             self.layout.set_matrix(&mut weight, channel, &kernels);
         }
         graph.set_operand_elements(node, 1, weight);
-        let mut bias = elements(graph, node, 2);
+        let mut bias = graph.operand_elements(node, 2);
         if !bias.is_empty() {
             clusters
                 .iter()
@@ -245,7 +245,7 @@ impl Candidate {
         let node = self.layer.node;
         let known = promised.get(graph, graph.operands(node)[0], inputs);
         let read = Activations::expected(known, inputs, &kernel_size(graph, node));
-        let weight = elements(graph, node, 1);
+        let weight = graph.operand_elements(node, 1);
         let mut kernels = Mat::zeros(outputs, inputs * taps);
         let mut weighed = Mat::zeros(outputs, inputs * taps);
         for (channel, PatchMoment(moment)) in read.patches.iter().enumerate() {
@@ -255,7 +255,7 @@ impl Candidate {
             kernels.subcols_mut(at, taps).copy_from(matrix);
         }
         let mut covariance = weighed * kernels.transpose();
-        let bias = elements(graph, node, 2);
+        let bias = graph.operand_elements(node, 2);
         let mean = |o: usize| -> f64 {
             let products = read.mean.iter().enumerate();
             let sum: f64 = products.map(|(i, mean)| mean * kernels[(o, i)]).sum();
@@ -279,16 +279,9 @@ impl Candidate {
     }
 }
 
-/// The elements of a layer's operand; none if it has no such constant.
-fn elements(graph: &Graph, layer: NodeId, position: usize) -> Vec<f64> {
-    let operands = graph.operands(layer);
-    let constant = operands.get(position).and_then(|v| graph.constant(v.node));
-    constant.map_or_else(Vec::new, |c| c.tensor.elements::<f64>().into_owned())
-}
-
 /// For each channel that a layer reads, what the layer multiplies it with: `[outputs, taps]`, of all places where it is found.
 fn columns(graph: &Graph, reader: &Reader) -> Vec<Mat<f64>> {
-    let weight = elements(graph, reader.node, 1);
+    let weight = graph.operand_elements(reader.node, 1);
     let layout = || {
         let shape = graph
             .constant(graph.operands(reader.node)[1].node)?

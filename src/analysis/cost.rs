@@ -4,7 +4,7 @@ use indexmap::IndexMap;
 use rustc_hash::FxHashSet;
 use serde::Serialize;
 
-use crate::ir::{Dim, Graph, NodeKind, Op, Role, Type, Value};
+use crate::ir::{Dim, Graph, NodeId, NodeKind, Op, Role, Type, Value};
 
 /// Size and cost of a graph.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -64,16 +64,22 @@ impl Stats {
 ///
 /// Operations whose operands' shapes are unknown count nothing.
 pub fn graph_flops(graph: &Graph) -> Dim {
-    let of_node = |node| {
-        let operands = graph.operands(node);
-        let operands: Vec<&Type> = operands.iter().map(|v: &Value| graph.ty(*v)).collect();
-        let op = graph.op(node)?;
-        op_flops(op, &operands, &graph.node(node).outputs)
-    };
     graph
         .nodes()
-        .filter_map(of_node)
+        .filter_map(|node| node_flops(graph, node))
         .fold(Dim::from(0), |sum, flops| sum + flops)
+}
+
+/// The same as a number, without the operations whose multiply-adds have none.
+pub fn known_flops(graph: &Graph) -> u64 {
+    let of_node = |node| u64::try_from(node_flops(graph, node)?.eval(&graph.bindings)?).ok();
+    graph.nodes().filter_map(of_node).sum()
+}
+
+fn node_flops(graph: &Graph, node: NodeId) -> Option<Dim> {
+    let operands = graph.operands(node);
+    let operands: Vec<&Type> = operands.iter().map(|v: &Value| graph.ty(*v)).collect();
+    op_flops(graph.op(node)?, &operands, &graph.node(node).outputs)
 }
 
 /// Multiply-adds of `op` on operands of these types, as the field counts them: convolutions, linear layers, matrix products

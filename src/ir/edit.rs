@@ -1,9 +1,16 @@
-//! Changing the constants that one operation reads, and nobody else.
+//! The constants that one operation reads: looked at, and changed for it and nobody else.
 
 use super::graph::{Constant, Graph, NodeId, Role};
 use super::tensor::{DType, Tensor};
 
 impl Graph {
+    /// The elements of the constant that is operand `position` of `node`; none if it is no constant.
+    pub fn operand_elements(&self, node: NodeId, position: usize) -> Vec<f64> {
+        let operands = self.operands(node);
+        let constant = operands.get(position).and_then(|v| self.constant(v.node));
+        constant.map_or_else(Vec::new, |c| c.tensor.elements::<f64>().into_owned())
+    }
+
     /// Gives the constant that is operand `position` of `node` other elements, as many as it has. A constant with another
     /// reader stays for that one, and `node` gets its own. Nothing happens where the operand is no constant.
     pub fn set_operand_elements(&mut self, node: NodeId, position: usize, elements: Vec<f64>) {

@@ -66,9 +66,9 @@ pub fn separable(graph: &Graph, align: usize, context: &mut PassContext<'_>) -> 
             continue;
         }
         let types: Vec<&Type> = operands.iter().map(|v| graph.ty(*v)).collect();
+        let model = CostModel::new(&context.cost, &graph.bindings);
         let cost = |op: &Op, operands: &[&Type], results: &[Type]| {
             let flops = op_flops(op, operands, results)?.eval(&graph.bindings)?;
-            let model = CostModel::new(&context.cost, &graph.bindings);
             Some((flops as u64, model.op(op, operands, results)))
         };
         let Some((dense, limit)) = cost(op, &types, &graph.node(node).outputs) else {
@@ -92,7 +92,7 @@ pub fn separable(graph: &Graph, align: usize, context: &mut PassContext<'_>) -> 
                     let (flops, cost) = cost(op, &operands.iter().collect::<Vec<_>>(), results)?;
                     total = (total.0 + flops, total.1 + cost);
                 }
-                (total.0 < dense && total.1 < limit).then_some((kernels, total.0))
+                (total.0 < dense && model.pays(total.1, limit)).then_some((kernels, total.0))
             })
             .collect();
         if separated.is_empty() {

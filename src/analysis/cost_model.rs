@@ -12,6 +12,10 @@ const UNKNOWN_SIZE: i64 = 16;
 /// is counted are multiply-adds. How long memory takes is for [`Cost::Latency`] to say.
 const WRITE: u64 = 2;
 
+/// How much faster something has to be predicted to be than what is there, as a fraction of its time: operators that are timed
+/// alone are faster than in a network, where others take the cache.
+const MARGIN: f64 = 0.15;
+
 /// The most that one operator costs, so that a sum over a graph cannot overflow.
 const MOST: u64 = (u32::MAX as u64) << 20;
 
@@ -68,6 +72,14 @@ impl<'a> CostModel<'a> {
         }
     }
 
+    /// Whether operators of cost `new` are worth having for those of cost `old`, as far as the prediction can be trusted.
+    pub fn pays(&self, new: u64, old: u64) -> bool {
+        match self.cost {
+            Cost::Latency(_) => (new as f64) < (1.0 - MARGIN) * old as f64,
+            Cost::Flops | Cost::Params => new < old,
+        }
+    }
+
     /// The seconds that one run of a graph is predicted to take; `None` unless the cost is [`Cost::Latency`] and every size has a
     /// number.
     pub fn seconds(&self, graph: &Graph) -> Option<f64> {
@@ -113,5 +125,20 @@ impl<'a> CostModel<'a> {
             .as_number()
             .map_or(0, |n| n.max(0) as u64)
             .min(MOST)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analysis::latency::{Latency, Roofline};
+
+    #[test]
+    fn time_has_to_be_predicted_clearly_shorter_and_multiply_adds_only_fewer() {
+        let bindings = Bindings::default();
+        let latency = Cost::Latency(Latency::Roofline(Roofline::new(1, 8)).into());
+        let pays = |cost: &Cost, new| CostModel::new(cost, &bindings).pays(new, 100);
+        assert!(pays(&Cost::Flops, 99) && !pays(&Cost::Flops, 100));
+        assert!(pays(&latency, 84) && !pays(&latency, 86));
     }
 }

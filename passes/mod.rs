@@ -1,8 +1,10 @@
 //! The passes, one file or folder each, and their registry.
 
+mod activations;
 mod canonicalize;
 mod fold_batch_norm;
 pub mod red;
+mod repair;
 pub mod rules;
 
 use crate::pipeline::PassInfo;

@@ -10,7 +10,7 @@ use divan::Bencher;
 use faer::Mat;
 use ndarray::ArrayD;
 use optc::analysis::calibration::patch_moments;
-use optc::analysis::elimination::eliminate;
+use optc::analysis::elimination::{Criterion, eliminate};
 use optc::analysis::kernels::{KernelLayout, PatchMoment, Spectrum};
 use optc::data::Samples;
 use optc::egraph::{Bounds, saturate};
@@ -230,7 +230,9 @@ fn rank_kernels(bencher: Bencher, features: usize) {
     let half = Mat::from_fn(features, features, |_, _| uniform());
     let gram = &half * half.transpose() + Mat::<f64>::identity(features, features);
     let weight = Mat::from_fn(features / 9, features, |_, _| uniform());
-    bencher.bench_local(|| eliminate(&gram, &weight).expect("a positive definite matrix"));
+    bencher.bench_local(|| {
+        eliminate(&gram, &weight, Criterion::Backward, gram.nrows()).expect("finite numbers")
+    });
 }
 
 /// Saturation that separates every 3x3 convolution, of two kernels a channel.

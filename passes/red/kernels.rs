@@ -4,13 +4,15 @@
 //! promise, about their means, since the bias makes up for what the mean loses. After the projection the exact rules do the
 //! rest; what they leave dense gets its own weights back, and the multiply-adds that are then left go to the others.
 
-use super::activations::{Promised, activations};
-use super::projection::{Budget, Layer, Projection, separable};
-use super::{merging, refit, say_left_out};
+use super::merging;
+use super::projection::{Layer, Projection, separable};
 use crate::analysis::cost::known_flops;
 use crate::analysis::kernels::KernelLayout;
+use crate::analysis::tradeoff::Budget;
 use crate::egraph::{Bounds, Rule, saturate};
 use crate::ir::Graph;
+use crate::passes::activations::{Promised, activations};
+use crate::passes::repair::{refit, say_left_out};
 use crate::passes::rules;
 use crate::pipeline::{Changed, Cost, PassContext};
 use crate::{Error, Result};
@@ -55,7 +57,8 @@ impl ByKernel {
             return Ok(Changed::No);
         }
         self.check_reachable(graph, &layers, whole)?;
-        let activations = activations(graph, &layers, promised, context)?;
+        let places: Vec<_> = layers.iter().map(|l| (l.node, l.layout)).collect();
+        let activations = activations(graph, &places, promised, context)?;
         let projection = Projection::new(graph, layers, activations, context)?;
         let mut projected = self.project(graph, &projection, whole, context)?;
         let untied = &mut |_: &mut Graph, _| false;

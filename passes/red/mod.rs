@@ -9,7 +9,6 @@
 //! Hashing alone only adds error, so a layer in which it makes no neuron equal to another or dead keeps its weights, and the
 //! bin around zero becomes zero; the paper hashes every layer, to modes (ours).
 
-mod activations;
 pub mod hashing;
 mod kernels;
 mod merging;
@@ -18,17 +17,16 @@ mod projection;
 mod relaxed;
 mod scalars;
 
-use crate::analysis::calibration;
 use crate::analysis::cost::known_flops;
-use crate::ir::{Graph, NodeId};
+use crate::analysis::tradeoff::Budget;
+use crate::ir::Graph;
+use crate::passes::activations::Promised;
 use crate::passes::fold_batch_norm;
 use crate::pipeline::{
     Changed, Kind, OptionSpec, Options, Pass, PassContext, PassInfo, Values, refuse_unknown_sizes,
 };
 use crate::{Error, Result};
-use activations::Promised;
 use kernels::ByKernel;
-use projection::Budget;
 use relaxed::Relaxed;
 
 /// `red`.
@@ -189,46 +187,5 @@ fn refuse_non_finite(graph: &Graph) -> Result<()> {
             ),
             help: "repair the network before comparing its weights, or leave `red` out".into(),
         }),
-    }
-}
-
-/// Repairs the network on the samples, if there are any, with `tie` as in [`calibration::refit`]; the names of layers that are too
-/// large for it.
-fn refit(
-    original: &Graph,
-    graph: &mut Graph,
-    tie: &mut dyn FnMut(&mut Graph, NodeId) -> bool,
-    context: &mut PassContext<'_>,
-) -> Result<Vec<String>> {
-    let Some(samples) = context.samples.clone() else {
-        return Ok(Vec::new());
-    };
-    let mut progress = |layer: &str, fraction: f64| context.progress(layer, 0.5 + 0.5 * fraction);
-    match calibration::refit(original, graph, &samples.images, tie, &mut progress) {
-        Ok(calibration::Refit { fitted, left_out }) => {
-            for layer in fitted {
-                let [before, after] = layer.error.map(|error| 100.0 * error);
-                context.applied(
-                    &layer.layer,
-                    format!("refitted: on the samples its result is off by {after:.1} %, was {before:.1} %"),
-                );
-            }
-            Ok(left_out)
-        }
-        Err(error @ Error::Run { .. }) => {
-            context.missed("", format!("not refitted: {error}"));
-            Ok(Vec::new())
-        }
-        Err(error) => Err(error),
-    }
-}
-
-/// A remark on each layer that was too large to be refitted.
-fn say_left_out(layers: &[String], context: &mut PassContext<'_>) {
-    for layer in layers {
-        context.missed(
-            layer,
-            "not refitted: too many features for their Gram matrix",
-        );
     }
 }

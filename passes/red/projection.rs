@@ -12,23 +12,15 @@
 use faer::Mat;
 use rayon::prelude::*;
 
-use super::activations::Activations;
-use crate::analysis::elimination::{Elimination, compensate, eliminate};
+use crate::analysis::elimination::{Criterion, Elimination, compensate, eliminate};
 use crate::analysis::kernels::{KernelLayout, Spectrum};
+use crate::analysis::tradeoff::{Budget, Point, Tradeoff, within_flops};
 use crate::analysis::{CostModel, op_flops};
 use crate::ir::infer::infer;
 use crate::ir::{Graph, Ints, NodeId, Op, Padding, Type};
+use crate::passes::activations::Activations;
 use crate::pipeline::PassContext;
 use crate::{Error, Result};
-
-/// What the projection may cost, or must save.
-#[derive(Clone, Copy, Debug)]
-pub enum Budget {
-    /// The fraction of the network's multiply-adds to keep.
-    Flops(f64),
-    /// The most that a layer's result may change, relative to its norm.
-    Error(f64),
-}
 
 /// What is added to the variance of a direction before a covariance is inverted.
 const RIDGE: f64 = 1e-4;
@@ -191,11 +183,14 @@ impl Projection {
     /// the multiply-adds that all layers together may take.
     pub fn choose(&self, budget: Budget, dense: &[bool], room: u64) -> Vec<usize> {
         match budget {
-            Budget::Flops(_) => within_flops(&self.curves, dense, room),
+            Budget::Flops(_) => {
+                let curves: Vec<&Tradeoff> = self.curves.iter().map(|c| &c.tradeoff).collect();
+                within_flops(&curves, dense, room)
+            }
             Budget::Error(error) => {
                 let curves = self.curves.iter().zip(dense);
                 curves
-                    .map(|(curve, dense)| curve.within(if *dense { 0.0 } else { error }))
+                    .map(|(curve, dense)| curve.tradeoff.within(if *dense { 0.0 } else { error }))
                     .collect()
             }
         }
@@ -203,13 +198,13 @@ impl Projection {
 
     /// Whether a choice leaves the layer as it is.
     pub fn is_dense(&self, layer: usize, point: usize) -> bool {
-        self.curves[layer].points[point].kernels.is_none()
+        self.curves[layer].kernels[point].is_none()
     }
 
     /// Projects the weights of `graph` as chosen.
     pub fn apply(&self, graph: &mut Graph, chosen: &[usize]) {
         for ((layer, curve), point) in self.layers.iter().zip(&self.curves).zip(chosen) {
-            if let Some(kernels) = curve.points[*point].kernels {
+            if let Some(kernels) = curve.kernels[*point] {
                 curve.apply(graph, layer, kernels);
             }
         }
@@ -219,8 +214,7 @@ impl Projection {
     pub fn explain(&self, graph: &Graph, chosen: &[usize], context: &mut PassContext<'_>) {
         for ((layer, curve), point) in self.layers.iter().zip(&self.curves).zip(chosen) {
             let name = &graph.node(layer.node).name;
-            let point = &curve.points[*point];
-            let Some(kernels) = point.kernels else {
+            let Some(kernels) = curve.kernels[*point] else {
                 context.missed(
                     name,
                     "left dense: fewer kernels lose more here than they save",
@@ -229,7 +223,7 @@ impl Projection {
             };
             let layout = &layer.layout;
             let all = layout.inputs * layout.taps.min(layout.outputs);
-            let error = 100.0 * point.error.sqrt();
+            let error = 100.0 * curve.tradeoff.points()[*point].error.sqrt();
             context.applied(
                 name,
                 format!("{kernels} of {all} kernels: by their moments the result changes by {error:.1} %"),
@@ -244,18 +238,9 @@ struct Curve {
     spectra: Vec<Spectrum>,
     activations: Activations,
     joint: Option<Joint>,
-    /// Cheapest first; the last is dense and has no error.
-    points: Vec<Point>,
-    /// Those of the lower convex hull.
-    hull: Vec<usize>,
-}
-
-struct Point {
-    /// Kernels in all; `None` for the layer as it is.
-    kernels: Option<usize>,
-    flops: u64,
-    /// Squared, relative to the energy of the layer's result.
-    error: f64,
+    tradeoff: Tradeoff,
+    /// The kernels in all at each of its points; `None` for the layer as it is.
+    kernels: Vec<Option<usize>>,
 }
 
 impl Curve {
@@ -297,32 +282,21 @@ impl Curve {
             lost / energy.max(f64::MIN_POSITIVE)
         };
         let points = layer.separated.iter().map(|(kernels, flops)| Point {
-            kernels: Some(*kernels),
             flops: *flops,
             error: lost(*kernels),
         });
         let dense = Point {
-            kernels: None,
             flops: layer.dense,
             error: 0.0,
         };
-        let points: Vec<Point> = points.chain([dense]).collect();
+        let kernels = layer.separated.iter().map(|(kernels, _)| Some(*kernels));
         Ok(Curve {
-            hull: hull(&points),
-            points,
+            tradeoff: Tradeoff::new(points.chain([dense]).collect()),
+            kernels: kernels.chain([None]).collect(),
             spectra,
             activations,
             joint,
         })
-    }
-
-    /// The cheapest point whose error is at most this, not squared.
-    fn within(&self, error: f64) -> usize {
-        let fits = |point: &Point| point.error <= error * error;
-        self.points
-            .iter()
-            .position(fits)
-            .unwrap_or(self.points.len() - 1)
     }
 
     /// Projects the layer's weight onto so many kernels, and adds to its bias what that takes from the mean of its result.
@@ -419,7 +393,7 @@ impl Joint {
         }
         // Directions have a variance of one, or none.
         (0..n).for_each(|i| gram[(i, i)] += RIDGE);
-        let elimination = eliminate(&gram, &of)?;
+        let elimination = eliminate(&gram, &of, Criterion::Backward, n)?;
         Some(Joint {
             gram,
             weight: of,
@@ -461,100 +435,4 @@ fn ranked(spectra: &[Spectrum]) -> Vec<(f64, usize)> {
         .collect();
     all.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
     all
-}
-
-/// The lower convex hull of points, from the cheapest to the one without error.
-fn hull(points: &[Point]) -> Vec<usize> {
-    let mut hull: Vec<usize> = Vec::new();
-    for (i, point) in points.iter().enumerate() {
-        while let [.., a, b] = hull.as_slice()
-            && gain(&points[*a], &points[*b]) <= gain(&points[*b], point)
-        {
-            hull.pop();
-        }
-        hull.push(i);
-    }
-    hull
-}
-
-/// Error saved for each multiply-add on the way from `a` to the dearer `b`.
-fn gain(a: &Point, b: &Point) -> f64 {
-    (a.error - b.error) / (b.flops - a.flops).max(1) as f64
-}
-
-/// The points with the least error in all that take at most `room` multiply-adds, or the cheapest where that is too little.
-fn within_flops(curves: &[Curve], dense: &[bool], room: u64) -> Vec<usize> {
-    let last = |(curve, dense): (&Curve, &bool)| if *dense { curve.points.len() - 1 } else { 0 };
-    let mut chosen: Vec<usize> = curves.iter().zip(dense).map(last).collect();
-    let least: u64 = curves
-        .iter()
-        .zip(&chosen)
-        .map(|(c, point)| c.points[*point].flops)
-        .sum();
-    let mut room = room.saturating_sub(least);
-    let mut steps: Vec<(f64, usize, [usize; 2])> = Vec::new();
-    for (layer, curve) in curves.iter().enumerate().filter(|(i, _)| !dense[*i]) {
-        let gain = |a: usize, b: usize| gain(&curve.points[a], &curve.points[b]);
-        let pairs = curve.hull.windows(2);
-        steps.extend(pairs.map(|pair| (gain(pair[0], pair[1]), layer, [pair[0], pair[1]])));
-    }
-    // Within a layer gains fall, so its steps stay in order.
-    steps.sort_by(|a, b| b.0.total_cmp(&a.0).then((a.1, a.2).cmp(&(b.1, b.2))));
-    for (_, layer, [from, to]) in steps {
-        let points = &curves[layer].points;
-        let price = points[to].flops - points[from].flops;
-        if chosen[layer] == from && price <= room {
-            chosen[layer] = to;
-            room -= price;
-        }
-    }
-    chosen
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn curve(points: &[(u64, f64)]) -> Curve {
-        let point = |(flops, error): &(u64, f64)| Point {
-            kernels: (*error > 0.0).then_some(*flops as usize),
-            flops: *flops,
-            error: *error,
-        };
-        let points: Vec<Point> = points.iter().map(point).collect();
-        Curve {
-            spectra: Vec::new(),
-            activations: Activations {
-                mean: Vec::new(),
-                patches: Vec::new(),
-                joint: None,
-            },
-            joint: None,
-            hull: hull(&points),
-            points,
-        }
-    }
-
-    #[test]
-    fn an_error_is_kept_to_as_cheaply_as_can_be_on_the_hull_or_off_it() {
-        // The middle is above the line from the first to the last.
-        let curve = curve(&[(1, 1.0), (5, 0.81), (9, 0.0)]);
-        assert_eq!(curve.hull, [0, 2]);
-        assert_eq!(
-            (curve.within(1.0), curve.within(0.9), curve.within(0.5)),
-            (0, 1, 2)
-        );
-    }
-
-    #[test]
-    fn a_budget_goes_where_it_saves_most() {
-        let curves = [
-            curve(&[(1, 1.0), (3, 0.2), (9, 0.0)]),
-            curve(&[(1, 1.0), (3, 0.9), (9, 0.0)]),
-        ];
-        assert_eq!(within_flops(&curves, &[false; 2], 4), [1, 0]);
-        assert_eq!(within_flops(&curves, &[false; 2], 12), [1, 2]);
-        assert_eq!(within_flops(&curves, &[true, false], 10), [2, 0]);
-        assert_eq!(within_flops(&curves, &[false; 2], 0), [0, 0]);
-    }
 }

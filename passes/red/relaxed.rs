@@ -8,12 +8,8 @@
 
 use faer::Mat;
 
-use super::activations::{
-    Activations, Promised, in_order, kernel_size, measured_or_missed, say_unknown,
-};
 use super::merging::{Layer, layers};
 use super::neurons::{Cluster, Neurons};
-use super::{refit, say_left_out};
 use crate::Result;
 use crate::analysis::calibration::{self, ResultMoments};
 use crate::analysis::coupling::{Reader, reach};
@@ -21,6 +17,10 @@ use crate::analysis::kernels::{KernelLayout, PatchMoment};
 use crate::exec::apply_unary;
 use crate::ir::channels::dense_axis;
 use crate::ir::{DType, Graph, NodeId, Op};
+use crate::passes::activations::{
+    Activations, Promised, in_order, kernel_size, measured_or_missed, say_unknown,
+};
+use crate::passes::repair::{refit, say_left_out};
 use crate::pipeline::{Changed, PassContext};
 
 /// The most neurons of a layer that are compared with each other.

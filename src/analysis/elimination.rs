@@ -3,10 +3,17 @@
 //! A layer multiplies features by a weight. Without feature j, the least squares fit of the others loses
 //! `|w_j|² / P_jj` where `P` is the inverse of the features' Gram matrix, and `P` without j is `P - P_:j P_j: / P_jj`: so one
 //! inverse is enough to remove features one by one, each time the one whose loss is least, at O(n²) each. The closed form of
-//! the greedy removal that LRF does filter by filter (Joo, Yi, Baek, Kim, AAAI 2021).
+//! the greedy removal that LRF does filter by filter (Joo, Yi, Baek, Kim, AAAI 2021), which fits all anew for every candidate.
 
 use faer::linalg::solvers::Solve;
 use faer::{Mat, Side};
+
+/// What is left of a feature when all others are taken from it, squared and relative, below which it is made of them: the
+/// rounding of 32-bit weights.
+const DEPENDENT: f64 = 1e-13;
+
+/// The same below which removing a feature leaves too few digits of the inverse, which is then computed anew.
+const NEARLY_DEPENDENT: f64 = 1e-8;
 
 /// Features in the order in which they are best removed.
 #[derive(Clone, Debug)]
@@ -17,77 +24,234 @@ pub struct Elimination {
     pub loss: Vec<f64>,
 }
 
-/// Removes all features of a layer with this weight, `[outputs, n]`, and this Gram matrix of the features, `[n, n]`, one by
-/// one. `None` if the matrix is not positive definite.
-pub fn eliminate(gram: &Mat<f64>, weight: &Mat<f64>) -> Option<Elimination> {
+/// How features are chosen. Whichever it is, the others make up for those that go, and what is made of others goes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Criterion {
+    /// The one whose removal loses least goes, then the next (LRF).
+    Backward,
+    /// The one that explains most of the result stays, then the next.
+    Forward,
+    /// The one of which most is left, when those that stay are taken from it, stays: pivoted Cholesky.
+    Pivot,
+    /// The smallest goes.
+    Norm,
+}
+
+/// Removes up to `most` features of a layer with this weight, `[outputs, n]`, and this Gram matrix of the features, `[n, n]`,
+/// one by one. `None` if the matrix has numbers that are not finite.
+pub fn eliminate(
+    gram: &Mat<f64>,
+    weight: &Mat<f64>,
+    criterion: Criterion,
+    most: usize,
+) -> Option<Elimination> {
     let n = gram.nrows();
-    let mut inverse = gram
-        .llt(Side::Lower)
-        .ok()?
-        .solve(Mat::<f64>::identity(n, n));
-    // Row j of the transposed weight is what feature j does.
-    let mut weight = weight.transpose().to_owned();
-    let outputs = weight.ncols();
-    let mut left: Vec<usize> = (0..n).collect();
-    let mut found = Elimination {
-        order: Vec::with_capacity(n),
-        loss: vec![0.0],
+    if !gram.is_all_finite() || !weight.is_all_finite() {
+        return None;
+    }
+    let regular =
+        |inverse: &Mat<f64>| (0..n).all(|j| inverse[(j, j)] * gram[(j, j)] < DEPENDENT.recip());
+    let (independent, mut dependent) = match inverse(gram).filter(regular) {
+        Some(_) => ((0..n).collect(), Vec::new()),
+        None => pivots(gram, &vec![1.0; n]),
     };
-    let mut energy: Vec<f64> = (0..n).map(|j| squared(&weight, j)).collect();
-    let mut total = 0.0;
-    while !left.is_empty() {
-        let loss = |j: usize| energy[j] / inverse[(j, j)].max(f64::MIN_POSITIVE);
-        let (at, cost) = left.iter().enumerate().map(|(at, j)| (at, loss(*j))).fold(
-            (0, f64::INFINITY),
-            |best, next| {
-                if next.1 < best.1 { next } else { best }
-            },
-        );
-        let j = left.swap_remove(at);
-        total += cost;
-        found.order.push(j);
-        found.loss.push(total);
-        let pivot = inverse[(j, j)].max(f64::MIN_POSITIVE);
-        let column: Vec<f64> = (0..n).map(|i| inverse[(i, j)]).collect();
-        let gone: Vec<f64> = (0..outputs).map(|o| weight[(j, o)]).collect();
-        for i in &left {
-            let factor = column[*i] / pivot;
-            if factor == 0.0 {
-                continue;
-            }
-            let mut sum = 0.0;
-            for (o, gone) in gone.iter().enumerate() {
-                let w = &mut weight[(*i, o)];
-                *w -= factor * gone;
-                sum += *w * *w;
-            }
-            energy[*i] = sum;
+    dependent.truncate(most);
+    let mut found = Elimination {
+        loss: vec![0.0; dependent.len() + 1],
+        order: dependent,
+    };
+    if found.order.len() == most {
+        return Some(found);
+    }
+    let (gram, weight) = match independent.len() == n {
+        true => (gram.to_owned(), weight.to_owned()),
+        false => (
+            submatrix(gram, &independent),
+            compensate(gram, weight, &independent)?,
+        ),
+    };
+    let energy = |j: usize| squared(&weight, j);
+    let planned: Option<Vec<usize>> = match criterion {
+        Criterion::Backward => None,
+        Criterion::Forward => Some(forward(&gram, &weight)),
+        Criterion::Pivot => {
+            let energies: Vec<f64> = (0..gram.nrows()).map(energy).collect();
+            let (stays, last) = pivots(&gram, &energies);
+            Some(stays.into_iter().chain(last).rev().collect())
         }
-        for b in &left {
-            let factor = column[*b] / pivot;
-            let target = inverse.col_mut(*b);
-            if let Some(target) = target.try_as_col_major_mut() {
-                let target = target.as_slice_mut();
-                target
-                    .iter_mut()
-                    .zip(&column)
-                    .for_each(|(p, c)| *p -= factor * c);
-            }
+        Criterion::Norm => {
+            let mut order: Vec<usize> = (0..gram.nrows()).collect();
+            let size = |j: usize| energy(j) * gram[(j, j)];
+            order.sort_by(|a, b| size(*a).total_cmp(&size(*b)));
+            Some(order)
         }
+    };
+    let mut left = Left::new(gram, weight)?;
+    for k in 0..(most - found.order.len()).min(independent.len()) {
+        let j = match &planned {
+            Some(order) => order[k],
+            None => left.cheapest()?,
+        };
+        let loss = left.remove(j)?;
+        found.loss.push(found.loss[found.loss.len() - 1] + loss);
+        found.order.push(independent[j]);
     }
     Some(found)
 }
 
-fn squared(matrix: &Mat<f64>, row: usize) -> f64 {
-    (0..matrix.ncols()).map(|o| matrix[(row, o)].powi(2)).sum()
+/// The features that are left, and what the layer makes of them.
+struct Left {
+    features: Vec<usize>,
+    gram: Mat<f64>,
+    /// The inverse of the Gram matrix of the features that are left; the rest has no meaning.
+    inverse: Mat<f64>,
+    /// `[outputs, n]`, refitted.
+    weight: Mat<f64>,
+    /// The squared norm of each column of the weight.
+    energy: Vec<f64>,
 }
 
-/// The weight, `[outputs, kept]`, of the features `kept` that comes nearest to what `weight` makes of all.
+impl Left {
+    fn new(gram: Mat<f64>, weight: Mat<f64>) -> Option<Left> {
+        let n = gram.nrows();
+        Some(Left {
+            features: (0..n).collect(),
+            inverse: inverse(&gram)?,
+            gram,
+            energy: (0..n).map(|j| squared(&weight, j)).collect(),
+            weight,
+        })
+    }
+
+    fn loss(&self, j: usize) -> f64 {
+        self.energy[j] / self.inverse[(j, j)].max(f64::MIN_POSITIVE)
+    }
+
+    fn cheapest(&self) -> Option<usize> {
+        let features = self.features.iter().copied();
+        features.min_by(|a, b| self.loss(*a).total_cmp(&self.loss(*b)))
+    }
+
+    /// Removes a feature, for which the others make up; what that loses.
+    fn remove(&mut self, j: usize) -> Option<f64> {
+        let loss = self.loss(j);
+        let pivot = self.inverse[(j, j)].max(f64::MIN_POSITIVE);
+        let column: Vec<f64> = self.inverse.col(j).iter().copied().collect();
+        let gone: Vec<f64> = self.weight.col(j).iter().copied().collect();
+        self.features.retain(|i| *i != j);
+        for i in &self.features {
+            let factor = column[*i] / pivot;
+            if factor != 0.0 {
+                subtract(&mut self.weight, *i, factor, &gone);
+                self.energy[*i] = squared(&self.weight, *i);
+                subtract(&mut self.inverse, *i, factor, &column);
+            }
+        }
+        if pivot * self.gram[(j, j)] > NEARLY_DEPENDENT.recip() {
+            let anew = inverse(&submatrix(&self.gram, &self.features))?;
+            for (a, i) in self.features.iter().enumerate() {
+                for (b, k) in self.features.iter().enumerate() {
+                    self.inverse[(*i, *k)] = anew[(a, b)];
+                }
+            }
+        }
+        Some(loss)
+    }
+}
+
+/// column -= factor * by
+fn subtract(matrix: &mut Mat<f64>, column: usize, factor: f64, by: &[f64]) {
+    if let Some(column) = matrix.col_mut(column).try_as_col_major_mut() {
+        let elements = column.as_slice_mut().iter_mut();
+        elements.zip(by).for_each(|(x, y)| *x -= factor * y);
+    }
+}
+
+fn squared(matrix: &Mat<f64>, column: usize) -> f64 {
+    matrix.col(column).iter().map(|x| x * x).sum()
+}
+
+fn inverse(gram: &Mat<f64>) -> Option<Mat<f64>> {
+    let identity = Mat::<f64>::identity(gram.nrows(), gram.nrows());
+    Some(gram.llt(Side::Lower).ok()?.solve(identity))
+}
+
+fn submatrix(gram: &Mat<f64>, of: &[usize]) -> Mat<f64> {
+    Mat::from_fn(of.len(), of.len(), |a, b| gram[(of[a], of[b])])
+}
+
+/// Pivoted Cholesky: the features in the order in which the most is left of them, times their importance, when those before
+/// are taken from them; and those of which nothing is left, the last first.
+fn pivots(gram: &Mat<f64>, importance: &[f64]) -> (Vec<usize>, Vec<usize>) {
+    let n = gram.nrows();
+    let mut rest: Vec<usize> = (0..n).collect();
+    let mut residual: Vec<f64> = (0..n).map(|j| gram[(j, j)]).collect();
+    // Row k of the factor, transposed: `[features]` for each pivot.
+    let mut factor: Vec<Vec<f64>> = Vec::new();
+    let mut order = Vec::new();
+    loop {
+        rest.retain(|j| residual[*j] > DEPENDENT * gram[(*j, *j)]);
+        let worth = |j: usize| residual[j] * importance[j];
+        let best = rest.iter().copied().max_by(|a, b| {
+            let by_worth = worth(*a).total_cmp(&worth(*b));
+            by_worth.then(b.cmp(a))
+        });
+        let Some(pivot) = best else { break };
+        rest.retain(|j| *j != pivot);
+        order.push(pivot);
+        let scale = residual[pivot].sqrt().recip();
+        let mut row: Vec<f64> = gram.col(pivot).iter().copied().collect();
+        for before in &factor {
+            let by = before[pivot];
+            row.iter_mut().zip(before).for_each(|(x, y)| *x -= by * y);
+        }
+        row.iter_mut().for_each(|x| *x *= scale);
+        for j in &rest {
+            residual[*j] -= row[*j] * row[*j];
+        }
+        factor.push(row);
+    }
+    let mut taken = vec![false; n];
+    order.iter().for_each(|j| taken[*j] = true);
+    let dependent = (0..n).rev().filter(|j| !taken[*j]).collect();
+    (order, dependent)
+}
+
+/// The features, that first which explains least of the result when those after it are there.
+fn forward(gram: &Mat<f64>, weight: &Mat<f64>) -> Vec<usize> {
+    let n = gram.nrows();
+    // What is left of the features, and of the result for each of them, when those that stay are taken from them.
+    let mut gram = gram.to_owned();
+    let mut cross = weight * &gram;
+    let mut rest: Vec<usize> = (0..n).collect();
+    let mut order = Vec::with_capacity(n);
+    while !rest.is_empty() {
+        let worth = |j: usize| squared(&cross, j) / gram[(j, j)].max(f64::MIN_POSITIVE);
+        let by_worth = |a: &usize, b: &usize| worth(*a).total_cmp(&worth(*b)).then(b.cmp(a));
+        let Some(j) = rest.iter().copied().max_by(by_worth) else {
+            break;
+        };
+        rest.retain(|i| *i != j);
+        order.push(j);
+        let pivot = gram[(j, j)].max(f64::MIN_POSITIVE);
+        let column: Vec<f64> = gram.col(j).iter().copied().collect();
+        let explained: Vec<f64> = cross.col(j).iter().copied().collect();
+        for i in &rest {
+            let factor = column[*i] / pivot;
+            subtract(&mut gram, *i, factor, &column);
+            subtract(&mut cross, *i, factor, &explained);
+        }
+    }
+    order.reverse();
+    order
+}
+
+/// The weight, `[outputs, kept]`, of the features `kept` that comes nearest to what `weight` makes of all. `None` if they depend
+/// on each other.
 pub fn compensate(gram: &Mat<f64>, weight: &Mat<f64>, kept: &[usize]) -> Option<Mat<f64>> {
-    let k = kept.len();
-    let inner = Mat::from_fn(k, k, |a, b| gram[(kept[a], kept[b])]);
-    let some = Mat::from_fn(gram.nrows(), k, |i, a| gram[(i, kept[a])]);
+    let some = Mat::from_fn(gram.nrows(), kept.len(), |i, a| gram[(i, kept[a])]);
     let target = weight * some;
+    let inner = submatrix(gram, kept);
     let solved = inner.llt(Side::Lower).ok()?.solve(target.transpose());
     Some(solved.transpose().to_owned())
 }
@@ -120,7 +284,7 @@ mod tests {
     #[test]
     fn losses_are_those_of_a_refit_and_each_removal_is_the_cheapest() {
         let (gram, weight) = problem(7, 3);
-        let found = eliminate(&gram, &weight).unwrap();
+        let found = eliminate(&gram, &weight, Criterion::Backward, usize::MAX).unwrap();
         for gone in 0..7 {
             let kept: Vec<usize> = found.order[gone..].to_vec();
             let exact = error(&gram, &weight, &kept);
@@ -137,16 +301,63 @@ mod tests {
     }
 
     #[test]
-    fn a_feature_made_of_others_goes_first_and_costs_nothing() {
-        let (mut gram, weight) = problem(4, 2);
-        // Feature 3 becomes the sum of 0 and 1, all but a trace.
-        for i in 0..3 {
+    fn what_is_made_of_others_goes_first_and_costs_nothing_whatever_the_criterion() {
+        let (mut gram, weight) = problem(5, 2);
+        // Feature 3 becomes the sum of 0 and 1.
+        for i in [0, 1, 2, 4] {
             let sum = gram[(0, i)] + gram[(1, i)];
             (gram[(3, i)], gram[(i, 3)]) = (sum, sum);
         }
-        gram[(3, 3)] = gram[(0, 0)] + gram[(1, 1)] + 2.0 * gram[(0, 1)] + 1e-9;
-        let found = eliminate(&gram, &weight).unwrap();
-        assert!([0, 1, 3].contains(&found.order[0]));
-        assert!(found.loss[1] < 1e-7);
+        gram[(3, 3)] = gram[(0, 0)] + gram[(1, 1)] + 2.0 * gram[(0, 1)];
+        for criterion in ALL {
+            let found = eliminate(&gram, &weight, criterion, 3).unwrap();
+            assert!([0, 1, 3].contains(&found.order[0]));
+            assert!(found.loss[1] < 1e-9 && found.loss[2] > 1e-6);
+            let kept: Vec<usize> = (0..5).filter(|j| !found.order.contains(j)).collect();
+            assert!((error(&gram, &weight, &kept) - found.loss[3]).abs() < 1e-8);
+        }
+    }
+
+    #[test]
+    fn digits_lost_to_features_nearly_made_of_others_are_computed_anew() {
+        let (gram, weight) = problem(6, 3);
+        let mut mix = Mat::<f64>::identity(6, 6);
+        // Feature 5 is nearly feature 0.
+        (mix[(5, 5)], mix[(5, 0)]) = (3e-6, 1.0);
+        let gram = &mix * gram * mix.transpose();
+        let found = eliminate(&gram, &weight, Criterion::Backward, 4).unwrap();
+        let kept: Vec<usize> = (0..6).filter(|j| !found.order.contains(j)).collect();
+        let exact = error(&gram, &weight, &kept);
+        assert!((found.loss[4] / exact - 1.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn nothing_is_said_of_what_is_not_finite() {
+        let (mut gram, weight) = problem(3, 2);
+        gram[(1, 1)] = f64::NAN;
+        assert!(eliminate(&gram, &weight, Criterion::Backward, 1).is_none());
+    }
+
+    const ALL: [Criterion; 4] = [
+        Criterion::Backward,
+        Criterion::Forward,
+        Criterion::Pivot,
+        Criterion::Norm,
+    ];
+
+    #[test]
+    fn every_criterion_says_what_it_loses_and_backward_does_not_lose_most() {
+        let (gram, weight) = problem(8, 5);
+        let mut losses = Vec::new();
+        for criterion in ALL {
+            let found = eliminate(&gram, &weight, criterion, 8).unwrap();
+            for gone in 0..8 {
+                let exact = error(&gram, &weight, &found.order[gone..]);
+                assert!((exact - found.loss[gone]).abs() < 1e-8 * (1.0 + exact));
+            }
+            losses.push(found.loss[4]);
+        }
+        let worst = losses.iter().fold(0.0f64, |a, b| a.max(*b));
+        assert!(losses[0] < worst);
     }
 }

@@ -9,6 +9,7 @@ pub mod kernels;
 pub mod latency;
 pub mod moments;
 pub mod refinement;
+pub mod tradeoff;
 
 pub use cost::{Stats, op_flops};
 pub use cost_model::CostModel;

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use faer::Mat;
 use rustc_hash::FxHashMap;
 
-use super::projection::Layer;
 use crate::analysis::calibration::{self, PatchMoments};
-use crate::analysis::kernels::PatchMoment;
+use crate::analysis::kernels::{KernelLayout, PatchMoment};
 use crate::analysis::moments::{Moments, carried, moments};
 use crate::ir::{Graph, NodeId, Op, Value};
 use crate::pipeline::PassContext;
@@ -117,37 +116,36 @@ impl From<PatchMoments> for Activations {
     }
 }
 
-/// What each layer reads: measured where there are samples, else as promised, else the same for all channels.
+/// What each layer, a node and how its weight lies, reads: measured where there are samples, else as promised, else the same for all channels.
 ///
 /// # Errors
 /// When the samples do not fit the network.
 pub fn activations(
     graph: &Graph,
-    layers: &[Layer],
+    layers: &[(NodeId, KernelLayout)],
     promised: &Promised,
     context: &mut PassContext<'_>,
 ) -> Result<Vec<Activations>> {
     let mut measured = FxHashMap::default();
     if let Some(samples) = context.samples.clone() {
         // The patches of a transposed convolution are those of its result.
-        let plain = layers.iter().filter(|layer| !layer.layout.transposed);
-        let mut places: Vec<_> = plain.map(|l| (l.node, l.layout)).collect();
+        let plain = layers.iter().filter(|(_, layout)| !layout.transposed);
+        let mut places: Vec<_> = plain.copied().collect();
         in_order(graph, &mut places, |(node, _)| *node);
         let mut progress = |layer: &str, fraction: f64| context.progress(layer, 0.5 * fraction);
         let found = calibration::patch_moments(graph, &places, &samples.images, &mut progress);
         measured = measured_or_missed(found, context)?.unwrap_or_default();
     }
     let mut unknown = Vec::new();
-    let of = |layer: &Layer| {
-        if let Some(measured) = measured.remove(&layer.node) {
+    let of = |(node, layout): &(NodeId, KernelLayout)| {
+        if let Some(measured) = measured.remove(node) {
             return measured.into();
         }
-        let operands = graph.operands(layer.node);
-        let known = promised.get(graph, operands[0], layer.layout.inputs);
+        let known = promised.get(graph, graph.operands(*node)[0], layout.inputs);
         if known.is_none() {
-            unknown.push(graph.node(layer.node).name.to_string());
+            unknown.push(graph.node(*node).name.to_string());
         }
-        Activations::expected(known, layer.layout.inputs, &kernel_size(graph, layer.node))
+        Activations::expected(known, layout.inputs, &kernel_size(graph, *node))
     };
     let activations = layers.iter().map(of).collect();
     say_unknown(&unknown, layers.len(), context);

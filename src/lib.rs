@@ -20,7 +20,7 @@
 //! - [`profile`]: how long a runtime takes for operators, for a cost of time.
 //!
 //! Without the default feature `cli` there is no command, and nothing of what only it needs. The default feature `onnxruntime`
-//! can load ONNX Runtime, the feature `torch` links libtorch, both to be measured.
+//! can load ONNX Runtime, to be measured; the feature `torch` links libtorch, to be measured and to run and differentiate graphs.
 
 pub mod analysis;
 pub mod data;

@@ -159,7 +159,7 @@ pub fn evaluate<'a, T: Real>(
 }
 
 /// The size as a number.
-fn number(dim: &Dim, bindings: &Bindings) -> Result<i64, String> {
+pub(super) fn number(dim: &Dim, bindings: &Bindings) -> Result<i64, String> {
     dim.eval(bindings)
         .ok_or_else(|| format!("the size {dim} has no number"))
 }

@@ -1,13 +1,14 @@
-//! Running a graph: the reference interpreter, and the comparison of two graphs with it.
+//! Running a graph: the reference interpreter, the comparison of two graphs with it, and libtorch.
 //!
-//! It is written to be right first: every operator does what libtorch's does in evaluation mode, in `f32` or `f64` as the
-//! caller chooses, and a result does not depend on the number of threads. Integer and boolean tensors are held in the same
-//! floating-point type.
+//! The interpreter is written to be right first: every operator does what libtorch's does in evaluation mode, in `f32` or
+//! `f64` as the caller chooses, and a result does not depend on the number of threads. Integer and boolean tensors are held
+//! in the same floating-point type. With the feature `torch`, the module `torch` runs and differentiates the same graphs.
 
 mod array;
 mod attention;
 mod compare;
 mod conv;
+mod device;
 mod elementwise;
 mod evaluate;
 mod frontier;
@@ -19,11 +20,14 @@ mod pool;
 mod reduce;
 mod resize;
 mod top1;
+#[cfg(feature = "torch")]
+pub mod torch;
 mod window;
 
 pub use array::{Array, MAX_ARRAY_BYTES};
 pub use compare::{Reference, compare};
 pub(crate) use conv::patches;
+pub use device::Device;
 pub use elementwise::{apply_unary, scalar};
 pub use evaluate::evaluate;
 pub use frontier::Frontier;

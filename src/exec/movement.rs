@@ -231,6 +231,16 @@ fn pad_axis<'a, T: Real>(
             .assign(&x.view());
         return Ok(result.into());
     }
+    select(&x, axis, &padded_positions(len, before, after, mode)?)
+}
+
+/// Which positions of an axis of length `len` one that is padded otherwise than by a constant shows.
+pub(super) fn padded_positions(
+    len: usize,
+    before: usize,
+    after: usize,
+    mode: PadMode,
+) -> Result<Vec<usize>, String> {
     let limit = match mode {
         PadMode::Reflect => len.saturating_sub(1),
         PadMode::Circular => len,
@@ -242,11 +252,13 @@ fn pad_axis<'a, T: Real>(
             "a length of {len} is too short for a pad of {before} and {after}"
         ));
     }
+    let total = before.saturating_add(len).saturating_add(after);
+    element_count::<u8>(&[total])?;
     let source = |i: usize| match mode {
         PadMode::Reflect if i < before => before - i,
         PadMode::Reflect if i >= before + len => 2 * (len - 1) - (i - before),
         PadMode::Circular => (i + len - before) % len,
         _ => i.saturating_sub(before).min(len - 1),
     };
-    select(&x, axis, &(0..total).map(source).collect::<Vec<_>>())
+    Ok((0..total).map(source).collect())
 }

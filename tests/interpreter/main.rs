@@ -1,11 +1,14 @@
 //! Each operator against loops that are too simple to be wrong, in double precision.
 //!
-//! [`run`] also holds the result's shape against shape inference, and the same computation in `f32` against `f64`.
+//! [`run`] also holds the result's shape against shape inference, and the same computation in `f32` against `f64`; with the
+//! feature `torch`, libtorch's result too.
 
 mod comparison;
 mod convolution;
 mod dense;
 mod elementwise;
+#[cfg(feature = "torch")]
+mod libtorch;
 mod movement;
 mod windows;
 
@@ -64,6 +67,8 @@ fn run(op: &Op, operands: &[&ArrayD<f64>]) -> ArrayD<f64> {
     for (a, b) in double.iter().zip(single.view()) {
         assert!((a - f64::from(*b)).abs() <= 1e-4 * scale, "{op:?}: {a} {b}");
     }
+    #[cfg(feature = "torch")]
+    libtorch::assert_agrees(op, operands, &double);
     double
 }
 

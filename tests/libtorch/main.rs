@@ -1,6 +1,7 @@
-//! What only libtorch can say: that files open there, run, and agree with one another.
+//! What only libtorch can say: that files open there, run, and agree with one another; and graphs that it runs and trains.
 #![cfg(feature = "torch")]
 
+mod executor;
 mod torch;
 
 use std::path::{Path, PathBuf};

@@ -1,0 +1,177 @@
+//! Convolutions and pools. libtorch pads both sides of a dimension alike; where the IR does not, the pad is made apart.
+
+use tch::Tensor;
+
+use super::convert::{ints, shape};
+use super::operators::{Computed, pad_spatial};
+use crate::exec::window::{Axis, Spec, Windows};
+use crate::ir::Op;
+
+/// A convolution of either direction.
+pub(super) fn convolution(op: &Op, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Computed {
+    let (stride, pad, dilation, groups) = op.convolution().ok_or("not a convolution")?;
+    let output_pad = match op {
+        Op::ConvTranspose { output_pad, .. } => Some(output_pad),
+        _ => None,
+    };
+    let run = |x: &Tensor, bias: Option<&Tensor>, pad: &[usize], output_pad: &[usize]| {
+        x.f_convolution(
+            weight,
+            bias,
+            ints(stride),
+            ints(pad),
+            ints(dilation),
+            matches!(op, Op::ConvTranspose { .. }),
+            ints(output_pad),
+            ints(&[groups])[0],
+        )
+    };
+    let none = vec![0; stride.len()];
+    let symmetric = pad.is_symmetric();
+    let Some(output_pad) = output_pad else {
+        return match symmetric {
+            true => Ok(run(x, bias, &pad.before, &none)?),
+            false => {
+                let sides = ints(&pad.before).into_iter().zip(ints(&pad.after));
+                let x = pad_spatial(x, &sides.collect::<Vec<_>>(), 0.0)?;
+                Ok(run(&x, bias, &none, &none)?)
+            }
+        };
+    };
+    if symmetric {
+        return Ok(run(x, bias, &pad.before, output_pad)?);
+    }
+    // The whole of every window, then less at either end; the bias is added to what no window reaches too.
+    let whole = run(x, None, &none, &none)?;
+    let sides: Vec<(i64, i64)> = (0..stride.len())
+        .map(|d| {
+            let [before, after, extra] = [pad.before[d], pad.after[d], output_pad[d]];
+            (-(before as i64), extra as i64 - after as i64)
+        })
+        .collect();
+    let result = pad_spatial(&whole, &sides, 0.0)?;
+    let Some(bias) = bias else {
+        return Ok(result);
+    };
+    let mut channels = vec![1; result.dim()];
+    channels[1] = -1;
+    Ok(result.f_add(&bias.f_reshape(channels)?)?)
+}
+
+/// What a pool makes of a window.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Reduce {
+    Max,
+    Mean { count_pad: bool },
+}
+
+/// A pool over windows of fixed size.
+pub(super) fn pool(x: &Tensor, spec: &Spec, reduce: Reduce) -> Computed {
+    let lengths = shape(x);
+    let spatial = lengths.get(2..).ok_or("there are no spatial dimensions")?;
+    let windows = Windows::new(spatial, spec)?;
+    // libtorch pools one dimension with fewer options than two.
+    let axes = match spatial.len() {
+        3 => &windows.axes[..],
+        _ => &windows.axes[1..],
+    };
+    let flat = spatial.len() == 1;
+    let x = if flat { &x.f_unsqueeze(2)? } else { x };
+    let is_native = |axis: &Axis| axis.before == axis.after && 2 * axis.before <= axis.kernel;
+    let result = match axes.iter().all(is_native) {
+        true => Pool::native(axes, spec.ceil).run(x, reduce)?,
+        false => padded(x, axes, reduce)?,
+    };
+    match flat {
+        true => Ok(result.f_squeeze_dim(2)?),
+        false => Ok(result),
+    }
+}
+
+/// As [`pool`], every position that a window covers being there before.
+fn padded(x: &Tensor, axes: &[Axis], reduce: Reduce) -> Computed {
+    let length = |n: usize| n as i64;
+    let pads = |reach: &dyn Fn(&Axis) -> (usize, usize)| -> Vec<(i64, i64)> {
+        let side = |axis: &Axis| {
+            let (before, input) = reach(axis);
+            let end = (axis.output.max(1) - 1) * axis.stride + axis.dilation * (axis.kernel - 1);
+            (length(before), length(end + 1) - length(input + before))
+        };
+        axes.iter().map(side).collect()
+    };
+    let around = pads(&|axis| (axis.before, axis.input));
+    let pool = Pool::plain(axes);
+    let Reduce::Mean { count_pad } = reduce else {
+        return pool.run(&pad_spatial(x, &around, f64::NEG_INFINITY)?, reduce);
+    };
+    let lengths: Vec<i64> = axes.iter().map(|axis| length(axis.input)).collect();
+    let ones = Tensor::f_ones([vec![1, 1], lengths].concat(), (x.f_kind()?, x.device()))?;
+    let counted = match count_pad {
+        false => pad_spatial(&ones, &around, 0.0)?,
+        true => {
+            let sides: Vec<_> = { axes.iter() }
+                .map(|axis| (length(axis.before), length(axis.after)))
+                .collect();
+            let inside = pad_spatial(&ones, &sides, 1.0)?;
+            let beyond = pads(&|axis| (0, axis.before + axis.input + axis.after));
+            pad_spatial(&inside, &beyond, 0.0)?
+        }
+    };
+    let count = pool.sum(&counted)?.f_clamp_min(1.0)?;
+    Ok(pool.sum(&pad_spatial(x, &around, 0.0)?)?.f_div(&count)?)
+}
+
+/// The arguments of libtorch's pools.
+struct Pool {
+    kernel: Vec<i64>,
+    stride: Vec<i64>,
+    pad: Vec<i64>,
+    dilation: Vec<i64>,
+    ceil: bool,
+}
+
+impl Pool {
+    fn native(axes: &[Axis], ceil: bool) -> Pool {
+        let list = |get: fn(&Axis) -> usize| ints(&axes.iter().map(get).collect::<Vec<_>>());
+        Pool {
+            kernel: list(|axis| axis.kernel),
+            stride: list(|axis| axis.stride),
+            pad: list(|axis| axis.before),
+            dilation: list(|axis| axis.dilation),
+            ceil,
+        }
+    }
+
+    fn plain(axes: &[Axis]) -> Pool {
+        Pool {
+            pad: vec![0; axes.len()],
+            ..Pool::native(axes, false)
+        }
+    }
+
+    fn run(&self, x: &Tensor, reduce: Reduce) -> Computed {
+        match reduce {
+            Reduce::Mean { count_pad } => self.mean(x, count_pad, None),
+            Reduce::Max => {
+                let [kernel, stride, pad, dilation] =
+                    [&self.kernel, &self.stride, &self.pad, &self.dilation];
+                Ok(match self.kernel.len() {
+                    3 => x.f_max_pool3d(kernel, stride, pad, dilation, self.ceil)?,
+                    _ => x.f_max_pool2d(kernel, stride, pad, dilation, self.ceil)?,
+                })
+            }
+        }
+    }
+
+    fn sum(&self, x: &Tensor) -> Computed {
+        self.mean(x, true, Some(1))
+    }
+
+    fn mean(&self, x: &Tensor, count_pad: bool, divisor: Option<i64>) -> Computed {
+        let [kernel, stride, pad] = [&self.kernel, &self.stride, &self.pad];
+        Ok(match self.kernel.len() {
+            3 => x.f_avg_pool3d(kernel, stride, pad, self.ceil, count_pad, divisor)?,
+            _ => x.f_avg_pool2d(kernel, stride, pad, self.ceil, count_pad, divisor)?,
+        })
+    }
+}

@@ -36,6 +36,7 @@ mod model;
 pub mod passes;
 pub mod pipeline;
 pub mod profile;
+mod random;
 pub mod report;
 
 pub use error::{Error, Result};

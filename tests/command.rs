@@ -198,7 +198,6 @@ fn every_mistake_on_the_command_line_is_explained() {
         &["--passes", "", "--data", "name", "model.ir"],
         &["--passes", "", "--data", "npz:missing.npz", "model.ir"],
         &["--passes", "", "--eval", "npz:name,scale=2", "model.ir"],
-        &["--passes", "", "--eval", "folder:folder", "model.ir"],
         &[
             "--passes",
             "",

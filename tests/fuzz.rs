@@ -3,9 +3,12 @@
 //! `FUZZ_SECONDS=60 cargo test --test fuzz` takes longer.
 
 use std::collections::BTreeSet;
+use std::io::{Cursor, Write};
 use std::panic::catch_unwind;
 use std::time::{Duration, Instant};
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use ndarray::{ArrayD, Dimension, IxDyn};
 use optc::exec::{Array, Interpreter};
 use optc::fuzzing::{self, random_graph};
@@ -159,11 +162,45 @@ fn samples_of_any_entries_are_read_or_refused() {
     let x = array("<f4", "(3, 2)", bytemuck::cast_slice(&[0.5f32; 6]));
     let y = array("<i8", "(3,)", bytemuck::cast_slice(&[1i64; 3]));
     let pixels = array("|u1", "(2, 2)", &[1, 2, 3, 4]);
-    let seeds = [
+    let mut seeds = vec![
         [b"\n=== x.npy\n", &x[..], b"\n=== y.npy\n", &y].concat(),
         [b"\n=== x.npy\n", &pixels[..]].concat(),
     ];
+    seeds.extend(images());
     fuzz(&seeds, fuzzing::samples);
+}
+
+/// MNIST as it is and gzipped, CIFAR-10, and a tar of one PNG file.
+fn images() -> Vec<Vec<u8>> {
+    let digits = [
+        &[0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2],
+        &[7; 4][..],
+    ]
+    .concat();
+    let labels = [0, 0, 8, 1, 0, 0, 0, 2, 0, 1];
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
+    gzip.write_all(&digits).unwrap();
+    let gzip = gzip.finish().unwrap();
+    let mut png = Cursor::new(Vec::new());
+    let image = image::RgbImage::from_pixel(3, 2, image::Rgb([1, 2, 3]));
+    image.write_to(&mut png, image::ImageFormat::Png).unwrap();
+    let png = png.into_inner();
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_size(png.len() as u64);
+    tar.append_data(&mut header, "train/a/b.png", &png[..])
+        .unwrap();
+    let tar = tar.into_inner().unwrap();
+    let files = |kind: &str, files: &[&[u8]]| {
+        let entry = |file: &&[u8]| [b"\n=== ", kind.as_bytes(), b"\n", file].concat();
+        files.iter().flat_map(entry).collect()
+    };
+    vec![
+        files("mnist", &[&digits, &labels]),
+        files("mnist", &[&gzip, &labels]),
+        files("cifar10", &[&[3; 3073], &[4; 2 * 3073]]),
+        files("folder", &[&tar]),
+    ]
 }
 
 #[test]

@@ -57,7 +57,7 @@ pub struct Args {
     #[arg(long, value_name = "[NAME:]SHAPE")]
     pub input: Vec<String>,
 
-    /// Samples that passes calibrate on, such as npz:FILE or folder:DIR; labels are not used
+    /// Samples that passes calibrate on, such as npz:FILE or folder:DIR; labels are used only by passes that train
     #[arg(long, value_name = "SPEC")]
     pub data: Option<String>,
 

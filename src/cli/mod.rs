@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use clap::Parser;
 use optc::analysis::latency::{Latency, LatencyTable, Machine, Roofline};
-use optc::data::DataSpec;
+use optc::data::{DataSpec, Split};
 use optc::formats::{self, InputShape, ReadOptions};
 use optc::ir::Graph;
 use optc::pipeline::{self, RunOptions, Verify};
@@ -86,7 +86,7 @@ fn run(args: &Args) -> Result<(), Failure> {
 
     progress.say(format!("reading {}", model_path.display()));
     let mut model = formats::read_with(model_path, &job.read)?;
-    let run = data(&job, args, &model.graph, &progress)?;
+    let run = with_data(&job, args, &model.graph, &progress)?;
     let mut watch = Watch {
         progress: &progress,
         print_after: job.print_after,
@@ -140,6 +140,7 @@ impl Job {
             Some(path) => path.clone(),
             None => paths::default_output(model),
         };
+        let spec = |text: &Option<String>| text.as_deref().map(str::parse::<DataSpec>).transpose();
         let job = Job {
             pipeline: Pipeline::parse(&args.passes)?,
             read: ReadOptions {
@@ -162,8 +163,8 @@ impl Job {
                 stop_after: args.stop_after,
                 ..RunOptions::default()
             },
-            data: args.data.as_deref().map(str::parse).transpose()?,
-            eval: args.eval.as_deref().map(str::parse).transpose()?,
+            data: spec(&args.data)?,
+            eval: spec(&args.eval)?.map(|spec| spec.prefer(Split::Test)),
             print_after: PrintAfter(args.print_ir_after.clone()),
             output,
         };
@@ -192,7 +193,12 @@ impl Job {
 }
 
 /// The run's options with the data that the network is calibrated and evaluated on, which must fit its input.
-fn data(job: &Job, args: &Args, graph: &Graph, progress: &Progress) -> Result<RunOptions, Error> {
+fn with_data(
+    job: &Job,
+    args: &Args,
+    graph: &Graph,
+    progress: &Progress,
+) -> Result<RunOptions, Error> {
     let mut run = job.run.clone();
     if let Some(spec) = &job.eval {
         progress.say(format!("opening {spec}"));
@@ -200,8 +206,9 @@ fn data(job: &Job, args: &Args, graph: &Graph, progress: &Progress) -> Result<Ru
     }
     if let Some(spec) = &job.data {
         progress.say(format!("reading samples of {spec}"));
-        let samples = spec.open(graph)?.sample(args.samples, args.seed)?;
-        run.samples = Some(Arc::new(samples));
+        let data = spec.open(graph)?;
+        run.samples = Some(Arc::new(data.sample(args.samples, args.seed)?));
+        run.data = Some(Arc::new(data));
     }
     Ok(run)
 }

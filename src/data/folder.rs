@@ -1,53 +1,88 @@
-//! `folder:DIR`: images, in a folder for each class or all together.
+//! `folder:DIR`: images, in a folder for each class or all together, on disk or in a tar archive.
 
-use std::fs::File;
-use std::io::{self, BufReader};
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Cursor, Seek};
 use std::path::{Path, PathBuf};
 
-use image::imageops::{self, FilterType};
-use image::{DynamicImage, ImageReader, Limits};
-use indexmap::IndexSet;
+use image::{DynamicImage, ImageError, ImageReader, ImageResult};
+use indexmap::{IndexMap, IndexSet};
 use rayon::prelude::*;
 use walkdir::WalkDir;
 
-use super::pixels::Pixels;
-use super::{DataSpec, Kind, Samples, Source, Wanted, Wrong};
+use super::images::{self, Classes, Pictures};
+use super::spec::Kind;
+use super::training::Augment;
+use super::{DataSpec, Opened, Split, Wanted, Wrong};
+use crate::ir::Bytes;
 use crate::{Error, Result};
 
 pub(super) static FOLDER: Kind = Kind {
     name: "folder",
     takes: "DIR",
-    help: "JPEG and PNG images anywhere below DIR, with labels if each class has its folder",
-    options: &["mean", "std", "resize"],
+    help: "JPEG and PNG images below DIR, or in a file DIR.tar; labels if each class has a folder",
+    options: &["split", "mean", "std", "resize", "flip", "crop"],
+    mean_std: None,
+    augment: Augment::NONE,
     open,
 };
 
 const SUFFIXES: [&str; 3] = ["jpg", "jpeg", "png"];
-/// The longest side of an image, and the bytes that decoding one may take: several threads decode at once.
-const MAX_SIDE: u32 = 1 << 14;
-const MAX_BYTES: u64 = 256 << 20;
 
-#[derive(Debug)]
-struct Folder {
-    spec: DataSpec,
-    files: Vec<PathBuf>,
-    /// The class of each file.
-    labels: Option<Vec<i64>>,
-    /// Channels, height and width of the network's input.
-    size: [usize; 3],
-    pixels: Pixels,
+/// Whether the name is an image's.
+fn is_image(path: &Path) -> bool {
+    let suffix = path.extension().map(|suffix| suffix.to_ascii_lowercase());
+    suffix.is_some_and(|suffix| SUFFIXES.iter().any(|known| suffix == *known))
 }
 
-fn open(spec: &DataSpec, wanted: &Wanted) -> Result<Box<dyn Source>> {
-    let size = wanted.image()?;
-    let mut files = Vec::new();
-    for entry in WalkDir::new(&spec.path)
-        .follow_links(true)
-        .sort_by_file_name()
-    {
+/// Images by their path below the folder or in the archive, in order of it.
+type Files = IndexMap<PathBuf, Place>;
+
+/// Where an image's bytes are.
+#[derive(Debug)]
+enum Place {
+    Disk(PathBuf),
+    Archive(Bytes),
+}
+
+#[derive(Debug)]
+struct Folder(Files);
+
+fn open(spec: &DataSpec, wanted: &Wanted) -> Result<Opened> {
+    match fs::metadata(&spec.path) {
+        Ok(meta) if meta.is_file() => read(spec, wanted, super::map(&spec.path)?),
+        _ => of_files(spec, wanted, on_disk(&spec.path)?),
+    }
+}
+
+/// As [`open`], of a tar archive.
+pub(super) fn read(spec: &DataSpec, wanted: &Wanted, archive: Bytes) -> Result<Opened> {
+    let files = in_archive(&archive).map_err(|w| spec.wrong(w))?;
+    of_files(spec, wanted, files)
+}
+
+fn of_files(spec: &DataSpec, wanted: &Wanted, files: Files) -> Result<Opened> {
+    if files.is_empty() {
+        return Err(spec.wrong(Wrong::new(
+            "there are no images in it",
+            "images are files named .jpg, .jpeg or .png",
+        )));
+    }
+    let Chosen {
+        files,
+        classes,
+        split,
+    } = choose(spec, files).map_err(|w| spec.wrong(w))?;
+    images::open(spec, wanted, Box::new(Folder(files)), classes, split)
+}
+
+/// All images below a folder, in order of path.
+fn on_disk(root: &Path) -> Result<Files> {
+    let mut files = Files::new();
+    for entry in WalkDir::new(root).follow_links(true).sort_by_file_name() {
         let entry = entry.map_err(|error| Error::Io {
             doing: "read",
-            path: error.path().unwrap_or(&spec.path).to_path_buf(),
+            path: error.path().unwrap_or(root).to_path_buf(),
             source: match error.loop_ancestor() {
                 Some(_) => io::Error::other("the link leads to a folder that it is in"),
                 None => error
@@ -55,129 +90,234 @@ fn open(spec: &DataSpec, wanted: &Wanted) -> Result<Box<dyn Source>> {
                     .unwrap_or_else(|| io::Error::other("unknown")),
             },
         })?;
-        let suffix = entry
-            .path()
-            .extension()
-            .map(|suffix| suffix.to_ascii_lowercase());
-        let is_image = suffix.is_some_and(|suffix| SUFFIXES.iter().any(|known| suffix == *known));
-        if is_image && entry.file_type().is_file() {
-            files.push(entry.into_path());
+        if is_image(entry.path()) && entry.file_type().is_file() {
+            let path = entry.path().strip_prefix(root).unwrap_or(entry.path());
+            let path = path.to_path_buf();
+            files.insert(path, Place::Disk(entry.into_path()));
         }
     }
-    if files.is_empty() {
-        return Err(spec.wrong(Wrong::new(
-            "there are no images below this folder",
-            "images are files named .jpg, .jpeg or .png",
-        )));
-    }
-    Ok(Box::new(Folder {
-        labels: labels(&spec.path, &files),
-        files,
-        size,
-        pixels: Pixels::new(spec, size[0]).map_err(|w| spec.wrong(w))?,
-        spec: spec.clone(),
-    }))
+    Ok(files)
 }
 
-/// The rank of each file's topmost folder below `root`, files being sorted; `None` if a file is in `root` itself.
-fn labels(root: &Path, files: &[PathBuf]) -> Option<Vec<i64>> {
-    let mut classes = IndexSet::new();
-    let label = |file: &PathBuf| {
-        let mut parts = file.strip_prefix(root).ok()?.components();
-        let class = parts.next()?.as_os_str().to_owned();
-        parts.next()?;
-        Some(classes.insert_full(class).0 as i64)
+/// All images in a tar archive, in order of path. Nothing is unpacked: each is a stretch of the archive.
+fn in_archive(archive: &Bytes) -> Result<Files, Wrong> {
+    const COMPRESSED: [&[u8]; 4] = [b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd"];
+    if { COMPRESSED.iter() }.any(|magic| archive.as_ref().starts_with(magic)) {
+        return Err(Wrong::new(
+            "it is compressed",
+            "unpack it to a plain .tar, or to a folder; images do not get smaller by it",
+        ));
+    }
+    // What the reason quotes of a file that is no archive is of no use to anybody.
+    let damaged = |_: io::Error| {
+        Wrong::new(
+            "it is no tar archive, or a damaged one",
+            "give a folder of images, or a .tar of one",
+        )
     };
-    files.iter().map(label).collect()
-}
-
-impl Source for Folder {
-    fn len(&self) -> usize {
-        self.files.len()
-    }
-
-    fn read(&self, positions: &[usize]) -> Result<Samples> {
-        let decoded: Vec<Result<Vec<f32>, String>> = positions
-            .par_iter()
-            .map(|position| {
-                let file = &self.files[*position];
-                self.decode(file)
-                    .map_err(|why| format!("{}: {why}", file.display()))
-            })
-            .collect();
-        let mut elements = Vec::new();
-        let mut labels = self.labels.as_ref().map(|_| Vec::new());
-        let mut damaged = Vec::new();
-        for (position, image) in positions.iter().zip(decoded) {
-            match image {
-                Ok(image) => {
-                    elements.extend_from_slice(&image);
-                    if let (Some(labels), Some(all)) = (&mut labels, &self.labels) {
-                        labels.push(all[*position]);
-                    }
-                }
-                Err(why) => damaged.push(why),
-            }
+    let mut files = Files::new();
+    let mut tar = tar::Archive::new(Cursor::new(archive.as_ref()));
+    for entry in tar.entries_with_seek().map_err(damaged)? {
+        let entry = entry.map_err(damaged)?;
+        let path = entry.path().map_err(damaged)?.into_owned();
+        if !is_image(&path) || entry.header().entry_type().is_dir() {
+            continue;
         }
-        let mut samples = Samples::new(&self.size, elements, labels, &self.spec)?;
-        samples.left_out = damaged;
-        Ok(samples)
+        let wrong = |what: &str, help: &str| {
+            Wrong::new(format!("the entry {} {what}", path.display()), help)
+        };
+        if !entry.header().entry_type().is_file() {
+            return Err(wrong(
+                "is a link, or is stored in pieces",
+                "write the archive with tar --dereference --hard-dereference, without --sparse",
+            ));
+        }
+        // Nothing is ever written there; but whoever wrote this archive meant no good.
+        let Some(inside) = inside(&path) else {
+            return Err(wrong("leads out of the archive", "do not trust it"));
+        };
+        let content = usize::try_from(entry.raw_file_position())
+            .ok()
+            .zip(usize::try_from(entry.size()).ok())
+            .and_then(|(start, size)| archive.slice(start..start.checked_add(size)?));
+        let content = content.ok_or_else(|| {
+            wrong(
+                "reaches past the end of the file",
+                "the file was cut short; fetch it again",
+            )
+        })?;
+        files.insert(inside, Place::Archive(content));
+    }
+    files.sort_unstable_keys();
+    Ok(files)
+}
+
+/// The path without `.`; `None` when it is absolute or goes up.
+fn inside(path: &Path) -> Option<PathBuf> {
+    use std::path::Component::{CurDir, Normal};
+    let parts = path.components().filter(|part| *part != CurDir);
+    let part = |part| match part {
+        Normal(name) => Some(name),
+        _ => None,
+    };
+    parts.map(part).collect()
+}
+
+/// The images of the part that is asked for.
+struct Chosen {
+    files: Files,
+    classes: Classes,
+    split: Option<Split>,
+}
+
+/// Takes one part where there are two. Classes are those of both, so that a label means the same in each.
+fn choose(spec: &DataSpec, files: Files) -> Result<Chosen, Wrong> {
+    let mut files = without_root(files);
+    let tops: IndexSet<&OsStr> = files.keys().filter_map(|path| nth(path, 0)).collect();
+    let test = if tops.contains(OsStr::new("test")) {
+        "test"
+    } else {
+        "val"
+    };
+    let is_part = |top: &&OsStr| ["train", "test", "val"].iter().any(|part| top == part);
+    let has = |part: &str| tops.contains(OsStr::new(part));
+    let divided = has("train") && has(test) && tops.iter().all(is_part);
+    let split = match (divided, spec.split) {
+        (true, _) => Some(spec.part()),
+        (false, None) => None,
+        (false, Some(split)) => {
+            return Err(Wrong::new(
+                format!("it has no parts, of which {split} could be taken"),
+                "data with parts is a folder `train` and a folder `test` or `val`, and nothing beside them",
+            ));
+        }
+    };
+    let depth = usize::from(divided);
+    // What is in a class has a name below the class's.
+    let class = |path: &Path| {
+        nth(path, depth + 1)
+            .and(nth(path, depth))
+            .map(OsStr::to_owned)
+    };
+    let mut classes: IndexSet<OsString> = { files.keys() }.filter_map(|path| class(path)).collect();
+    classes.sort_unstable();
+    if let Some(split) = split {
+        let part = match split {
+            Split::Train => "train",
+            Split::Test => test,
+        };
+        files.retain(|path, _| path.starts_with(part));
+    }
+    let label = |path: &PathBuf| Some(classes.get_index_of(&class(path)?)? as i64);
+    let labels: Option<Vec<i64>> = files.keys().map(label).collect();
+    Ok(Chosen {
+        classes: labels.map(|labels| (labels, classes.len())),
+        files,
+        split,
+    })
+}
+
+/// Paths below the innermost folder that holds all folders of classes, or of parts.
+fn without_root(files: Files) -> Files {
+    let Some((first, _)) = files.first() else {
+        return files;
+    };
+    let shared = |path: &PathBuf| {
+        let parts = path.components().zip(first.components());
+        let same = parts.take_while(|(one, other)| one == other).count();
+        // A class and a name stay.
+        same.min(path.components().count().saturating_sub(2))
+    };
+    let depth = files.keys().map(shared).min().unwrap_or_default();
+    let below = |(path, place): (PathBuf, Place)| (path.components().skip(depth).collect(), place);
+    files.into_iter().map(below).collect()
+}
+
+/// A path's part at this position.
+fn nth(path: &Path, position: usize) -> Option<&OsStr> {
+    path.components().nth(position).map(|part| part.as_os_str())
+}
+
+impl Pictures for Folder {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn channels(&self) -> usize {
+        3
+    }
+
+    fn alike(&self) -> bool {
+        false
+    }
+
+    fn size(&self) -> Result<[usize; 2], Wrong> {
+        let sizes: Vec<_> = { (0..self.len()).into_par_iter() }
+            .map(|position| Ok((self.dimensions(position)?, position)))
+            .collect();
+        let mut readable = sizes.iter().flatten();
+        let Some((size, position)) = readable.next() else {
+            let why: String = sizes.into_iter().find_map(Result::err).unwrap_or_default();
+            return Err(Wrong::new(
+                format!("no image can be read; the first is {why}"),
+                "",
+            ));
+        };
+        match readable.find(|(other, _)| other != size) {
+            None => Ok(*size),
+            Some((other, other_position)) => Err(Wrong::new(
+                format!(
+                    "its images are of several sizes: {} has {}x{} pixels, and {} {}x{}",
+                    self.name(*position),
+                    size[1],
+                    size[0],
+                    self.name(*other_position),
+                    other[1],
+                    other[0]
+                ),
+                "say which size the network is to get: resize=N, or --input 1x3xHxW",
+            )),
+        }
+    }
+
+    fn decode(&self, position: usize) -> Result<DynamicImage, String> {
+        let image = self.file(position).and_then(ImageReader::decode);
+        image.map_err(|why| self.damage(position, why))
     }
 }
+
+/// What images are read from.
+trait Stream: BufRead + Seek {}
+impl<T: BufRead + Seek> Stream for T {}
 
 impl Folder {
-    /// The image in `file` as the network takes it, `[C, H, W]`.
-    fn decode(&self, file: &Path) -> Result<Vec<f32>, String> {
-        let image = decode(file)?;
-        let [channels, height, width] = self.size;
-        let image = self.fit(image, width as u32, height as u32);
-        let bytes = match channels {
-            1 => image.into_luma8().into_raw(),
-            _ => image.into_rgb8().into_raw(),
+    fn name(&self, position: usize) -> String {
+        let name = |(path, place): (&PathBuf, &Place)| match place {
+            Place::Disk(path) => path.display().to_string(),
+            Place::Archive(_) => path.display().to_string(),
         };
-        let mut elements = Vec::with_capacity(channels * height * width);
-        let value = |channel, at| bytes[at * channels + channel];
-        self.pixels.append(height * width, value, &mut elements);
-        Ok(elements)
+        self.0.get_index(position).map_or_else(String::new, name)
     }
 
-    /// The centre of the image, as much of it as is seen, scaled to the network's input. Cutting before scaling bounds what
-    /// an image of extreme proportions takes.
-    fn fit(&self, image: DynamicImage, width: u32, height: u32) -> DynamicImage {
-        let (w, h) = (f64::from(image.width()), f64::from(image.height()));
-        let least = (f64::from(width) / w).max(f64::from(height) / h);
-        let scale = self
-            .spec
-            .resize
-            .map_or(least, |side| (f64::from(side) / w.min(h)).max(least));
-        let seen = |wanted: u32, have: u32| {
-            let part = (f64::from(wanted) / scale).round() as u32;
-            part.clamp(1, have)
-        };
-        let (seen_w, seen_h) = (seen(width, image.width()), seen(height, image.height()));
-        let (left, top) = ((image.width() - seen_w) / 2, (image.height() - seen_h) / 2);
-        let centre = image.crop_imm(left, top, seen_w, seen_h);
-        if (seen_w, seen_h) == (width, height) {
-            return centre;
-        }
-        // Averages over what a pixel covers when it makes smaller, as the loaders do that networks are trained with.
-        let rgb = centre.into_rgb8();
-        DynamicImage::ImageRgb8(imageops::resize(&rgb, width, height, FilterType::Triangle))
+    fn damage(&self, position: usize, why: ImageError) -> String {
+        // Some decoders end their messages with a line break.
+        format!("{}: {}", self.name(position), why.to_string().trim_end())
     }
-}
 
-fn decode(file: &Path) -> Result<DynamicImage, String> {
-    let reader = BufReader::new(File::open(file).map_err(|e| e.to_string())?);
-    let mut reader = ImageReader::new(reader)
-        .with_guessed_format()
-        .map_err(|e| e.to_string())?;
-    let mut limits = Limits::default();
-    limits.max_image_width = Some(MAX_SIDE);
-    limits.max_image_height = Some(MAX_SIDE);
-    limits.max_alloc = Some(MAX_BYTES);
-    reader.limits(limits);
-    // Some decoders end their messages with a line break.
-    reader
-        .decode()
-        .map_err(|e| e.to_string().trim_end().to_string())
+    /// Height and width of an image, of which only the beginning is read.
+    fn dimensions(&self, position: usize) -> Result<[usize; 2], String> {
+        let file = self.file(position);
+        let dimensions = file.and_then(ImageReader::into_dimensions);
+        let (width, height) = dimensions.map_err(|why| self.damage(position, why))?;
+        Ok([height as usize, width as usize])
+    }
+
+    fn file(&self, position: usize) -> ImageResult<ImageReader<Box<dyn Stream + '_>>> {
+        let file: Box<dyn Stream> = match self.0.get_index(position) {
+            Some((_, Place::Archive(content))) => Box::new(Cursor::new(content.as_ref())),
+            Some((_, Place::Disk(path))) => Box::new(BufReader::new(File::open(path)?)),
+            None => Box::new(io::empty()), // Positions are below `len`.
+        };
+        images::reader(file)
+    }
 }

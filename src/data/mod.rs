@@ -1,269 +1,108 @@
-//! Data of a network: samples for calibration, and labelled ones that say how good a network is.
+//! Data of a network: samples for calibration, sets to train on, and labelled samples that say how good a network is.
 //!
 //! A [`DataSpec`] is the text a user gives, `npz:data.npz` or `folder:photographs,mean=0.5,std=0.5`. [Opened](DataSpec::open)
 //! for a network it is [`Data`], which is checked against the network's input and read piece by piece; a batch of it is
-//! [`Samples`]. A kind of data is one file here and one line in `KINDS`.
+//! [`Samples`], and all of it, to train on, a [`TrainingSet`]. A kind of data is one file here and one line in `spec`.
 
+mod batches;
+#[cfg(feature = "images")]
+mod cifar10;
 #[cfg(feature = "images")]
 mod folder;
+#[cfg(feature = "images")]
+mod idx;
+#[cfg(feature = "images")]
+mod images;
+#[cfg(feature = "images")]
+mod mnist;
 mod npy;
 mod npz;
 mod pixels;
+mod spec;
+mod training;
 mod wanted;
 
+pub use batches::{Batch, Batches};
+pub use spec::{DataSpec, Split, help};
+pub use training::TrainingSet;
+
 use std::fmt;
-use std::path::PathBuf;
-use std::str::FromStr;
+use std::path::Path;
+use std::sync::OnceLock;
 
 use ndarray::ArrayD;
+use rayon::prelude::*;
 
 use crate::ir::{Bytes, Graph};
 use crate::{Error, Result};
+use pixels::Pixels;
 use wanted::Wanted;
-
-/// The kinds of data.
-static KINDS: &[&Kind] = &[
-    &npz::NPZ,
-    #[cfg(feature = "images")]
-    &folder::FOLDER,
-];
-
-/// The options of all kinds of data: name, value, meaning.
-const OPTIONS: &[(&str, &str, &str)] = &[
-    ("x", "NAME", "the array of the inputs [default: x]"),
-    (
-        "y",
-        "NAME",
-        "the array of the labels [default: y, where there is one]",
-    ),
-    (
-        "mean",
-        "M",
-        "taken from pixels of 0 to 1: one number, or one a channel as 0.485/0.456/0.406",
-    ),
-    (
-        "std",
-        "S",
-        "what divides them then [defaults: ImageNet's for 3 channels, else 0 and 1]",
-    ),
-    (
-        "resize",
-        "N",
-        "an image's shorter side before its centre is cut out [default: the input's]",
-    ),
-];
-
-/// A kind of data: what its specification looks like, and what opens it.
-struct Kind {
-    name: &'static str,
-    /// What comes after the colon.
-    takes: &'static str,
-    /// What is there, in one line.
-    help: &'static str,
-    /// Which of [`OPTIONS`] it has.
-    options: &'static [&'static str],
-    open: fn(&DataSpec, &Wanted) -> Result<Box<dyn Source>>,
-}
 
 /// Where samples come from.
 trait Source: fmt::Debug + Send + Sync {
     /// The number of samples; never 0.
     fn len(&self) -> usize;
-    /// The samples at these positions, each below [`len`](Source::len), in this order.
-    fn read(&self, positions: &[usize]) -> Result<Samples>;
-}
-
-/// Which data: `KIND:PATH`, and perhaps `,OPTION=VALUE`.
-#[derive(Clone)]
-pub struct DataSpec {
-    kind: &'static Kind,
-    path: PathBuf,
-    /// Numbers for all channels (one) or for each; none for the default.
-    mean: Vec<f32>,
-    std: Vec<f32>,
-    resize: Option<u32>,
-    /// The names of an archive's arrays, where they are not the default.
-    x: Option<String>,
-    y: Option<String>,
-    text: String,
-}
-
-impl DataSpec {
-    /// Opens the data for the network's one input; reads no more than it takes to know that it fits.
+    /// The sample at this position, below [`len`](Source::len).
     ///
     /// # Errors
-    /// [`Error::Usage`] when the network has not one input, or needs a size that [`Graph::bindings`] do not give;
-    /// [`Error::Io`], [`Error::Format`] or [`Error::Data`] when the data cannot be read or does not fit the input.
-    pub fn open(&self, graph: &Graph) -> Result<Data> {
-        let wanted = Wanted::by(graph)?;
-        Ok(Data {
-            source: (self.kind.open)(self, &wanted)?,
-            spec: self.clone(),
-        })
-    }
-
-    fn has_normalisation(&self) -> bool {
-        !(self.mean.is_empty() && self.std.is_empty())
-    }
-
-    fn wrong(&self, wrong: Wrong) -> Error {
-        Error::Data {
-            path: self.path.clone(),
-            what: wrong.what,
-            help: wrong.help,
-        }
-    }
+    /// Why the sample is damaged, and where it is.
+    fn read(&self, position: usize) -> Result<Elements, String>;
 }
 
-impl FromStr for DataSpec {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<DataSpec> {
-        let wrong = |at: usize, what: String, help: String| Error::Text {
-            what,
-            text: text.to_string(),
-            at,
-            help,
-        };
-        let (name, rest) = text.split_once(':').unwrap_or((text, ""));
-        let kind = KINDS.iter().find(|kind| kind.name == name);
-        let Some(kind) = kind.filter(|_| !rest.is_empty()) else {
-            let kinds: Vec<String> = KINDS
-                .iter()
-                .map(|kind| format!("{}:{}", kind.name, kind.takes))
-                .collect();
-            let what = match kind {
-                Some(kind) => format!("there is no {} after `{name}:`", kind.takes),
-                None => format!("`{name}` is no kind of data"),
-            };
-            let at = if kind.is_some() { text.len() } else { 0 };
-            return Err(wrong(at, what, format!("data is {}", kinds.join(" or "))));
-        };
-        // A comma is part of the path unless an option follows it.
-        let is_option = |part: &str| {
-            let name = part.split_once('=').map(|(name, _)| name);
-            name.is_some_and(|name| {
-                !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase())
-            })
-        };
-        let first = rest.match_indices(',').map(|(at, _)| at);
-        let end = { first }
-            .find(|at| is_option(rest[at + 1..].split(',').next().unwrap_or_default()))
-            .unwrap_or(rest.len());
-        let mut spec = DataSpec {
-            kind,
-            path: rest[..end].into(),
-            mean: Vec::new(),
-            std: Vec::new(),
-            resize: None,
-            x: None,
-            y: None,
-            text: text.to_string(),
-        };
-        let mut at = text.len() - rest.len() + end;
-        for option in rest[end..].split(',').skip(1) {
-            at += 1;
-            let (name, value) = option.split_once('=').unwrap_or((option, ""));
-            let known = kind.options.contains(&name);
-            let array = (!value.is_empty()).then(|| value.to_string());
-            let good = match name {
-                "x" => array.map(|x| spec.x = Some(x)),
-                "y" => array.map(|y| spec.y = Some(y)),
-                "mean" => numbers(value, |x| x.is_finite()).map(|x| spec.mean = x),
-                "std" => numbers(value, |x| x.is_finite() && x > 0.0).map(|x| spec.std = x),
-                "resize" => whole(value).map(|n| spec.resize = Some(n)),
-                _ => None,
-            };
-            if !known {
-                let what = format!("`{name}` is no option of {} data", kind.name);
-                return Err(wrong(
-                    at,
-                    what,
-                    format!("its options are {}", kind.options.join(", ")),
-                ));
-            }
-            if good.is_none() {
-                let help = OPTIONS.iter().find(|(option, ..)| *option == name);
-                let help = help.map_or_else(String::new, |(name, value, help)| {
-                    format!("{name}={value}: {help}")
-                });
-                let what = format!("`{value}` is not what {name} takes");
-                return Err(wrong(at + name.len() + 1, what, help));
-            }
-            at += option.len();
-        }
-        Ok(spec)
-    }
+/// Elements of samples.
+#[derive(Debug)]
+enum Elements {
+    /// Of 0 to 255, not normalised.
+    Pixels(Vec<u8>),
+    /// As the network takes them.
+    Numbers(Vec<f32>),
 }
 
-/// `0.5`, or `0.485/0.456/0.406`.
-fn numbers(text: &str, good: impl Fn(f32) -> bool) -> Option<Vec<f32>> {
-    let number = |part: &str| part.parse().ok().filter(|x| good(*x));
-    text.split('/').map(number).collect()
-}
-
-fn whole(text: &str) -> Option<u32> {
-    text.parse().ok().filter(|n| (1..=1 << 14).contains(n))
-}
-
-impl fmt::Display for DataSpec {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
-impl fmt::Debug for DataSpec {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "DataSpec({})", self.text)
-    }
-}
-
-/// What can be written after `--data` and `--eval`, one line each.
-pub fn help() -> String {
-    let kind = |kind: &&Kind| {
-        format!(
-            "  {:<11} {}\n",
-            format!("{}:{}", kind.name, kind.takes),
-            kind.help
-        )
-    };
-    let option = |(name, value, help): &(&str, &str, &str)| {
-        format!("  {:<11} {help}\n", format!(",{name}={value}"))
-    };
-    let used =
-        |(name, ..): &&(&str, &str, &str)| KINDS.iter().any(|kind| kind.options.contains(name));
-    let kinds = KINDS.iter().map(kind);
-    kinds
-        .chain(OPTIONS.iter().filter(used).map(option))
-        .collect()
-}
-
-/// The data in an archive of NumPy's that is in memory.
-pub(crate) fn npz_in_memory(archive: Bytes, graph: &Graph) -> Result<Data> {
-    let spec: DataSpec = "npz:memory".parse()?;
-    Ok(Data {
-        source: npz::read(&spec, &Wanted::by(graph)?, archive)?,
-        spec,
-    })
+/// What opening data finds out.
+#[derive(Debug)]
+struct Opened {
+    source: Box<dyn Source>,
+    /// The shape of one sample, without the batch; none of its sizes is 0.
+    sample: Vec<usize>,
+    /// The class of each sample, where the data says so.
+    labels: Option<Vec<i64>>,
+    /// The number of classes, where there are labels.
+    classes: usize,
+    /// How to read [`Elements::Pixels`], where the source gives such.
+    pixels: Option<Pixels>,
+    /// Which part it is, where there are both.
+    split: Option<Split>,
 }
 
 /// Data that fits a network's input.
 #[derive(Debug)]
 pub struct Data {
+    name: String,
     spec: DataSpec,
-    source: Box<dyn Source>,
+    opened: Opened,
+    /// Read when it is asked for.
+    training: OnceLock<TrainingSet>,
 }
 
 impl Data {
-    /// The specification's text, for reports.
+    fn new(spec: &DataSpec, opened: Opened) -> Data {
+        Data {
+            name: spec.name(opened.split),
+            spec: spec.clone(),
+            opened,
+            training: OnceLock::new(),
+        }
+    }
+
+    /// The specification's text, for reports; it says which part was taken of data that has two.
     pub fn name(&self) -> &str {
-        &self.spec.text
+        &self.name
     }
 
     /// The number of samples; never 0.
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {
-        self.source.len()
+        self.opened.source.len()
     }
 
     /// The samples at these positions, each below [`len`](Data::len), in this order. Those that are damaged are left out.
@@ -271,7 +110,58 @@ impl Data {
     /// # Errors
     /// [`Error::Data`] when a sample holds what is not a finite number.
     pub fn read(&self, positions: &[usize]) -> Result<Samples> {
-        self.source.read(positions)
+        let mut elements = Vec::new();
+        let mut labels = self.opened.labels.as_ref().map(|_| Vec::new());
+        let mut left_out = Vec::new();
+        for (position, sample) in positions.iter().zip(self.elements(positions)) {
+            match (sample, &self.opened.pixels) {
+                (Ok(Elements::Numbers(numbers)), _) => {
+                    self.check(*position, &numbers)?;
+                    elements.extend_from_slice(&numbers);
+                }
+                (Ok(Elements::Pixels(bytes)), Some(pixels)) => pixels.append(&bytes, &mut elements),
+                (Ok(Elements::Pixels(_)), None) => {} // Who gives pixels says how to read them.
+                (Err(why), _) => {
+                    left_out.push(why);
+                    continue;
+                }
+            }
+            if let (Some(labels), Some(all)) = (&mut labels, &self.opened.labels) {
+                labels.push(all[*position]);
+            }
+        }
+        Ok(Samples {
+            name: self.name.clone(),
+            images: self.array(elements)?,
+            labels,
+            left_out,
+        })
+    }
+
+    /// The samples at these positions, decoded by all threads of the pool.
+    fn elements(&self, positions: &[usize]) -> Vec<Result<Elements, String>> {
+        let source = &self.opened.source;
+        { positions.par_iter() }
+            .map(|position| source.read(*position))
+            .collect()
+    }
+
+    fn check(&self, position: usize, numbers: &[f32]) -> Result<()> {
+        match numbers.iter().position(|x| !x.is_finite()) {
+            None => Ok(()),
+            Some(at) => {
+                let what = format!("sample {position} holds {} at element {at}", numbers[at]);
+                Err(self.wrong(&what, "leave such samples out"))
+            }
+        }
+    }
+
+    /// `[n, ...]`
+    fn array(&self, elements: Vec<f32>) -> Result<ArrayD<f32>> {
+        let sample = &self.opened.sample;
+        let n = elements.len() / sample.iter().product::<usize>().max(1);
+        ArrayD::from_shape_vec([&[n], &sample[..]].concat(), elements)
+            .map_err(|error| self.wrong(&error.to_string(), ""))
     }
 
     /// At most `count` samples from all over the data: one at random from each of `count` stretches of equal length, as
@@ -290,16 +180,40 @@ impl Data {
             .collect();
         let samples = self.read(&positions)?;
         match samples.left_out.first() {
-            Some(first) if samples.is_empty() => {
-                let what = format!("none of {count} samples can be read; the first is {first}");
-                Err(self.wrong(&what, ""))
-            }
+            Some(first) if samples.is_empty() => Err(self.nothing_readable(count, first)),
             _ => Ok(samples),
         }
     }
 
+    /// All of it, to train on; read from the files when it is first asked for.
+    ///
+    /// # Errors
+    /// As [`Data::sample`], and [`Error::Data`] when samples are to be flipped or cropped that are no images `[C, H, W]`.
+    pub fn training_set(&self) -> Result<TrainingSet> {
+        if let Some(set) = self.training.get() {
+            return Ok(set.clone());
+        }
+        let set = TrainingSet::read(self)?;
+        Ok(self.training.get_or_init(|| set).clone())
+    }
+
+    fn nothing_readable(&self, count: usize, first: &str) -> Error {
+        let what = format!("none of {count} samples can be read; the first is {first}");
+        self.wrong(&what, "")
+    }
+
     pub(crate) fn wrong(&self, what: &str, help: &str) -> Error {
         self.spec.wrong(Wrong::new(what, help))
+    }
+
+    /// The class that a label is, of the `classes` that the network tells apart.
+    pub(crate) fn class(&self, label: i64, classes: usize) -> Result<usize> {
+        class(label, classes).map_err(|w| self.spec.wrong(w))
+    }
+
+    /// That there are no labels for `what`.
+    pub(crate) fn no_labels(&self, what: &str) -> Error {
+        self.spec.wrong(no_labels(what))
     }
 }
 
@@ -326,24 +240,27 @@ impl Samples {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
 
-    /// Samples of the shape `sample` with these elements, all of one sample before all of the next.
-    fn new(
-        sample: &[usize],
-        elements: Vec<f32>,
-        labels: Option<Vec<i64>>,
-        spec: &DataSpec,
-    ) -> Result<Samples> {
-        let n = elements.len() / sample.iter().product::<usize>().max(1);
-        let images = ArrayD::from_shape_vec([&[n], sample].concat(), elements);
-        let images = images.map_err(|error| spec.wrong(Wrong::new(error.to_string(), "")))?;
-        Ok(Samples {
-            name: spec.text.clone(),
-            images,
-            labels,
-            left_out: Vec::new(),
-        })
-    }
+/// The class that `label` is, of the `classes` that a network tells apart.
+///
+/// # Errors
+/// That there is no such class.
+fn class(label: i64, classes: usize) -> Result<usize, Wrong> {
+    let class = usize::try_from(label).ok();
+    class.filter(|class| *class < classes).ok_or_else(|| {
+        Wrong::new(
+            format!("there is a label {label}, and the network has {classes} classes"),
+            "labels count the network's outputs, from 0",
+        )
+    })
+}
+
+fn no_labels(what: &str) -> Wrong {
+    Wrong::new(
+        format!("there are no labels, which {what} needs"),
+        "give them as an array `y` in npz:FILE, or by a folder for each class in folder:DIR",
+    )
 }
 
 /// What is wrong with data, and what to do about it; whoever knows the file adds where.
@@ -360,4 +277,34 @@ impl Wrong {
             help: help.into(),
         }
     }
+
+    fn at(self, path: &Path) -> Error {
+        Error::Data {
+            path: path.to_path_buf(),
+            what: self.what,
+            help: self.help,
+        }
+    }
+}
+
+/// A file of data, mapped.
+fn map(path: &Path) -> Result<Bytes> {
+    crate::formats::MappedFile::open(path).map_err(|error| Error::format(path, error))
+}
+
+/// The data in files that are in memory, in the order in which the kind reads them.
+pub(crate) fn in_memory(kind: &str, files: Vec<Bytes>, graph: &Graph) -> Result<Data> {
+    let spec: DataSpec = format!("{kind}:memory").parse()?;
+    let wanted = Wanted::by(graph)?;
+    let opened = match (kind, &files[..]) {
+        ("npz", [archive]) => npz::read(&spec, &wanted, archive.clone()),
+        #[cfg(feature = "images")]
+        ("folder", [archive]) => folder::read(&spec, &wanted, archive.clone()),
+        #[cfg(feature = "images")]
+        ("mnist", [images, labels]) => mnist::read(&spec, &wanted, [images, labels]),
+        #[cfg(feature = "images")]
+        ("cifar10", _) => cifar10::read(&spec, &wanted, files),
+        _ => Err(spec.wrong(Wrong::new("it has other files", ""))),
+    };
+    Ok(Data::new(&spec, opened?))
 }

@@ -1,8 +1,12 @@
 //! `npz:FILE`: two arrays in an archive of NumPy's, `x` and `y` unless they are named.
 
+use std::sync::Arc;
+
 use super::pixels::Pixels;
-use super::{DataSpec, Kind, Samples, Source, Wanted, Wrong};
-use crate::formats::{Archive, MappedFile};
+use super::spec::Kind;
+use super::training::Augment;
+use super::{DataSpec, Elements, Opened, Source, Wanted, Wrong};
+use crate::formats::Archive;
 use crate::ir::{Bytes, DType, Tensor};
 use crate::{Error, Result};
 
@@ -10,28 +14,22 @@ pub(super) static NPZ: Kind = Kind {
     name: "npz",
     takes: "FILE",
     help: "arrays x [n, ...] (floats as they are, u8 as pixels) and perhaps y [n], the labels",
-    options: &["x", "y", "mean", "std"],
+    options: &["x", "y", "mean", "std", "flip", "crop"],
+    mean_std: None,
+    augment: Augment::NONE,
     open,
 };
 
+/// The inputs, `[n, ...]`, where they lie in the file if that is not compressed.
 #[derive(Debug)]
-struct Npz {
-    spec: DataSpec,
-    /// `[n, ...]`, where it lies in the file if that is not compressed.
-    x: Tensor,
-    /// `[n]`
-    y: Option<Vec<i64>>,
-    /// How to read an `x` of bytes.
-    pixels: Option<Pixels>,
-}
+struct Npz(Tensor);
 
-fn open(spec: &DataSpec, wanted: &Wanted) -> Result<Box<dyn Source>> {
-    let map = MappedFile::open(&spec.path).map_err(|e| Error::format(&spec.path, e))?;
-    read(spec, wanted, map)
+fn open(spec: &DataSpec, wanted: &Wanted) -> Result<Opened> {
+    read(spec, wanted, super::map(&spec.path)?)
 }
 
 /// As [`open`], for a file that is in memory.
-pub(super) fn read(spec: &DataSpec, wanted: &Wanted, map: Bytes) -> Result<Box<dyn Source>> {
+pub(super) fn read(spec: &DataSpec, wanted: &Wanted, map: Bytes) -> Result<Opened> {
     let format = |source| Error::format(&spec.path, source);
     if !map.as_ref().starts_with(b"PK") {
         return Err(spec.wrong(Wrong::new(
@@ -62,9 +60,7 @@ pub(super) fn read(spec: &DataSpec, wanted: &Wanted, map: Bytes) -> Result<Box<d
         Some(name) => Some(array(name)?.ok_or_else(|| missing(name))?),
         None => array("y")?,
     };
-    Npz::new(spec, wanted, x, y)
-        .map(|npz| Box::new(npz) as Box<dyn Source>)
-        .map_err(|w| spec.wrong(w))
+    checked(spec, wanted, x, y).map_err(|w| spec.wrong(w))
 }
 
 impl DataSpec {
@@ -79,47 +75,53 @@ impl DataSpec {
     }
 }
 
-impl Npz {
-    fn new(spec: &DataSpec, wanted: &Wanted, x: Tensor, y: Option<Tensor>) -> Result<Npz, Wrong> {
-        let name = spec.x();
-        let [n, sample @ ..] = x.shape() else {
+fn checked(
+    spec: &DataSpec,
+    wanted: &Wanted,
+    x: Tensor,
+    y: Option<Tensor>,
+) -> Result<Opened, Wrong> {
+    let name = spec.x();
+    let [n, sample @ ..] = x.shape() else {
+        return Err(Wrong::new(
+            format!("the array `{name}` is a single number"),
+            "its first dimension counts the samples",
+        ));
+    };
+    if x.is_empty() {
+        return Err(Wrong::new(
+            format!("the array `{name}` of shape {:?} is empty", x.shape()),
+            "",
+        ));
+    }
+    wanted.check(sample)?;
+    let pixels = match x.dtype() {
+        DType::U8 => Some(Pixels::new(spec, channels(sample))?),
+        dtype if !dtype.is_float() => {
             return Err(Wrong::new(
-                format!("the array `{name}` is a single number"),
-                "its first dimension counts the samples",
-            ));
-        };
-        if x.is_empty() {
-            return Err(Wrong::new(
-                format!("the array `{name}` of shape {:?} is empty", x.shape()),
-                "",
+                format!("the array `{name}` is of the type {dtype}"),
+                "floats are taken as they are, and u8 as pixels",
             ));
         }
-        wanted.check(sample)?;
-        let pixels = match x.dtype() {
-            DType::U8 => Some(Pixels::new(spec, channels(sample))?),
-            dtype if !dtype.is_float() => {
-                return Err(Wrong::new(
-                    format!("the array `{name}` is of the type {dtype}"),
-                    "floats are taken as they are, and u8 as pixels",
-                ));
-            }
-            dtype if spec.has_normalisation() => {
-                return Err(Wrong::new(
-                    format!("the array `{name}` is of the type {dtype}, which is taken as it is"),
-                    "mean and std are for pixels (u8); leave them out, or save u8",
-                ));
-            }
-            _ => None,
-        };
-        let y = y.map(|y| labels(spec, &y, *n)).transpose()?;
-        let npz = Npz {
-            spec: spec.clone(),
-            x,
-            y,
-            pixels,
-        };
-        Ok(npz)
-    }
+        dtype if spec.has_normalisation() => {
+            return Err(Wrong::new(
+                format!("the array `{name}` is of the type {dtype}, which is taken as it is"),
+                "mean and std are for pixels (u8); leave them out, or save u8",
+            ));
+        }
+        _ => None,
+    };
+    let labels = y.map(|y| labels(spec, &y, *n)).transpose()?;
+    let last = labels.iter().flatten().max();
+    Ok(Opened {
+        sample: sample.to_vec(),
+        // Labels are far below 2^53; a network has an output for each class.
+        classes: last.map_or(0, |last| usize::try_from(*last).unwrap_or_default() + 1),
+        labels,
+        pixels,
+        split: None,
+        source: Box::new(Npz(x)),
+    })
 }
 
 /// The channels of a sample `[C, ...]`; one for a row of numbers.
@@ -150,47 +152,18 @@ fn labels(spec: &DataSpec, y: &Tensor, samples: usize) -> Result<Vec<i64>, Wrong
 
 impl Source for Npz {
     fn len(&self) -> usize {
-        self.x.shape()[0]
+        self.0.shape()[0]
     }
 
-    fn read(&self, positions: &[usize]) -> Result<Samples> {
-        let sample = &self.x.shape()[1..];
-        let len: usize = sample.iter().product();
-        let bytes = len * self.x.dtype().size();
-        let mut elements = Vec::with_capacity(len * positions.len());
-        for position in positions {
-            let one = self.x.bytes().get(position * bytes..(position + 1) * bytes);
-            let one = one.unwrap_or_default(); // Positions are below `len`.
-            match &self.pixels {
-                Some(pixels) => {
-                    let plane = len / channels(sample);
-                    pixels.append(
-                        plane,
-                        |channel, at| one[channel * plane + at],
-                        &mut elements,
-                    );
-                }
-                None => {
-                    let bytes = Bytes::new(std::sync::Arc::new(one.to_vec()));
-                    let one = Tensor::new(self.x.dtype(), sample, bytes);
-                    let one = one.map_err(|what| self.spec.wrong(Wrong::new(what, "")))?;
-                    elements.extend_from_slice(&one.elements::<f32>());
-                }
-            }
-            let start = elements.len() - len;
-            if let Some(at) = elements[start..].iter().position(|x| !x.is_finite()) {
-                return Err(self.spec.wrong(Wrong::new(
-                    format!(
-                        "sample {position} of the array `{}` holds {} at element {at}",
-                        self.spec.x(),
-                        elements[start + at]
-                    ),
-                    "leave such samples out",
-                )));
-            }
+    fn read(&self, position: usize) -> Result<Elements, String> {
+        let sample = &self.0.shape()[1..];
+        let bytes = sample.iter().product::<usize>() * self.0.dtype().size();
+        let one = self.0.bytes().get(position * bytes..(position + 1) * bytes);
+        let one = one.unwrap_or_default().to_vec(); // Positions are below `len`.
+        if self.0.dtype() == DType::U8 {
+            return Ok(Elements::Pixels(one));
         }
-        let labels = self.y.as_ref();
-        let labels = labels.map(|y| positions.iter().map(|i| y[*i]).collect());
-        Samples::new(sample, elements, labels, &self.spec)
+        let one = Tensor::new(self.0.dtype(), sample, Bytes::new(Arc::new(one)))?;
+        Ok(Elements::Numbers(one.elements::<f32>().into_owned()))
     }
 }

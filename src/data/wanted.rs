@@ -1,12 +1,10 @@
 //! What a network takes as its input, as far as data must fit it.
 
 use super::Wrong;
+#[cfg(feature = "images")]
+use super::images::MAX_SIDE;
 use crate::ir::{Graph, Type};
 use crate::{Error, Result};
-
-/// The longest side of an input that is an image.
-#[cfg(feature = "images")]
-const MAX_SIDE: usize = 1 << 14;
 
 /// The one input of a network.
 pub(super) struct Wanted {
@@ -86,35 +84,30 @@ impl Wanted {
         }
     }
 
-    /// Channels, height and width of an image.
+    /// Channels, height and width of an image, where they are numbers.
     ///
     /// # Errors
-    /// [`Error::Usage`] when the input is no image of one or three channels, or a size is open.
+    /// [`Error::Usage`] when the input is no image of one or three channels, or not even its rank is known.
     #[cfg(feature = "images")]
-    pub(super) fn image(&self) -> Result<[usize; 3]> {
-        let sizes: Option<Vec<usize>> = self
-            .sample
-            .as_ref()
-            .and_then(|s| s.iter().copied().collect());
-        match (sizes.as_deref(), &self.sample) {
-            (Some([channels @ (1 | 3), height @ 1..=MAX_SIDE, width @ 1..=MAX_SIDE]), _) => Ok([*channels, *height, *width]),
-            (None, None) => Err(self.open_size()),
-            (None, Some(sample)) if sample.len() == 3 => Err(self.open_size()),
+    pub(super) fn image(&self) -> Result<[Option<usize>; 3]> {
+        let side = |n: &Option<usize>| n.is_none_or(|n| (1..=MAX_SIDE).contains(&n));
+        match self.sample.as_deref() {
+            Some([channels @ (None | Some(1 | 3)), height, width])
+                if side(height) && side(width) =>
+            {
+                Ok([*channels, *height, *width])
+            }
+            None => Err(Error::Usage {
+                what: format!(
+                    "images need a size, and the network's input is {}",
+                    self.input
+                ),
+                help: "give it with --input, such as --input 1x3x224x224".to_string(),
+            }),
             _ => Err(Error::Usage {
                 what: format!("images do not fit the network's input, which is {}", self.input),
                 help: "images are for inputs f32[N,3,H,W] or f32[N,1,H,W]; give other data as npz:FILE".to_string(),
             }),
-        }
-    }
-
-    #[cfg(feature = "images")]
-    fn open_size(&self) -> Error {
-        Error::Usage {
-            what: format!(
-                "images need a size, and the network's input is {}",
-                self.input
-            ),
-            help: "give it with --input, such as --input 1x3x224x224".to_string(),
         }
     }
 }

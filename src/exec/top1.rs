@@ -50,10 +50,7 @@ pub fn top1(graph: &Graph, data: &Data, mut progress: impl FnMut(f64)) -> Result
         let samples = data.read(&positions)?;
         count.left_out.extend(samples.left_out);
         let Some(labels) = samples.labels else {
-            return Err(data.wrong(
-                "there are no labels to compare answers with",
-                "top-1 needs an array `y` in npz:FILE, or a folder for each class in folder:DIR",
-            ));
+            return Err(data.no_labels("top-1"));
         };
         if labels.is_empty() {
             continue;
@@ -77,15 +74,7 @@ pub fn top1(graph: &Graph, data: &Data, mut progress: impl FnMut(f64)) -> Result
             ));
         };
         for (label, scores) in labels.iter().zip(output.axis_iter(Axis(0))) {
-            let class = usize::try_from(*label)
-                .ok()
-                .filter(|class| *class < classes);
-            let Some(class) = class else {
-                return Err(data.wrong(
-                    &format!("there is a label {label}, and the network has {classes} classes"),
-                    "labels count the network's outputs, from 0",
-                ));
-            };
+            let class = data.class(*label, classes)?;
             count.samples += 1;
             count.right += usize::from(argmax(scores.iter()) == Some(class));
         }

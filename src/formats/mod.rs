@@ -10,6 +10,8 @@ pub mod torchscript;
 
 pub use error::{Foreign, FormatError, Location};
 pub use input::{InputShape, bind_inputs};
+#[cfg(feature = "images")]
+pub(crate) use torchscript::MAX_RATIO;
 pub(crate) use torchscript::{Archive, MappedFile};
 
 use std::ffi::OsStr;

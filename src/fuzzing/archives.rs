@@ -1,12 +1,13 @@
 //! Archives as bytes, and unpacked into one text-like stretch that mutations can get at.
 
+use std::borrow::Cow;
 use std::io::{Cursor, Read, Write};
 use std::sync::Arc;
 
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
-use crate::data::npz_in_memory;
+use crate::data::in_memory;
 use crate::exec::top1;
 use crate::formats::torchscript::{Source, read_bytes, write};
 use crate::formats::{FormatError, ReadOptions};
@@ -40,10 +41,9 @@ pub fn unpacked(archive: &[u8]) -> zip::result::ZipResult<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The archive whose entries these are.
-fn packed(bytes: &[u8]) -> zip::result::ZipResult<Vec<u8>> {
-    let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
-    let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+/// Names and contents of unpacked entries.
+fn entries(bytes: &[u8]) -> Vec<(Cow<'_, str>, &[u8])> {
+    let mut entries = Vec::new();
     let mut rest = bytes.strip_prefix(ENTRY).unwrap_or(bytes);
     while !rest.is_empty() {
         let end = rest.windows(ENTRY.len()).position(|w| w == ENTRY);
@@ -51,8 +51,19 @@ fn packed(bytes: &[u8]) -> zip::result::ZipResult<Vec<u8>> {
         rest = after.strip_prefix(ENTRY).unwrap_or(after);
         let line = entry.iter().position(|b| *b == b'\n');
         let (name, content) = entry.split_at(line.unwrap_or(entry.len()));
-        archive.start_file(String::from_utf8_lossy(name), options)?;
-        archive.write_all(content.get(1..).unwrap_or_default())?;
+        let content = content.get(1..).unwrap_or_default();
+        entries.push((String::from_utf8_lossy(name), content));
+    }
+    entries
+}
+
+/// The archive whose entries these are.
+fn packed(bytes: &[u8]) -> zip::result::ZipResult<Vec<u8>> {
+    let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
+    let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+    for (name, content) in entries(bytes) {
+        archive.start_file(name, options)?;
+        archive.write_all(content)?;
     }
     Ok(archive.finish()?.into_inner())
 }
@@ -73,22 +84,38 @@ pub fn archive(bytes: &[u8]) {
     }
 }
 
-/// Reads samples from an archive of NumPy's with these unpacked entries. Those that can be read are what they are said to be.
+/// Reads samples from files of the kind of data that the first entry is named for, one file an entry, or else from an archive
+/// of NumPy's with these entries. Those that can be read are what they are said to be.
 pub fn samples(bytes: &[u8]) {
-    let Ok(graph) = "graph net(%x: f32[N,2]) { return %x }".parse::<Graph>() else {
+    let entries = entries(bytes);
+    let in_files = || entries.iter().map(|(_, file)| file.to_vec()).collect();
+    let (kind, sample, files): (_, _, Vec<Vec<u8>>) = match entries.first().map(|(name, _)| &**name)
+    {
+        Some("folder") => ("folder", "3,4,4", in_files()),
+        Some("mnist") => ("mnist", "1,H,W", in_files()),
+        Some("cifar10") => ("cifar10", "3,32,32", in_files()),
+        _ => ("npz", "2", packed(bytes).into_iter().collect()),
+    };
+    let graph = format!("graph net(%x: f32[N,{sample}]) {{ return %x }}");
+    let Ok(graph) = graph.parse::<Graph>() else {
         return;
     };
-    let Ok(packed) = packed(bytes) else {
-        return;
-    };
-    let Ok(data) = npz_in_memory(Bytes::new(Arc::new(packed)), &graph) else {
+    let files = files.into_iter().map(|file| Bytes::new(Arc::new(file)));
+    let Ok(data) = in_memory(kind, files.collect(), &graph) else {
         return;
     };
     if let Ok(samples) = data.sample(64, 0) {
-        assert_eq!(samples.images.shape(), [samples.len(), 2]);
+        let shape = samples.images.shape();
+        assert_eq!(shape.len(), 2 + sample.matches(',').count());
         assert!(samples.images.iter().all(|x| x.is_finite()));
         let labels = samples.labels.as_ref();
         assert!(labels.is_none_or(|labels| labels.len() == samples.len()));
+    }
+    if let Ok(set) = data.training_set() {
+        let (rest, held) = set.hold_out(0.5, 0);
+        let batches = rest.epoch(2, 0, 0).chain(held.in_order(2));
+        let count: usize = batches.map(|batch| batch.images.shape()[0]).sum();
+        assert_eq!(count, data.len() - set.left_out().len());
     }
     let _ = top1(&graph, &data, |_| {});
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::analysis::latency::Latency;
-use crate::data::Samples;
+use crate::data::{Data, Samples, TrainingSet};
+use crate::{Error, Result};
 
 /// What a pass makes smaller where it has a choice; [`CostModel`](crate::analysis::CostModel) weighs operators by it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -80,6 +81,7 @@ pub struct PassContext<'a> {
     pub samples: Option<Arc<Samples>>,
     /// Why an iterative pass stopped, such as "saturated" or "node limit"; the pass sets it.
     pub stop_reason: Option<String>,
+    data: Option<Arc<Data>>,
     remarks: Vec<Remark>,
     progress: Option<Progress<'a>>,
 }
@@ -98,6 +100,7 @@ impl<'a> PassContext<'a> {
             cost,
             samples: None,
             stop_reason: None,
+            data: None,
             remarks: Vec::new(),
             progress: None,
         }
@@ -114,6 +117,24 @@ impl<'a> PassContext<'a> {
     /// This context, with inputs to calibrate on.
     pub fn with_samples(self, samples: Option<Arc<Samples>>) -> PassContext<'a> {
         PassContext { samples, ..self }
+    }
+
+    /// This context, with data to train on.
+    pub fn with_data(self, data: Option<Arc<Data>>) -> PassContext<'a> {
+        PassContext { data, ..self }
+    }
+
+    /// What to train on; read when a pass first asks for it. Labels are there where the data has them: see
+    /// [`TrainingSet::require_labels`].
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when the user gave no data, and those of [`Data::training_set`].
+    pub fn training_set(&self) -> Result<TrainingSet> {
+        let data = self.data.as_ref().ok_or_else(|| Error::Usage {
+            what: "there is no data to train on".to_string(),
+            help: "give it with --data, such as --data cifar10:DIR".to_string(),
+        })?;
+        data.training_set()
     }
 
     /// Says that a change was made at `node`.

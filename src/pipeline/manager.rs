@@ -35,6 +35,8 @@ pub struct RunOptions {
     /// Inputs that passes calibrate on, opened for the model's graph; labels are not used. Sizes of the network's input that
     /// have no number in [`Graph::bindings`] get the samples', with a batch of one.
     pub samples: Option<Arc<Samples>>,
+    /// Data that passes train on, opened for the model's graph; read only if one asks for it.
+    pub data: Option<Arc<Data>>,
     /// Labelled data, opened for the model's graph, on which top-1 is measured before the first pass and after the last.
     pub eval: Option<Arc<Data>>,
     /// Stop after so many runs of passes, to find the one that breaks something by bisection.
@@ -51,6 +53,7 @@ impl Default for RunOptions {
             tolerance: 1e-4,
             inputs: 4,
             samples: None,
+            data: None,
             eval: None,
             stop_after: None,
         }
@@ -250,6 +253,7 @@ impl Manager<'_> {
             |layer: &str, fraction: f64| self.observer.progress(info, layer, fraction);
         let mut context = PassContext::new(self.options.seed, self.options.cost.clone())
             .with_samples(self.options.samples.clone())
+            .with_data(self.options.data.clone())
             .with_progress(&mut progress);
         let start = Instant::now();
         let changed = pass.run(&mut self.graph, &mut context).map_err(failed)?;

@@ -17,7 +17,7 @@ use crate::formats::error::{Foreign, FormatError};
 use crate::ir::Bytes;
 
 /// Deflate cannot expand by more than 1032; what claims more is lying.
-const MAX_RATIO: u64 = 1100;
+pub(crate) const MAX_RATIO: u64 = 1100;
 /// Code and pickles are text about the network, never the bulk of it.
 pub(super) const MAX_TEXT: u64 = 256 << 20;
 /// Entries in an archive: two a tensor and a few a module, with room.

@@ -21,6 +21,8 @@ mod write;
 mod write_code;
 mod write_pickle;
 
+#[cfg(feature = "images")]
+pub(crate) use archive::MAX_RATIO;
 pub(crate) use archive::{Archive, MappedFile};
 pub(crate) use read::{read, read_bytes};
 pub(crate) use write::{root_name, write};

@@ -72,7 +72,9 @@ fn join_tied(graph: &mut Graph, context: &mut PassContext<'_>) -> Changed {
         let same: &mut Vec<NodeId> = places.entry(place).or_default();
         let first = same.iter().copied().find(|other| {
             graph.constant(*other).is_some_and(|other| {
-                other.role == constant.role && other.tensor.same_memory(&constant.tensor)
+                other.role == constant.role
+                    && other.mask == constant.mask
+                    && other.tensor.same_memory(&constant.tensor)
             })
         });
         let Some(first) = first.filter(|_| !bytes.is_empty()) else {
@@ -259,11 +261,7 @@ fn fold(graph: &mut Graph, node: NodeId, context: &mut PassContext<'_>) -> Chang
     };
     let tensor = Tensor::from_f64(dtype, result.shape(), result.view().iter().copied());
     context.applied(&name, "computed, its operands are constants");
-    let constant = Constant {
-        tensor,
-        role: Role::Literal,
-        aliases: Vec::new(),
-    };
+    let constant = Constant::new(tensor, Role::Literal);
     let constant = graph.add_constant(&name, constant);
     graph.replace_uses(node.into(), constant.into());
     graph.remove(node);
@@ -304,9 +302,8 @@ mod tests {
         let mut last = Value::from(x);
         for (name, tensor) in [("a", &tensor), ("b", &tensor), ("c", &copy)] {
             let constant = Constant {
-                tensor: tensor.clone(),
-                role: Role::Parameter,
                 aliases: vec![format!("{name}.alias").into()],
+                ..Constant::new(tensor.clone(), Role::Parameter)
             };
             let weight = graph.add_constant(name, constant).into();
             last = graph

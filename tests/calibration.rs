@@ -84,6 +84,42 @@ fn weights_that_were_disturbed_are_found_again() {
 }
 
 #[test]
+fn masked_weights_are_fitted_where_they_are_kept() {
+    let masked = NET
+        .replace("normal(3)", "normal(3) mask rows(columns(1, [0, 0.0*0, 0, 0, 0.0*0, 0.0*0, 0, 0.0*0]), [0, 0, 0.0*0, 0, 0, 0, 0, 0])")
+        .replace("normal(4)", "normal(4) mask [0,1,1,0,1,0,0,1, 1,1,1,1,0,0,0,0, 0,0,0,0,1,1,1,1, 1,1,1,1,1,1,1,1, 0,0,0,0,0,0,0,0]");
+    let original: Graph = masked.parse().unwrap();
+    let mut changed = original.clone();
+    for layer in ["a", "b", "c"] {
+        scale_weight(&mut changed, layer, |i| 1.0 + 0.5 * (i as f64).sin());
+    }
+    let x = images(64);
+    assert!(distance(&run(&original, &x), &run(&changed, &x)) > 0.05);
+    let fit = refit(
+        &original,
+        &mut changed,
+        &x,
+        &mut |_, _| false,
+        &mut |_, _| {},
+    )
+    .unwrap();
+    assert_eq!((fit.fitted.len(), fit.left_out.len()), (3, 0));
+    assert!(distance(&run(&original, &x), &run(&changed, &x)) < 2e-3);
+    for name in ["b.weight", "c.weight"] {
+        let at = |graph: &Graph| graph.find(name).unwrap();
+        assert_eq!(changed.mask(at(&changed)), original.mask(at(&original)));
+        let node = at(&changed);
+        let mask = changed.mask(node).unwrap();
+        let elements = changed.constant(node).unwrap().tensor.elements::<f64>();
+        assert!(
+            mask.iter()
+                .zip(elements.iter())
+                .all(|(kept, w)| kept == (*w != 0.0))
+        );
+    }
+}
+
+#[test]
 fn a_branch_makes_up_for_what_its_sum_lost() {
     // Without its last channels `a` cannot be repaired, and `b` is fitted to what the sum should be.
     let original: Graph = NET.parse().unwrap();

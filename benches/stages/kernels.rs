@@ -92,11 +92,7 @@ impl Builder {
     }
 
     fn constant(&mut self, name: &str, shape: &[usize], elements: Vec<f32>) -> NodeId {
-        let constant = Constant {
-            tensor: Tensor::from_vec(shape, elements),
-            role: Role::Parameter,
-            aliases: Vec::new(),
-        };
+        let constant = Constant::new(Tensor::from_vec(shape, elements), Role::Parameter);
         self.graph.add_constant(name, constant)
     }
 

@@ -57,6 +57,13 @@ pub fn separable(graph: &Graph, align: usize, context: &mut PassContext<'_>) -> 
         if !constant.tensor.dtype().is_float() {
             continue;
         }
+        if constant.mask.is_some() {
+            context.missed(
+                &graph.node(node).name,
+                "left dense: its weight is masked, and combinations of its kernels would not be",
+            );
+            continue;
+        }
         let types: Vec<&Type> = operands.iter().map(|v| graph.ty(*v)).collect();
         let model = CostModel::new(&context.cost, &graph.bindings);
         let cost = |op: &Op, operands: &[&Type], results: &[Type]| {

@@ -130,6 +130,9 @@ impl Candidate {
     fn of(graph: &Graph, layer: Layer) -> std::result::Result<Candidate, String> {
         let unknown = || "its type is unknown".to_string();
         let op = graph.op(layer.node).ok_or_else(unknown)?;
+        if graph.mask(layer.weight).is_some() {
+            return Err("its weight is masked, and averages of its rows would not be".into());
+        }
         let weight = &graph.constant(layer.weight).ok_or_else(unknown)?.tensor;
         let outputs = weight.shape()[layer.output];
         if !weight.dtype().is_float() {

@@ -35,6 +35,10 @@ pub(super) fn hash(graph: &mut Graph, error: f64, context: &mut PassContext<'_>)
                 relative_error,
                 bandwidth,
             } => {
+                let tensor = match &constant.mask {
+                    Some(mask) => mask.apply(&tensor),
+                    None => tensor,
+                };
                 let bias = layer.bias.and_then(|bias| graph.constant(bias));
                 let bias = bias.map(|bias| bias.tensor.elements::<f64>());
                 let kept = |weight: &Tensor| kept_channels(weight, bias.as_deref(), layer);

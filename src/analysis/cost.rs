@@ -160,11 +160,7 @@ mod tests {
         let tensor = Tensor::from_vec(&[2, 2], vec![1.0f32; 4]);
         let mut last = x.into();
         for name in ["a.weight", "b.weight"] {
-            let constant = Constant {
-                tensor: tensor.clone(),
-                role: Role::Parameter,
-                aliases: Vec::new(),
-            };
+            let constant = Constant::new(tensor.clone(), Role::Parameter);
             let weight = graph.add_constant(name, constant);
             let node = graph.add_op("layer", Op::Linear {}, &[last, weight.into()]);
             last = node.unwrap().into();

@@ -9,7 +9,9 @@ pub mod kernels;
 pub mod latency;
 pub mod moments;
 pub mod refinement;
+mod sparsity;
 pub mod tradeoff;
 
 pub use cost::{Stats, op_flops};
 pub use cost_model::CostModel;
+pub use sparsity::{Masked, Sparsity};

@@ -5,6 +5,7 @@
 //! rounded once to the constant's type.
 
 mod arithmetic;
+mod masks;
 mod rows;
 
 use std::cell::OnceCell;
@@ -14,7 +15,7 @@ use smallvec::SmallVec;
 
 use super::picks::Picks;
 use crate::analysis::kernels::{KernelLayout, Separation};
-use crate::ir::{Constant, DType, Float, NodeId, Role, Tensor};
+use crate::ir::{Constant, DType, Float, Mask, NodeId, Role, Tensor};
 use arithmetic::Computed;
 pub use rows::Rows;
 
@@ -101,6 +102,8 @@ struct Entry {
     name: Arc<str>,
     role: Role,
     value: OnceCell<Tensor>,
+    /// Of a constant of the graph.
+    mask: Option<Mask>,
 }
 
 /// The pool of constants of one e-graph.
@@ -127,14 +130,16 @@ impl Constants {
     /// The constant of a graph's node.
     pub fn leaf(&mut self, node: NodeId, name: &Arc<str>, constant: &Constant) -> ConstId {
         let tensor = constant.tensor.clone();
-        self.insert(
+        let id = self.insert(
             Recipe::Leaf(node),
             name.clone(),
             constant.role,
             Some(tensor),
             DType::F32,
             &[],
-        )
+        );
+        self.entries[id.0 as usize].mask = constant.mask.clone();
+        id
     }
 
     /// A new tensor. Two equal tensors made apart are two constants.
@@ -188,6 +193,7 @@ impl Constants {
             name,
             role,
             value,
+            mask: None,
         });
         id
     }

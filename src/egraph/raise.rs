@@ -80,9 +80,8 @@ fn raise_term(
                 .and_then(|node| graph.constant(node))
                 .cloned();
             let made = || Constant {
-                tensor: constants.value(*id).clone(),
-                role: constants.role(*id),
-                aliases: Vec::new(),
+                mask: constants.mask(*id),
+                ..Constant::new(constants.value(*id).clone(), constants.role(*id))
             };
             raised
                 .add_constant(constants.name(*id), kept.unwrap_or_else(made))
@@ -146,11 +145,7 @@ fn raise_gather(
             let mut shape = vec![1; ty.rank().unwrap_or_default() - axis];
             shape[0] = factors.len();
             let dtype = ty.dtype().unwrap_or(DType::F32);
-            let constant = Constant {
-                tensor: Tensor::from_f64(dtype, &shape, factors),
-                role: Role::Literal,
-                aliases: Vec::new(),
-            };
+            let constant = Constant::new(Tensor::from_f64(dtype, &shape, factors), Role::Literal);
             let factors = graph.add_constant(&format!("{name}.factors"), constant);
             operands.push(factors.into());
         }

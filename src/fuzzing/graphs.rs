@@ -5,8 +5,8 @@ use smallvec::SmallVec;
 use super::choices::Choices;
 use super::weights::{self, Plan};
 use crate::ir::{
-    Bindings, Constant, DType, Dim, Float, Graph, NodeId, Op, Output, PadMode, Padding, ResizeMode,
-    Role, Tensor, Type, Value,
+    Bindings, Constant, DType, Dim, Float, Graph, Mask, NodeId, Op, Output, PadMode, Padding,
+    ResizeMode, Role, Tensor, Type, Value,
 };
 
 /// A valid network for these bytes, the same on every run: convolutions of all kinds, normalisations, activations, residual
@@ -103,10 +103,18 @@ impl Builder<'_> {
     }
 
     fn parameter(&mut self, name: &str, tensor: Tensor) -> NodeId {
+        // Some are masked: where they are zero, or anywhere.
+        let mask = match self.choices.below(8) {
+            0 if tensor.shape().len() > 1 => Some(Mask::of(&tensor)),
+            1 if tensor.shape().len() > 1 => {
+                let every = 2 + self.choices.below(3);
+                Some(Mask::from_fn(tensor.len(), |i| !i.is_multiple_of(every)))
+            }
+            _ => None,
+        };
         let constant = Constant {
-            tensor,
-            role: Role::Parameter,
-            aliases: Vec::new(),
+            mask,
+            ..Constant::new(tensor, Role::Parameter)
         };
         self.graph.add_constant(name, constant)
     }

@@ -9,6 +9,7 @@ use petgraph::visit::EdgeRef;
 use smallvec::{SmallVec, smallvec};
 
 use super::dim::{Bindings, Dims};
+use super::mask::Mask;
 use super::op::Op;
 use super::tensor::Tensor;
 use super::types::Type;
@@ -62,6 +63,21 @@ pub struct Constant {
     pub role: Role,
     /// Further names under which the source format keeps the same tensor.
     pub aliases: Vec<Arc<str>>,
+    /// Which elements are held at zero; `None` for no such promise. The graph sees to it that they are: see
+    /// [`Graph::set_mask`].
+    pub mask: Option<Mask>,
+}
+
+impl Constant {
+    /// A constant without further names, and without a mask.
+    pub fn new(tensor: Tensor, role: Role) -> Constant {
+        Constant {
+            tensor,
+            role,
+            aliases: Vec::new(),
+            mask: None,
+        }
+    }
 }
 
 /// What a constant is in the source format.
@@ -126,8 +142,11 @@ impl Graph {
         node
     }
 
-    /// Adds a constant.
-    pub fn add_constant(&mut self, name: &str, constant: Constant) -> NodeId {
+    /// Adds a constant; elements that its mask does not keep become zero.
+    pub fn add_constant(&mut self, name: &str, mut constant: Constant) -> NodeId {
+        if let Some(mask) = &constant.mask {
+            constant.tensor = mask.apply(&constant.tensor);
+        }
         let shape: Dims = constant
             .tensor
             .shape()
@@ -322,12 +341,34 @@ impl Graph {
         self.graph[node].name = name;
     }
 
-    /// Replaces the tensor of a constant; readers' types are not inferred again, so the shape must be kept or they updated.
+    /// Replaces the tensor of a constant; readers' types are not inferred again, so the shape must be kept or they updated. A
+    /// mask stays, and zeroes what it does not keep, unless the shape is another.
     pub fn set_tensor(&mut self, node: NodeId, tensor: Tensor) {
         let shape: Dims = tensor.shape().iter().map(|n| (*n).into()).collect();
         self.graph[node].outputs = smallvec![Type::Tensor(tensor.dtype(), Some(shape))];
         if let NodeKind::Constant(constant) = &mut self.graph[node].kind {
-            constant.tensor = tensor;
+            let same = constant.tensor.shape() == tensor.shape();
+            constant.mask = constant.mask.take().filter(|_| same);
+            constant.tensor = match &constant.mask {
+                Some(mask) => mask.apply(&tensor),
+                None => tensor,
+            };
+        }
+    }
+
+    /// Which elements of a constant are held at zero; `None` where it has no mask, and for other nodes.
+    pub fn mask(&self, node: NodeId) -> Option<&Mask> {
+        self.constant(node)?.mask.as_ref()
+    }
+
+    /// Gives a constant a mask with one bit for each of its elements, or takes it away. Elements that the mask does not keep
+    /// become zero, now and whenever the constant gets others; those that a mask kept out before stay zero until then.
+    pub fn set_mask(&mut self, node: NodeId, mask: Option<Mask>) {
+        if let NodeKind::Constant(constant) = &mut self.graph[node].kind {
+            if let Some(mask) = &mask {
+                constant.tensor = mask.apply(&constant.tensor);
+            }
+            constant.mask = mask;
         }
     }
 

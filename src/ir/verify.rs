@@ -29,6 +29,8 @@ pub enum Rule {
     Sizes,
     /// A constant's type is that of its tensor.
     Constants,
+    /// A constant's mask has as many elements as its tensor, and those that it does not keep are zero.
+    Masks,
     /// Names of nodes are unique; so are, among themselves, names and aliases of constants, and names of outputs.
     Names,
     /// Graph outputs are results that exist.
@@ -46,6 +48,7 @@ impl fmt::Display for Rule {
             Rule::Types => "types are as inferred",
             Rule::Sizes => "sizes are well formed",
             Rule::Constants => "a constant has its tensor's type",
+            Rule::Masks => "a mask holds elements of its constant at zero",
             Rule::Names => "names are unique",
             Rule::Outputs => "outputs exist",
             Rule::Interface => "the interface stays",
@@ -175,6 +178,14 @@ impl Verifier<'_> {
                 let own = Type::tensor(tensor.dtype(), shape);
                 if has.as_slice() != [own.clone()] {
                     self.report(Rule::Constants, node, format!("its tensor is {own}"));
+                }
+                if let Some(mask) = &constant.mask {
+                    if mask.len() != tensor.len() {
+                        let what = format!("the mask has {} elements", mask.len());
+                        self.report(Rule::Masks, node, what);
+                    } else if !mask.holds(tensor) {
+                        self.report(Rule::Masks, node, "some are not");
+                    }
                 }
             }
             NodeKind::Op(op) => {
@@ -360,7 +371,7 @@ fn is_kept(old: &Type, new: &Type) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Constant, Output, Role, Tensor, Value};
+    use super::super::{Constant, Mask, Output, Role, Tensor, Value};
     use super::*;
     use smallvec::smallvec;
 
@@ -372,10 +383,10 @@ mod tests {
     fn small() -> Graph {
         let mut graph = Graph::new("net");
         let x = graph.add_input("x", ty("f32[N,3]"));
+        let bias = Tensor::from_vec(&[3], vec![1f32, 2.0, 3.0]);
         let bias = Constant {
-            tensor: Tensor::from_vec(&[3], vec![1f32, 2.0, 3.0]),
-            role: Role::Parameter,
             aliases: vec!["tied.bias".into()],
+            ..Constant::new(bias, Role::Parameter)
         };
         let bias = graph.add_constant("bias", bias);
         let sum = graph
@@ -428,6 +439,19 @@ mod tests {
     }
 
     #[test]
+    fn a_mask_of_another_size_is_refused() {
+        let mut graph = small();
+        let bias = graph.find("bias").unwrap();
+        graph.set_mask(bias, Some(Mask::from_fn(2, |i| i == 0)));
+        assert_eq!(
+            violations(&graph),
+            [
+                "`@bias = parameter [1.0, 0.0, 3.0] alias tied.bias : f32[3]`: a mask holds elements of its constant at zero, but the mask has 2 elements"
+            ]
+        );
+    }
+
+    #[test]
     fn a_cycle_is_reported_once() {
         let mut graph = small();
         let (sum, relu) = (graph.find("sum").unwrap(), graph.find("relu").unwrap());
@@ -447,11 +471,7 @@ mod tests {
             "z",
             Type::tensor(super::super::DType::F32, [Dim::symbol("batch size")]),
         );
-        let tied = Constant {
-            tensor: Tensor::from_vec(&[], vec![1f32]),
-            role: Role::Parameter,
-            aliases: Vec::new(),
-        };
+        let tied = Constant::new(Tensor::from_vec(&[], vec![1f32]), Role::Parameter);
         graph.add_constant("tied.bias", tied);
         assert_eq!(
             violations(&graph),

@@ -9,11 +9,11 @@ use super::observer::Observer;
 use super::pass::{Changed, Kind, Pass};
 use super::text::REPEAT;
 use super::{Pipeline, Step};
-use crate::analysis::CostModel;
+use crate::analysis::{CostModel, Sparsity};
 use crate::data::{Data, Samples};
 use crate::exec::{self, Top1};
 use crate::formats::{InputShape, bind_inputs};
-use crate::ir::Graph;
+use crate::ir::{Graph, NodeId};
 use crate::report::{Calibration, Change, Evaluation, PassReport, Report, Stats, Verification};
 use crate::{Error, Model, Result};
 
@@ -144,6 +144,7 @@ fn run_here(
         predicted_seconds,
         before,
         after: Stats::of(&graph),
+        sparsity: Sparsity::of(&graph),
         passes: reports,
         verify,
         calibration: options.samples.as_deref().map(Calibration::of),
@@ -190,6 +191,27 @@ fn bind_to(graph: &mut Graph, samples: &Samples) -> Result<()> {
         shape: sizes.map(|(i, n)| known(i).unwrap_or(*n)).collect(),
     };
     bind_inputs(graph, &[shape])
+}
+
+/// The names of constants that have masks.
+fn masked(graph: &Graph) -> Vec<Arc<str>> {
+    let masked = |node: &NodeId| graph.mask(*node).is_some();
+    let name = |node| graph.node(node).name.clone();
+    graph.nodes().filter(masked).map(name).collect()
+}
+
+/// That the constant `name`, which had a mask, has none any more: its zeros are no longer promised.
+fn lost_mask(graph: &Graph, name: &str) -> Option<Remark> {
+    let text = match graph.find(name) {
+        Some(node) if graph.mask(node).is_some() => return None,
+        Some(_) => "its mask is gone: what it is computed from now is not masked",
+        None => "it is gone, and its mask with it",
+    };
+    Some(Remark {
+        kind: RemarkKind::Analysis,
+        node: name.to_string(),
+        text: text.to_string(),
+    })
 }
 
 struct Manager<'a> {
@@ -255,11 +277,17 @@ impl Manager<'_> {
             .with_samples(self.options.samples.clone())
             .with_data(self.options.data.clone())
             .with_progress(&mut progress);
+        let masked = masked(&self.graph);
         let start = Instant::now();
         let changed = pass.run(&mut self.graph, &mut context).map_err(failed)?;
         let seconds = start.elapsed().as_secs_f64();
         let stop_reason = context.stop_reason.take();
         let mut remarks = context.into_remarks();
+        remarks.extend(
+            masked
+                .iter()
+                .filter_map(|name| lost_mask(&self.graph, name)),
+        );
 
         let stage = format!("the pass `{}`", info.name);
         self.check.graph(&stage, &self.graph)?;

@@ -252,11 +252,7 @@ impl Net {
     }
 
     fn constant(&mut self, shape: &[usize], elements: Vec<f32>) -> Value {
-        let constant = Constant {
-            tensor: Tensor::from_vec(shape, elements),
-            role: Role::Parameter,
-            aliases: Vec::new(),
-        };
+        let constant = Constant::new(Tensor::from_vec(shape, elements), Role::Parameter);
         self.0.add_constant("weight", constant).into()
     }
 

@@ -10,7 +10,7 @@ pub use verification::Verification;
 
 use serde::Serialize;
 
-pub use crate::analysis::Stats;
+pub use crate::analysis::{Masked, Sparsity, Stats};
 use crate::data::Samples;
 use crate::pipeline::{Kind, Remark};
 
@@ -33,6 +33,8 @@ pub struct Report {
     pub before: Stats,
     /// The same after the last.
     pub after: Stats,
+    /// What masks hold at zero after the last pass; null where no constant is masked.
+    pub sparsity: Option<Sparsity>,
     /// Every run of a pass, in order.
     pub passes: Vec<PassReport>,
     /// How far the outputs moved; null when verification was switched off.

@@ -3,7 +3,7 @@
 use comfy_table::{Cell, CellAlignment, LineStyle, Table, TableStyle};
 use indexmap::IndexSet;
 
-use super::{Change, Report, Stats, Verification};
+use super::{Change, Report, Sparsity, Stats, Verification};
 
 /// A line under the header and no other.
 const STYLE: TableStyle =
@@ -23,6 +23,9 @@ pub fn table(report: &Report) -> String {
     }
     if !report.passes.is_empty() {
         text += &format!("\n{}\n", passes(report).trim_fmt());
+    }
+    if let Some(sparsity) = &report.sparsity {
+        text += &format!("\n{}\n", masks(sparsity).trim_fmt());
     }
     if let Some(verification @ Verification::Measured { .. }) = &report.verify {
         text += &format!("\noutputs: {verification}\n");
@@ -97,6 +100,24 @@ fn passes(report: &Report) -> Table {
             },
         ]);
     }
+    table
+}
+
+fn masks(sparsity: &Sparsity) -> Table {
+    let mut table = numbers(&["masked", "parameters", "zeros", "sparsity"]);
+    let mut row = |name: &str, params: u64, zeros: u64| {
+        let share = zeros as f64 / params.max(1) as f64;
+        table.add_row([
+            name.to_string(),
+            grouped(params),
+            grouped(zeros),
+            format!("{:.1} %", 100.0 * share),
+        ]);
+    };
+    for constant in &sparsity.masked {
+        row(&constant.name, constant.params, constant.zeros);
+    }
+    row("of all parameters", sparsity.params, sparsity.zeros);
     table
 }
 

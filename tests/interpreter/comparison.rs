@@ -14,11 +14,7 @@ fn graph(input: &str) -> (Graph, Value) {
 
 fn weight(graph: &mut Graph, shape: &[usize], f: impl Fn(usize) -> f32) -> Value {
     let elements = (0..shape.iter().product()).map(f).collect();
-    let constant = Constant {
-        tensor: Tensor::from_vec(shape, elements),
-        role: Role::Parameter,
-        aliases: Vec::new(),
-    };
+    let constant = Constant::new(Tensor::from_vec(shape, elements), Role::Parameter);
     graph.add_constant("weight", constant).into()
 }
 

@@ -13,10 +13,13 @@ use super::{Layer, RIDGE, add_all, in_parts};
 use crate::Result;
 use crate::analysis::refinement::refine;
 use crate::exec::Frontier;
-use crate::ir::{Graph, NodeId, Op, Value};
+use crate::ir::{Graph, Mask, NodeId, Op, Value};
 
 /// The most features that a layer is refitted for: its Gram matrix has the square of that.
 const MOST_FEATURES: usize = 2048;
+/// The most work that the systems of a masked weight's rows may take together, as the sum of the cubes of their sizes: about a
+/// minute.
+const MOST_WORK: usize = 1 << 40;
 
 /// What [`refit`] did.
 #[derive(Clone, Debug, Default)]
@@ -85,7 +88,8 @@ pub fn refit(
                 Sums::over(&layer, &features, &left.iter().collect::<Vec<_>>())?
             }
         };
-        if let Some((solution, error)) = sums.solve(&layer) {
+        let mask = mask_of(changed, fit.node).cloned();
+        if let Some((solution, error)) = sums.solve(&layer, mask.as_ref()) {
             let Solution { weight, bias } = solution;
             changed.set_operand_elements(fit.node, 1, elements(&weight));
             changed.set_bias(fit.node, bias);
@@ -147,7 +151,8 @@ fn fits(original: &Graph, changed: &Graph) -> (Vec<Fit>, Vec<String>) {
             continue;
         };
         let features = Layer::of(changed, node).map(|layer| layer.features());
-        if features.as_ref().is_ok_and(|n| *n > MOST_FEATURES) {
+        let too_many = |n: &usize| *n > MOST_FEATURES || !is_solvable(mask_of(changed, node), *n);
+        if features.as_ref().is_ok_and(too_many) {
             found.1.push(changed.node(node).name.to_string());
         } else if features.is_ok() {
             let sum = sum_of(changed, node).and_then(|(sum, other)| {
@@ -171,6 +176,18 @@ fn sum_of(graph: &Graph, node: NodeId) -> Option<(NodeId, Value)> {
     let other = *graph.operands(sum).get(1 - operand.min(1))?;
     let alike = graph.ty(other) == graph.ty(node.into()) && graph.constant(other.node).is_none();
     (graph.op(sum) == Some(&Op::Add {}) && alike && !output).then_some((sum, other))
+}
+
+/// The mask of a layer's weight.
+fn mask_of(graph: &Graph, node: NodeId) -> Option<&Mask> {
+    graph.mask(graph.operands(node).get(1)?.node)
+}
+
+/// Whether the rows of a masked weight with `n` features, each of which is a system of its own, are not too much work.
+fn is_solvable(mask: Option<&Mask>, n: usize) -> bool {
+    let work = |row: &[bool]| row.iter().filter(|kept| **kept).count().pow(3);
+    let kept = |mask: &Mask| mask.iter().collect::<Vec<bool>>();
+    mask.is_none_or(|mask| kept(mask).chunks(n.max(1)).map(work).sum::<usize>() <= MOST_WORK)
 }
 
 /// The elements of a matrix, row by row.
@@ -236,7 +253,7 @@ impl Sums {
 
     /// The weight and the bias of `layer` that give the targets best, near the present ones where the features do not say; and
     /// the relative errors before, with the best bias, and after. `None` if there is no unique solution.
-    fn solve(&self, layer: &Layer) -> Option<(Solution, [f64; 2])> {
+    fn solve(&self, layer: &Layer, mask: Option<&Mask>) -> Option<(Solution, [f64; 2])> {
         let weight = layer.matrix();
         let (m, n) = (weight.nrows(), weight.ncols());
         let mean = |sums: &[f64]| -> Vec<f64> { sums.iter().map(|s| s / self.count).collect() };
@@ -250,9 +267,10 @@ impl Sums {
         let mut regular = covariance.clone();
         (0..n).for_each(|i| regular[(i, i)] += ridge);
         let wanted = &cross + &weight * faer::Scale(ridge);
-        let solution = match layer.separation() {
-            Some((layout, separation)) => refine(&layout, &separation, &regular, &wanted)?,
-            None => {
+        let solution = match (mask, layer.separation()) {
+            (Some(mask), _) => solve_masked(&regular, &wanted, mask)?,
+            (None, Some((layout, separation))) => refine(&layout, &separation, &regular, &wanted)?,
+            (None, None) => {
                 let solved = regular.llt(Side::Lower).ok()?.solve(wanted.transpose());
                 solved.transpose().to_owned()
             }
@@ -278,6 +296,27 @@ impl Sums {
             errors,
         ))
     }
+}
+
+/// The rows of `W` with `W regular` = `wanted` in the least squares' sense, each over the features that `mask` keeps in it.
+fn solve_masked(regular: &Mat<f64>, wanted: &Mat<f64>, mask: &Mask) -> Option<Mat<f64>> {
+    let (m, n) = (wanted.nrows(), wanted.ncols());
+    let row = |o: usize| -> Option<Vec<(usize, f64)>> {
+        let kept: Vec<usize> = (0..n).filter(|i| mask.keeps(o * n + i)).collect();
+        let system = Mat::from_fn(kept.len(), kept.len(), |i, j| regular[(kept[i], kept[j])]);
+        let wanted = Mat::from_fn(kept.len(), 1, |i, _| wanted[(o, kept[i])]);
+        let solved = match kept.is_empty() {
+            true => wanted,
+            false => system.llt(Side::Lower).ok()?.solve(wanted),
+        };
+        Some((0..kept.len()).map(|i| (kept[i], solved[(i, 0)])).collect())
+    };
+    let rows: Option<Vec<_>> = (0..m).into_par_iter().map(row).collect();
+    let mut solution = Mat::zeros(m, n);
+    for (o, row) in rows?.into_iter().enumerate() {
+        row.into_iter().for_each(|(i, w)| solution[(o, i)] = w);
+    }
+    Some(solution)
 }
 
 impl AddAssign for Sums {

@@ -70,15 +70,10 @@ impl Constants {
                 .map(|(a, b)| a + b)
                 .collect(),
             Recipe::ComposeOuter { outer, inner } => {
-                let (p, o) = (self.shape(*outer)[0], self.shape(*outer)[1]);
-                product(&self.f64(*outer), &self.f64(*inner), p, o)
+                self.after(*outer, [&self.f64(*outer), &self.f64(*inner)])
             }
             Recipe::ComposeInner { outer, inner } => {
-                let (weight, first) = (self.f64(*outer), self.f64(*inner));
-                let (o, i) = (self.shape(*inner)[0], self.shape(*inner)[1]);
-                let p = self.shape(*outer)[0];
-                let k: usize = self.shape(*outer)[2..].iter().product();
-                compose_inner(&weight, &first, [p, o, i, k])
+                self.before(*outer, *inner, [&self.f64(*outer), &self.f64(*inner)])
             }
             Recipe::Apply { weight, by } => {
                 let (p, o) = (self.shape(*weight)[0], self.shape(*weight)[1]);
@@ -93,6 +88,20 @@ impl Constants {
             }
         };
         Computed::F64(values)
+    }
+
+    /// The numbers of [`Recipe::ComposeOuter`] from those of its operands.
+    pub(super) fn after(&self, outer: ConstId, numbers: [&[f64]; 2]) -> Vec<f64> {
+        let (p, o) = (self.shape(outer)[0], self.shape(outer)[1]);
+        product(numbers[0], numbers[1], p, o)
+    }
+
+    /// The numbers of [`Recipe::ComposeInner`] from those of its operands.
+    pub(super) fn before(&self, outer: ConstId, inner: ConstId, numbers: [&[f64]; 2]) -> Vec<f64> {
+        let (o, i) = (self.shape(inner)[0], self.shape(inner)[1]);
+        let p = self.shape(outer)[0];
+        let k: usize = self.shape(outer)[2..].iter().product();
+        compose_inner(numbers[0], numbers[1], [p, o, i, k])
     }
 
     /// A weight scaled along one axis: the one recipe that runs over every weight of a network, so it stays in `f32`'s memory.
@@ -136,7 +145,7 @@ pub(super) fn split(shape: &[usize], axis: usize) -> (usize, usize, usize) {
     )
 }
 
-fn gather(of: &[f64], shape: &[usize], axis: usize, picks: &Picks) -> Vec<f64> {
+pub(super) fn gather(of: &[f64], shape: &[usize], axis: usize, picks: &Picks) -> Vec<f64> {
     let (outer, len, inner) = split(shape, axis);
     let mut out = Vec::with_capacity(outer * picks.len() * inner);
     for o in 0..outer {
@@ -153,7 +162,13 @@ fn gather(of: &[f64], shape: &[usize], axis: usize, picks: &Picks) -> Vec<f64> {
     out
 }
 
-fn sum(of: &[f64], shape: &[usize], axis: usize, picks: &Picks, width: usize) -> Vec<f64> {
+pub(super) fn sum(
+    of: &[f64],
+    shape: &[usize],
+    axis: usize,
+    picks: &Picks,
+    width: usize,
+) -> Vec<f64> {
     let (outer, len, inner) = split(shape, axis);
     let mut out = vec![0.0; outer * width * inner];
     for o in 0..outer {

@@ -309,11 +309,7 @@ impl<'a> Evaluator<'a> {
 
     /// A constant without a name in the source.
     pub(super) fn literal(&mut self, name: &str, tensor: Tensor) -> ir::Value {
-        let constant = Constant {
-            tensor,
-            role: Role::Literal,
-            aliases: Vec::new(),
-        };
+        let constant = Constant::new(tensor, Role::Literal);
         self.graph.add_constant(name, constant).into()
     }
 

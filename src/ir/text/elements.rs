@@ -21,12 +21,17 @@ pub(super) struct Weights {
 }
 
 impl Weights {
-    /// Hashes stand for the constants of `graph`.
+    /// Hashes stand for the constants of `graph`, and for their masks.
     pub(super) fn of(graph: &Graph) -> Weights {
         let mut known: FxHashMap<u32, Vec<Tensor>> = FxHashMap::default();
+        let mut add = |tensor: Tensor| {
+            known.entry(short_hash(&tensor)).or_default().push(tensor);
+        };
         for constant in graph.nodes().filter_map(|node| graph.constant(node)) {
-            let tensors = known.entry(short_hash(&constant.tensor)).or_default();
-            tensors.push(constant.tensor.clone());
+            add(constant.tensor.clone());
+            let mask = constant.mask.as_ref();
+            let mask = mask.map(|mask| mask.to_tensor(constant.tensor.shape()));
+            mask.into_iter().flatten().for_each(&mut add);
         }
         Weights { known, invented: 0 }
     }

@@ -16,7 +16,8 @@
 //! * The header lists the inputs with their types, and after `where` the numbers that are bound to sizes.
 //! * `{..}` holds attributes; those with their usual value (a pad of 0, a stride of 1, `eps=1e-5`) are left out. `: type` after an
 //!   operation may be left out in a text that is to be parsed, and is inferred.
-//! * A constant has a role (`parameter`, `buffer`, `literal`), a value, and after `alias` its further names. The value is
+//! * A constant has a role (`parameter`, `buffer`, `literal`), a value, after `mask` which of its elements are not held at zero
+//!   (another value: 1 for those that are kept, else 0), and after `alias` its further names. The value is
 //!   either a hash, which stands for elements that the text leaves out, or one of
 //!   * `0.5`: every element,
 //!   * `[[1.0, 2.0], [3.0, 4.0]]`: the elements in row-major order,

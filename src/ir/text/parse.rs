@@ -10,8 +10,9 @@ use smallvec::SmallVec;
 use super::super::attribute::Attribute;
 use super::super::dim::is_symbol;
 use super::super::graph::{Constant, Graph, NodeId, Output, Role, Value};
+use super::super::mask::Mask;
 use super::super::op::{Op, Opaque};
-use super::super::tensor::Tensor;
+use super::super::tensor::{DType, Tensor};
 use super::super::types::Type;
 use super::super::verify::{Violation, verify};
 use super::cursor::{Cursor, Mistake, Parsed};
@@ -136,7 +137,7 @@ impl Parser<'_> {
         }
     }
 
-    /// `@name = parameter 0.5 alias other : f32[3]`.
+    /// `@name = parameter 0.5 mask [1, 0, 1] alias other : f32[3]`.
     fn constant(&mut self) -> Parsed<()> {
         let name = self.new_name('@')?;
         self.cursor.expect('=')?;
@@ -146,6 +147,10 @@ impl Parser<'_> {
         let role = role.ok_or_else(|| self.cursor.unexpected("parameter, buffer or literal"))?;
         let at = self.cursor.at();
         let value = values::parse(&mut self.cursor)?;
+        let mask = match self.cursor.eat_word("mask") {
+            true => Some((self.cursor.at(), values::parse(&mut self.cursor)?)),
+            false => None,
+        };
         let mut aliases = Vec::new();
         if self.cursor.eat_word("alias") {
             aliases.push(self.cursor.name()?);
@@ -163,10 +168,11 @@ impl Parser<'_> {
             return Err(Mistake::new(type_at, what));
         };
         let tensor: Tensor = self.weights.tensor(&value, dtype, &shape, at)?;
+        let mask = mask.map(|(at, value)| self.weights.tensor(&value, DType::Bool, &shape, at));
         let constant = Constant {
-            tensor,
-            role,
             aliases,
+            mask: mask.transpose()?.map(|mask| Mask::of(&mask)),
+            ..Constant::new(tensor, role)
         };
         let node = self.graph.add_constant(&name, constant);
         self.named.insert(name, node);

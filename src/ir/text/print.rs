@@ -82,7 +82,14 @@ fn statement_with(graph: &Graph, node: NodeId, full: usize) -> String {
     match &graph.node(node).kind {
         NodeKind::Input => format!("{this}: {types}"),
         NodeKind::Constant(constant) => {
-            format!("{this} = {} : {types}", constant_value(constant, full))
+            let text = format!("{this} = {} : {types}", constant_value(constant, full));
+            match &constant.mask {
+                Some(mask) if mask.len() > full => {
+                    let zeros = 1.0 - mask.count() as f64 / mask.len() as f64;
+                    format!("{text} // {:.1} % masked", 100.0 * zeros)
+                }
+                _ => text,
+            }
         }
         NodeKind::Op(op) => {
             let operands = graph.operands(node);
@@ -132,15 +139,20 @@ fn operation(op: &Op, ranks: &[Option<usize>]) -> (Cow<'static, str>, String) {
 
 fn constant_value(constant: &Constant, full: usize) -> String {
     let role = role_name(constant.role);
-    let elements = values::print(&constant.tensor, full);
+    let mut text = format!("{role} {}", values::print(&constant.tensor, full));
+    let mask = constant.mask.as_ref();
+    // The verifier reports a mask of another size.
+    if let Some(Ok(mask)) = mask.map(|mask| mask.to_tensor(constant.tensor.shape())) {
+        text += &format!(" mask {}", values::print(&mask, full));
+    }
     let aliases: Vec<String> = constant
         .aliases
         .iter()
         .map(|a| word(a).into_owned())
         .collect();
     match aliases.is_empty() {
-        true => format!("{role} {elements}"),
-        false => format!("{role} {elements} alias {}", aliases.join(", ")),
+        true => text,
+        false => format!("{text} alias {}", aliases.join(", ")),
     }
 }
 

@@ -81,11 +81,8 @@ fn every_element_is_read_back_as_it_was() {
     ];
     for (dtype, _) in DType::ALL {
         let mut before = Graph::new("g");
-        let constant = super::super::Constant {
-            tensor: Tensor::from_f64(dtype, &[2, 4], values),
-            role: Role::Buffer,
-            aliases: Vec::new(),
-        };
+        let constant =
+            super::super::Constant::new(Tensor::from_f64(dtype, &[2, 4], values), Role::Buffer);
         before.add_constant("c", constant);
         let after = graph(&format!("{before:#}"));
         let tensor = |graph: &Graph| {
@@ -131,4 +128,35 @@ fn a_mistake_is_pointed_at() {
         error("graph g(%x: f32[N,3]) {\n  %y = relu(%x) : f32[N,4]\n  return %y\n}"),
         "line 2: the type is f32[N,3]\n    %y = relu(%x) : f32[N,4]\n                  ^"
     );
+}
+
+#[test]
+fn masks_are_printed_in_full_or_as_hashes_and_read_back() {
+    let small = graph(&with_constant("normal(1) mask [1, 0, 1, 0] : f32[4]"));
+    assert_eq!(elements(&small, "w")[1], 0.0);
+    let large = graph(&with_constant(
+        "normal(1) mask rows(columns(1, [0, 0.0*0, 0]), [0, 0, 0.0*0, 0]) alias v : f32[4,3]",
+    ));
+    let mask = |graph: &Graph| graph.mask(graph.find("w").unwrap()).cloned().unwrap();
+    assert_eq!(mask(&large).count(), 6);
+    for graph in [&small, &large] {
+        let full = format!("{graph:#}");
+        let read: Graph = full.parse().unwrap();
+        assert_eq!((format!("{read:#}"), mask(&read)), (full, mask(graph)));
+        let read = parse(&graph.to_string(), graph).unwrap();
+        assert_eq!(mask(&read), mask(graph));
+    }
+    let line = |graph: &Graph| super::statement(graph, graph.find("w").unwrap());
+    assert_eq!(
+        [line(&small), line(&large)],
+        [
+            "@w = parameter [-0.39036548, 0.0, -1.574183, 0.0] mask [1, 0, 1, 0] : f32[4]",
+            "@w = parameter #881fc011 mask #6e42c775 alias v : f32[4,3] // 50.0 % masked",
+        ]
+    );
+    let whole = graph(&with_constant("normal(1) mask 1 : f32[9]"));
+    assert_eq!((mask(&whole).count(), mask(&whole).len()), (9, 9));
+    assert!(line(&whole).ends_with("mask 1 : f32[9] // 0.0 % masked"));
+    let wrong = error(&with_constant("normal(1) mask [1, 0] : f32[3]"));
+    assert!(wrong.contains("2 elements for the shape [3]"), "{wrong}");
 }

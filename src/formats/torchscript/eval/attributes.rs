@@ -211,9 +211,8 @@ impl<'a> Evaluator<'a> {
         let node = self.graph.add_constant(
             name,
             Constant {
-                tensor,
-                role,
                 aliases,
+                ..Constant::new(tensor, role)
             },
         );
         let cell = state(node.into());

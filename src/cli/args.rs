@@ -86,6 +86,10 @@ pub struct Args {
     #[arg(long, value_name = "FILE.json")]
     pub report: Option<PathBuf>,
 
+    /// Write which weights are held at zero, by parameter name, to hold them so in training elsewhere
+    #[arg(long, value_name = "FILE.safetensors")]
+    pub masks: Option<PathBuf>,
+
     /// Print what each pass did, and what it did not do and why
     #[arg(long)]
     pub remarks: bool,

@@ -99,11 +99,16 @@ fn run(args: &Args) -> Result<(), Failure> {
     if let Some(path) = &args.report {
         write_text(path, &report.to_json())?;
     }
+    let write_masks = |path| formats::write_masks(&model.graph, path);
+    let masks = args.masks.as_ref().map(write_masks).transpose()?;
     if let Some(Some(path)) = &args.emit_ir {
         write_text(path, &model.graph.to_string())?;
     }
     drop(progress);
 
+    if masks == Some(0) {
+        complain("warning", &"no weight is masked, so --masks wrote none");
+    }
     if let Some(Verification::Skipped { skipped }) = &report.verify {
         complain(
             "warning",
@@ -170,6 +175,7 @@ impl Job {
         };
         let mut targets = vec![("--output", job.output.as_path())];
         targets.extend(args.report.as_deref().map(|path| ("--report", path)));
+        targets.extend(args.masks.as_deref().map(|path| ("--masks", path)));
         targets.extend(
             args.emit_ir
                 .iter()
@@ -178,16 +184,8 @@ impl Job {
         );
         paths::check(model, &targets)?;
         formats::check_name(&job.output, model)?;
-        if let Some(path) = args
-            .report
-            .as_deref()
-            .filter(|p| p.extension().is_none_or(|s| s != "json"))
-        {
-            return Err(Error::Usage {
-                what: format!("--report {} is not named .json", path.display()),
-                help: "the report is JSON; name it FILE.json".to_string(),
-            });
-        }
+        paths::check_suffix("--report", args.report.as_deref(), "json")?;
+        paths::check_suffix("--masks", args.masks.as_deref(), "safetensors")?;
         Ok(job)
     }
 }

@@ -45,6 +45,17 @@ pub fn check(model: &Path, targets: &[(&str, &Path)]) -> Result<()> {
     Ok(())
 }
 
+/// Checks that the file that an option writes has the suffix of what is written.
+pub fn check_suffix(option: &str, path: Option<&Path>, suffix: &str) -> Result<()> {
+    match path {
+        Some(path) if path.extension().is_none_or(|s| s != suffix) => usage(
+            format!("{option} {} is not named .{suffix}", path.display()),
+            &format!("name it FILE.{suffix}, which is what is in it"),
+        ),
+        _ => Ok(()),
+    }
+}
+
 /// Checks that the target of an option can be written.
 pub fn check_writable(option: &str, target: &Path) -> Result<()> {
     if let Ok(metadata) = fs::metadata(target) {

@@ -5,11 +5,13 @@
 
 mod error;
 mod input;
+mod masks;
 mod text;
 pub mod torchscript;
 
 pub use error::{Foreign, FormatError, Location};
 pub use input::{InputShape, bind_inputs};
+pub use masks::write_masks;
 #[cfg(feature = "images")]
 pub(crate) use torchscript::MAX_RATIO;
 pub(crate) use torchscript::{Archive, MappedFile};

@@ -1,6 +1,5 @@
 //! `cifar10:DIR`: the photographs of ten classes in their binary version, records of a label and 3 x 32 x 32 pixels.
 
-use std::fs;
 use std::path::PathBuf;
 
 use image::{DynamicImage, RgbImage};
@@ -9,8 +8,8 @@ use super::images::{self, Pictures};
 use super::spec::Kind;
 use super::training::Augment;
 use super::{DataSpec, Opened, Split, Wanted, Wrong};
+use crate::Result;
 use crate::ir::Bytes;
-use crate::{Error, Result};
 
 pub(super) static CIFAR10: Kind = Kind {
     name: "cifar10",
@@ -37,11 +36,7 @@ struct Cifar10 {
 }
 
 fn open(spec: &DataSpec, wanted: &Wanted) -> Result<Opened> {
-    fs::metadata(&spec.path).map_err(|source| Error::Io {
-        doing: "read",
-        path: spec.path.clone(),
-        source,
-    })?;
+    super::check_there(&spec.path)?;
     let names: Vec<String> = match spec.part() {
         Split::Train => (1..=5).map(|i| format!("data_batch_{i}.bin")).collect(),
         Split::Test => vec!["test_batch.bin".to_string()],

@@ -1,6 +1,5 @@
 //! `mnist:DIR`: the handwritten digits, or what comes in the same files.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use image::{DynamicImage, GrayImage};
@@ -9,8 +8,8 @@ use super::images::{self, MAX_SIDE, Pictures};
 use super::spec::Kind;
 use super::training::Augment;
 use super::{DataSpec, Opened, Split, Wanted, Wrong, idx};
+use crate::Result;
 use crate::ir::Bytes;
-use crate::{Error, Result};
 
 pub(super) static MNIST: Kind = Kind {
     name: "mnist",
@@ -51,12 +50,7 @@ fn open(spec: &DataSpec, wanted: &Wanted) -> Result<Opened> {
 
 /// The file of this name in `folder`, gzipped or not.
 fn find(folder: &Path, name: &str) -> Result<PathBuf> {
-    // Whether there is such a folder at all is the first thing to say.
-    fs::metadata(folder).map_err(|source| Error::Io {
-        doing: "read",
-        path: folder.to_path_buf(),
-        source,
-    })?;
+    super::check_there(folder)?;
     let candidates = [folder.join(name), folder.join(format!("{name}.gz"))];
     candidates.into_iter().find(|path| path.exists()).ok_or_else(|| {
         Wrong::new(

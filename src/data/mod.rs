@@ -292,6 +292,17 @@ fn map(path: &Path) -> Result<Bytes> {
     crate::formats::MappedFile::open(path).map_err(|error| Error::format(path, error))
 }
 
+/// Checks that there is such a folder, which is the first thing to say of data in several files.
+#[cfg(feature = "images")]
+fn check_there(folder: &Path) -> Result<()> {
+    let found = std::fs::metadata(folder);
+    found.map(|_| ()).map_err(|source| Error::Io {
+        doing: "read",
+        path: folder.to_path_buf(),
+        source,
+    })
+}
+
 /// The data in files that are in memory, in the order in which the kind reads them.
 pub(crate) fn in_memory(kind: &str, files: Vec<Bytes>, graph: &Graph) -> Result<Data> {
     let spec: DataSpec = format!("{kind}:memory").parse()?;

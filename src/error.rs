@@ -80,6 +80,19 @@ pub enum Error {
         /// What to do about it.
         help: String,
     },
+    /// A checkpoint cannot be used.
+    #[error("{}: {what}{}", path.display(), help_line(help))]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+        /// What to do about it; may be empty.
+        help: String,
+    },
+    /// The run was asked to end before it was done; the text says where it can go on.
+    #[error("{0}")]
+    Interrupted(String),
     /// A pass failed.
     #[error("pass `{pass}`: {source}")]
     Pass {

@@ -5,8 +5,12 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::checkpoint::{Checkpoint, State};
+use super::interrupt::Interrupt;
 use crate::analysis::latency::Latency;
 use crate::data::{Data, Samples, TrainingSet};
+use crate::exec::Device;
+use crate::ir::Graph;
 use crate::{Error, Result};
 
 /// What a pass makes smaller where it has a choice; [`CostModel`](crate::analysis::CostModel) weighs operators by it.
@@ -79,9 +83,15 @@ pub struct PassContext<'a> {
     pub cost: Cost,
     /// Inputs to calibrate on, where the user gave some: what fits a network's weights to data fits them to these.
     pub samples: Option<Arc<Samples>>,
+    /// Where libtorch computes, for passes that train.
+    pub device: Device,
+    /// Whether somebody wants the run to end; a pass that takes long says that it heeds it.
+    pub interrupt: Interrupt,
     /// Why an iterative pass stopped, such as "saturated" or "node limit"; the pass sets it.
     pub stop_reason: Option<String>,
     data: Option<Arc<Data>>,
+    original: Option<&'a Graph>,
+    checkpoint: Option<(&'a mut Checkpoint, usize)>,
     remarks: Vec<Remark>,
     progress: Option<Progress<'a>>,
 }
@@ -99,8 +109,12 @@ impl<'a> PassContext<'a> {
             seed,
             cost,
             samples: None,
+            device: Device::default(),
+            interrupt: Interrupt::default(),
             stop_reason: None,
             data: None,
+            original: None,
+            checkpoint: None,
             remarks: Vec::new(),
             progress: None,
         }
@@ -122,6 +136,61 @@ impl<'a> PassContext<'a> {
     /// This context, with data to train on.
     pub fn with_data(self, data: Option<Arc<Data>>) -> PassContext<'a> {
         PassContext { data, ..self }
+    }
+
+    /// This context, with the graph as it was before the first pass.
+    pub fn with_original(self, original: &'a Graph) -> PassContext<'a> {
+        PassContext {
+            original: Some(original),
+            ..self
+        }
+    }
+
+    /// This context, with a checkpoint to save the state of the pass of this number in.
+    pub fn with_checkpoint(
+        self,
+        checkpoint: Option<&'a mut Checkpoint>,
+        pass: usize,
+    ) -> PassContext<'a> {
+        PassContext {
+            checkpoint: checkpoint.map(|checkpoint| (checkpoint, pass)),
+            ..self
+        }
+    }
+
+    /// The graph as it was before the first pass; `None` where a pass is run by itself.
+    pub fn original(&self) -> Option<&'a Graph> {
+        self.original
+    }
+
+    /// What this pass saved in an earlier run, of the same command, that was broken off.
+    pub fn saved(&self) -> Option<&State> {
+        let (checkpoint, pass) = self.checkpoint.as_ref()?;
+        checkpoint.state(*pass)
+    }
+
+    /// Saves what this pass needs to go on from here, instead of what it saved before. Without a checkpoint nothing happens.
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::Checkpoint`] when it cannot be written.
+    pub fn save(&mut self, state: State) -> Result<()> {
+        match &mut self.checkpoint {
+            Some((checkpoint, pass)) => checkpoint.save(*pass, state),
+            None => Ok(()),
+        }
+    }
+
+    /// That the run was asked to end while the pass was at `place`, and where it can go on.
+    pub fn interrupted(&self, place: &str) -> Error {
+        let saved = self.checkpoint.as_ref();
+        let saved = saved.filter(|(checkpoint, _)| checkpoint.is_saved());
+        Error::Interrupted(match saved {
+            Some((checkpoint, _)) => format!(
+                "interrupted {place}; {} keeps what was done, and the same command goes on from there",
+                checkpoint.path().display()
+            ),
+            None => format!("interrupted {place}; nothing was saved yet"),
+        })
     }
 
     /// What to train on; read when a pass first asks for it. Labels are there where the data has them: see

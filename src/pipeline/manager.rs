@@ -1,17 +1,20 @@
 //! The pass manager: runs the steps of a pipeline, checks and measures each pass.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::check::{Check, refuse_unknown_sizes};
+use super::checkpoint::Checkpoint;
 use super::context::{Cost, PassContext, Remark, RemarkKind};
+use super::interrupt::Interrupt;
 use super::observer::Observer;
 use super::pass::{Changed, Kind, Pass};
 use super::text::REPEAT;
 use super::{Pipeline, Step};
 use crate::analysis::{CostModel, Sparsity};
 use crate::data::{Data, Samples};
-use crate::exec::{self, Top1};
+use crate::exec::{self, Device, Top1};
 use crate::formats::{InputShape, bind_inputs};
 use crate::ir::{Graph, NodeId};
 use crate::report::{Calibration, Change, Evaluation, PassReport, Report, Stats, Verification};
@@ -39,6 +42,13 @@ pub struct RunOptions {
     pub data: Option<Arc<Data>>,
     /// Labelled data, opened for the model's graph, on which top-1 is measured before the first pass and after the last.
     pub eval: Option<Arc<Data>>,
+    /// Where passes that train compute.
+    pub device: Device,
+    /// Where passes that train save what they have done, to go on from it in the next run if this one is broken off. Whoever
+    /// has written the result removes the file.
+    pub checkpoint: Option<PathBuf>,
+    /// Asks the run to end before it is done.
+    pub interrupt: Interrupt,
     /// Stop after so many runs of passes, to find the one that breaks something by bisection.
     pub stop_after: Option<usize>,
 }
@@ -55,6 +65,9 @@ impl Default for RunOptions {
             samples: None,
             data: None,
             eval: None,
+            device: Device::default(),
+            checkpoint: None,
+            interrupt: Interrupt::default(),
             stop_after: None,
         }
     }
@@ -106,6 +119,12 @@ fn run_here(
         refuse_unknown_sizes("the cost `latency`", &original)?;
     }
     let check = Check::new(&original, options)?;
+    let checkpoint = match &options.checkpoint {
+        Some(path) if pipeline.trains() => {
+            Some(Checkpoint::of(path, pipeline, &original, options)?)
+        }
+        _ => None,
+    };
     // What cannot be evaluated is known before any work is done.
     let top1_before = evaluate("the original", &original, options, observer)?;
     let mut manager = Manager {
@@ -114,6 +133,7 @@ fn run_here(
         check,
         options,
         observer,
+        checkpoint,
         reports: Vec::new(),
         exact: true,
     };
@@ -220,6 +240,7 @@ struct Manager<'a> {
     check: Check,
     options: &'a RunOptions,
     observer: &'a mut dyn Observer,
+    checkpoint: Option<Checkpoint>,
     reports: Vec<PassReport>,
     /// Whether every pass that changed something so far is exact.
     exact: bool,
@@ -265,9 +286,12 @@ impl Manager<'_> {
             return Ok(Changed::No);
         }
         let info = pass.info();
-        let failed = |source| Error::Pass {
-            pass: info.name.to_string(),
-            source: Box::new(source),
+        let failed = |source| match source {
+            Error::Interrupted(_) => source,
+            source => Error::Pass {
+                pass: info.name.to_string(),
+                source: Box::new(source),
+            },
         };
         self.observer.pass_started(info);
         let before = (self.options.verify == Verify::Each).then(|| self.graph.clone());
@@ -276,7 +300,11 @@ impl Manager<'_> {
         let mut context = PassContext::new(self.options.seed, self.options.cost.clone())
             .with_samples(self.options.samples.clone())
             .with_data(self.options.data.clone())
+            .with_original(self.original)
+            .with_checkpoint(self.checkpoint.as_mut(), self.reports.len())
             .with_progress(&mut progress);
+        context.device = self.options.device;
+        context.interrupt = self.options.interrupt.clone();
         let masked = masked(&self.graph);
         let start = Instant::now();
         let changed = pass.run(&mut self.graph, &mut context).map_err(failed)?;

@@ -18,7 +18,9 @@
 //! how much of that, and an [`Observer`] watches.
 
 mod check;
+mod checkpoint;
 mod context;
+mod interrupt;
 mod manager;
 mod observer;
 mod options;
@@ -27,7 +29,9 @@ mod registry;
 mod text;
 
 pub(crate) use check::refuse_unknown_sizes;
+pub use checkpoint::{Checkpoint, State};
 pub use context::{Cost, PassContext, Remark, RemarkKind};
+pub use interrupt::{Heeding, Interrupt};
 pub use manager::{RunOptions, Verify};
 pub use observer::Observer;
 pub use options::{OptionSpec, OptionValue, Options, Values};
@@ -62,6 +66,17 @@ impl Pipeline {
     /// [`Error::Text`](crate::Error::Text), pointing at the mistake and listing what would be right there.
     pub fn parse(text: &str) -> Result<Pipeline> {
         Registry::standard().parse(text)
+    }
+
+    /// Whether a pass trains: it needs data and libtorch, takes long, and saves what it has done.
+    pub fn trains(&self) -> bool {
+        fn any(steps: &[Step]) -> bool {
+            steps.iter().any(|step| match step {
+                Step::Pass { pass, .. } => pass.kind() == Kind::Trained,
+                Step::Repeat { steps, .. } => any(steps),
+            })
+        }
+        any(&self.steps)
     }
 
     /// Runs the passes on the model's graph, with verification.

@@ -122,7 +122,10 @@ impl<'a> Parser<'a> {
             return Err(self.unknown_pass(at, name));
         };
         let options = self.options(&format!("the pass `{name}`"), info.options)?;
-        let pass = (info.build)(&options).map_err(|error| self.error_at(at, error, ""))?;
+        let pass = (info.build)(&options).map_err(|error| match error {
+            Error::Usage { what, help } => self.error_at(at, what, help),
+            error => self.error_at(at, error, ""),
+        })?;
         if self.peek() == Some('(') {
             let repeat = REPEAT.name;
             let what = format!("`{name}` takes no passes in parentheses");

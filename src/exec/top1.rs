@@ -92,7 +92,7 @@ pub fn top1(graph: &Graph, data: &Data, mut progress: impl FnMut(f64)) -> Result
 }
 
 /// `images` with the last repeated until there are `n`.
-fn padded(images: ArrayD<f32>, n: usize) -> ArrayD<f32> {
+pub(super) fn padded(images: ArrayD<f32>, n: usize) -> ArrayD<f32> {
     match images.shape()[0] {
         have if have < n => {
             let rows: Vec<usize> = (0..n).map(|i| i.min(have - 1)).collect();

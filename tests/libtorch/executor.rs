@@ -19,6 +19,8 @@ fn graph(text: &str) -> Graph {
     text.parse().unwrap_or_else(|error| panic!("{error}"))
 }
 
+const TRAINING: Mode = Mode::Training { seed: 0 };
+
 /// The largest difference, relative to the largest element of `a`.
 fn difference<T: Real>(a: &ArrayD<T>, b: &ArrayD<T>) -> f64 {
     assert_eq!(a.shape(), b.shape());
@@ -107,7 +109,7 @@ fn gradients_of_a_network_are_those_of_finite_differences() {
     let graph = graph(NET);
     let x = normal(&[4, 3, 6, 5], 0).to_kind(Kind::Double);
     let weights = normal(&[4, 4], 1).to_kind(Kind::Double);
-    for mode in [Mode::Evaluation, Mode::Training] {
+    for mode in [Mode::Evaluation, TRAINING] {
         let loss = |network: &Network| {
             let y = network.run(&[x.shallow_clone()], mode).unwrap().remove(0);
             (y * &weights).sum(Kind::Double)
@@ -173,7 +175,7 @@ fn batch_norms_in_training_do_what_libtorch_does() {
             0.01,
             true,
         );
-        let found = network.run(&[x], Mode::Training).unwrap().remove(0);
+        let found = network.run(&[x], TRAINING).unwrap().remove(0);
         assert_eq!(found.detach(), expected);
     }
     assert_ne!((&mean, &variance), (&statistics.0, &statistics.1));
@@ -186,7 +188,7 @@ fn batch_norms_in_training_do_what_libtorch_does() {
         .run(&[normal(&[6, 3, 5, 4], 9)], Mode::Evaluation)
         .unwrap();
     network.write_back(&mut graph).unwrap();
-    let error = network.run(&[normal(&[1, 3, 5, 4], 9).narrow(0, 0, 0)], Mode::Training);
+    let error = network.run(&[normal(&[1, 3, 5, 4], 9).narrow(0, 0, 0)], TRAINING);
     assert!(error.is_err());
     assert_eq!(
         tch::Tensor::from_slice(&constant(&graph, "bn.running_mean").elements::<f32>()),
@@ -254,7 +256,9 @@ fn dropout_drops_in_training_alone() {
     let x = tch::Tensor::ones([4, 1000], (Kind::Float, tch::Device::Cpu));
     let run = |mode| network.run(&[x.shallow_clone()], mode).unwrap().remove(0);
     assert_eq!(run(Mode::Evaluation), x);
-    let dropped = run(Mode::Training);
+    let dropped = run(TRAINING);
+    assert_eq!(dropped, run(TRAINING));
+    assert_ne!(dropped, run(Mode::Training { seed: 1 }));
     let zeros = dropped.eq(0.0).sum(Kind::Int64).int64_value(&[]);
     assert!((800..1200).contains(&zeros), "{zeros} of 4000");
     let kept = dropped.max().double_value(&[]);

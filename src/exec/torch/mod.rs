@@ -9,12 +9,16 @@
 
 mod convert;
 mod operators;
+mod train;
 mod windows;
+
+use std::sync::{Mutex, PoisonError};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use tch::{Kind, TchError, Tensor};
 
 pub use convert::{from_array, open, to_array};
+pub use train::{Epoch, Judgement, Moment, Schedule, Settings, Trainer};
 
 use super::device::Device;
 use super::interpreter::{bind, run_error};
@@ -31,9 +35,15 @@ pub enum Mode {
     #[default]
     Evaluation,
     /// Batch norms whose mean and variance are constants use the batch's, and move their own by [`MOMENTUM`] towards them
-    /// (the variance without bias, as libtorch does); dropout is active, by libtorch's own random numbers.
-    Training,
+    /// (the variance without bias, as libtorch does); dropout is active.
+    Training {
+        /// What is dropped depends on this, and on libtorch's generator for the device.
+        seed: u64,
+    },
 }
+
+/// libtorch's random numbers are the process's; whoever draws some that others are not to disturb holds this.
+static RANDOM: Mutex<()> = Mutex::new(());
 
 /// A graph on a device.
 pub struct Network {
@@ -211,6 +221,14 @@ impl Network {
         let shapes: Vec<Vec<usize>> = inputs.iter().map(convert::shape).collect();
         let shapes: Vec<&[usize]> = shapes.iter().map(Vec::as_slice).collect();
         let bindings = bind(&self.graph, &shapes)?;
+        let _alone = match mode {
+            Mode::Training { seed } if self.draws() => {
+                let alone = RANDOM.lock().unwrap_or_else(PoisonError::into_inner);
+                tch::manual_seed(i64::from_ne_bytes(seed.to_ne_bytes()));
+                Some(alone)
+            }
+            _ => None,
+        };
         let mut values: Vec<Option<Tensor>> = Vec::new();
         values.resize_with(self.places, || None);
         for (i, (node, input)) in self.graph.inputs().iter().zip(inputs).enumerate() {
@@ -228,7 +246,7 @@ impl Network {
                 operands: &operands,
                 attribute: step.attribute.as_ref(),
                 bindings: &bindings,
-                training: step.trains && mode == Mode::Training,
+                training: step.trains && mode != Mode::Evaluation,
             };
             let result = call.evaluate(&step.op).map_err(|what| failed(&what))?;
             values[step.place] = Some(result);
@@ -242,6 +260,12 @@ impl Network {
         };
         let outputs = self.graph.outputs.iter().zip(&self.outputs);
         outputs.map(output).collect()
+    }
+
+    /// Whether it draws random numbers in training.
+    fn draws(&self) -> bool {
+        let mut ops = self.steps.iter().map(|step| &step.op);
+        ops.any(|op| matches!(op, Op::Dropout { .. }))
     }
 
     fn at<'v>(&'v self, source: Source, values: &'v [Option<Tensor>]) -> Option<&'v Tensor> {

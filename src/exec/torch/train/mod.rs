@@ -1,0 +1,543 @@
+//! Training a network, epoch by epoch.
+//!
+//! A [`Trainer`] holds a tenth of the training data out, trains on the rest and keeps the best epoch as judged on what it held
+//! out, the network as it came being epoch 0. After each epoch its [state](Trainer::state) can be saved; a trainer made of the
+//! same arguments that is [restored](Trainer::restore) to it ends with the same bytes as one that was never interrupted.
+//!
+//! *What depends on what.* The order of samples, how they are varied, and dropout depend on the seed, the epoch and the step
+//! alone. On the processor the result depends on the number of threads too, since libtorch then sums gradients in another
+//! order; on a GPU some of its sums have no fixed order at all.
+
+mod objective;
+mod optimiser;
+mod settings;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use tch::{Kind, TchError, Tensor};
+
+pub use settings::{Schedule, Settings};
+
+use super::{Mode, Network, convert, from_array, reason};
+use crate::data::{Batch, TrainingSet};
+use crate::exec::Device;
+use crate::exec::top1::padded;
+use crate::ir::{DType, Graph, NodeId};
+use crate::pipeline::State;
+use crate::random::random;
+use crate::{Error, Result};
+use objective::{Objective, right};
+use optimiser::Sgd;
+
+/// The share of the training data that epochs are judged on.
+const HELD_OUT: f64 = 0.1;
+
+/// How an epoch went. Losses and shares are means over samples.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Epoch {
+    /// From 1; 0 is the network as it came.
+    pub number: usize,
+    /// The loss while it was trained; `None` for epoch 0.
+    pub loss: Option<f64>,
+    /// On the data held out, if there is any.
+    pub held_out: Option<Judgement>,
+}
+
+/// How good a network is on some samples.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Judgement {
+    /// The loss.
+    pub loss: f64,
+    /// The share of right answers, 0 to 1, where training uses labels.
+    pub right: Option<f64>,
+}
+
+impl Judgement {
+    /// Right answers first, then the loss.
+    fn is_better(&self, other: &Judgement) -> bool {
+        let rank = |j: &Judgement| (j.right.unwrap_or_default(), -j.loss);
+        rank(self) > rank(other)
+    }
+}
+
+/// Where training is, after a step.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// The running epoch, from 1, and how many there are.
+    pub epoch: usize,
+    /// All epochs.
+    pub epochs: usize,
+    /// The share of all steps that is done, 0 to 1.
+    pub fraction: f64,
+    /// The mean loss of the epoch so far.
+    pub loss: f64,
+    /// The share of right answers of the last epoch that was judged.
+    pub right: Option<f64>,
+    /// How long the rest will take, if it goes on as before.
+    pub left: Duration,
+}
+
+/// `epoch 3 of 10, loss 0.412, 88.1 % right, 2 min left`
+impl std::fmt::Display for Moment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "epoch {} of {}, loss {:.3}, ",
+            self.epoch, self.epochs, self.loss
+        )?;
+        if let Some(right) = self.right {
+            write!(f, "{:.1} % right, ", 100.0 * right)?;
+        }
+        match self.left.as_secs() {
+            seconds @ 0..120 => write!(f, "{seconds} s left"),
+            seconds @ 120..7200 => write!(f, "{} min left", seconds / 60),
+            seconds => write!(f, "{} h left", seconds / 3600),
+        }
+    }
+}
+
+/// A network in training.
+pub struct Trainer {
+    graph: Graph,
+    student: Network,
+    teacher: Option<Network>,
+    settings: Settings,
+    objective: Objective,
+    optimiser: Sgd,
+    train: TrainingSet,
+    held: TrainingSet,
+    /// Samples a step: the settings' number, or the only one that the network takes.
+    batch: usize,
+    fixed: Option<usize>,
+    /// Epoch 0 and those that are done.
+    epochs: Vec<Epoch>,
+    best: Best,
+    stopped: Option<String>,
+    /// When this trainer began, and with how many steps done.
+    began: Option<(Instant, usize)>,
+}
+
+struct Best {
+    epoch: usize,
+    /// In the order of [`Network::state`].
+    state: Vec<Tensor>,
+}
+
+impl Trainer {
+    /// Makes `graph` ready to be trained on `set`, with `teacher` to learn from where the settings distill. What masks of the
+    /// graph hold at zero stays there.
+    ///
+    /// # Errors
+    /// Those of [`Network::new`]; [`Error::Usage`] when there is nothing to train or to learn from, and [`Error::Data`] when the
+    /// labels are not classes of the network's first output.
+    pub fn new(
+        graph: &Graph,
+        teacher: &Graph,
+        set: &TrainingSet,
+        settings: Settings,
+        device: Device,
+    ) -> Result<Trainer> {
+        let usage = |what: &str, help: &str| Error::Usage {
+            what: what.to_string(),
+            help: help.to_string(),
+        };
+        let objective = Objective {
+            labels: settings.labels,
+            temperature: settings.distill,
+        };
+        if !objective.labels && objective.temperature.is_none() {
+            return Err(usage(
+                "there is nothing to learn from, neither labels nor a teacher",
+                "take labels=true, or distill above 0",
+            ));
+        }
+        let threads = rayon::current_num_threads();
+        tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
+        let student = Network::new(graph, device, DType::F32)?;
+        if student.parameters().next().is_none() {
+            return Err(usage(
+                "the network has no parameters to train",
+                "in a frozen module they are constants: export the module without freezing it",
+            ));
+        }
+        let teacher = match settings.distill {
+            Some(_) => Some(Network::new(teacher, device, DType::F32)?),
+            None => None,
+        };
+        let variables = { student.parameters() }
+            .map(|(node, variable)| {
+                let mask = { graph.mask(node) }.map(|mask| {
+                    let kept: Vec<f32> =
+                        mask.iter().map(|kept| f32::from(u8::from(kept))).collect();
+                    Tensor::f_from_slice(&kept)?
+                        .f_to_device(student.device())?
+                        .f_reshape(variable.size())
+                });
+                Ok((variable.shallow_clone(), mask.transpose()?))
+            })
+            .collect::<Result<Vec<_>, TchError>>();
+        let optimiser = variables.and_then(|variables| {
+            let Settings {
+                momentum,
+                nesterov,
+                decay,
+                ..
+            } = settings;
+            Sgd::new(momentum, nesterov, decay, variables)
+        });
+        let fixed = graph.inputs().first();
+        let fixed = fixed.and_then(|input| graph.ty((*input).into()).len(0));
+        let (train, held) = set.hold_out(HELD_OUT, settings.seed);
+        let mut trainer = Trainer {
+            graph: graph.clone(),
+            best: Best {
+                epoch: 0,
+                state: copies(&student)?,
+            },
+            student,
+            teacher,
+            objective,
+            optimiser: optimiser.map_err(failed)?,
+            train,
+            held,
+            batch: fixed.unwrap_or(settings.batch).max(1),
+            fixed,
+            settings,
+            epochs: Vec::new(),
+            stopped: None,
+            began: None,
+        };
+        trainer.check_answers(set)?;
+        if trainer.steps() == 0 {
+            return Err(usage(
+                &format!(
+                    "{} samples are too few to train on in batches of {}",
+                    trainer.train.len(),
+                    trainer.batch
+                ),
+                "give more data with --data, or take a smaller batch",
+            ));
+        }
+        let held_out = trainer.judge()?;
+        trainer.epochs.push(Epoch {
+            number: 0,
+            loss: None,
+            held_out,
+        });
+        Ok(trainer)
+    }
+
+    /// Runs one batch to see what answers look like.
+    fn check_answers(&self, set: &TrainingSet) -> Result<()> {
+        let Some(first) = set.in_order(self.fixed.unwrap_or(1)).next() else {
+            return Ok(());
+        };
+        let n = first.images.shape().first().copied().unwrap_or_default();
+        let (answers, _) = tch::no_grad(|| self.answers(first, Mode::Evaluation))?;
+        let shape = convert::shape(&answers);
+        let is_batch = shape.len() > 1 && shape[0] == n;
+        if !is_batch || self.objective.labels && shape[2..].iter().any(|n| *n != 1) {
+            return Err(Error::Usage {
+                what: format!(
+                    "training needs a network whose output is [batch, classes]; for a batch of {n} this one gives {shape:?}"
+                ),
+                help: "without labels=true further dimensions may follow the classes".into(),
+            });
+        }
+        match self.objective.labels {
+            true => set.require_labels("training", shape[1]),
+            false => Ok(()),
+        }
+    }
+
+    /// The network's first output, and the labels, for a batch; both on the device.
+    fn answers(&self, batch: Batch, mode: Mode) -> Result<(Tensor, Targets)> {
+        let device = self.student.device();
+        let n = batch.images.shape().first().copied().unwrap_or_default();
+        let labels = batch.labels.filter(|_| self.objective.labels);
+        let labels = labels.map(|labels| Tensor::f_from_slice(&labels)?.f_to_device(device));
+        let images = match self.fixed {
+            Some(fixed) => padded(batch.images, fixed),
+            None => batch.images,
+        };
+        let images = from_array(&images)?.f_to_device(device).map_err(failed)?;
+        let first = |network: &Network, mode| -> Result<Tensor> {
+            let output = network.run(&[images.shallow_clone()], mode)?;
+            let output = output.into_iter().next().ok_or_else(|| Error::Usage {
+                what: "the network has no output".into(),
+                help: String::new(),
+            })?;
+            // Without what a batch was padded by.
+            match output.size().first() {
+                Some(have) if *have > n as i64 => output.f_narrow(0, 0, n as i64).map_err(failed),
+                _ => Ok(output),
+            }
+        };
+        let teacher = self.teacher.as_ref();
+        let teacher = teacher.map(|teacher| tch::no_grad(|| first(teacher, Mode::Evaluation)));
+        let targets = Targets {
+            teacher: teacher.transpose()?,
+            labels: labels.transpose().map_err(failed)?,
+        };
+        Ok((first(&self.student, mode)?, targets))
+    }
+
+    fn loss(&self, answers: &Tensor, targets: &Targets) -> Result<Tensor> {
+        let (teacher, labels) = (targets.teacher.as_ref(), targets.labels.as_ref());
+        let loss = self.objective.loss(answers, teacher, labels);
+        loss.map_err(failed)
+    }
+
+    /// The network on the data held out.
+    fn judge(&self) -> Result<Option<Judgement>> {
+        if self.held.is_empty() {
+            return Ok(None);
+        }
+        let _guard = tch::no_grad_guard();
+        let (mut loss, mut hits) = (0.0, None);
+        for batch in self.held.in_order(self.batch) {
+            let n = batch.images.shape().first().copied().unwrap_or_default();
+            let (answers, targets) = self.answers(batch, Mode::Evaluation)?;
+            let mean = self.loss(&answers, &targets)?.f_double_value(&[]);
+            loss += n as f64 * mean.map_err(failed)?;
+            if let Some(labels) = &targets.labels {
+                *hits.get_or_insert(0) += right(&answers, labels).map_err(failed)?;
+            }
+        }
+        let count = self.held.len() as f64;
+        Ok(Some(Judgement {
+            loss: loss / count,
+            right: hits.map(|hits| hits as f64 / count),
+        }))
+    }
+
+    /// Steps an epoch. Batches that the network cannot be trained on are left out: one sample has no variance, and another
+    /// number than a fixed one does not fit.
+    fn steps(&self) -> usize {
+        let (whole, rest) = (self.train.len() / self.batch, self.train.len() % self.batch);
+        match self.fixed {
+            Some(_) => whole,
+            None => whole + usize::from(rest > 1 || rest == 1 && whole == 0),
+        }
+    }
+
+    /// Whether all epochs are done, or training had to stop.
+    pub fn is_done(&self) -> bool {
+        self.stopped.is_some() || self.done() >= self.settings.epochs
+    }
+
+    fn done(&self) -> usize {
+        self.epochs.len().saturating_sub(1)
+    }
+
+    /// Trains one more epoch and judges it; `watch` is called after each step, and ends training by an error. A loss that is
+    /// not finite ends it too, and is no error: see [`Trainer::stopped`].
+    ///
+    /// # Errors
+    /// Those of `watch`, and [`Error::Run`] with the node that libtorch cannot compute.
+    pub fn epoch(&mut self, watch: &mut dyn FnMut(&Moment) -> Result<()>) -> Result<()> {
+        let (epoch, steps) = (self.done() + 1, self.steps());
+        let total = steps * self.settings.epochs;
+        let (began, before) = *self
+            .began
+            .get_or_insert_with(|| (Instant::now(), steps * (epoch - 1)));
+        let batches = self
+            .train
+            .epoch(self.batch, self.settings.seed, epoch as u64);
+        let (mut sum, mut samples) = (0.0, 0.0);
+        for (step, batch) in batches.take(steps).enumerate() {
+            let n = batch.images.shape().first().copied().unwrap_or_default() as f64;
+            let position = steps * (epoch - 1) + step;
+            let counter = [self.settings.seed, epoch as u64, step as u64];
+            let seed = random(&counter).u64(..);
+            let (answers, targets) = self.answers(batch, Mode::Training { seed })?;
+            let loss = self.loss(&answers, &targets)?;
+            let value = loss.f_double_value(&[]).map_err(failed)?;
+            if !value.is_finite() {
+                self.stopped = Some(format!(
+                    "the loss was {value} at step {} of epoch {epoch}",
+                    step + 1
+                ));
+                return Ok(());
+            }
+            let factor = { self.settings.schedule }.factor(position as f64 / total as f64);
+            { loss.f_backward() }
+                .and_then(|()| self.optimiser.step(self.settings.rate * factor))
+                .map_err(failed)?;
+            sum += n * value;
+            samples += n;
+            let done = position + 1;
+            let each = began.elapsed() / u32::try_from(done - before).unwrap_or(u32::MAX);
+            watch(&Moment {
+                epoch,
+                epochs: self.settings.epochs,
+                fraction: done as f64 / total as f64,
+                loss: sum / samples,
+                right: { self.epochs.last() }
+                    .and_then(|last| last.held_out)
+                    .and_then(|judgement| judgement.right),
+                left: each.saturating_mul(u32::try_from(total - done).unwrap_or(u32::MAX)),
+            })?;
+        }
+        let held_out = self.judge()?;
+        if let Some(Judgement { loss, .. }) = held_out.filter(|j| !j.loss.is_finite()) {
+            self.stopped = Some(format!(
+                "the loss on held-out data was {loss} after epoch {epoch}"
+            ));
+            return Ok(());
+        }
+        self.epochs.push(Epoch {
+            number: epoch,
+            loss: Some(sum / samples),
+            held_out,
+        });
+        let best = self
+            .epochs
+            .get(self.best.epoch)
+            .and_then(|best| best.held_out);
+        // Without a judgement the last is taken for the best.
+        let is_better = match (held_out, best) {
+            (Some(new), Some(best)) => new.is_better(&best),
+            _ => true,
+        };
+        if is_better {
+            self.best = Best {
+                epoch,
+                state: copies(&self.student)?,
+            };
+        }
+        Ok(())
+    }
+
+    /// Epoch 0 and all that are done.
+    pub fn epochs(&self) -> &[Epoch] {
+        &self.epochs
+    }
+
+    /// The best of [`Trainer::epochs`], whose weights [`Trainer::finish`] gives.
+    pub fn best(&self) -> Option<&Epoch> {
+        self.epochs.get(self.best.epoch)
+    }
+
+    /// Why training ended before its last epoch.
+    pub fn stopped(&self) -> Option<&str> {
+        self.stopped.as_deref()
+    }
+
+    /// All that it takes to go on from here.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when libtorch cannot hand a tensor over.
+    pub fn state(&self) -> Result<State> {
+        let notes = Notes {
+            epochs: self.epochs.clone(),
+            best: self.best.epoch,
+            stopped: self.stopped.clone(),
+        };
+        let notes = serde_json::to_string(&notes).map_err(|error| broken(&error.to_string()))?;
+        let tensors = self.places().map(|(name, tensor)| {
+            let constant = convert::constant(tensor, DType::F32);
+            Ok((name, constant.map_err(|what| broken(&what))?))
+        });
+        Ok(State {
+            tensors: tensors.collect::<Result<_>>()?,
+            notes: BTreeMap::from([(NOTES.to_string(), notes)]),
+        })
+    }
+
+    /// Goes back to where [`Trainer::state`] was asked for, of a trainer made of the same arguments.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when it is the state of another training.
+    pub fn restore(&mut self, state: &State) -> Result<()> {
+        let notes = state.notes.get(NOTES);
+        let notes = notes.and_then(|notes| serde_json::from_str(notes).ok());
+        let notes: Notes = notes.ok_or_else(|| broken("it does not say which epochs are done"))?;
+        let _guard = tch::no_grad_guard();
+        for (name, tensor) in self.places() {
+            let saved = state.tensors.get(&name);
+            let saved = saved.filter(|saved| saved.shape() == convert::shape(tensor));
+            let saved = saved.ok_or_else(|| broken(&format!("it has no tensor `{name}`")))?;
+            let mut place = tensor.shallow_clone();
+            { convert::weight(saved, Kind::Float, self.student.device()) }
+                .and_then(|saved| place.f_copy_(&saved))
+                .map_err(failed)?;
+        }
+        self.epochs = notes.epochs;
+        self.best.epoch = notes.best;
+        self.stopped = notes.stopped;
+        Ok(())
+    }
+
+    /// Every tensor that changes, with a name of its own.
+    fn places(&self) -> impl Iterator<Item = (String, &Tensor)> {
+        let name = |node: NodeId| &self.graph.node(node).name;
+        let now = { self.student.state() }
+            .map(move |(node, tensor)| (format!("now/{}", name(node)), tensor));
+        let best = { self.student.state() }
+            .zip(&self.best.state)
+            .map(move |((node, _), tensor)| (format!("best/{}", name(node)), tensor));
+        let velocities = { self.student.parameters() }
+            .zip(self.optimiser.velocities())
+            .map(move |((node, _), tensor)| (format!("velocity/{}", name(node)), tensor));
+        now.chain(best).chain(velocities)
+    }
+
+    /// Puts the weights and statistics of the best epoch into `graph`, the one this trainer was made of.
+    ///
+    /// # Errors
+    /// Those of [`Network::write_back`].
+    pub fn finish(self, graph: &mut Graph) -> Result<()> {
+        let guard = tch::no_grad_guard();
+        for ((_, tensor), best) in self.student.state().zip(&self.best.state) {
+            let mut place = tensor.shallow_clone();
+            place.f_copy_(best).map_err(failed)?;
+        }
+        drop(guard);
+        self.student.write_back(graph)
+    }
+}
+
+/// What a batch should be answered.
+struct Targets {
+    teacher: Option<Tensor>,
+    labels: Option<Tensor>,
+}
+
+/// What a state says beside its tensors.
+#[derive(Serialize, Deserialize)]
+struct Notes {
+    epochs: Vec<Epoch>,
+    best: usize,
+    stopped: Option<String>,
+}
+
+const NOTES: &str = "training";
+
+fn copies(network: &Network) -> Result<Vec<Tensor>> {
+    let copy = |(_, tensor): (NodeId, &Tensor)| {
+        let tensor = tensor.f_detach()?;
+        let mut copy = tensor.f_zeros_like()?;
+        copy.f_copy_(&tensor)?;
+        Ok(copy)
+    };
+    let copies: Result<Vec<Tensor>, TchError> = network.state().map(copy).collect();
+    copies.map_err(failed)
+}
+
+/// libtorch fails at what belongs to no node.
+fn failed(error: TchError) -> Error {
+    Error::Usage {
+        what: format!("cannot train: {}", reason(&error)),
+        help: String::new(),
+    }
+}
+
+fn broken(what: &str) -> Error {
+    Error::Usage {
+        what: format!("the state of another training: {what}"),
+        help: String::new(),
+    }
+}

@@ -2,6 +2,7 @@
 
 mod activations;
 mod canonicalize;
+mod finetune;
 mod fold_batch_norm;
 pub mod red;
 mod repair;
@@ -14,4 +15,5 @@ pub static ALL: &[&PassInfo] = &[
     &canonicalize::CANONICALIZE,
     &red::RED,
     &fold_batch_norm::FOLD_BATCH_NORM,
+    &finetune::FINETUNE,
 ];

@@ -168,6 +168,28 @@ fn passes_are_listed_with_options_and_defaults() {
     common::snapshot("command/list_passes", &Folder::new().ok(&["--list-passes"]));
 }
 
+#[cfg(not(feature = "torch"))]
+#[test]
+fn training_says_which_build_can() {
+    let folder = Folder::new();
+    let mut text = String::new();
+    for args in [
+        &["--passes", "red,finetune{epochs=3}", "model.ir"][..],
+        &["--passes", "", "--device", "cuda", "model.ir"],
+        &["--passes", "", "--device", "gpu", "model.ir"],
+        &[
+            "--passes",
+            "red",
+            "--checkpoint",
+            "net.checkpoint",
+            "model.ir",
+        ],
+    ] {
+        text += &folder.failure(args);
+    }
+    common::snapshot("errors/command_training", &text);
+}
+
 #[test]
 fn every_mistake_on_the_command_line_is_explained() {
     let folder = Folder::new();

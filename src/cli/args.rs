@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Parser, Subcommand};
+use optc::exec::Device;
 
 use super::profile::ProfileArgs;
 use super::watch::PrintAfter;
@@ -73,6 +74,15 @@ pub struct Args {
     /// `optc profile` wrote, or coarsely without one
     #[arg(long, value_name = "flops|params|latency[:FILE]", default_value = "flops", value_parser = cost)]
     pub cost: Cost,
+
+    /// Where passes that train compute: cpu, cuda or cuda:N
+    #[arg(long, value_name = "DEVICE", default_value_t = Device::Cpu)]
+    pub device: Device,
+
+    /// Where passes that train save what they have done after each epoch; the same command goes on from there if it was broken
+    /// off, and removes the file in the end [default: the output's name with .checkpoint after it]
+    #[arg(long, value_name = "PATH")]
+    pub checkpoint: Option<PathBuf>,
 
     /// The start of all random numbers
     #[arg(long, value_name = "N", default_value_t = 0)]

@@ -15,9 +15,10 @@ use std::sync::Arc;
 use clap::Parser;
 use optc::analysis::latency::{Latency, LatencyTable, Machine, Roofline};
 use optc::data::{DataSpec, Split};
+use optc::exec::Device;
 use optc::formats::{self, InputShape, ReadOptions};
 use optc::ir::Graph;
-use optc::pipeline::{self, RunOptions, Verify};
+use optc::pipeline::{self, Interrupt, RunOptions, Verify};
 use optc::report::{self, Report, Verification};
 use optc::{Error, Pipeline};
 
@@ -33,12 +34,15 @@ struct Failure {
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 const UNVERIFIED: u8 = 3;
+/// What shells say of a process that was ended by Ctrl-C.
+const INTERRUPTED: u8 = 130;
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
         let status = match error {
             Error::Verification { .. } => UNVERIFIED,
             Error::Usage { .. } => USAGE,
+            Error::Interrupted(_) => INTERRUPTED,
             _ => FAILED,
         };
         Failure { status, error }
@@ -91,11 +95,13 @@ fn run(args: &Args) -> Result<(), Failure> {
         progress: &progress,
         print_after: job.print_after,
     };
+    end_on_ctrl_c(&run.interrupt);
     let mut report = job.pipeline.run_with(&mut model, &run, &mut watch)?;
     report.model = model_path.display().to_string();
 
     progress.say(format!("writing {}", job.output.display()));
     optc::write(&model, &job.output)?;
+    remove_checkpoint(&run)?;
     if let Some(path) = &args.report {
         write_text(path, &report.to_json())?;
     }
@@ -145,9 +151,11 @@ impl Job {
             Some(path) => path.clone(),
             None => paths::default_output(model),
         };
+        let pipeline = Pipeline::parse(&args.passes)?;
+        let checkpoint = checkpoint(args, &pipeline, &output)?;
         let spec = |text: &Option<String>| text.as_deref().map(str::parse::<DataSpec>).transpose();
         let job = Job {
-            pipeline: Pipeline::parse(&args.passes)?,
+            pipeline,
             read: ReadOptions {
                 inputs: args
                     .input
@@ -157,6 +165,8 @@ impl Job {
             },
             run: RunOptions {
                 seed: args.seed,
+                device: device(args.device)?,
+                checkpoint,
                 threads: args.threads.unwrap_or(0).into(),
                 cost: cost(&args.cost)?,
                 verify: match (args.no_verify, args.verify_each) {
@@ -174,6 +184,12 @@ impl Job {
             output,
         };
         let mut targets = vec![("--output", job.output.as_path())];
+        targets.extend(
+            job.run
+                .checkpoint
+                .as_deref()
+                .map(|path| ("--checkpoint", path)),
+        );
         targets.extend(args.report.as_deref().map(|path| ("--report", path)));
         targets.extend(args.masks.as_deref().map(|path| ("--masks", path)));
         targets.extend(
@@ -187,6 +203,32 @@ impl Job {
         paths::check_suffix("--report", args.report.as_deref(), "json")?;
         paths::check_suffix("--masks", args.masks.as_deref(), "safetensors")?;
         Ok(job)
+    }
+}
+
+/// Ctrl-C ends the process at once, or, while a network is trained, when it has said where training can go on.
+fn end_on_ctrl_c(interrupt: &Interrupt) {
+    let interrupt = interrupt.clone();
+    // Where there can be no handler, Ctrl-C ends the process as ever.
+    let _ = ctrlc::set_handler(move || {
+        if !interrupt.raise() {
+            std::process::exit(INTERRUPTED.into());
+        }
+    });
+}
+
+/// The result is written: what it was made from is of no more use.
+fn remove_checkpoint(run: &RunOptions) -> Result<(), Error> {
+    let Some(path) = &run.checkpoint else {
+        return Ok(());
+    };
+    match std::fs::remove_file(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::Io {
+            doing: "remove",
+            path: path.clone(),
+            source,
+        }),
+        _ => Ok(()),
     }
 }
 
@@ -209,6 +251,39 @@ fn with_data(
         run.data = Some(Arc::new(data));
     }
     Ok(run)
+}
+
+/// Where training saves what it has done, if there is training.
+fn checkpoint(args: &Args, pipeline: &Pipeline, output: &Path) -> Result<Option<PathBuf>, Error> {
+    match (&args.checkpoint, pipeline.trains()) {
+        (None, false) => Ok(None),
+        (Some(path), true) => Ok(Some(path.clone())),
+        (None, true) => {
+            let mut name = output.as_os_str().to_owned();
+            name.push(".checkpoint");
+            Ok(Some(name.into()))
+        }
+        (Some(_), false) => Err(Error::Usage {
+            what: format!("--checkpoint is for passes that train, and none of {pipeline} does"),
+            help: "leave it out".to_string(),
+        }),
+    }
+}
+
+/// The device, if this build and this machine have it.
+fn device(device: Device) -> Result<Device, Error> {
+    #[cfg(feature = "torch")]
+    optc::exec::torch::open(device)?;
+    #[cfg(not(feature = "torch"))]
+    if device != Device::Cpu {
+        return Err(Error::Usage {
+            what: format!(
+                "--device {device} is for training, and this optc was built without torch"
+            ),
+            help: "build one with it: cargo install optc --features torch".to_string(),
+        });
+    }
+    Ok(device)
 }
 
 /// What `--cost` names; reads the table if there is one.

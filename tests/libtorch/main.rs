@@ -1,8 +1,11 @@
 //! What only libtorch can say: that files open there, run, and agree with one another; and graphs that it runs and trains.
 #![cfg(feature = "torch")]
 
+#[path = "../common/mod.rs"]
+mod common;
 mod executor;
 mod torch;
+mod training;
 
 use std::path::{Path, PathBuf};
 

@@ -87,10 +87,10 @@ use with_torch::build;
 #[cfg(feature = "torch")]
 mod with_torch {
     use super::*;
-    use crate::Error;
-    use crate::exec::torch::{Schedule, Settings, Trainer};
+    use crate::exec::torch::{Schedule, Settings};
     use crate::ir::Graph;
-    use crate::pipeline::{Changed, PassContext};
+    use crate::passes::training;
+    use crate::pipeline::{Changed, PassContext, State};
 
     struct Finetune(Settings);
 
@@ -118,68 +118,7 @@ mod with_torch {
         }
 
         fn run(&self, graph: &mut Graph, context: &mut PassContext<'_>) -> Result<Changed> {
-            train(graph, &self.0, context)
+            training::train(graph, &self.0, &State::default(), context)
         }
-    }
-
-    /// Trains `graph`, with the network as it was read for a teacher; goes on where an earlier run was broken off.
-    fn train(
-        graph: &mut Graph,
-        settings: &Settings,
-        context: &mut PassContext<'_>,
-    ) -> Result<Changed> {
-        let settings = Settings {
-            seed: context.seed,
-            ..settings.clone()
-        };
-        let set = context.training_set()?;
-        let teacher = context.original().unwrap_or(graph).clone();
-        let mut trainer = Trainer::new(graph, &teacher, &set, settings, context.device)?;
-        if let Some(state) = context.saved() {
-            trainer.restore(state)?;
-            let done = trainer.epochs().len().saturating_sub(1);
-            context.analysis("", format!("went on after epoch {done}"));
-        }
-        let _heeding = context.interrupt.heed();
-        while !trainer.is_done() {
-            let mut epoch = 0;
-            let step = trainer.epoch(&mut |moment| {
-                epoch = moment.epoch;
-                context.progress(&moment.to_string(), moment.fraction);
-                match context.interrupt.is_raised() {
-                    true => Err(Error::Interrupted(String::new())),
-                    false => Ok(()),
-                }
-            });
-            step.map_err(|error| match error {
-                Error::Interrupted(_) => context.interrupted(&format!("in epoch {epoch}")),
-                error => error,
-            })?;
-            context.save(trainer.state()?)?;
-        }
-        for epoch in trainer.epochs() {
-            let mut text = format!("epoch {}:", epoch.number);
-            if let Some(loss) = epoch.loss {
-                text += &format!(" loss {loss:.4};");
-            }
-            if let Some(judgement) = epoch.held_out {
-                text += &format!(" held out: loss {:.4}", judgement.loss);
-                if let Some(right) = judgement.right {
-                    text += &format!(", {:.2} % right", 100.0 * right);
-                }
-            }
-            context.analysis("", text.trim_end_matches(';'));
-        }
-        if let Some(why) = trainer.stopped() {
-            context.missed("", format!("training stopped: {why}"));
-            context.stop_reason = Some(why.to_string());
-        }
-        let best = trainer.best().map_or(0, |best| best.number);
-        trainer.finish(graph)?;
-        match best {
-            0 => context.missed("", "no epoch was better than the network as it came"),
-            best => context.applied("", format!("trained; epoch {best} was the best")),
-        }
-        Ok((best > 0).into())
     }
 }

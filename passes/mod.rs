@@ -1,12 +1,16 @@
 //! The passes, one file or folder each, and their registry.
 
 mod activations;
+#[cfg(feature = "torch")]
+mod balance;
 mod canonicalize;
 mod finetune;
 mod fold_batch_norm;
 pub mod red;
 mod repair;
 pub mod rules;
+#[cfg(feature = "torch")]
+mod training;
 
 use crate::pipeline::PassInfo;
 

@@ -312,6 +312,34 @@ fn a_loss_that_is_not_finite_ends_training_and_harms_nothing() {
     }
 }
 
+/// Depthwise kernels of 1e-4 and coefficients of 1e4, as what passes compute can be.
+#[test]
+fn layers_of_unlike_scale_are_trained_all_the_same() {
+    let folder = Folder::new();
+    let text = "graph net(%x: f32[N,3,8,8]) {
+  @depthwise.weight = parameter uniform(1, -0.0001, 0.0001) : f32[6,1,3,3]
+  @pointwise.weight = parameter uniform(2, -10000, 10000) : f32[8,6,1,1]
+  @pointwise.bias = parameter uniform(3, -0.1, 0.1) : f32[8]
+  @fc.weight = parameter uniform(4, -0.5, 0.5) : f32[3,8]
+  %twice = gather(%x) {axis=1, index=[0,1,2,0,1,2]}
+  %depthwise = conv(%twice, @depthwise.weight) {groups=6, pad=[1,1]}
+  %pointwise = conv(%depthwise, @pointwise.weight, @pointwise.bias)
+  %relu = relu(%pointwise)
+  %pool = mean(%relu) {axes=[2,3], keep=false}
+  %fc = linear(%pool, @fc.weight)
+  return %fc
+}";
+    let mut model = Model::new(graph(text));
+    let options = RunOptions {
+        checkpoint: None,
+        ..run_options(&folder, &model.graph)
+    };
+    let pipeline = Pipeline::parse("finetune{epochs=5,lr=0.05,batch=32,distill=0}").unwrap();
+    let report = pipeline.run_with(&mut model, &options, &mut ()).unwrap();
+    assert_eq!(report.passes[0].stop_reason, None);
+    assert!(report.passes[0].changed);
+}
+
 #[test]
 fn what_cannot_be_trained_is_explained() {
     let folder = Folder::new();

@@ -10,14 +10,17 @@
 
 mod objective;
 mod optimiser;
+mod progress;
 mod settings;
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use tch::{Kind, TchError, Tensor};
 
+pub use optimiser::Sgd;
+pub use progress::{Epoch, Judgement, Moment};
 pub use settings::{Schedule, Settings};
 
 use super::{Mode, Network, convert, from_array, reason};
@@ -29,74 +32,9 @@ use crate::pipeline::State;
 use crate::random::random;
 use crate::{Error, Result};
 use objective::{Objective, right};
-use optimiser::Sgd;
 
 /// The share of the training data that epochs are judged on.
 const HELD_OUT: f64 = 0.1;
-
-/// How an epoch went. Losses and shares are means over samples.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Epoch {
-    /// From 1; 0 is the network as it came.
-    pub number: usize,
-    /// The loss while it was trained; `None` for epoch 0.
-    pub loss: Option<f64>,
-    /// On the data held out, if there is any.
-    pub held_out: Option<Judgement>,
-}
-
-/// How good a network is on some samples.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Judgement {
-    /// The loss.
-    pub loss: f64,
-    /// The share of right answers, 0 to 1, where training uses labels.
-    pub right: Option<f64>,
-}
-
-impl Judgement {
-    /// Right answers first, then the loss.
-    fn is_better(&self, other: &Judgement) -> bool {
-        let rank = |j: &Judgement| (j.right.unwrap_or_default(), -j.loss);
-        rank(self) > rank(other)
-    }
-}
-
-/// Where training is, after a step.
-#[derive(Clone, Copy, Debug)]
-pub struct Moment {
-    /// The running epoch, from 1, and how many there are.
-    pub epoch: usize,
-    /// All epochs.
-    pub epochs: usize,
-    /// The share of all steps that is done, 0 to 1.
-    pub fraction: f64,
-    /// The mean loss of the epoch so far.
-    pub loss: f64,
-    /// The share of right answers of the last epoch that was judged.
-    pub right: Option<f64>,
-    /// How long the rest will take, if it goes on as before.
-    pub left: Duration,
-}
-
-/// `epoch 3 of 10, loss 0.412, 88.1 % right, 2 min left`
-impl std::fmt::Display for Moment {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "epoch {} of {}, loss {:.3}, ",
-            self.epoch, self.epochs, self.loss
-        )?;
-        if let Some(right) = self.right {
-            write!(f, "{:.1} % right, ", 100.0 * right)?;
-        }
-        match self.left.as_secs() {
-            seconds @ 0..120 => write!(f, "{seconds} s left"),
-            seconds @ 120..7200 => write!(f, "{} min left", seconds / 60),
-            seconds => write!(f, "{} h left", seconds / 3600),
-        }
-    }
-}
 
 /// A network in training.
 pub struct Trainer {

@@ -4,10 +4,10 @@
 use tch::{TchError, Tensor};
 
 /// The optimiser and its state.
-pub(super) struct Sgd {
-    pub momentum: f64,
-    pub nesterov: bool,
-    pub decay: f64,
+pub struct Sgd {
+    momentum: f64,
+    nesterov: bool,
+    decay: f64,
     parameters: Vec<Parameter>,
 }
 
@@ -19,8 +19,11 @@ struct Parameter {
 }
 
 impl Sgd {
-    /// For these variables with their masks, the velocities being 0.
-    pub(super) fn new(
+    /// For these variables, each perhaps with a mask of its shape, 1 where it is trained and 0 where it stays 0.
+    ///
+    /// # Errors
+    /// What libtorch says.
+    pub fn new(
         momentum: f64,
         nesterov: bool,
         decay: f64,
@@ -46,7 +49,10 @@ impl Sgd {
     }
 
     /// One step against the gradients, which are 0 afterwards.
-    pub(super) fn step(&mut self, rate: f64) -> Result<(), TchError> {
+    ///
+    /// # Errors
+    /// What libtorch says.
+    pub fn step(&mut self, rate: f64) -> Result<(), TchError> {
         let _guard = tch::no_grad_guard();
         for parameter in &mut self.parameters {
             let Parameter {

@@ -6,6 +6,7 @@ mod balance;
 mod canonicalize;
 mod finetune;
 mod fold_batch_norm;
+pub mod lrf;
 pub mod red;
 mod repair;
 pub mod rules;
@@ -18,6 +19,7 @@ use crate::pipeline::PassInfo;
 pub static ALL: &[&PassInfo] = &[
     &canonicalize::CANONICALIZE,
     &red::RED,
+    &lrf::LRF,
     &fold_batch_norm::FOLD_BATCH_NORM,
     &finetune::FINETUNE,
 ];

@@ -309,6 +309,37 @@ fn every_mistake_with_a_target_is_explained() {
 }
 
 #[test]
+fn every_mistake_with_filters_is_explained() {
+    let folder = Folder::new();
+    let first = "@first.weight = parameter normal(1) : f32[3,3,1,2]";
+    let deeper = MODEL.replacen(
+        '{',
+        &format!("{{\n  {first}\n  %first = conv(%x, @first.weight) {{pad=[0,1]}}"),
+        1,
+    );
+    folder.write(
+        "deeper.ir",
+        &deeper.replace("conv(%x, @c", "conv(%first, @c"),
+    );
+    folder.write("nan.ir", &MODEL.replace("normal(1)", "nan"));
+    let mut text = String::new();
+    for (passes, input, model) in [
+        ("lrf{ratio=1}", Some("1x3x8x8"), "model.ir"),
+        ("lrf{ratio=-0.1}", Some("1x3x8x8"), "model.ir"),
+        ("lrf{flops=0.5,error=0.1}", Some("1x3x8x8"), "model.ir"),
+        ("lrf{flops=0.01}", Some("1x3x8x8"), "deeper.ir"),
+        ("lrf{flops=0.5}", None, "deeper.ir"),
+        ("lrf", Some("1x3x8x8"), "nan.ir"),
+    ] {
+        let mut args = vec!["--passes", passes];
+        args.extend(input.iter().flat_map(|input| ["--input", input]));
+        args.push(model);
+        text += &folder.failure(&args);
+    }
+    common::snapshot("errors/command_filters", &text);
+}
+
+#[test]
 fn a_model_that_cannot_be_read_is_explained() {
     let folder = Folder::new();
     let mut text = String::new();

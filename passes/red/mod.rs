@@ -23,7 +23,8 @@ use crate::ir::Graph;
 use crate::passes::activations::Promised;
 use crate::passes::fold_batch_norm;
 use crate::pipeline::{
-    Changed, Kind, OptionSpec, Options, Pass, PassContext, PassInfo, Values, refuse_unknown_sizes,
+    Changed, Kind, OptionSpec, Options, Pass, PassContext, PassInfo, Values, refuse_non_finite,
+    refuse_unknown_sizes,
 };
 use crate::{Error, Result};
 use kernels::ByKernel;
@@ -134,7 +135,7 @@ impl Pass for Red {
     }
 
     fn run(&self, graph: &mut Graph, context: &mut PassContext<'_>) -> Result<Changed> {
-        refuse_non_finite(graph)?;
+        refuse_non_finite("red", graph)?;
         if let Hash::Kernels(ByKernel {
             budget: Budget::Flops(_),
             ..
@@ -168,24 +169,5 @@ impl Pass for Red {
         };
         context.progress("saturation", 0.5);
         Ok(changed | merging::merge(graph, context)?)
-    }
-}
-
-/// Comparing weights means nothing where some are not numbers.
-fn refuse_non_finite(graph: &Graph) -> Result<()> {
-    let bad = graph.nodes().find(|n| {
-        graph
-            .constant(*n)
-            .is_some_and(|c| c.tensor.has_non_finite())
-    });
-    match bad {
-        None => Ok(()),
-        Some(node) => Err(Error::Usage {
-            what: format!(
-                "the parameter `{}` holds NaN or infinite values",
-                graph.node(node).name
-            ),
-            help: "repair the network before comparing its weights, or leave `red` out".into(),
-        }),
     }
 }

@@ -12,12 +12,12 @@
 use faer::Mat;
 use rayon::prelude::*;
 
+use crate::analysis::CostModel;
 use crate::analysis::elimination::{Criterion, Elimination, compensate, eliminate};
 use crate::analysis::kernels::{KernelLayout, Spectrum};
+use crate::analysis::planned::{Planned, total};
 use crate::analysis::tradeoff::{Budget, Point, Tradeoff, within_flops};
-use crate::analysis::{CostModel, op_flops};
-use crate::ir::infer::infer;
-use crate::ir::{Graph, Ints, NodeId, Op, Padding, Type};
+use crate::ir::{Graph, NodeId, Op, Type};
 use crate::passes::activations::Activations;
 use crate::pipeline::PassContext;
 use crate::{Error, Result};
@@ -64,13 +64,11 @@ pub fn separable(graph: &Graph, align: usize, context: &mut PassContext<'_>) -> 
             );
             continue;
         }
-        let types: Vec<&Type> = operands.iter().map(|v| graph.ty(*v)).collect();
+        let types = operands.iter().map(|v| graph.ty(*v).clone()).collect();
         let model = CostModel::new(&context.cost, &graph.bindings);
-        let cost = |op: &Op, operands: &[&Type], results: &[Type]| {
-            let flops = op_flops(op, operands, results)?.eval(&graph.bindings)?;
-            Some((flops as u64, model.op(op, operands, results)))
-        };
-        let Some((dense, limit)) = cost(op, &types, &graph.node(node).outputs) else {
+        let cost = |plan: &[Planned]| total(plan, &graph.bindings, &model);
+        let whole = Planned::new(op.clone(), types);
+        let Some((dense, limit)) = whole.and_then(|whole| cost(&[whole])) else {
             context.missed(
                 &graph.node(node).name,
                 "left dense: its multiply-adds depend on sizes that have no number; give the input's shape",
@@ -85,13 +83,9 @@ pub fn separable(graph: &Graph, align: usize, context: &mut PassContext<'_>) -> 
             std::iter::once(step).chain((every..=most).step_by(every).filter(|k| *k > step));
         let separated: Vec<(usize, u64)> = candidates
             .map_while(|kernels| {
-                let form = separated_form(op, &layout, types[0], types[1], kernels)?;
-                let mut total = (0, 0);
-                for (op, operands, results) in &form {
-                    let (flops, cost) = cost(op, &operands.iter().collect::<Vec<_>>(), results)?;
-                    total = (total.0 + flops, total.1 + cost);
-                }
-                (total.0 < dense && model.pays(total.1, limit)).then_some((kernels, total.0))
+                let [x, weight] = [0, 1].map(|i| graph.ty(operands[i]));
+                let (flops, cost) = cost(&separated_form(op, &layout, x, weight, kernels)?)?;
+                (flops < dense && model.pays(cost, limit)).then_some((kernels, flops))
             })
             .collect();
         if separated.is_empty() {
@@ -115,9 +109,6 @@ fn gcd(a: usize, b: usize) -> usize {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-/// Operator, types of operands, types of results.
-type Typed = (Op, Vec<Type>, Vec<Type>);
-
 /// What the separated form with so many kernels runs.
 fn separated_form(
     op: &Op,
@@ -125,32 +116,23 @@ fn separated_form(
     x: &Type,
     weight: &Type,
     kernels: usize,
-) -> Option<[Typed; 3]> {
-    let typed = |op: Op, operands: Vec<Type>| -> Option<Typed> {
-        let results = infer(&op, &operands.iter().collect::<Vec<_>>()).ok()?;
-        Some((op, operands, results.to_vec()))
-    };
+) -> Option<[Planned; 3]> {
     let (dtype, shape) = (weight.dtype()?, weight.shape()?);
     let dims = shape.len() - 2;
     let index = vec![0; kernels].into();
-    let gather = typed(Op::Gather { axis: 1, index }, vec![x.clone()])?;
+    let gather = Planned::new(Op::Gather { axis: 1, index }, vec![x.clone()])?;
     let kernel_shape = [kernels.into(), 1.into()]
         .into_iter()
         .chain(shape[2..].iter().cloned());
-    let depthwise = typed(
+    let depthwise = Planned::new(
         op.with_groups(kernels),
-        vec![gather.2[0].clone(), Type::tensor(dtype, kernel_shape)],
+        vec![gather.result(), Type::tensor(dtype, kernel_shape)],
     )?;
     let mix_shape = [layout.outputs * layout.groups, kernels / layout.groups];
     let mix_shape = mix_shape.into_iter().chain(vec![1; dims]).map(Into::into);
-    let pointwise = typed(
-        Op::Conv {
-            stride: Ints::from_elem(1, dims),
-            pad: Padding::symmetric(Ints::from_elem(0, dims)),
-            dilation: Ints::from_elem(1, dims),
-            groups: layout.groups,
-        },
-        vec![depthwise.2[0].clone(), Type::tensor(dtype, mix_shape)],
+    let pointwise = Planned::new(
+        Op::pointwise(dims, layout.groups),
+        vec![depthwise.result(), Type::tensor(dtype, mix_shape)],
     )?;
     Some([gather, depthwise, pointwise])
 }

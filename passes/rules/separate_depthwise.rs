@@ -97,12 +97,7 @@ fn separate(rewriter: &mut Rewriter<'_>, term: &Term) -> Option<Id> {
         rewriter.op(depthwise, &[x, kernels])
     })?;
     let dims = rewriter.constants().shape(weight).len() - 2;
-    let pointwise = Op::Conv {
-        stride: Ints::from_elem(1, dims),
-        pad: Padding::symmetric(Ints::from_elem(0, dims)),
-        dilation: Ints::from_elem(1, dims),
-        groups: layout.groups,
-    };
+    let pointwise = Op::pointwise(dims, layout.groups);
     let mut children: SmallVec<[Id; 3]> = smallvec![middle, rewriter.add_constant(separated.mix)];
     children.extend(term.children.get(2).copied());
     rewriter.op(pointwise, &children)

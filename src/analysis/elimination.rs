@@ -246,14 +246,26 @@ fn forward(gram: &Mat<f64>, weight: &Mat<f64>) -> Vec<usize> {
     order
 }
 
-/// The weight, `[outputs, kept]`, of the features `kept` that comes nearest to what `weight` makes of all. `None` if they depend
-/// on each other.
+/// The weight, `[outputs, kept]`, of the features `kept` that comes nearest to what `weight` makes of all. What is made of others
+/// among them gets no weight. `None` if the matrix has numbers that are not finite.
 pub fn compensate(gram: &Mat<f64>, weight: &Mat<f64>, kept: &[usize]) -> Option<Mat<f64>> {
     let some = Mat::from_fn(gram.nrows(), kept.len(), |i, a| gram[(i, kept[a])]);
     let target = weight * some;
     let inner = submatrix(gram, kept);
-    let solved = inner.llt(Side::Lower).ok()?.solve(target.transpose());
-    Some(solved.transpose().to_owned())
+    if let Ok(factor) = inner.llt(Side::Lower) {
+        return Some(factor.solve(target.transpose()).transpose().to_owned());
+    }
+    let (independent, _) = pivots(&inner, &vec![1.0; kept.len()]);
+    let factor = submatrix(&inner, &independent).llt(Side::Lower).ok()?;
+    let target = Mat::from_fn(weight.nrows(), independent.len(), |o, a| {
+        target[(o, independent[a])]
+    });
+    let solved = factor.solve(target.transpose());
+    let mut weight = Mat::zeros(weight.nrows(), kept.len());
+    for (a, j) in independent.iter().enumerate() {
+        weight.col_mut(*j).copy_from(solved.row(a).transpose());
+    }
+    Some(weight)
 }
 
 #[cfg(test)]
@@ -329,6 +341,18 @@ mod tests {
         let kept: Vec<usize> = (0..6).filter(|j| !found.order.contains(j)).collect();
         let exact = error(&gram, &weight, &kept);
         assert!((found.loss[4] / exact - 1.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn the_inverse_that_is_brought_down_is_that_of_what_is_left() {
+        let (gram, weight) = problem(9, 3);
+        let mut left = Left::new(gram.clone(), weight).unwrap();
+        for j in [4, 0, 7, 8] {
+            left.remove(j).unwrap();
+            let anew = inverse(&submatrix(&gram, &left.features)).unwrap();
+            let down = submatrix(&left.inverse, &left.features);
+            assert!((anew.as_ref() - down).norm_max() < 1e-9 * anew.norm_max());
+        }
     }
 
     #[test]

@@ -91,6 +91,23 @@ impl KernelLayout {
         }
     }
 
+    /// What the weight makes of one patch, `[inputs * taps]`: `[outputs of all groups]`.
+    pub fn apply(&self, weight: &[f64], patch: &[f64]) -> Vec<f64> {
+        let mut results = vec![0.0; self.outputs * self.groups];
+        for (channel, patch) in patch.chunks_exact(self.taps.max(1)).enumerate() {
+            let kernels = self.matrix(weight, channel);
+            let first = self.group(channel) * self.outputs;
+            for output in 0..self.outputs {
+                let products = patch
+                    .iter()
+                    .enumerate()
+                    .map(|(tap, x)| x * kernels[(output, tap)]);
+                results[first + output] += products.sum::<f64>();
+            }
+        }
+        results
+    }
+
     /// Multiply-adds of the convolution for each position that its kernels are applied at.
     pub fn dense_work(&self) -> usize {
         self.inputs * self.outputs * self.taps

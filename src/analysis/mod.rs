@@ -8,6 +8,7 @@ pub mod elimination;
 pub mod kernels;
 pub mod latency;
 pub mod moments;
+pub mod planned;
 pub mod refinement;
 mod sparsity;
 pub mod tradeoff;

@@ -215,6 +215,16 @@ pub struct Opaque {
 }
 
 impl Op {
+    /// A convolution of one point, over channels only, of so many spatial dimensions.
+    pub fn pointwise(dims: usize, groups: usize) -> Op {
+        Op::Conv {
+            stride: Ints::from_elem(1, dims),
+            pad: Padding::symmetric(Ints::from_elem(0, dims)),
+            dilation: Ints::from_elem(1, dims),
+            groups,
+        }
+    }
+
     /// The spatial kernel-independent geometry of a convolution of either kind: stride, pad, dilation, groups.
     pub fn convolution(&self) -> Option<(&Ints, &Padding, &Ints, usize)> {
         match self {

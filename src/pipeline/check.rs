@@ -55,6 +55,25 @@ fn invalid(stage: &str, violations: Vec<Violation>) -> Error {
     }
 }
 
+/// Comparing weights means nothing where some are not numbers.
+pub(crate) fn refuse_non_finite(pass: &str, graph: &Graph) -> Result<()> {
+    let bad = graph.nodes().find(|n| {
+        graph
+            .constant(*n)
+            .is_some_and(|c| c.tensor.has_non_finite())
+    });
+    match bad {
+        None => Ok(()),
+        Some(node) => Err(Error::Usage {
+            what: format!(
+                "the parameter `{}` holds NaN or infinite values",
+                graph.node(node).name
+            ),
+            help: format!("repair the network before comparing its weights, or leave `{pass}` out"),
+        }),
+    }
+}
+
 /// An error unless every size of every input has a number, which `what` needs.
 pub(crate) fn refuse_unknown_sizes(what: &str, graph: &Graph) -> Result<()> {
     let unknown = |input: &NodeId| {

@@ -28,7 +28,7 @@ mod pass;
 mod registry;
 mod text;
 
-pub(crate) use check::refuse_unknown_sizes;
+pub(crate) use check::{refuse_non_finite, refuse_unknown_sizes};
 pub use checkpoint::{Checkpoint, State};
 pub use context::{Cost, PassContext, Remark, RemarkKind};
 pub use interrupt::{Heeding, Interrupt};

@@ -11,9 +11,11 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{Layer, RIDGE, add_all, in_parts};
 use crate::Result;
+use crate::analysis::kernels::KernelLayout;
+use crate::analysis::moments::scales;
 use crate::analysis::refinement::refine;
 use crate::exec::Frontier;
-use crate::ir::{Graph, Mask, NodeId, Op, Value};
+use crate::ir::{DType, Graph, Mask, NodeId, Op, Tensor, Value};
 
 /// The most features that a layer is refitted for: its Gram matrix has the square of that.
 const MOST_FEATURES: usize = 2048;
@@ -42,7 +44,8 @@ pub struct Refitted {
 
 /// Solves for the weights and biases of the layers of `changed` that compute what the layer of the same name in `original`
 /// does, on other inputs or with another weight. Layers are convolutions with one group, and linear ones; those with more
-/// features than 2048 stay. A convolution whose kernels are made of few keeps to as many: both they and their mix are fitted.
+/// features than 2048 stay. A convolution whose kernels are made of few keeps to as many: both they and their mix are fitted. So
+/// are a layer that the original does not have and the pointwise one that alone reads it, as the best of their rank.
 ///
 /// `tie` is given every layer when it is fitted, to make weights equal again that have to be, and says whether it did: how far
 /// such a layer is off is then not known.
@@ -69,8 +72,18 @@ pub fn refit(
     for (i, fit) in fits.iter().enumerate() {
         let name = changed.node(fit.node).name.to_string();
         progress(&name, i as f64 / fits.len() as f64);
-        after.run_to(changed, fit.node)?;
-        let layer = Layer::of(changed, fit.node)?;
+        after.run_to(changed, fit.inner.unwrap_or(fit.node))?;
+        let composite;
+        let layer = match &fit.inner {
+            None => Layer::of(changed, fit.node)?,
+            Some(inner) => {
+                composite = compose(changed, fit.node, *inner)?;
+                Layer {
+                    weight: &composite,
+                    ..Layer::of(changed, *inner)?
+                }
+            }
+        };
         let features = after.arrays(changed, layer.x)?;
         let beside = fit
             .sum
@@ -88,9 +101,23 @@ pub fn refit(
                 Sums::over(&layer, &features, &left.iter().collect::<Vec<_>>())?
             }
         };
-        let mask = mask_of(changed, fit.node).cloned();
-        if let Some((solution, error)) = sums.solve(&layer, mask.as_ref()) {
-            let Solution { weight, bias } = solution;
+        let form = match (fit.inner, mask_of(changed, fit.node)) {
+            (Some(inner), _) => Form::Product {
+                rank: Layer::of(changed, inner)?.outputs(),
+                scales: scales(changed, fit.node),
+            },
+            (None, Some(mask)) => Form::Masked(mask.clone()),
+            (None, None) => Form::Any,
+        };
+        if let Some((solution, error)) = sums.solve(&layer, &form) {
+            let Solution {
+                weight,
+                inner,
+                bias,
+            } = solution;
+            if let (Some(node), Some(inner)) = (fit.inner, inner) {
+                changed.set_operand_elements(node, 1, elements(&inner));
+            }
             changed.set_operand_elements(fit.node, 1, elements(&weight));
             changed.set_bias(fit.node, bias);
             if !tie(changed, fit.node) {
@@ -111,6 +138,8 @@ struct Fit {
     source: NodeId,
     /// The layer to fit.
     node: NodeId,
+    /// The layer before it that the original does not have, fitted with it.
+    inner: Option<NodeId>,
     /// The sum in the original network that its result goes into and nowhere else, and what else the changed network adds
     /// there: where both are known, the sum is what is wanted, and the layer makes up for what the other operand lacks.
     sum: Option<(NodeId, Value)>,
@@ -150,7 +179,10 @@ fn fits(original: &Graph, changed: &Graph) -> (Vec<Fit>, Vec<String>) {
         let Some(source) = source.filter(fits).filter(|_| dense) else {
             continue;
         };
-        let features = Layer::of(changed, node).map(|layer| layer.features());
+        let inner = inner_of(changed, node)
+            .filter(|inner| !names.contains_key(&*changed.node(*inner).name));
+        let layer = Layer::of(changed, inner.unwrap_or(node));
+        let features = layer.map(|layer| layer.features());
         let too_many = |n: &usize| *n > MOST_FEATURES || !is_solvable(mask_of(changed, node), *n);
         if features.as_ref().is_ok_and(too_many) {
             found.1.push(changed.node(node).name.to_string());
@@ -161,10 +193,47 @@ fn fits(original: &Graph, changed: &Graph) -> (Vec<Fit>, Vec<String>) {
                 let read = original.operands(sum).contains(&source.into());
                 (added && read).then_some((sum, other))
             });
-            found.0.push(Fit { source, node, sum });
+            found.0.push(Fit {
+                source,
+                node,
+                inner,
+                sum,
+            });
         }
     }
     found
+}
+
+/// The layer of one group and without bias that a pointwise one reads, if nobody else does.
+fn inner_of(graph: &Graph, node: NodeId) -> Option<NodeId> {
+    let op = graph.op(node)?;
+    let operands = graph.operands(node);
+    let layout = KernelLayout::dense(op, graph.constant(operands.get(1)?.node)?.tensor.shape())?;
+    let pointwise = *op == Op::Linear {} || *op == Op::pointwise(op.convolution()?.0.len(), 1);
+    let inner = operands[0].node;
+    let linear = matches!(
+        (op, graph.op(inner)?),
+        (Op::Linear {}, Op::Linear {}) | (Op::Conv { .. }, Op::Conv { groups: 1, .. })
+    );
+    let bare = graph.operands(inner).len() == 2;
+    let masked = [node, inner]
+        .iter()
+        .any(|layer| mask_of(graph, *layer).is_some());
+    let alone = graph.readers(inner.into()).len() == 1
+        && !graph
+            .outputs
+            .iter()
+            .any(|output| output.value == inner.into());
+    (layout.taps == 1 && pointwise && linear && bare && alone && !masked).then_some(inner)
+}
+
+/// The weight of a pointwise layer after another, as one.
+fn compose(graph: &Graph, outer: NodeId, inner: NodeId) -> Result<Tensor> {
+    let (outer, inner) = (Layer::of(graph, outer)?, Layer::of(graph, inner)?);
+    let product = outer.matrix() * inner.matrix();
+    let mut shape = inner.weight.shape().to_vec();
+    shape[0] = outer.outputs();
+    Ok(Tensor::from_f64(DType::F64, &shape, elements(&product)))
 }
 
 /// The addition that alone reads a node, and its other operand of the same type.
@@ -253,7 +322,7 @@ impl Sums {
 
     /// The weight and the bias of `layer` that give the targets best, near the present ones where the features do not say; and
     /// the relative errors before, with the best bias, and after. `None` if there is no unique solution.
-    fn solve(&self, layer: &Layer, mask: Option<&Mask>) -> Option<(Solution, [f64; 2])> {
+    fn solve(&self, layer: &Layer, form: &Form) -> Option<(Solution, [f64; 2])> {
         let weight = layer.matrix();
         let (m, n) = (weight.nrows(), weight.ncols());
         let mean = |sums: &[f64]| -> Vec<f64> { sums.iter().map(|s| s / self.count).collect() };
@@ -267,13 +336,20 @@ impl Sums {
         let mut regular = covariance.clone();
         (0..n).for_each(|i| regular[(i, i)] += ridge);
         let wanted = &cross + &weight * faer::Scale(ridge);
-        let solution = match (mask, layer.separation()) {
-            (Some(mask), _) => solve_masked(&regular, &wanted, mask)?,
-            (None, Some((layout, separation))) => refine(&layout, &separation, &regular, &wanted)?,
-            (None, None) => {
-                let solved = regular.llt(Side::Lower).ok()?.solve(wanted.transpose());
-                solved.transpose().to_owned()
+        let free = || -> Option<Mat<f64>> {
+            let solved = regular.llt(Side::Lower).ok()?.solve(wanted.transpose());
+            Some(solved.transpose().to_owned())
+        };
+        let (solution, pair) = match (form, layer.separation()) {
+            (Form::Product { rank, scales }, _) => {
+                let [outer, inner] = truncate(&free()?, &covariance, *rank, scales.as_deref())?;
+                (&outer * &inner, Some([outer, inner]))
             }
+            (Form::Masked(mask), _) => (solve_masked(&regular, &wanted, mask)?, None),
+            (Form::Any, Some((layout, separation))) => {
+                (refine(&layout, &separation, &regular, &wanted)?, None)
+            }
+            (Form::Any, None) => (free()?, None),
         };
         let error = |w: &Mat<f64>| {
             let through = w * &covariance;
@@ -288,9 +364,14 @@ impl Sums {
         let bias: Vec<f64> = bias.collect();
         let errors = [error(&weight), error(&solution)];
         let finite = bias.iter().all(|b| b.is_finite()) && errors[1].is_finite();
+        let (weight, inner) = match pair {
+            Some([outer, inner]) => (outer, Some(inner)),
+            None => (solution, None),
+        };
         finite.then_some((
             Solution {
-                weight: solution,
+                weight,
+                inner,
                 bias,
             },
             errors,
@@ -331,7 +412,54 @@ impl AddAssign for Sums {
 }
 
 struct Solution {
-    /// `[outputs, features]`.
+    /// `[outputs, features]`, or `[outputs, rank]` if there is an inner weight.
     weight: Mat<f64>,
+    /// `[rank, features]`.
+    inner: Option<Mat<f64>>,
     bias: Vec<f64>,
+}
+
+/// What a weight has to be.
+enum Form {
+    /// Anything; if its kernels are made of few, it stays so.
+    Any,
+    /// Zero where nothing is kept.
+    Masked(Mask),
+    /// The product of two layers' weights, of so many results between them. `scales` is how much each result counts; `None` for
+    /// all alike.
+    Product {
+        rank: usize,
+        scales: Option<Vec<f64>>,
+    },
+}
+
+/// The factors, `[outputs, rank]` and `[rank, features]`, whose product's result is nearest to that of `weight` on features
+/// of this covariance: reduced-rank regression, if the weight is that of the regression.
+fn truncate(
+    weight: &Mat<f64>,
+    covariance: &Mat<f64>,
+    rank: usize,
+    scales: Option<&[f64]>,
+) -> Option<[Mat<f64>; 2]> {
+    let m = weight.nrows();
+    let scale = |o: usize| match scales {
+        Some(scales) if scales.len() == m => scales[o].max(f64::from(f32::EPSILON)),
+        _ => 1.0,
+    };
+    let seen = Mat::from_fn(m, weight.ncols(), |o, i| scale(o) * weight[(o, i)]);
+    let eigen = (&seen * covariance * seen.transpose())
+        .self_adjoint_eigen(Side::Lower)
+        .ok()?;
+    // Eigenvalues come smallest first.
+    let first = m.saturating_sub(rank);
+    let directions = eigen.U().subcols(first, m - first);
+    let outer = Mat::from_fn(m, rank, |o, k| match k < m - first {
+        true => directions[(o, k)] / scale(o),
+        false => 0.0,
+    });
+    let mut inner = Mat::zeros(rank, weight.ncols());
+    inner
+        .subrows_mut(0, m - first)
+        .copy_from(directions.transpose() * &seen);
+    Some([outer, inner])
 }

@@ -1,0 +1,54 @@
+//! Operators that are in no graph yet, so that what they would cost can be asked first.
+
+use super::cost_model::CostModel;
+use crate::analysis::op_flops;
+use crate::ir::infer::infer;
+use crate::ir::{Bindings, Op, Type};
+
+/// An operator with the types of its operands and results.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    op: Op,
+    operands: Vec<Type>,
+    results: Vec<Type>,
+}
+
+impl Planned {
+    /// `op` on operands of these types; `None` if they do not fit it.
+    pub fn new(op: Op, operands: Vec<Type>) -> Option<Planned> {
+        let results = infer(&op, &operands.iter().collect::<Vec<_>>()).ok()?;
+        Some(Planned {
+            op,
+            operands,
+            results: results.to_vec(),
+        })
+    }
+
+    /// The type of its first result.
+    pub fn result(&self) -> Type {
+        self.results[0].clone()
+    }
+
+    /// Its multiply-adds; `None` where they depend on sizes without a number.
+    pub fn flops(&self, bindings: &Bindings) -> Option<u64> {
+        let operands: Vec<&Type> = self.operands.iter().collect();
+        let flops = op_flops(&self.op, &operands, &self.results)?;
+        u64::try_from(flops.eval(bindings)?).ok()
+    }
+
+    /// What it costs.
+    pub fn cost(&self, model: &CostModel) -> u64 {
+        let operands: Vec<&Type> = self.operands.iter().collect();
+        model.op(&self.op, &operands, &self.results)
+    }
+}
+
+/// The multiply-adds and the cost of operators together; `None` where they depend on sizes without a number.
+pub fn total(plan: &[Planned], bindings: &Bindings, model: &CostModel) -> Option<(u64, u64)> {
+    plan.iter().try_fold((0, 0u64), |(flops, cost), step| {
+        Some((
+            flops + step.flops(bindings)?,
+            cost.saturating_add(step.cost(model)),
+        ))
+    })
+}

@@ -62,7 +62,7 @@ pub struct Args {
     #[arg(long, value_name = "SPEC")]
     pub data: Option<String>,
 
-    /// How many samples of --data to use at most, drawn from all over it
+    /// How many samples of --data passes calibrate on at most, drawn from all over it; training takes all
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = samples)]
     pub samples: usize,
 

@@ -199,10 +199,7 @@ impl<'a> PassContext<'a> {
     /// # Errors
     /// [`Error::Usage`] when the user gave no data, and those of [`Data::training_set`].
     pub fn training_set(&self) -> Result<TrainingSet> {
-        let data = self.data.as_ref().ok_or_else(|| Error::Usage {
-            what: "there is no data to train on".to_string(),
-            help: "give it with --data, such as --data cifar10:DIR".to_string(),
-        })?;
+        let data = self.data.as_ref().ok_or_else(no_training_data)?;
         data.training_set()
     }
 
@@ -243,5 +240,13 @@ impl<'a> PassContext<'a> {
         if let Some(progress) = &mut self.progress {
             progress(layer, fraction);
         }
+    }
+}
+
+/// That a pass is to train, on nothing.
+pub(super) fn no_training_data() -> Error {
+    Error::Usage {
+        what: "there is no data to train on".to_string(),
+        help: "give it with --data, such as --data cifar10:DIR".to_string(),
     }
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::check::{Check, refuse_unknown_sizes};
 use super::checkpoint::Checkpoint;
-use super::context::{Cost, PassContext, Remark, RemarkKind};
+use super::context::{Cost, PassContext, Remark, RemarkKind, no_training_data};
 use super::interrupt::Interrupt;
 use super::observer::Observer;
 use super::pass::{Changed, Kind, Pass};
@@ -118,6 +118,10 @@ fn run_here(
         // Time depends on every size; a guess would decide everything.
         refuse_unknown_sizes("the cost `latency`", &original)?;
     }
+    // What cannot be done is known before any work is.
+    if pipeline.trains() && options.data.is_none() {
+        return Err(no_training_data());
+    }
     let check = Check::new(&original, options)?;
     let checkpoint = match &options.checkpoint {
         Some(path) if pipeline.trains() => {
@@ -125,7 +129,6 @@ fn run_here(
         }
         _ => None,
     };
-    // What cannot be evaluated is known before any work is done.
     let top1_before = evaluate("the original", &original, options, observer)?;
     let mut manager = Manager {
         graph: original.clone(),

@@ -275,33 +275,48 @@ impl Weighed {
 impl Pieces {
     /// The weight that the pieces are together, as the whole one lies.
     pub fn composite(&self, layout: &KernelLayout) -> Vec<f64> {
-        let inputs = layout.inputs / layout.groups;
-        let per_group = |all: &[usize]| all.len() / layout.groups;
-        let (kept_inputs, kept_outputs) = (per_group(&self.channels), per_group(&self.filters));
+        let KernelLayout {
+            groups,
+            outputs,
+            taps,
+            ..
+        } = *layout;
+        let inputs = layout.inputs / groups;
+        let [channels, filters] = [&self.channels, &self.filters].map(|all| all.len() / groups);
         let core = KernelLayout {
             inputs: self.channels.len(),
-            outputs: kept_outputs,
+            outputs: filters,
             ..*layout
         };
-        let mut weight = vec![0.0; layout.inputs * layout.outputs * layout.taps];
-        for channel in 0..layout.inputs {
-            let group = layout.group(channel);
-            let mut kernels = Mat::zeros(kept_outputs, layout.taps);
-            for a in group * kept_inputs..(group + 1) * kept_inputs {
-                let share = match &self.squeeze {
-                    Some(squeeze) => squeeze[a * inputs + channel % inputs],
-                    None => f64::from(u8::from(a == channel)),
-                };
-                kernels += core.matrix(&self.core, a) * faer::Scale(share);
+        let mut kernels = vec![Mat::zeros(outputs, taps); layout.inputs];
+        for group in 0..groups {
+            let of_core: Vec<Mat<f64>> = (0..channels)
+                .map(|a| core.matrix(&self.core, group * channels + a))
+                .collect();
+            let block = |of: &Option<Vec<f64>>, rows: usize, columns: usize| {
+                let first = group * rows * columns;
+                let of = of.as_ref();
+                of.map(|of| Mat::from_fn(rows, columns, |i, j| of[first + i * columns + j]))
+            };
+            let expand = block(&self.expand, outputs, filters);
+            let squeeze = block(&self.squeeze, channels, inputs);
+            for tap in 0..taps {
+                let mut product = Mat::from_fn(filters, channels, |b, a| of_core[a][(b, tap)]);
+                if let Some(expand) = &expand {
+                    product = expand * product;
+                }
+                if let Some(squeeze) = &squeeze {
+                    product = product * squeeze;
+                }
+                for channel in 0..inputs {
+                    let mut of_tap = kernels[group * inputs + channel].col_mut(tap);
+                    of_tap.copy_from(product.col(channel));
+                }
             }
-            if let Some(expand) = &self.expand {
-                let first = group * layout.outputs;
-                let expand = Mat::from_fn(layout.outputs, kept_outputs, |o, b| {
-                    expand[(first + o) * kept_outputs + b]
-                });
-                kernels = expand * kernels;
-            }
-            layout.set_matrix(&mut weight, channel, &kernels);
+        }
+        let mut weight = vec![0.0; layout.inputs * outputs * taps];
+        for (channel, kernels) in kernels.iter().enumerate() {
+            layout.set_matrix(&mut weight, channel, kernels);
         }
         weight
     }

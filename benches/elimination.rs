@@ -2,8 +2,8 @@
 //!
 //!     cargo bench --bench elimination
 //!
-//! The layers of ResNet-56, both sides, half of the filters and of the channels. Both take turns, so that what else the machine
-//! does meets both; the ratios are the medians of those of the turns.
+//! The layers of ResNet-56, both sides, half of the filters and of the channels. They take turns, so that what else the machine
+//! does meets all; what is printed are the medians of the turns.
 
 #[path = "../tests/common/naive_lrf.rs"]
 mod naive;
@@ -27,36 +27,34 @@ const LAYERS: [([usize; 3], u32); 5] = [
 ];
 
 fn main() {
-    let mut all = [Vec::new(), Vec::new()];
+    let mut all = [[0.0; 3]; TURNS];
     for (shape, count) in LAYERS {
-        let turns: Vec<[f64; 2]> = (0..TURNS).map(|turn| times(shape, turn as u64)).collect();
-        let ratio = median(turns.iter().map(|[closed, naive]| naive / closed).collect());
-        let [closed, naive] = [0, 1].map(|i| median(turns.iter().map(|turn| turn[i]).collect()));
+        let turns: Vec<[f64; 3]> = (0..TURNS).map(|turn| times(shape, turn as u64)).collect();
+        let median_of = |i: usize| 1e3 * median(turns.iter().map(|turn| turn[i]).collect());
         println!(
-            "{:>2} filters of {:>2} channels: {:8.3} ms, refitted {:9.2} ms: {ratio:.0} times",
+            "{:>2} filters of {:>2} channels: {:7.3} ms; refitted by normal equations {:8.2} ms, by least squares {:8.2} ms",
             shape[0],
             shape[1],
-            1e3 * closed,
-            1e3 * naive
+            median_of(0),
+            median_of(1),
+            median_of(2)
         );
-        for (all, turn) in all.iter_mut().zip([0, 1]) {
-            all.push((
-                f64::from(count),
-                turns.iter().map(|t| t[turn]).collect::<Vec<_>>(),
-            ));
+        for (all, turn) in all.iter_mut().zip(&turns) {
+            all.iter_mut()
+                .zip(turn)
+                .for_each(|(sum, time)| *sum += f64::from(count) * time);
         }
     }
-    let sum =
-        |of: &[(f64, Vec<f64>)], turn: usize| of.iter().map(|(n, t)| n * t[turn]).sum::<f64>();
-    let ratios = (0..TURNS).map(|turn| sum(&all[1], turn) / sum(&all[0], turn));
+    let ratio = |i: usize| median(all.iter().map(|times| times[i] / times[0]).collect());
     println!(
-        "all layers of ResNet-56: {:.0} times",
-        median(ratios.collect())
+        "all layers of ResNet-56: normal equations take {:.0} times as long, least squares {:.0} times",
+        ratio(1),
+        ratio(2)
     );
 }
 
-/// Seconds in closed form, and by refitting.
-fn times(shape: [usize; 3], seed: u64) -> [f64; 2] {
+/// Seconds in closed form, by normal equations, and by least squares.
+fn times(shape: [usize; 3], seed: u64) -> [f64; 3] {
     let [outputs, inputs, taps] = shape;
     let mut random = fastrand::Rng::with_seed(seed);
     let weight: Vec<f64> = (0..outputs * inputs * taps)
@@ -87,14 +85,28 @@ fn times(shape: [usize; 3], seed: u64) -> [f64; 2] {
     let start = Instant::now();
     let found = layer.split(kept, choice).expect("finite numbers");
     let closed = start.elapsed().as_secs_f64();
-    let start = Instant::now();
-    let wanted = naive::both_sides(&weight, shape, [outputs / 2, inputs / 2], Fit::LeastSquares);
-    let naive = start.elapsed().as_secs_f64();
-    assert_eq!(
-        (found.filters, found.channels),
-        (wanted.filters, wanted.channels)
-    );
-    [closed, naive]
+    let [normal, least_squares] = [Fit::Normal, Fit::LeastSquares].map(|fit| {
+        let start = Instant::now();
+        let wanted = naive::both_sides(&weight, shape, [outputs / 2, inputs / 2], fit);
+        let seconds = start.elapsed().as_secs_f64();
+        assert_eq!(found.filters, wanted.filters);
+        assert_eq!(found.channels, wanted.channels);
+        for (found, wanted) in [
+            (&found.expand, wanted.expand),
+            (&found.squeeze, wanted.squeeze),
+        ] {
+            let found = found.as_ref().expect("half of them gone");
+            let at = |i: usize| wanted[(i / wanted.ncols(), i % wanted.ncols())];
+            assert!(
+                found
+                    .iter()
+                    .enumerate()
+                    .all(|(i, x)| (x - at(i)).abs() < 1e-6)
+            );
+        }
+        seconds
+    });
+    [closed, normal, least_squares]
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

@@ -36,9 +36,19 @@ pub enum Values {
         /// The most.
         max: f64,
     },
+    /// Such a number, or `auto` where the pass chooses one.
+    NumberOrAuto {
+        /// The least.
+        min: f64,
+        /// The most.
+        max: f64,
+    },
     /// One of these words.
     Words(&'static [&'static str]),
 }
+
+/// What stands for a number that the pass chooses.
+const AUTO: &str = "auto";
 
 impl Values {
     /// Reads a value.
@@ -58,6 +68,8 @@ impl Values {
                 .ok()
                 .filter(|x| (min..=max).contains(x))
                 .map(OptionValue::Number),
+            Values::NumberOrAuto { .. } if text == AUTO => Some(OptionValue::Word(AUTO)),
+            Values::NumberOrAuto { min, max } => Values::Number { min, max }.parse(text).ok(),
             Values::Words(words) => words
                 .iter()
                 .find(|word| **word == text)
@@ -81,6 +93,9 @@ impl fmt::Display for Values {
                 write!(f, "a number of {min} or more")
             }
             Values::Number { min, max } => write!(f, "a number from {min} to {max}"),
+            Values::NumberOrAuto { min, max } => {
+                write!(f, "{}, or {AUTO}", Values::Number { min, max })
+            }
             Values::Words(words) => match words {
                 [others @ .., last] if !others.is_empty() => {
                     write!(f, "{} or {last}", others.join(", "))
@@ -98,9 +113,9 @@ pub enum OptionValue {
     Flag(bool),
     /// Of [`Values::Count`].
     Count(usize),
-    /// Of [`Values::Number`].
+    /// Of [`Values::Number`] and [`Values::NumberOrAuto`].
     Number(f64),
-    /// Of [`Values::Words`].
+    /// Of [`Values::Words`] and [`Values::NumberOrAuto`].
     Word(&'static str),
 }
 
@@ -184,7 +199,7 @@ impl Options {
     /// The value of an option of [`Values::Flag`].
     ///
     /// # Errors
-    /// As for the next three: [`Error::Usage`] when there is no such option of such values, a mistake in the pass.
+    /// As for the next four: [`Error::Usage`] when there is no such option of such values, a mistake in the pass.
     pub fn flag(&self, name: &str) -> Result<bool> {
         self.value(name, "a flag", |value| match value {
             OptionValue::Flag(value) => Some(value),
@@ -204,6 +219,15 @@ impl Options {
     pub fn number(&self, name: &str) -> Result<f64> {
         self.value(name, "a number", |value| match value {
             OptionValue::Number(x) => Some(x),
+            _ => None,
+        })
+    }
+
+    /// The value of an option of [`Values::NumberOrAuto`]; `None` for `auto`.
+    pub fn number_or_auto(&self, name: &str) -> Result<Option<f64>> {
+        self.value(name, "a number or auto", |value| match value {
+            OptionValue::Number(x) => Some(Some(x)),
+            OptionValue::Word(AUTO) => Some(None),
             _ => None,
         })
     }

@@ -108,7 +108,7 @@ mod with_torch {
             batch: options.count("batch")?,
             distill: Some(options.number("distill")?).filter(|t| *t > 0.0),
             labels: options.flag("labels")?,
-            seed: 0,
+            ..Settings::default()
         })))
     }
 

@@ -2,9 +2,28 @@
 
 use super::balance::balance;
 use crate::Result;
-use crate::exec::torch::{Epoch, Settings, Trainer};
+use crate::exec::torch::{Epoch, Keep, Settings, Trainer};
 use crate::ir::Graph;
 use crate::pipeline::{Changed, PassContext, State};
+
+/// Trains `graph` as [`train_as_it_is`] does, its layers balanced before.
+///
+/// # Errors
+/// As there.
+pub(crate) fn train(
+    graph: &mut Graph,
+    settings: &Settings,
+    own: &State,
+    context: &mut PassContext<'_>,
+) -> Result<Changed> {
+    let before = graph.clone();
+    balance(graph);
+    let changed = train_as_it_is(graph, settings, own, context)?;
+    if !changed.is_yes() {
+        *graph = before;
+    }
+    Ok(changed)
+}
 
 /// Trains `graph`, with the network as it was read for a teacher, and the context's seed.
 ///
@@ -14,7 +33,7 @@ use crate::pipeline::{Changed, PassContext, State};
 /// # Errors
 /// Those of [`Trainer`], of the data and of the checkpoint; [`Interrupted`](crate::Error::Interrupted) when the run was asked
 /// to end.
-pub(crate) fn train(
+pub(crate) fn train_as_it_is(
     graph: &mut Graph,
     settings: &Settings,
     own: &State,
@@ -26,9 +45,7 @@ pub(crate) fn train(
     };
     let set = context.training_set()?;
     let teacher = context.original().unwrap_or(graph).clone();
-    let before = graph.clone();
-    balance(graph);
-    let mut trainer = Trainer::new(graph, &teacher, &set, settings, context.device)?;
+    let mut trainer = Trainer::new(graph, &teacher, &set, settings.clone(), context.device)?;
     let is_ours = |saved: &&State| { own.notes.iter() }.all(|(k, v)| saved.notes.get(k) == Some(v));
     if let Some(saved) = context.saved().filter(is_ours) {
         trainer.restore(saved)?;
@@ -58,11 +75,12 @@ pub(crate) fn train(
     }
     let best = trainer.best().map_or(0, |best: &Epoch| best.number);
     if best == 0 {
-        *graph = before;
         context.missed("", "no epoch was better than the network as it came");
         return Ok(Changed::No);
     }
     trainer.finish(graph)?;
-    context.applied("", format!("trained; epoch {best} was the best"));
+    if settings.keep == Keep::Best {
+        context.applied("", format!("trained; epoch {best} was the best"));
+    }
     Ok(Changed::Yes)
 }

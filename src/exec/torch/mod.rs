@@ -18,7 +18,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use tch::{Kind, TchError, Tensor};
 
 pub use convert::{from_array, open, to_array};
-pub use train::{Epoch, Judgement, Moment, Schedule, Settings, Sgd, Trainer};
+pub use train::{Epoch, Judgement, Keep, Moment, Schedule, Settings, Sgd, Trainer};
 
 use super::device::Device;
 use super::interpreter::{bind, run_error};

@@ -21,7 +21,7 @@ use tch::{Kind, TchError, Tensor};
 
 pub use optimiser::Sgd;
 pub use progress::{Epoch, Judgement, Moment};
-pub use settings::{Schedule, Settings};
+pub use settings::{Keep, Schedule, Settings};
 
 use super::{Mode, Network, convert, from_array, reason};
 use crate::data::{Batch, TrainingSet};
@@ -281,15 +281,13 @@ impl Trainer {
         let (began, before) = *self
             .began
             .get_or_insert_with(|| (Instant::now(), steps * (epoch - 1)));
-        let batches = self
-            .train
-            .epoch(self.batch, self.settings.seed, epoch as u64);
+        let (seed, number) = (self.settings.seed, (self.settings.before + epoch) as u64);
+        let batches = self.train.epoch(self.batch, seed, number);
         let (mut sum, mut samples) = (0.0, 0.0);
         for (step, batch) in batches.take(steps).enumerate() {
             let n = batch.images.shape().first().copied().unwrap_or_default() as f64;
             let position = steps * (epoch - 1) + step;
-            let counter = [self.settings.seed, epoch as u64, step as u64];
-            let seed = random(&counter).u64(..);
+            let seed = random(&[seed, number, step as u64]).u64(..);
             let (answers, targets) = self.answers(batch, Mode::Training { seed })?;
             let loss = self.loss(&answers, &targets)?;
             let value = loss.f_double_value(&[]).map_err(failed)?;
@@ -337,7 +335,7 @@ impl Trainer {
             .and_then(|best| best.held_out);
         // Without a judgement the last is taken for the best.
         let is_better = match (held_out, best) {
-            (Some(new), Some(best)) => new.is_better(&best),
+            (Some(new), Some(best)) if self.settings.keep == Keep::Best => new.is_better(&best),
             _ => true,
         };
         if is_better {

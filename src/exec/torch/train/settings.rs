@@ -21,11 +21,25 @@ impl Schedule {
     }
 }
 
+/// Which epoch's weights training ends with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Keep {
+    /// Those of the best, as judged on the data held out; the network as it came is one of them.
+    #[default]
+    Best,
+    /// Those of the last, for what is trained further.
+    Last,
+}
+
 /// How a network is trained: by stochastic gradient descent with momentum.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// Passes over the training data.
     pub epochs: usize,
+    /// Epochs that others trained before, with the same seed: the order of samples goes on from there.
+    pub before: usize,
+    /// Which epoch to end with.
+    pub keep: Keep,
     /// The first learning rate.
     pub rate: f64,
     /// How it falls.
@@ -50,6 +64,8 @@ impl Default for Settings {
     fn default() -> Settings {
         Settings {
             epochs: 10,
+            before: 0,
+            keep: Keep::Best,
             rate: 0.01,
             schedule: Schedule::Cosine,
             momentum: 0.9,

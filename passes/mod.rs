@@ -4,6 +4,7 @@ mod activations;
 #[cfg(feature = "torch")]
 mod balance;
 mod canonicalize;
+mod drop;
 mod finetune;
 mod fold_batch_norm;
 pub mod lrf;
@@ -22,4 +23,5 @@ pub static ALL: &[&PassInfo] = &[
     &lrf::LRF,
     &fold_batch_norm::FOLD_BATCH_NORM,
     &finetune::FINETUNE,
+    &drop::DROP,
 ];

@@ -175,6 +175,7 @@ fn training_says_which_build_can() {
     let mut text = String::new();
     for args in [
         &["--passes", "red,finetune{epochs=3}", "model.ir"][..],
+        &["--passes", "drop", "model.ir"],
         &["--passes", "", "--device", "cuda", "model.ir"],
         &["--passes", "", "--device", "gpu", "model.ir"],
         &[

@@ -3,6 +3,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod drop;
 mod executor;
 mod torch;
 mod training;

@@ -37,10 +37,10 @@ const NET: &str = "graph net(%x: f32[N,3,8,8]) {
 }";
 
 /// A folder with a network, and images of three classes, each brighter in a channel of its own.
-struct Folder(TempDir);
+pub(super) struct Folder(TempDir);
 
 impl Folder {
-    fn new() -> Folder {
+    pub(super) fn new() -> Folder {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("net.ir"), NET).unwrap();
         let n = 150;
@@ -54,11 +54,11 @@ impl Folder {
         Folder(folder)
     }
 
-    fn path(&self, name: &str) -> String {
+    pub(super) fn path(&self, name: &str) -> String {
         self.0.path().join(name).to_str().unwrap().to_owned()
     }
 
-    fn data(&self, graph: &Graph) -> Data {
+    pub(super) fn data(&self, graph: &Graph) -> Data {
         let spec = format!("npz:{},flip=true,crop=1", self.path("data.npz"));
         spec.parse::<DataSpec>().unwrap().open(graph).unwrap()
     }
@@ -83,7 +83,7 @@ fn trainer(graph: &Graph, folder: &Folder, settings: Settings) -> Trainer {
     Trainer::new(graph, graph, &set, settings, Device::Cpu).unwrap()
 }
 
-fn weights(graph: &Graph) -> Vec<(String, Tensor)> {
+pub(super) fn weights(graph: &Graph) -> Vec<(String, Tensor)> {
     let constants = graph.nodes().filter_map(|node| {
         let tensor = graph.constant(node)?.tensor.clone();
         Some((graph.node(node).name.to_string(), tensor))
@@ -204,7 +204,7 @@ fn run_options(folder: &Folder, graph: &Graph) -> RunOptions {
     }
 }
 
-fn run(
+pub(super) fn run(
     folder: &Folder,
     passes: &str,
     change: impl FnOnce(&mut RunOptions),
@@ -218,9 +218,9 @@ fn run(
 }
 
 /// Interrupts at the given call of `progress`.
-struct Impatient {
-    interrupt: Interrupt,
-    calls: usize,
+pub(super) struct Impatient {
+    pub(super) interrupt: Interrupt,
+    pub(super) calls: usize,
 }
 
 impl Observer for Impatient {
@@ -388,9 +388,13 @@ fn what_cannot_be_trained_is_explained() {
     assert!(error.contains("give it with --data"), "{error}");
 }
 
-/// The command, killed as soon as there is a checkpoint.
 #[test]
 fn the_command_goes_on_after_it_was_killed() {
+    killed_and_whole("finetune{epochs=40,lr=0.05,batch=16}");
+}
+
+/// Runs the command, and runs it again until it is killed as soon as there is a checkpoint, and then to its end.
+pub(super) fn killed_and_whole(passes: &str) {
     let folder = Folder::new();
     let command = |output: &str| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_optc"));
@@ -399,7 +403,7 @@ fn the_command_goes_on_after_it_was_killed() {
             .stdout(Stdio::null())
             .args([
                 "--passes",
-                "finetune{epochs=40,lr=0.05,batch=16}",
+                passes,
                 "--data",
                 "npz:data.npz,flip=true,crop=1",
                 "--threads",

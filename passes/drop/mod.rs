@@ -1,0 +1,113 @@
+//! Drop Pruning: single weights leave the network at random and come back at random, while it is trained (Jia et al.,
+//! "DropPruning for Model Compression", arXiv 1812.02035).
+//!
+//! A step is a drop-out and a drop-in ([`flow`]) and some epochs of training with what is pruned held at zero by masks; a weight
+//! that is brought back has the value with which it left. After the last step the network is trimmed to exactly the target and
+//! trained once more, and its best epoch is kept, as judged on training data that is held out.
+//!
+//! From the paper: pruning and retraining by turns, random deletion among unimportant weights, random return with the old value,
+//! and the flow to a target. Ours, where its text was not at hand: importance as magnitude in standard deviations of the layer as
+//! it came, ranked over the network; the arithmetic of the flow; the trim; the choice of the best epoch.
+//!
+//! *Other methods are settings of it.* `p_in=0` is drop-out alone; `p_out=1,ramp` drop-in alone, with a target that rises;
+//! `p_out=1,p_in=0,ramp` gradual magnitude pruning (Zhu and Gupta, arXiv 1710.01878); `p_out=1,p_in=0,steps=1` pruning in one
+//! shot.
+
+#[cfg(any(feature = "torch", test))]
+mod flow;
+#[cfg(any(feature = "torch", test))]
+mod layers;
+#[cfg(test)]
+mod tests;
+#[cfg(feature = "torch")]
+mod training;
+
+use crate::pipeline::{Kind, OptionSpec, PassInfo, Values};
+
+/// Prune single weights while training.
+pub static DROP: PassInfo = PassInfo {
+    name: "drop",
+    summary: "prune single weights, at random among the unimportant, and bring some back, while training",
+    kind: Kind::Trained,
+    options: &[
+        OptionSpec {
+            name: "sparsity",
+            values: Values::Number { min: 0.0, max: 1.0 },
+            default: "0.93",
+            help: "the share of the weights of convolutions and linear layers that is zero in the end; biases and norms are not pruned",
+        },
+        OptionSpec {
+            name: "p_out",
+            // As good as none would take as good as forever.
+            values: Values::Number {
+                min: 0.01,
+                max: 1.0,
+            },
+            default: "0.5",
+            help: "the probability that an unimportant weight is dropped in a step",
+        },
+        OptionSpec {
+            name: "p_in",
+            values: Values::NumberOrAuto { min: 0.0, max: 1.0 },
+            default: "auto",
+            help: "the probability that a dropped weight returns in a step; auto for a quarter of the largest that lets the sparsity be reached",
+        },
+        OptionSpec {
+            name: "scope",
+            values: Values::Words(&["global", "layer"]),
+            default: "global",
+            help: "rank weights over the network, or those of each layer by themselves: all layers then get the same sparsity",
+        },
+        OptionSpec {
+            name: "ramp",
+            values: Values::Flag,
+            default: "false",
+            help: "let the target rise step by step, rather than go for all of it from the first",
+        },
+        OptionSpec {
+            name: "steps",
+            values: Values::Count {
+                min: 1,
+                max: 100_000,
+            },
+            default: "10",
+            help: "how often weights are dropped and return",
+        },
+        OptionSpec {
+            name: "epochs",
+            values: Values::Count {
+                min: 1,
+                max: 100_000,
+            },
+            default: "1",
+            help: "passes over the data after each step",
+        },
+        OptionSpec {
+            name: "last",
+            values: Values::Count {
+                min: 1,
+                max: 100_000,
+            },
+            default: "10",
+            help: "passes over the data after the last trim; the best is kept, as judged on a tenth of the data that is held out",
+        },
+        OptionSpec {
+            name: "lr",
+            values: Values::Number { min: 0.0, max: 1e3 },
+            default: "0.01",
+            help: "the first learning rate of each training, which falls along half a cosine to 0",
+        },
+    ],
+    build,
+};
+
+#[cfg(feature = "torch")]
+use training::build;
+
+#[cfg(not(feature = "torch"))]
+fn build(_: &crate::pipeline::Options) -> crate::Result<Box<dyn crate::pipeline::Pass>> {
+    Err(crate::Error::Usage {
+        what: "`drop` trains the network, and this optc was built without torch".into(),
+        help: "build one with it: cargo install optc --features torch".into(),
+    })
+}

@@ -1,0 +1,175 @@
+//! The pass: steps of the flow, and training between them.
+
+use super::DROP;
+use super::flow::{Flow, Moved, Scope, count};
+use super::layers::Layer;
+use crate::exec::torch::{Keep, Settings};
+use crate::ir::Graph;
+use crate::passes::training;
+use crate::pipeline::{Changed, Options, Pass, PassContext, PassInfo, State};
+use crate::{Error, Result};
+
+/// The note of a state that says which round it is of.
+const ROUND: &str = "round";
+
+/// The pass, with its options.
+struct Drop {
+    flow: Flow,
+    ramp: bool,
+    steps: usize,
+    /// After each step, and after the trim.
+    epochs: [usize; 2],
+    rate: f64,
+}
+
+pub(super) fn build(options: &Options) -> Result<Box<dyn Pass>> {
+    let scope = match options.word("scope")? {
+        "layer" => Scope::Layer,
+        _ => Scope::Global,
+    };
+    Ok(Box::new(Drop {
+        flow: Flow::new(
+            options.number("sparsity")?,
+            options.number("p_out")?,
+            options.number_or_auto("p_in")?,
+            scope,
+        )?,
+        ramp: options.flag("ramp")?,
+        steps: options.count("steps")?,
+        epochs: [options.count("epochs")?, options.count("last")?],
+        rate: options.number("lr")?,
+    }))
+}
+
+impl Pass for Drop {
+    fn info(&self) -> &'static PassInfo {
+        &DROP
+    }
+
+    fn run(&self, graph: &mut Graph, context: &mut PassContext<'_>) -> Result<Changed> {
+        let (mut layers, others) = Layer::all(graph);
+        for (name, why) in others {
+            context.missed(&name, why);
+        }
+        if layers.is_empty() {
+            context.missed(
+                "",
+                "there is no weight of a convolution or a linear layer to prune",
+            );
+            return Ok(Changed::No);
+        }
+        self.flow.check(&layers)?;
+        let saved = saved_round(&mut layers, context)?;
+        if let Some(round) = saved {
+            context.analysis("", format!("went on at {}", self.place(round)));
+        }
+        // From 1, a round for each step; the trim is one more.
+        for round in saved.unwrap_or(1)..=self.steps + 1 {
+            if saved != Some(round) {
+                let moved = self.change(&mut layers, round, context.seed)?;
+                context.analysis("", self.say(round, moved, &layers));
+            }
+            layers.iter().for_each(|layer| layer.write(graph));
+            self.train(graph, &layers, round, context)?;
+            layers.iter_mut().for_each(|layer| layer.read(graph));
+        }
+        for layer in &layers {
+            let (kept, all) = (layer.mask.count(), layer.len());
+            let share = 100.0 * kept as f64 / all as f64;
+            context.applied(
+                &layer.name,
+                format!("kept {kept} of {all} weights, {share:.2} %"),
+            );
+        }
+        Ok(Changed::Yes)
+    }
+}
+
+impl Drop {
+    /// Drops weights and brings some back; in the last round, trims.
+    fn change(&self, layers: &mut [Layer], round: usize, seed: u64) -> Result<Moved> {
+        if round > self.steps {
+            return self.flow.trim(layers);
+        }
+        let flow = match self.ramp {
+            true => self.flow.ramped(round as f64 / self.steps as f64),
+            false => self.flow,
+        };
+        flow.step(layers, seed, round as u64)
+    }
+
+    /// Trains the network of this round, or goes on with that.
+    fn train(
+        &self,
+        graph: &mut Graph,
+        layers: &[Layer],
+        round: usize,
+        context: &mut PassContext<'_>,
+    ) -> Result<()> {
+        let is_last = round > self.steps;
+        let settings = Settings {
+            epochs: self.epochs[usize::from(is_last)],
+            before: (round - 1) * self.epochs[0],
+            keep: match is_last {
+                true => Keep::Best,
+                false => Keep::Last,
+            },
+            rate: self.rate,
+            distill: None,
+            ..Settings::default()
+        };
+        let own = State {
+            notes: [(ROUND.to_string(), round.to_string())].into(),
+            tensors: layers.iter().flat_map(Layer::tensors).collect(),
+        };
+        // Not balanced: what returns has the scale with which it left.
+        let _changed = training::train_as_it_is(graph, &settings, &own, context)?;
+        match &context.stop_reason {
+            Some(why) if !is_last => Err(Error::Usage {
+                what: format!("in {} training stopped: {why}", self.place(round)),
+                help: "take a smaller lr, or more steps".into(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// `step 3 of 10`
+    fn place(&self, round: usize) -> String {
+        match round <= self.steps {
+            true => format!("step {round} of {}", self.steps),
+            false => "the training after the trim".into(),
+        }
+    }
+
+    fn say(&self, round: usize, moved: Moved, layers: &[Layer]) -> String {
+        let (all, pruned) = count(layers);
+        let Moved { left, returned } = moved;
+        format!(
+            "{}: {left} weights left and {returned} returned; {pruned} of {all} are pruned, {:.2} %",
+            match round <= self.steps {
+                true => self.place(round),
+                false => "trim".into(),
+            },
+            100.0 * pruned as f64 / all as f64
+        )
+    }
+}
+
+/// The round that was saved, if any, with the layers as they were in it.
+fn saved_round(layers: &mut [Layer], context: &PassContext<'_>) -> Result<Option<usize>> {
+    let Some(saved) = context.saved() else {
+        return Ok(None);
+    };
+    let broken = |what: String| Error::Usage {
+        what: format!("the checkpoint is of another run: {what}"),
+        help: "remove it to begin anew".into(),
+    };
+    let round = saved.notes.get(ROUND).and_then(|round| round.parse().ok());
+    let round = round.ok_or_else(|| broken("it does not say which step it is of".into()))?;
+    for layer in layers {
+        layer
+            .restore(|name| saved.tensors.get(name))
+            .map_err(|name| broken(format!("it has no `{name}`")))?;
+    }
+    Ok(Some(round))
+}

@@ -5,6 +5,8 @@
 //!
 //! Each row is measured in a process of its own, so that its peak of memory is its own: the same program, with `--measure`.
 
+mod machine;
+
 use std::collections::HashMap;
 use std::error::Error;
 use std::fmt::Write as _;
@@ -13,7 +15,6 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Instant;
 
-use optc::analysis::latency::Machine;
 use optc::data::DataSpec;
 use optc::exec;
 use optc::formats::{InputShape, ReadOptions, read_with};
@@ -164,16 +165,14 @@ fn tables(
 fn preface(file: &File, seconds: u64) -> String {
     format!(
         "# {}\n\n\
-        {}, {}, {}; {} min in all. Made by\n\n    cargo run --release --example {}\n\n\
+        {}; {} min in all. Made by\n\n    cargo run --release --example {}\n\n\
         The networks are published ones for CIFAR-10, not trained further. *Top-1* is on 932 CIFAR-10 test images, where one\n\
         standard error is about 0.9 point: smaller differences say little. No label and no test image was used to compress.\n\
         *Multiply-adds* are those of the whole network on one image, counted and exact. *Prototype* is what a first sketch of\n\
         the method reached, which counted only the convolutions that it separated. *Seconds* are the pass's; *MiB* is the\n\
         peak of memory of the process that reads the network and the images and runs the pass.\n",
         file.title,
-        said_by("date", &["-u", "+%F"]),
-        Machine::this(),
-        said_by("rustc", &["--version"]),
+        machine::here_and_now(),
         seconds.div_ceil(60),
         file.program,
     )
@@ -326,13 +325,4 @@ fn peak_mib() -> Option<u64> {
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
     let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
     Some(kib.div_ceil(1024))
-}
-
-/// What a program of the system prints.
-fn said_by(program: &str, args: &[&str]) -> String {
-    let output = Command::new(program).args(args).output();
-    output.map_or_else(
-        |_| format!("{program} unknown"),
-        |output| String::from_utf8_lossy(&output.stdout).trim().to_string(),
-    )
 }

@@ -7,7 +7,7 @@ use super::factor::{Kept, Weighed};
 use super::layer::Layer;
 use crate::analysis::CostModel;
 use crate::analysis::cost::known_flops;
-use crate::analysis::tradeoff::{Budget, Point, Tradeoff, within_flops};
+use crate::analysis::tradeoff::{Budget, Point, Tradeoff, refuse_unreachable, within_flops};
 use crate::ir::Graph;
 use crate::pipeline::{Cost, PassContext};
 use crate::{Error, Result};
@@ -33,12 +33,7 @@ impl Lrf {
         weighed: &[Weighed],
         context: &mut PassContext<'_>,
     ) -> Result<Vec<Option<Kept>>> {
-        let align = match (self.align, &context.cost) {
-            // Runtimes compute whole vectors of channels.
-            (0, Cost::Latency(_)) => 8,
-            (0, _) => 1,
-            (align, _) => align,
-        };
+        let align = CostModel::new(&context.cost, &graph.bindings).alignment(self.align);
         match self.amount {
             Amount::Ratio(ratio) => Ok(self.by_ratio(graph, layers, ratio, align, context)),
             Amount::Budget(budget) => {
@@ -120,16 +115,7 @@ impl Lrf {
                 let others = whole - layers.iter().map(Layer::flops).sum::<u64>();
                 let least: u64 = tradeoffs.iter().map(|t| t.points()[0].flops).sum();
                 let least = (others + least) as f64 / whole as f64;
-                if least > target {
-                    return Err(Error::Usage {
-                        what: format!("flops={target} cannot be reached"),
-                        // Rounded up, so that what is named can be reached.
-                        help: format!(
-                            "the fewest filters that the layers can have leave {:.3} of the multiply-adds: ask for no less",
-                            (1000.0 * least).ceil() / 1000.0
-                        ),
-                    });
-                }
+                refuse_unreachable(target, least, "the fewest filters that the layers can have")?;
                 let room = (target * whole as f64) as u64 - others;
                 within_flops(&tradeoffs, &vec![false; layers.len()], room)
             }

@@ -6,16 +6,17 @@
 
 use super::merging;
 use super::projection::{Layer, Projection, separable};
+use crate::Result;
+use crate::analysis::CostModel;
 use crate::analysis::cost::known_flops;
 use crate::analysis::kernels::KernelLayout;
-use crate::analysis::tradeoff::Budget;
+use crate::analysis::tradeoff::{Budget, refuse_unreachable};
 use crate::egraph::{Bounds, Rule, saturate};
 use crate::ir::Graph;
 use crate::passes::activations::{Promised, activations};
 use crate::passes::repair::{refit, say_left_out};
 use crate::passes::rules;
-use crate::pipeline::{Changed, Cost, PassContext};
-use crate::{Error, Result};
+use crate::pipeline::{Changed, PassContext};
 
 /// What makes the separated form of a layer.
 static SEPARATE: &[&dyn Rule] = &[&rules::SeparateDepthwise];
@@ -45,12 +46,7 @@ impl ByKernel {
         promised: &Promised,
         context: &mut PassContext<'_>,
     ) -> Result<Changed> {
-        let align = match (self.align, &context.cost) {
-            // Runtimes compute whole vectors of channels.
-            (0, Cost::Latency(_)) => 8,
-            (0, _) => 1,
-            (align, _) => align,
-        };
+        let align = CostModel::new(&context.cost, &graph.bindings).alignment(self.align);
         let layers = separable(graph, align, context);
         if layers.is_empty() {
             context.missed("", "no convolution would be cheaper with fewer kernels");
@@ -76,15 +72,12 @@ impl ByKernel {
         let saved = |layer: &Layer| layer.dense - layer.separated[0].1;
         let least = known_flops(graph) - layers.iter().map(saved).sum::<u64>();
         match self.budget {
-            Budget::Flops(target) if least as f64 > target * whole as f64 => Err(Error::Usage {
-                what: format!("flops={target} cannot be reached"),
-                // Rounded up, so that what is named can be reached.
-                help: format!(
-                    "the fewest kernels that a layer can have leave {:.3} of the multiply-adds: ask for no less",
-                    (1000.0 * least as f64 / whole as f64).ceil() / 1000.0
-                ),
-            }),
-            _ => Ok(()),
+            Budget::Flops(target) => refuse_unreachable(
+                target,
+                least as f64 / whole as f64,
+                "the fewest kernels that a layer can have",
+            ),
+            Budget::Error(_) => Ok(()),
         }
     }
 

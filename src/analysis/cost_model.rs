@@ -72,6 +72,14 @@ impl<'a> CostModel<'a> {
         }
     }
 
+    /// What numbers of channels should be multiples of, if `wanted` is 0; else `wanted`. Runtimes compute whole vectors.
+    pub fn alignment(&self, wanted: usize) -> usize {
+        match (wanted, self.cost) {
+            (0, Cost::Latency(_)) => 8,
+            (wanted, _) => wanted.max(1),
+        }
+    }
+
     /// Whether operators of cost `new` are worth having for those of cost `old`, as far as the prediction can be trusted.
     pub fn pays(&self, new: u64, old: u64) -> bool {
         match self.cost {

@@ -1,5 +1,7 @@
 //! What layers lose for what they cost, and how a budget is spent on all of them.
 
+use crate::{Error, Result};
+
 /// How far a pass goes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Budget {
@@ -7,6 +9,22 @@ pub enum Budget {
     Flops(f64),
     /// The most that a layer's result may change, relative to its norm.
     Error(f64),
+}
+
+/// Refuses a fraction of a network's multiply-adds that is less than `least`, the fraction that is left by `how`.
+///
+/// # Errors
+/// [`Error::Usage`], which names what can be reached.
+pub fn refuse_unreachable(target: f64, least: f64, how: &str) -> Result<()> {
+    if least <= target {
+        return Ok(());
+    }
+    // Rounded up, so that what is named can be reached.
+    let least = (1000.0 * least).ceil() / 1000.0;
+    Err(Error::Usage {
+        what: format!("flops={target} cannot be reached"),
+        help: format!("{how} leave {least:.3} of the multiply-adds: ask for no less"),
+    })
 }
 
 /// One way to do a layer.

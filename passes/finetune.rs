@@ -77,7 +77,7 @@ pub static FINETUNE: PassInfo = PassInfo {
 fn build(_: &Options) -> Result<Box<dyn Pass>> {
     Err(crate::Error::Usage {
         what: "`finetune` trains the network, and this optc was built without torch".into(),
-        help: "build one with it: cargo install optc --features torch".into(),
+        help: "build one with it: cargo install --features torch --path . in a checkout".into(),
     })
 }
 

@@ -108,6 +108,6 @@ use training::build;
 fn build(_: &crate::pipeline::Options) -> crate::Result<Box<dyn crate::pipeline::Pass>> {
     Err(crate::Error::Usage {
         what: "`drop` trains the network, and this optc was built without torch".into(),
-        help: "build one with it: cargo install optc --features torch".into(),
+        help: "build one with it: cargo install --features torch --path . in a checkout".into(),
     })
 }

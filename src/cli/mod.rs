@@ -280,7 +280,8 @@ fn device(device: Device) -> Result<Device, Error> {
             what: format!(
                 "--device {device} is for training, and this optc was built without torch"
             ),
-            help: "build one with it: cargo install optc --features torch".to_string(),
+            help: "build one with it: cargo install --features torch --path . in a checkout"
+                .to_string(),
         });
     }
     Ok(device)

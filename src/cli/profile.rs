@@ -146,7 +146,7 @@ fn onnxruntime(args: &ProfileArgs, threads: usize) -> Result<Box<dyn Runner>> {
 
 #[cfg(not(feature = "onnxruntime"))]
 fn onnxruntime(_: &ProfileArgs, _: usize) -> Result<Box<dyn Runner>> {
-    absent("onnxruntime", "cargo install optc")
+    absent("onnxruntime", "cargo install --path . in a checkout")
 }
 
 #[cfg(feature = "torch")]
@@ -156,7 +156,10 @@ fn torch(threads: usize) -> Result<Box<dyn Runner>> {
 
 #[cfg(not(feature = "torch"))]
 fn torch(_: usize) -> Result<Box<dyn Runner>> {
-    absent("torch", "cargo install optc --features torch")
+    absent(
+        "torch",
+        "cargo install --features torch --path . in a checkout",
+    )
 }
 
 /// A runtime that this build does without.

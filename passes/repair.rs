@@ -17,8 +17,11 @@ pub fn refit(
         return Ok(Vec::new());
     };
     let mut progress = |layer: &str, fraction: f64| context.progress(layer, 0.5 + 0.5 * fraction);
-    match calibration::refit(original, graph, &samples.images, tie, &mut progress) {
+    // Of a network that cannot be run to its end nothing is kept.
+    let mut repaired = graph.clone();
+    match calibration::refit(original, &mut repaired, &samples.images, tie, &mut progress) {
         Ok(calibration::Refit { fitted, left_out }) => {
+            *graph = repaired;
             for layer in fitted {
                 let [before, after] = layer.error.map(|error| 100.0 * error);
                 context.applied(

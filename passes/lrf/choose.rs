@@ -116,7 +116,7 @@ impl Lrf {
                 let least: u64 = tradeoffs.iter().map(|t| t.points()[0].flops).sum();
                 let least = (others + least) as f64 / whole as f64;
                 refuse_unreachable(target, least, "the fewest filters that the layers can have")?;
-                let room = (target * whole as f64) as u64 - others;
+                let room = ((target * whole as f64) as u64).saturating_sub(others);
                 within_flops(&tradeoffs, &vec![false; layers.len()], room)
             }
         };

@@ -51,7 +51,8 @@ pub fn eliminate(
     }
     let regular =
         |inverse: &Mat<f64>| (0..n).all(|j| inverse[(j, j)] * gram[(j, j)] < DEPENDENT.recip());
-    let (independent, mut dependent) = match inverse(gram).filter(regular) {
+    let whole = inverse(gram).filter(regular);
+    let (independent, mut dependent) = match whole {
         Some(_) => ((0..n).collect(), Vec::new()),
         None => pivots(gram, &vec![1.0; n]),
     };
@@ -63,12 +64,14 @@ pub fn eliminate(
     if found.order.len() == most {
         return Some(found);
     }
-    let (gram, weight) = match independent.len() == n {
-        true => (gram.to_owned(), weight.to_owned()),
-        false => (
-            submatrix(gram, &independent),
-            compensate(gram, weight, &independent)?,
-        ),
+    let (gram, inverse, weight) = match whole {
+        Some(inverse) => (gram.to_owned(), inverse, weight.to_owned()),
+        None => {
+            let weight = compensate(gram, weight, &independent)?;
+            let gram = submatrix(gram, &independent);
+            let inverse = inverse(&gram)?;
+            (gram, inverse, weight)
+        }
     };
     let energy = |j: usize| squared(&weight, j);
     let planned: Option<Vec<usize>> = match criterion {
@@ -86,7 +89,7 @@ pub fn eliminate(
             Some(order)
         }
     };
-    let mut left = Left::new(gram, weight)?;
+    let mut left = Left::new(gram, inverse, weight);
     for k in 0..(most - found.order.len()).min(independent.len()) {
         let j = match &planned {
             Some(order) => order[k],
@@ -112,15 +115,15 @@ struct Left {
 }
 
 impl Left {
-    fn new(gram: Mat<f64>, weight: Mat<f64>) -> Option<Left> {
+    fn new(gram: Mat<f64>, inverse: Mat<f64>, weight: Mat<f64>) -> Left {
         let n = gram.nrows();
-        Some(Left {
+        Left {
             features: (0..n).collect(),
-            inverse: inverse(&gram)?,
             gram,
+            inverse,
             energy: (0..n).map(|j| squared(&weight, j)).collect(),
             weight,
-        })
+        }
     }
 
     fn loss(&self, j: usize) -> f64 {
@@ -346,7 +349,7 @@ mod tests {
     #[test]
     fn the_inverse_that_is_brought_down_is_that_of_what_is_left() {
         let (gram, weight) = problem(9, 3);
-        let mut left = Left::new(gram.clone(), weight).unwrap();
+        let mut left = Left::new(gram.clone(), inverse(&gram).unwrap(), weight);
         for j in [4, 0, 7, 8] {
             left.remove(j).unwrap();
             let anew = inverse(&submatrix(&gram, &left.features)).unwrap();

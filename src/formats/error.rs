@@ -279,6 +279,14 @@ pub enum FormatError {
         "the output is the input file itself\n  give another path with -o; the input is never overwritten"
     )]
     OverwritesInput,
+    /// Operators that the IR does not know, which only the format they came from can hold.
+    #[error(
+        "cannot be converted: these operators are known to the model's own format only: {}\n  write the kind of file that was read", operators.join(", ")
+    )]
+    ForeignOperators {
+        /// Their names, sorted.
+        operators: Vec<String>,
+    },
     /// This model came from no TorchScript file, or holds what the format cannot say.
     #[error("cannot be written as TorchScript: {what}\n  {help}")]
     Unwritable {

@@ -22,6 +22,7 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::ir::{Dialect, Graph, Op};
 use crate::{Error, Model, Result};
 
 /// What to know about a model before it is read.
@@ -68,7 +69,29 @@ pub fn write(model: &Model, path: impl AsRef<Path>) -> Result<()> {
     if own.is_some_and(|own| same_file(own, path)) {
         return Err(Error::format(path, FormatError::OverwritesInput));
     }
+    refuse_foreign(&model.graph, writer).map_err(|e| Error::format(path, e))?;
     write_whole(path, |out| writer.write(model, path, out))
+}
+
+/// Refuses a graph with opaque operators of which only another format knows what they are.
+fn refuse_foreign(graph: &Graph, writer: &dyn Writer) -> std::result::Result<(), FormatError> {
+    let Some(dialect) = writer.dialect() else {
+        return Ok(());
+    };
+    let mut foreign = std::collections::BTreeSet::new();
+    for node in graph.nodes() {
+        if let Some(Op::Opaque(opaque)) = graph.op(node)
+            && opaque.dialect != dialect
+        {
+            foreign.insert(opaque.name.to_string());
+        }
+    }
+    match foreign.is_empty() {
+        true => Ok(()),
+        false => Err(FormatError::ForeignOperators {
+            operators: foreign.into_iter().collect(),
+        }),
+    }
 }
 
 /// Checks that what is read from the file `from` can be written to `path`, before there is a model to write.
@@ -89,6 +112,8 @@ trait Reader {
 trait Writer {
     /// The suffixes of such files.
     fn suffixes(&self) -> &'static [&'static str];
+    /// The opaque operators that such files can hold; `None` for all.
+    fn dialect(&self) -> Option<Dialect>;
     /// Writes the model; `path` is where the file will stand.
     fn write(&self, model: &Model, path: &Path, out: &mut BufWriter<&mut File>) -> Result<()>;
 }
@@ -126,6 +151,10 @@ impl Reader for TorchScript {
 impl Writer for TorchScript {
     fn suffixes(&self) -> &'static [&'static str] {
         &["pt", "pth", "ptc"]
+    }
+
+    fn dialect(&self) -> Option<Dialect> {
+        Some(Dialect::TorchScript)
     }
 
     fn write(&self, model: &Model, path: &Path, out: &mut BufWriter<&mut File>) -> Result<()> {

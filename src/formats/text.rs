@@ -5,7 +5,7 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use super::{ReadOptions, Reader, Writer};
-use crate::ir::{Graph, text};
+use crate::ir::{Dialect, Graph, text};
 use crate::{Error, Model, Result};
 
 /// The suffix of such files.
@@ -22,6 +22,10 @@ impl Reader for TextForm {
 impl Writer for TextForm {
     fn suffixes(&self) -> &'static [&'static str] {
         &[SUFFIX]
+    }
+
+    fn dialect(&self) -> Option<Dialect> {
+        None
     }
 
     fn write(&self, model: &Model, path: &Path, out: &mut BufWriter<&mut File>) -> Result<()> {

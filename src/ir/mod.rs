@@ -21,7 +21,7 @@ pub use attribute::{Float, Index, Ints, PadMode, Padding, ResizeMode};
 pub use dim::{Bindings, Dim, Dims, Symbol};
 pub use graph::{Constant, Graph, Node, NodeId, NodeKind, Output, Role, Value};
 pub use mask::Mask;
-pub use op::{Op, Opaque};
+pub use op::{Dialect, Op, Opaque};
 pub use tensor::{Bytes, DType, Real, Tensor};
 pub use types::Type;
 pub use verify::{Interface, Rule, Validated, Violation, verify};

@@ -201,9 +201,45 @@ operators! {
     Identity = "identity"(1..=1) {}
 }
 
+/// The format in whose terms an opaque operator is kept; no other format can write it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Dialect {
+    /// TorchScript: the template is an expression of its Python.
+    #[default]
+    TorchScript,
+    /// `torch.export`: the template is a node of the graph's JSON.
+    ExportedProgram,
+    /// ONNX: the template is a node with its attributes.
+    Onnx,
+}
+
+impl Dialect {
+    const NAMES: [(Dialect, &str); 3] = [
+        (Dialect::TorchScript, "torchscript"),
+        (Dialect::ExportedProgram, "exported_program"),
+        (Dialect::Onnx, "onnx"),
+    ];
+}
+
+impl Attribute for Dialect {
+    fn print(&self) -> String {
+        let name = { Dialect::NAMES.iter() }.find(|(dialect, _)| dialect == self);
+        name.map_or("", |(_, name)| name).to_string()
+    }
+    fn parse(text: &str) -> Result<Dialect, String> {
+        let known = { Dialect::NAMES.iter() }.find(|(_, name)| *name == text);
+        let names = Dialect::NAMES.map(|(_, name)| name).join(", ");
+        known
+            .map(|(dialect, _)| *dialect)
+            .ok_or_else(|| format!("`{text}` is no dialect; there are {names}"))
+    }
+}
+
 /// A node of the source format, kept to be written back unchanged.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Opaque {
+    /// The format it is of.
+    pub dialect: Dialect,
     /// The operator's name in its format, such as `aten::foo`, for messages.
     pub name: Arc<str>,
     /// The node as its format writes it: `{0}`, `{1}` .. stand for operands, `{$0}`, `{$1}` .. for `sizes`.

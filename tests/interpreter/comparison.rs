@@ -2,7 +2,7 @@
 
 use optc::Error;
 use optc::exec::{Reference, compare};
-use optc::ir::{Constant, Graph, NodeId, Op, Opaque, Output, Role, Tensor, Type, Value};
+use optc::ir::{Constant, Dialect, Graph, NodeId, Op, Opaque, Output, Role, Tensor, Type, Value};
 use optc::report::Verification;
 use smallvec::smallvec;
 
@@ -21,6 +21,7 @@ fn weight(graph: &mut Graph, shape: &[usize], f: impl Fn(usize) -> f32) -> Value
 fn opaque(graph: &mut Graph, template: &str, operand: Value, result: &str) -> NodeId {
     let outputs = smallvec![result.parse::<Type>().unwrap()];
     let op = Op::Opaque(std::sync::Arc::new(Opaque {
+        dialect: Dialect::default(),
         name: "aten::foo".into(),
         template: template.into(),
         sizes: smallvec![],

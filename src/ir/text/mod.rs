@@ -24,6 +24,8 @@
 //!   * `normal(seed)`, `normal(seed, deviation)`, `uniform(seed, low, high)`: pseudo-random elements, the same ones everywhere,
 //!   * `rows(value, [0, 1, 2.0*0])`: the positions of axis 0 taken from `value`, which has as many as are named, each times a
 //!     factor; `columns` does so along axis 1. Texts for tests make equal, proportional and zero filters with these.
+//! * An opaque operator has its name quoted after the word, its `template`, the `sizes` that it refers to, and the `dialect` it is
+//!   of where that is not TorchScript.
 //! * `return` lists the outputs, as `name=%value` where an output has a name of its own.
 //! * `//` starts a comment.
 //!

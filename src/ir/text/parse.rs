@@ -11,7 +11,7 @@ use super::super::attribute::Attribute;
 use super::super::dim::is_symbol;
 use super::super::graph::{Constant, Graph, NodeId, Output, Role, Value};
 use super::super::mask::Mask;
-use super::super::op::{Op, Opaque};
+use super::super::op::{Dialect, Op, Opaque};
 use super::super::tensor::{DType, Tensor};
 use super::super::types::Type;
 use super::super::verify::{Violation, verify};
@@ -362,7 +362,12 @@ fn opaque_op(
         Some(sizes) => super::super::dim::Dims::parse(&sizes)?,
         None => Default::default(),
     };
+    let dialect = match attributes.shift_remove("dialect") {
+        Some(dialect) => Dialect::parse(&dialect)?,
+        None => Dialect::default(),
+    };
     Ok(Op::Opaque(Arc::new(Opaque {
+        dialect,
         name,
         template: Attribute::parse(&template)?,
         sizes: sizes.into_iter().collect(),

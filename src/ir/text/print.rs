@@ -7,7 +7,7 @@ use rustc_hash::FxHashSet;
 
 use super::super::attribute::Attribute;
 use super::super::graph::{Constant, Graph, NodeId, NodeKind, Role, Value};
-use super::super::op::Op;
+use super::super::op::{Dialect, Op};
 use super::super::types::Type;
 use super::defaults::defaults;
 use super::values;
@@ -116,6 +116,9 @@ fn operation(op: &Op, ranks: &[Option<usize>]) -> (Cow<'static, str>, String) {
             if !opaque.sizes.is_empty() {
                 let sizes: Vec<String> = opaque.sizes.iter().map(Attribute::print).collect();
                 attributes.push(("sizes", format!("[{}]", sizes.join(","))));
+            }
+            if opaque.dialect != Dialect::default() {
+                attributes.push(("dialect", opaque.dialect.print()));
             }
             let name = format!("opaque {}", opaque.name.print());
             (Cow::Owned(name), attributes)

@@ -11,7 +11,7 @@ use crate::formats::torchscript::eval::{Args, Eval, Evaluator};
 use crate::formats::torchscript::read::simple_name;
 use crate::formats::torchscript::scalar::dtype_from_code;
 use crate::formats::torchscript::value::{Value, print_float, print_str};
-use crate::ir::{self, DType, Dim, Dims, Op, Opaque, Type};
+use crate::ir::{self, DType, Dialect, Dim, Dims, Op, Opaque, Type};
 
 impl<'a> Evaluator<'a> {
     /// The types of an unknown operator's results, as far as its name tells.
@@ -203,6 +203,7 @@ impl<'a> Evaluator<'a> {
         let label = name.rsplit([':', '.']).next().unwrap_or(name).to_owned();
         let outputs: SmallVec<[Type; 1]> = outputs.into();
         let opaque = Opaque {
+            dialect: Dialect::TorchScript,
             name: name.into(),
             template: template.text.into(),
             sizes: template.sizes.into(),

@@ -76,7 +76,8 @@ pub fn known_flops(graph: &Graph) -> u64 {
     graph.nodes().filter_map(of_node).sum()
 }
 
-fn node_flops(graph: &Graph, node: NodeId) -> Option<Dim> {
+/// Multiply-adds of one run of an operation, as [`op_flops`] counts them; `None` for other nodes too.
+pub fn node_flops(graph: &Graph, node: NodeId) -> Option<Dim> {
     let operands = graph.operands(node);
     let operands: Vec<&Type> = operands.iter().map(|v: &Value| graph.ty(*v)).collect();
     op_flops(graph.op(node)?, &operands, &graph.node(node).outputs)

@@ -6,17 +6,18 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Parser, Subcommand};
 use optc::exec::Device;
 
+use super::inspect::InspectArgs;
 use super::profile::ProfileArgs;
 use super::watch::PrintAfter;
 
-const USAGE: &str =
-    "optc [OPTIONS] <MODEL>\n       optc --list-passes\n       optc profile [OPTIONS]";
+const USAGE: &str = "optc [OPTIONS] <MODEL>\n       optc --list-passes\n       optc inspect [OPTIONS] <MODEL>\n       optc profile [OPTIONS]";
 
 const EXAMPLES: &str = "\
 Examples:
   optc --input 1x3x224x224 resnet50.pt               merge redundant filters; write resnet50.opt.pt
   optc --passes 'red{hash=none}' -o small.pt big.pt   exact passes only
   optc --passes canonicalize,red --report r.json m.pt
+  optc inspect --input 1x3x224x224 m.pt               what is in it, layer by layer
   optc profile && optc --cost latency:latency.json --input 1x3x224x224 m.pt
   optc --verify-each --remarks m.pt                   check every pass, say what was done
   optc --eval npz:test.npz,mean=0.5,std=0.5 m.pt      compare the share of right answers
@@ -31,6 +32,7 @@ const STYLES: Styles = Styles::styled()
 /// What there is beside running passes.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    Inspect(InspectArgs),
     Profile(ProfileArgs),
 }
 

@@ -1,6 +1,7 @@
 //! The command: reads a model, runs a pipeline over it, writes it, and says what happened.
 
 mod args;
+mod inspect;
 mod listing;
 mod paths;
 mod profile;
@@ -66,6 +67,7 @@ pub fn main() -> ExitCode {
     let args = Args::parse();
     let run = || match &args.command {
         Some(Command::Profile(profile)) => Ok(profile::run(profile)?),
+        Some(Command::Inspect(inspect)) => Ok(inspect::run(inspect)?),
         None => run(&args),
     };
     match std::panic::catch_unwind(run) {

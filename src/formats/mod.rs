@@ -23,6 +23,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::ir::{Dialect, Graph, Op};
+use crate::report::FileFacts;
 use crate::{Error, Model, Result};
 
 /// What to know about a model before it is read.
@@ -179,6 +180,21 @@ pub(crate) enum Origin {
 }
 
 impl Origin {
+    /// What the file says of itself.
+    pub(crate) fn facts(&self) -> FileFacts {
+        match self {
+            Origin::None => FileFacts {
+                format: "text form",
+                ..FileFacts::default()
+            },
+            Origin::TorchScript(source) => FileFacts {
+                format: Dialect::TorchScript.title(),
+                producer: None,
+                versions: [("operators".into(), source.version().to_string())].into(),
+            },
+        }
+    }
+
     fn path(&self) -> Option<&Path> {
         match self {
             Origin::None => None,

@@ -221,6 +221,17 @@ impl Dialect {
     ];
 }
 
+impl Dialect {
+    /// The format's name, as people write it.
+    pub fn title(self) -> &'static str {
+        match self {
+            Dialect::TorchScript => "TorchScript",
+            Dialect::ExportedProgram => "ExportedProgram",
+            Dialect::Onnx => "ONNX",
+        }
+    }
+}
+
 impl Attribute for Dialect {
     fn print(&self) -> String {
         let name = { Dialect::NAMES.iter() }.find(|(dialect, _)| dialect == self);

@@ -1,9 +1,15 @@
-//! What a run did, for programs (JSON) and, with the feature `cli`, for people (a table).
+//! What a run did, and what is in a model, for programs (JSON) and, with the feature `cli`, for people (a table).
 
+mod inspection;
+#[cfg(feature = "cli")]
+mod inspection_table;
 #[cfg(feature = "cli")]
 mod table;
 mod verification;
 
+pub use inspection::{FileFacts, Inspection, Layer, Tied, Typed};
+#[cfg(feature = "cli")]
+pub use inspection_table::inspection_table;
 #[cfg(feature = "cli")]
 pub use table::table;
 pub use verification::Verification;

@@ -58,6 +58,17 @@ pub(super) fn shape(tensor: &Tensor) -> Vec<usize> {
     tensor.size().iter().map(length).collect()
 }
 
+/// The same elements, those of images with the channels of a pixel side by side. Operators keep this order, and on a processor
+/// convolutions and pools are up to twice as fast for it.
+pub(super) fn channels_last(x: Tensor) -> Result<Tensor, TchError> {
+    let [n, c, h, w] = x.size()[..] else {
+        return Ok(x);
+    };
+    // Said by strides, since those of a single channel would otherwise be either order's.
+    let pixels = x.f_permute([0, 2, 3, 1])?.f_contiguous()?;
+    pixels.f_as_strided([n, c, h, w], [h * w * c, 1, w * c, c], None::<i64>)
+}
+
 /// A copy of a constant, as `kind`.
 pub(super) fn weight(
     constant: &ir::Tensor,

@@ -232,7 +232,12 @@ impl Network {
         let mut values: Vec<Option<Tensor>> = Vec::new();
         values.resize_with(self.places, || None);
         for (i, (node, input)) in self.graph.inputs().iter().zip(inputs).enumerate() {
-            let input = { input.f_to_device(self.device) }.and_then(|x| x.f_to_kind(self.kind));
+            let input = { input.f_to_device(self.device) }
+                .and_then(|x| x.f_to_kind(self.kind))
+                .and_then(|x| match self.device {
+                    tch::Device::Cpu => convert::channels_last(x),
+                    _ => Ok(x),
+                });
             values[i] =
                 Some(input.map_err(|error| run_error(&self.graph, *node, &reason(&error)))?);
         }

@@ -31,6 +31,13 @@ pub struct Source {
     pub(super) extra: Vec<(String, Bytes)>,
 }
 
+impl Source {
+    /// The version of PyTorch's operators that the file asks for.
+    pub(crate) fn version(&self) -> &str {
+        self.version.trim()
+    }
+}
+
 /// A module as an object.
 #[derive(Clone, Debug)]
 pub(super) struct ModuleInfo {

@@ -97,6 +97,18 @@ pub static DROP: PassInfo = PassInfo {
             default: "0.01",
             help: "the first learning rate of each training, which falls along half a cosine to 0",
         },
+        OptionSpec {
+            name: "distill",
+            values: Values::Number { min: 0.0, max: 1e3 },
+            default: "0",
+            help: "learn also from the answers of the network as it was read, at this temperature; 0 for not at all",
+        },
+        OptionSpec {
+            name: "decay",
+            values: Values::Number { min: 0.0, max: 1.0 },
+            default: "0.0001",
+            help: "weight decay",
+        },
     ],
     build,
 };

@@ -20,6 +20,9 @@ struct Drop {
     /// After each step, and after the trim.
     epochs: [usize; 2],
     rate: f64,
+    /// The teacher's temperature, if there is to be one.
+    distill: Option<f64>,
+    decay: f64,
 }
 
 pub(super) fn build(options: &Options) -> Result<Box<dyn Pass>> {
@@ -38,6 +41,8 @@ pub(super) fn build(options: &Options) -> Result<Box<dyn Pass>> {
         steps: options.count("steps")?,
         epochs: [options.count("epochs")?, options.count("last")?],
         rate: options.number("lr")?,
+        distill: Some(options.number("distill")?).filter(|t| *t > 0.0),
+        decay: options.number("decay")?,
     }))
 }
 
@@ -115,7 +120,8 @@ impl Drop {
                 false => Keep::Last,
             },
             rate: self.rate,
-            distill: None,
+            distill: self.distill,
+            decay: self.decay,
             ..Settings::default()
         };
         let own = State {

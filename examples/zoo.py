@@ -1,0 +1,251 @@
+#!/usr/bin/env python3
+"""Every classification, segmentation and video network of torchvision, in each format, through optc; judged by its own runtime.
+
+    python3 examples/zoo.py --optc target/release/optc [NAME ...]
+
+needs torch 2.11, torchvision, onnx and onnxruntime. Each network gets random weights, random batch norm statistics, and no layer
+that is zero or next to nothing, so that no comparison is vacuous. It is exported as traced TorchScript, ExportedProgram and
+ONNX, in a folder that is emptied again. Each file goes through `red{hash=none}`, after which PyTorch or ONNX Runtime must
+open it and compute the same within 1e-4 of the largest output, and through `lrf{ratio=0.3}`, after which it must open and
+compute finite numbers of the same shapes. The results are kept in --results, so that a run that was broken off goes on, and
+benches/ZOO.md is written anew from them.
+"""
+import argparse
+import datetime
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+
+warnings.filterwarnings("ignore")
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+FORMATS = {"TorchScript": ".pt", "ExportedProgram": ".pt2", "ONNX": ".onnx"}
+PIPELINES = {"red": "red{hash=none}", "lrf": "lrf{ratio=0.3}"}
+TOLERANCE = 1e-4
+LIMIT = 600  # Seconds that optc, or a runtime, may take for a file.
+
+
+def names():
+    """All networks of the three kinds, the quantised ones left out: they are the same again."""
+    import torchvision
+    from torchvision.models import list_models
+
+    kinds = [torchvision.models, torchvision.models.segmentation, torchvision.models.video]
+    return [name for kind in kinds for name in list_models(module=kind)]
+
+
+def shape(name, kind):
+    if kind == "video":
+        frames, size = (8, 112) if name in ("r3d_18", "mc3_18", "r2plus1d_18") else (16, 224)
+        return (1, 3, frames, size, size)
+    return (1, 3, 299, 299) if name == "inception_v3" else (1, 3, 224, 224)
+
+
+def network(name):
+    """The network with random weights none of which is next to nothing, and an input's shape."""
+    import torch
+    import torchvision
+
+    torch.manual_seed(0)
+    kind = torchvision.models.get_model_builder(name).__module__.split(".")[2:3]
+    kind = kind[0] if kind and kind[0] in ("segmentation", "video") else "classification"
+    options = {"weights_backbone": None} if kind == "segmentation" else {}
+    if name in ("googlenet", "inception_v3"):
+        options["init_weights"] = False
+    model = torchvision.models.get_model(name, weights=None, **options).eval()
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+                module.running_mean.normal_(0, 0.1)
+                module.running_var.uniform_(0.5, 1.5)
+                module.weight.uniform_(0.5, 1.5)
+                module.bias.normal_(0, 0.1)
+        for parameter in model.parameters():
+            if parameter.dim() > 1 and parameter.abs().max() == 0:
+                parameter.normal_(0, 0.05)
+            elif parameter.abs().max() < 1e-4:  # ConvNeXt's layer scale
+                parameter.uniform_(0.05, 0.15)
+    return model, shape(name, kind)
+
+
+def export(name, folder):
+    """Writes the network in each format; says why where PyTorch itself does not."""
+    import torch
+
+    model, size = network(name)
+    example = torch.randn(size)
+    failures = {}
+    ways = {
+        "TorchScript": lambda path: torch.jit.trace(model, example, check_trace=False, strict=False).save(path),
+        "ExportedProgram": lambda path: torch.export.save(torch.export.export(model, (example,)), path),
+        "ONNX": lambda path: torch.onnx.export(
+            model, (example,), path, dynamo=False, opset_version=17, do_constant_folding=False,
+            training=torch.onnx.TrainingMode.PRESERVE, input_names=["input"], dynamic_axes={"input": {0: "batch"}},
+        ),
+    }
+    for format, way in ways.items():
+        try:
+            way(str(folder / ("model" + FORMATS[format])))
+        except Exception as error:
+            failures[format] = f"{type(error).__name__}: {str(error).splitlines()[0][:100]}"
+    print(json.dumps({"size": size, "failures": failures}))
+
+
+def runner(path):
+    """A function from an array to the list of output arrays, by the format's own runtime."""
+    if path.endswith(".onnx"):
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        return lambda x: session.run(None, {session.get_inputs()[0].name: x})
+    import torch
+
+    module = torch.jit.load(path).eval() if path.endswith(".pt") else torch.export.load(path).module()
+
+    def call(x):
+        with torch.no_grad():
+            outputs = module(torch.from_numpy(x))
+        if isinstance(outputs, dict):
+            outputs = list(outputs.values())
+        return [y.numpy() for y in (outputs if isinstance(outputs, (list, tuple)) else [outputs])]
+
+    return call
+
+
+def judge(before, after, size):
+    """How far `after` is from `before` on random inputs, relative to the largest output."""
+    import numpy as np
+
+    inputs = [np.random.default_rng(seed).standard_normal(size, dtype=np.float32) for seed in range(2)]
+    reference = [runner(before)(x) for x in inputs]
+    run, apart = runner(after), 0.0
+    for x, expected in zip(inputs, reference):
+        outputs = run(x)
+        assert [y.shape for y in outputs] == [y.shape for y in expected], "other shapes"
+        assert all(np.isfinite(y).all() for y in outputs), "not finite"
+        for y, z in zip(outputs, expected):
+            assert z.size == 0 or z.std() > 0, "a vacuous comparison"
+            apart = max(apart, float(np.abs(y - z).max() / max(np.abs(z).max(), 1e-12)))
+    print(json.dumps(apart))
+
+
+def last_line(command):
+    """Runs a command; its last line, or raises with the error's."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT)
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if line.strip()] or ["it failed"]
+        errors = [line for line in lines if "rror" in line]
+        raise RuntimeError((errors or lines)[0 if command[0] != sys.executable else -1][:160])
+    return done.stdout.strip().splitlines()[-1] if done.stdout.strip() else ""
+
+
+def measure(optc, name):
+    """The cells of a network's row."""
+    row = {}
+    with tempfile.TemporaryDirectory() as folder:
+        folder, me = pathlib.Path(folder), [sys.executable, __file__]
+        exported = json.loads(last_line(me + ["--export", name, str(folder)]))
+        size = "x".join(map(str, exported["size"]))
+        for format, suffix in FORMATS.items():
+            before = folder / ("model" + suffix)
+            if format in exported["failures"]:
+                row[format] = {"export": exported["failures"][format]}
+                continue
+            for short, pipeline in PIPELINES.items():
+                after, cell, start = folder / ("after" + suffix), {}, time.time()
+                try:
+                    last_line([optc, "--passes", pipeline, "--input", size, "--no-verify", "-q", "-o", after, before])
+                    cell["seconds"] = round(time.time() - start, 2)
+                    cell["apart"] = float(last_line(me + ["--judge", before, after, size]))
+                except Exception as error:
+                    cell["error"] = str(error) if not isinstance(error, subprocess.TimeoutExpired) else "too long"
+                row.setdefault(format, {})[short] = cell
+                for file in folder.glob("after*"):
+                    file.unlink()
+            before.unlink()
+    return row
+
+
+def cell(row, format):
+    """`1e-7, opens`: how far red's file computes from the original, and whether lrf's opens."""
+    cells = row.get(format, {})
+    if "export" in cells:
+        return "not exported", [f"PyTorch does not export it: {cells['export']}"]
+    texts, why = [], []
+    for short in PIPELINES:
+        result = cells.get(short, {"error": "not measured"})
+        if "error" in result:
+            texts.append("**no**")
+            why.append(f"{short}: {result['error']}")
+        elif short == "red" and result["apart"] > TOLERANCE:
+            texts.append(f"**{result['apart']:.0e}**")
+            why.append(f"red: {result['apart']:.1e} apart")
+        else:
+            texts.append(f"{result['apart']:.0e}" if short == "red" else "opens")
+    return ", ".join(texts), why
+
+
+def table(results):
+    rows, reasons, good, all_cells = [], [], 0, 0
+    for name in sorted(results):
+        texts = []
+        for format in FORMATS:
+            text, why = cell(results[name], format)
+            texts.append(text)
+            good += not why
+            all_cells += text != "not exported"
+            reasons += [f"- {name}, {format}: {reason}" for reason in why]
+        rows.append(f"| {name} | " + " | ".join(texts) + " |")
+    return "\n".join([
+        "# Every network of torchvision, in every format",
+        "",
+        f"{datetime.date.today()}; {len(results)} networks with random weights; {good} of {all_cells} files that PyTorch exports are right. Made by",
+        "",
+        "    python3 examples/zoo.py --optc target/release/optc",
+        "",
+        "A cell says how far the outputs of what `red{hash=none}` wrote are from the original's, relative to the largest, on two random",
+        "inputs; and whether what `lrf{ratio=0.3}` wrote opens and computes finite numbers of the same shapes. PyTorch judges `.pt` and",
+        "`.pt2`, ONNX Runtime `.onnx`. What is bold is not as it should be; the reasons are below.",
+        "",
+        "| network | " + " | ".join(FORMATS) + " |",
+        "|---|" + "---|" * len(FORMATS),
+        *rows,
+        "",
+        *(["## Reasons", "", *reasons] if reasons else ["Nothing is bold."]),
+        "",
+    ])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--optc", default=str(ROOT / "target/release/optc"))
+    parser.add_argument("--results", type=pathlib.Path, default=ROOT / "target/zoo.json")
+    parser.add_argument("--again", action="store_true", help="measure networks anew that have results")
+    parser.add_argument("names", nargs="*", help="networks [default: all]")
+    args = parser.parse_args()
+    results = json.loads(args.results.read_text()) if args.results.exists() else {}
+    for name in args.names or names():
+        if name in results and not args.again:
+            continue
+        try:
+            results[name] = measure(args.optc, name)
+        except Exception as error:
+            results[name] = {format: {"export": str(error)[:160]} for format in FORMATS}
+        print(name, *(cell(results[name], format)[0] for format in FORMATS), sep=" | ", flush=True)
+        args.results.write_text(json.dumps(results, indent=1))
+        (ROOT / "benches/ZOO.md").write_text(table(results))
+
+
+if __name__ == "__main__":
+    match sys.argv[1:2]:
+        case ["--export"]:
+            export(sys.argv[2], pathlib.Path(sys.argv[3]))
+        case ["--judge"]:
+            judge(sys.argv[2], sys.argv[3], [int(n) for n in sys.argv[4].split("x")])
+        case _:
+            main()

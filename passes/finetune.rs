@@ -75,10 +75,7 @@ pub static FINETUNE: PassInfo = PassInfo {
 
 #[cfg(not(feature = "torch"))]
 fn build(_: &Options) -> Result<Box<dyn Pass>> {
-    Err(crate::Error::Usage {
-        what: "`finetune` trains the network, and this optc was built without torch".into(),
-        help: "build one with it: cargo install --features torch --path . in a checkout".into(),
-    })
+    Err(super::training::not_built_in("finetune"))
 }
 
 #[cfg(feature = "torch")]
@@ -89,7 +86,8 @@ mod with_torch {
     use super::*;
     use crate::exec::torch::{Schedule, Settings};
     use crate::ir::Graph;
-    use crate::passes::training;
+    use crate::passes::balance::balance;
+    use crate::passes::training::{Round, train};
     use crate::pipeline::{Changed, PassContext, State};
 
     struct Finetune(Settings);
@@ -118,7 +116,20 @@ mod with_torch {
         }
 
         fn run(&self, graph: &mut Graph, context: &mut PassContext<'_>) -> Result<Changed> {
-            training::train(graph, &self.0, &State::default(), context)
+            let round = Round {
+                set: &context.training_set()?,
+                settings: self.0.clone(),
+                own: State::default(),
+                place: String::new(),
+                part: 0.0..1.0,
+            };
+            let before = graph.clone();
+            balance(graph);
+            let changed = train(graph, &round, context)?;
+            if !changed.is_yes() {
+                *graph = before;
+            }
+            Ok(changed)
         }
     }
 }

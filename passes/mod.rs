@@ -11,7 +11,6 @@ pub mod lrf;
 pub mod red;
 mod repair;
 pub mod rules;
-#[cfg(feature = "torch")]
 mod training;
 
 use crate::pipeline::PassInfo;

@@ -1,86 +1,124 @@
 //! What passes that train have in common: they go on where they were broken off, say how it goes, and keep the best epoch.
 
-use super::balance::balance;
-use crate::Result;
-use crate::exec::torch::{Epoch, Keep, Settings, Trainer};
-use crate::ir::Graph;
-use crate::pipeline::{Changed, PassContext, State};
+use crate::Error;
 
-/// Trains `graph` as [`train_as_it_is`] does, its layers balanced before.
-///
-/// # Errors
-/// As there.
-pub(crate) fn train(
-    graph: &mut Graph,
-    settings: &Settings,
-    own: &State,
-    context: &mut PassContext<'_>,
-) -> Result<Changed> {
-    let before = graph.clone();
-    balance(graph);
-    let changed = train_as_it_is(graph, settings, own, context)?;
-    if !changed.is_yes() {
-        *graph = before;
+/// That the pass, perhaps with its options, trains and this build cannot.
+#[cfg(not(feature = "torch"))]
+pub(crate) fn not_built_in(pass: &str) -> Error {
+    Error::Usage {
+        what: format!("`{pass}` trains the network, and this optc was built without torch"),
+        help: "build one with it: cargo install --features torch --path . in a checkout".into(),
     }
-    Ok(changed)
 }
 
-/// Trains `graph`, with the network as it was read for a teacher, and the context's seed.
-///
-/// `own` is what the pass itself needs to come back to this training, saved with it after each epoch. Training goes on from
-/// what was saved before if that has the same notes: a pass that trains in several rounds notes the round.
-///
-/// # Errors
-/// Those of [`Trainer`], of the data and of the checkpoint; [`Interrupted`](crate::Error::Interrupted) when the run was asked
-/// to end.
-pub(crate) fn train_as_it_is(
-    graph: &mut Graph,
-    settings: &Settings,
-    own: &State,
-    context: &mut PassContext<'_>,
-) -> Result<Changed> {
-    let settings = Settings {
-        seed: context.seed,
-        ..settings.clone()
-    };
-    let set = context.training_set()?;
-    let teacher = context.original().unwrap_or(graph).clone();
-    let mut trainer = Trainer::new(graph, &teacher, &set, settings.clone(), context.device)?;
-    let is_ours = |saved: &&State| { own.notes.iter() }.all(|(k, v)| saved.notes.get(k) == Some(v));
-    if let Some(saved) = context.saved().filter(is_ours) {
-        trainer.restore(saved)?;
-        let done = trainer.epochs().len().saturating_sub(1);
-        context.analysis("", format!("went on after epoch {done}"));
+#[cfg(feature = "torch")]
+pub(crate) use with_torch::{Round, of_another_run, train};
+
+#[cfg(feature = "torch")]
+mod with_torch {
+    use std::ops::Range;
+
+    use super::Error;
+    use crate::Result;
+    use crate::data::TrainingSet;
+    use crate::exec::torch::{Epoch, Keep, Settings, Trainer};
+    use crate::ir::Graph;
+    use crate::pipeline::{Changed, PassContext, State};
+
+    /// A training, of several perhaps that a pass does one after another.
+    pub(crate) struct Round<'a> {
+        /// What to train on.
+        pub set: &'a TrainingSet,
+        /// How; the seed is the context's.
+        pub settings: Settings,
+        /// What the pass itself needs to come back to this round, saved with it after each epoch.
+        pub own: State,
+        /// Where the pass is then, such as `step 3 of 10`; empty where this is all that it does.
+        pub place: String,
+        /// From where to where its work is done by this round, 0 to 1.
+        pub part: Range<f64>,
     }
-    let _heeding = context.interrupt.heed();
-    while !trainer.is_done() {
-        trainer.epoch(&mut |moment| {
-            context.progress(&moment.to_string(), moment.fraction);
-            match context.interrupt.is_raised() {
-                true => Err(context.interrupted(&format!("in epoch {}", moment.epoch))),
-                false => Ok(()),
+
+    impl Round<'_> {
+        /// `epoch 3`, or `step 3 of 10, epoch 3`.
+        fn at(&self, what: &str) -> String {
+            match self.place.as_str() {
+                "" => what.to_string(),
+                place => format!("{place}, {what}"),
             }
-        })?;
-        let mut state = trainer.state()?;
-        state.notes.extend(own.notes.clone());
-        state.tensors.extend(own.tensors.clone());
-        context.save(state)?;
+        }
     }
-    for epoch in trainer.epochs() {
-        context.analysis("", epoch.to_string());
+
+    /// Trains `graph`, with the network as it was read for a teacher.
+    ///
+    /// Training goes on from what was saved before if that has the notes that the round is to be saved with: a pass of several
+    /// rounds notes the round.
+    ///
+    /// # Errors
+    /// Those of [`Trainer`] and of the checkpoint; [`Interrupted`](Error::Interrupted) when the run was asked to end.
+    pub(crate) fn train(
+        graph: &mut Graph,
+        round: &Round<'_>,
+        context: &mut PassContext<'_>,
+    ) -> Result<Changed> {
+        let settings = Settings {
+            seed: context.seed,
+            ..round.settings.clone()
+        };
+        let teacher = context.original().unwrap_or(graph).clone();
+        let keep = settings.keep;
+        let mut trainer = Trainer::new(graph, &teacher, round.set, settings, context.device)?;
+        let own = &round.own;
+        let is_ours =
+            |saved: &&State| { own.notes.iter() }.all(|(k, v)| saved.notes.get(k) == Some(v));
+        if let Some(saved) = context.saved().filter(is_ours) {
+            trainer.restore(saved)?;
+            let done = trainer.epochs().len().saturating_sub(1);
+            context.analysis("", format!("went on after epoch {done}"));
+        }
+        let _heeding = context.interrupt.heed();
+        while !trainer.is_done() {
+            trainer.epoch(&mut |moment| {
+                let Range { start, end } = round.part;
+                let fraction = start + (end - start) * moment.fraction;
+                context.progress(&round.at(&moment.to_string()), fraction);
+                match context.interrupt.is_raised() {
+                    true => {
+                        let place = round.at(&format!("epoch {}", moment.epoch));
+                        Err(context.interrupted(&format!("in {place}")))
+                    }
+                    false => Ok(()),
+                }
+            })?;
+            let mut state = trainer.state()?;
+            state.notes.extend(own.notes.clone());
+            state.tensors.extend(own.tensors.clone());
+            context.save(state)?;
+        }
+        for epoch in trainer.epochs() {
+            context.analysis("", epoch.to_string());
+        }
+        if let Some(why) = trainer.stopped() {
+            context.missed("", format!("training stopped: {why}"));
+            context.stop_reason = Some(why.to_string());
+        }
+        let best = trainer.best().map_or(0, |best: &Epoch| best.number);
+        if best == 0 {
+            context.missed("", "no epoch was better than the network as it came");
+            return Ok(Changed::No);
+        }
+        trainer.finish(graph)?;
+        if keep == Keep::Best {
+            context.applied("", format!("trained; epoch {best} was the best"));
+        }
+        Ok(Changed::Yes)
     }
-    if let Some(why) = trainer.stopped() {
-        context.missed("", format!("training stopped: {why}"));
-        context.stop_reason = Some(why.to_string());
+
+    /// That what a pass saved is not what it would have saved here.
+    pub(crate) fn of_another_run(what: &str) -> Error {
+        Error::Usage {
+            what: format!("the checkpoint is of another run: {what}"),
+            help: "remove it to begin anew".into(),
+        }
     }
-    let best = trainer.best().map_or(0, |best: &Epoch| best.number);
-    if best == 0 {
-        context.missed("", "no epoch was better than the network as it came");
-        return Ok(Changed::No);
-    }
-    trainer.finish(graph)?;
-    if settings.keep == Keep::Best {
-        context.applied("", format!("trained; epoch {best} was the best"));
-    }
-    Ok(Changed::Yes)
 }

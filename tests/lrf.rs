@@ -8,7 +8,7 @@ use naive::Fit;
 use optc::analysis::elimination::Criterion;
 use optc::analysis::kernels::KernelLayout;
 use optc::ir::NodeId;
-use optc::passes::lrf::factor::{Choice, Kept, Pieces, Reads, Weighed};
+use optc::passes::lrf::factor::{Around, Choice, Kept, Pieces, Reads, Weighed};
 use rayon::prelude::*;
 
 const LETTER: Choice = Choice {
@@ -26,6 +26,7 @@ fn weighed(weight: Vec<f64>, [outputs, inputs, taps]: [usize; 3]) -> Weighed {
             transposed: false,
         },
         weight,
+        around: Around::default(),
         rows: vec![1.0; outputs],
         mean: None,
         reads: Reads::Alike,

@@ -118,8 +118,5 @@ use training::build;
 
 #[cfg(not(feature = "torch"))]
 fn build(_: &crate::pipeline::Options) -> crate::Result<Box<dyn crate::pipeline::Pass>> {
-    Err(crate::Error::Usage {
-        what: "`drop` trains the network, and this optc was built without torch".into(),
-        help: "build one with it: cargo install --features torch --path . in a checkout".into(),
-    })
+    Err(super::training::not_built_in("drop"))
 }

@@ -3,9 +3,10 @@
 use super::DROP;
 use super::flow::{Flow, Moved, Scope, count};
 use super::layers::Layer;
+use crate::data::TrainingSet;
 use crate::exec::torch::{Keep, Settings};
 use crate::ir::Graph;
-use crate::passes::training;
+use crate::passes::training::{Round, of_another_run, train};
 use crate::pipeline::{Changed, Options, Pass, PassContext, PassInfo, State};
 use crate::{Error, Result};
 
@@ -64,6 +65,7 @@ impl Pass for Drop {
             return Ok(Changed::No);
         }
         self.flow.check(&layers)?;
+        let set = context.training_set()?;
         let saved = saved_round(&mut layers, context)?;
         if let Some(round) = saved {
             context.analysis("", format!("went on at {}", self.place(round)));
@@ -75,7 +77,7 @@ impl Pass for Drop {
                 context.analysis("", self.say(round, moved, &layers));
             }
             layers.iter().for_each(|layer| layer.write(graph));
-            self.train(graph, &layers, round, context)?;
+            self.train(graph, &layers, round, &set, context)?;
             layers.iter_mut().for_each(|layer| layer.read(graph));
         }
         for layer in &layers {
@@ -109,12 +111,17 @@ impl Drop {
         graph: &mut Graph,
         layers: &[Layer],
         round: usize,
+        set: &TrainingSet,
         context: &mut PassContext<'_>,
     ) -> Result<()> {
         let is_last = round > self.steps;
+        let (epochs, before) = (
+            self.epochs[usize::from(is_last)],
+            (round - 1) * self.epochs[0],
+        );
         let settings = Settings {
-            epochs: self.epochs[usize::from(is_last)],
-            before: (round - 1) * self.epochs[0],
+            epochs,
+            before,
             keep: match is_last {
                 true => Keep::Best,
                 false => Keep::Last,
@@ -124,12 +131,19 @@ impl Drop {
             decay: self.decay,
             ..Settings::default()
         };
-        let own = State {
-            notes: [(ROUND.to_string(), round.to_string())].into(),
-            tensors: layers.iter().flat_map(Layer::tensors).collect(),
+        let all = (self.steps * self.epochs[0] + self.epochs[1]) as f64;
+        let training = Round {
+            set,
+            settings,
+            own: State {
+                notes: [(ROUND.to_string(), round.to_string())].into(),
+                tensors: layers.iter().flat_map(Layer::tensors).collect(),
+            },
+            place: self.place(round),
+            part: before as f64 / all..(before + epochs) as f64 / all,
         };
-        // Not balanced: what returns has the scale with which it left.
-        let _changed = training::train_as_it_is(graph, &settings, &own, context)?;
+        // Layers are not balanced: what returns has the scale with which it left.
+        let _changed = train(graph, &training, context)?;
         match &context.stop_reason {
             Some(why) if !is_last => Err(Error::Usage {
                 what: format!("in {} training stopped: {why}", self.place(round)),
@@ -166,16 +180,12 @@ fn saved_round(layers: &mut [Layer], context: &PassContext<'_>) -> Result<Option
     let Some(saved) = context.saved() else {
         return Ok(None);
     };
-    let broken = |what: String| Error::Usage {
-        what: format!("the checkpoint is of another run: {what}"),
-        help: "remove it to begin anew".into(),
-    };
     let round = saved.notes.get(ROUND).and_then(|round| round.parse().ok());
-    let round = round.ok_or_else(|| broken("it does not say which step it is of".into()))?;
+    let round = round.ok_or_else(|| of_another_run("it does not say which step it is of"))?;
     for layer in layers {
         layer
             .restore(|name| saved.tensors.get(name))
-            .map_err(|name| broken(format!("it has no `{name}`")))?;
+            .map_err(|name| of_another_run(&format!("it has no `{name}`")))?;
     }
     Ok(Some(round))
 }

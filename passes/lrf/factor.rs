@@ -18,7 +18,9 @@ pub struct Weighed {
     pub layout: KernelLayout,
     /// The weight.
     pub weight: Vec<f64>,
-    /// How much each result counts, `[outputs of all groups]`.
+    /// The 1x1 convolutions that there are around it already.
+    pub around: Around,
+    /// How much each result counts, those of G if there is one, `[outputs of all groups]`.
     pub rows: Vec<f64>,
     /// The mean of each element of the patches that are read, `[inputs * taps]`, where it is known.
     pub mean: Option<Vec<f64>>,
@@ -27,6 +29,15 @@ pub struct Weighed {
     /// Whether channels are chosen by what becomes of the layer's result. If not, by what becomes of the filters that are
     /// kept, as the authors do.
     pub through: bool,
+}
+
+/// The 1x1 convolutions around a layer that lost some of its filters and channels before, or is about to.
+#[derive(Clone, Default)]
+pub struct Around {
+    /// The weight of A before it, `[inputs of all groups, any number]`, row by row.
+    pub squeeze: Option<Vec<f64>>,
+    /// The weight of G behind it, `[results of all groups, outputs of one]`, row by row.
+    pub expand: Option<Vec<f64>>,
 }
 
 /// The covariance of the patches that a layer reads.
@@ -50,11 +61,13 @@ pub struct Kept {
 
 /// A layer in pieces.
 pub struct Pieces {
-    /// The weight of A, `[kept inputs of all groups, inputs of one]`, row by row; `None` if all inputs are kept.
+    /// The weight that makes the channels that are kept from all, `[kept inputs of all groups, inputs of one]`, row by row; `None`
+    /// if all inputs are kept. It is A, or comes behind one that there was.
     pub squeeze: Option<Vec<f64>>,
     /// The weight of F', which lies as the whole one does.
     pub core: Vec<f64>,
-    /// The weight of G, `[outputs of all groups, kept filters of one]`, row by row; `None` if all filters are kept.
+    /// The weight of G, `[results of all groups, kept filters of one]`, row by row; `None` if all filters are kept and there was
+    /// none.
     pub expand: Option<Vec<f64>>,
     /// The filters that are kept, `[kept filters of all groups]`, numbered over all groups.
     pub filters: Vec<usize>,
@@ -116,11 +129,71 @@ impl Weighed {
         }
     }
 
+    /// The results of a group: those of the layer, or of the 1x1 convolution behind it.
+    fn results(&self) -> usize {
+        self.rows.len() / self.layout.groups
+    }
+
+    /// What the layer is together with the 1x1 convolution behind it.
+    pub fn layout_with_expand(&self) -> KernelLayout {
+        KernelLayout {
+            outputs: self.results(),
+            ..self.layout
+        }
+    }
+
+    /// The weight of that.
+    pub fn weight_with_expand(&self) -> Vec<f64> {
+        if self.around.expand.is_none() {
+            return self.weight.clone();
+        }
+        let pieces = Pieces {
+            squeeze: None,
+            core: self.weight.clone(),
+            expand: self.around.expand.clone(),
+            filters: (0..self.layout.outputs * self.layout.groups).collect(),
+            channels: (0..self.layout.inputs).collect(),
+        };
+        pieces.composite(&self.layout_with_expand())
+    }
+
+    /// The part of the weight that the layer loses by becoming these pieces, and how large it is, relative to all of it.
+    pub fn lost(&self, pieces: &Pieces) -> (Vec<f64>, f64) {
+        let whole = self.weight_with_expand();
+        let left = pieces.composite(&self.layout_with_expand());
+        let lost: Vec<f64> = whole.iter().zip(&left).map(|(a, b)| a - b).collect();
+        let norm = |weight: &[f64]| weight.iter().map(|x| x * x).sum::<f64>().sqrt();
+        let share = norm(&lost) / norm(&whole).max(f64::MIN_POSITIVE);
+        (lost, share)
+    }
+
+    /// What the results of a group are made of its filters by, `[results, outputs]`.
+    fn expand(&self, group: usize) -> Mat<f64> {
+        let (n, outputs) = (self.results(), self.layout.outputs);
+        match &self.around.expand {
+            Some(expand) => Mat::from_fn(n, outputs, |i, j| expand[(group * n + i) * outputs + j]),
+            None => Mat::identity(n, outputs),
+        }
+    }
+
     /// The rows of a group as a diagonal matrix.
     fn importance(&self, group: usize) -> Mat<f64> {
-        let n = self.layout.outputs;
+        let n = self.results();
         let rows = &self.rows[group * n..][..n];
         Mat::from_fn(n, n, |a, b| if a == b { rows[a] } else { 0.0 })
+    }
+
+    /// How the channels of a group vary together where all that the network reads counts the same: they may be what a 1x1
+    /// convolution makes.
+    fn alike(&self, group: usize) -> Mat<f64> {
+        let inputs = self.group_inputs();
+        let Some(squeeze) = &self.around.squeeze else {
+            return Mat::identity(inputs, inputs);
+        };
+        let columns = squeeze.len() / self.layout.inputs;
+        let first = group * inputs * columns;
+        let squeeze = Mat::from_fn(inputs, columns, |i, j| squeeze[first + i * columns + j]);
+        &squeeze * squeeze.transpose()
     }
 
     /// How the taps of a channel vary together, the mean variance being 1, and how the channels of a group do: what is read is
@@ -128,9 +201,10 @@ impl Weighed {
     fn separable(&self, group: usize) -> (Mat<f64>, Mat<f64>) {
         let (taps, inputs) = (self.layout.taps, self.group_inputs());
         let first = group * inputs;
+        let alike = self.alike(group);
         let block = |a: usize, b: usize| -> Mat<f64> {
             match &self.reads {
-                Reads::Alike if a == b => Mat::identity(taps, taps),
+                Reads::Alike => Mat::<f64>::identity(taps, taps) * faer::Scale(alike[(a, b)]),
                 Reads::Channels(moments) if a == b => moments[first + a].0.clone(),
                 Reads::Joint(covariance) => covariance
                     .submatrix(a * taps, b * taps, taps, taps)
@@ -221,15 +295,16 @@ impl Weighed {
         let mut pieces = Pieces {
             squeeze: (kept.inputs < inputs).then(Vec::new),
             core: Vec::new(),
-            expand: (kept.outputs < outputs).then(Vec::new),
+            expand: (kept.outputs < outputs || self.around.expand.is_some()).then(Vec::new),
             filters: Vec::new(),
             channels: Vec::new(),
         };
         for group in 0..groups {
             let (filters, rows) = (self.filters(group), self.importance(group));
             let gram = self.gram(group, &filters);
-            let stay = stays(&gram, &rows, kept.outputs, choice)?;
-            let expand = replace(&gram, &stay, choice)?;
+            let before = self.expand(group);
+            let stay = stays(&gram, &(&rows * &before), kept.outputs, choice)?;
+            let expand = before * replace(&gram, &stay, choice)?;
             let core = Mat::from_fn(stay.len(), filters.ncols(), |a, e| filters[(stay[a], e)]);
             let outer = self.through.then(|| &rows * &expand);
             let [gram, weight] = self.slices(group, &core, outer.as_ref())?;
@@ -237,7 +312,8 @@ impl Weighed {
             let squeeze = replace(&gram, &channels, choice)?;
             if let Some(to) = &mut pieces.expand {
                 to.extend(
-                    (0..outputs).flat_map(|o| expand.row(o).iter().copied().collect::<Vec<_>>()),
+                    (0..expand.nrows())
+                        .flat_map(|o| expand.row(o).iter().copied().collect::<Vec<_>>()),
                 );
             }
             if let Some(to) = &mut pieces.squeeze {

@@ -107,7 +107,9 @@ impl Layer {
         let dtype = weight.dtype()?;
         let mut x = graph.ty(operands[0]).clone();
         let mut plan = Vec::new();
-        for piece in self.shapes(graph, op, kept) {
+        let all = self.all();
+        let around = [kept.inputs < all.inputs, kept.outputs < all.outputs];
+        for piece in self.shapes(graph, op, kept, around) {
             let shape = piece.shape.iter().map(|n| (*n).into());
             let step = Planned::new(piece.op, vec![x, Type::tensor(dtype, shape)])?;
             x = step.result();
@@ -116,8 +118,9 @@ impl Layer {
         Some(plan)
     }
 
-    /// The operators that the layer becomes, with the shapes of their weights.
-    fn shapes(&self, graph: &Graph, op: &Op, kept: Kept) -> Vec<Piece> {
+    /// The operators that the layer becomes, with the shapes of their weights: its own and, as `around` says, a 1x1 convolution
+    /// before it and one behind.
+    fn shapes(&self, graph: &Graph, op: &Op, kept: Kept, around: [bool; 2]) -> Vec<Piece> {
         let KernelLayout {
             groups,
             outputs,
@@ -151,28 +154,29 @@ impl Layer {
                 .chain(kernel.iter().copied())
                 .collect(),
         };
-        let squeeze = (kept.inputs < all.inputs)
-            .then(|| pointwise(Place::Squeeze, kept.inputs * groups, all.inputs));
-        let expand = (kept.outputs < all.outputs)
-            .then(|| pointwise(Place::Expand, outputs * groups, kept.outputs));
+        let squeeze =
+            around[0].then(|| pointwise(Place::Squeeze, kept.inputs * groups, all.inputs));
+        let expand = around[1].then(|| pointwise(Place::Expand, outputs * groups, kept.outputs));
         squeeze.into_iter().chain([core]).chain(expand).collect()
     }
 
-    /// Puts the pieces in the layer's place. The last takes its name, its bias and its readers.
+    /// Puts the pieces in the layer's place. The last takes its name, its bias and its readers. What they are, in order.
     ///
     /// # Errors
     /// When the pieces do not fit each other, which is a mistake here.
-    pub fn replace(&self, graph: &mut Graph, kept: Kept, pieces: Pieces) -> Result<(), String> {
+    pub fn replace(&self, graph: &mut Graph, kept: Kept, pieces: Pieces) -> Result<Placed, String> {
+        let mut placed = Placed::whole(self.node);
         let Some(op) = graph.op(self.node).cloned() else {
-            return Ok(());
+            return Ok(placed);
         };
         let name = graph.node(self.node).name.to_string();
         let operands = graph.operands(self.node);
         let (weight, bias) = (operands[1], operands.get(2).copied());
         let Some(Constant { tensor, role, .. }) = graph.constant(weight.node).cloned() else {
-            return Ok(());
+            return Ok(placed);
         };
-        let shapes = self.shapes(graph, &op, kept);
+        let around = [pieces.squeeze.is_some(), pieces.expand.is_some()];
+        let shapes = self.shapes(graph, &op, kept, around);
         let last = shapes.len() - 1;
         let tied = graph.readers(weight).len() > 1;
         let Pieces {
@@ -202,16 +206,48 @@ impl Layer {
                 let constant = Constant::new(tensor, role);
                 graph.add_constant(&name, constant).into()
             };
-            if i == last {
+            let node = if i == last {
                 let operands: Vec<Value> = [x, constant].into_iter().chain(bias).collect();
                 graph.replace_op(self.node, op, &operands)?;
+                self.node
             } else {
-                x = graph
-                    .add_op(&format!("{name}.{suffix}"), op, &[x, constant])?
-                    .into();
+                graph.add_op(&format!("{name}.{suffix}"), op, &[x, constant])?
+            };
+            x = node.into();
+            match place {
+                Place::Squeeze => placed.squeeze = Some(node),
+                Place::Core => placed.core = node,
+                Place::Expand => placed.expand = Some(node),
             }
         }
-        Ok(())
+        Ok(placed)
+    }
+}
+
+/// What a layer is in the graph.
+#[derive(Clone, Copy, Debug)]
+pub struct Placed {
+    /// The 1x1 convolution before it.
+    pub squeeze: Option<NodeId>,
+    /// The layer with what it has kept.
+    pub core: NodeId,
+    /// The 1x1 convolution behind it.
+    pub expand: Option<NodeId>,
+}
+
+impl Placed {
+    /// A layer that is not in pieces.
+    pub fn whole(core: NodeId) -> Placed {
+        Placed {
+            squeeze: None,
+            core,
+            expand: None,
+        }
+    }
+
+    /// What makes the layer's results.
+    pub fn last(&self) -> NodeId {
+        self.expand.unwrap_or(self.core)
     }
 }
 

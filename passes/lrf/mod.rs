@@ -5,22 +5,26 @@
 //! three narrow. With `ratio` the pass does to the letter what the authors do: all layers but the first lose the same share,
 //! the filters first and then the channels; but in closed form, where they fit anew for every candidate.
 //!
+//! With `finetune` that is interleaved with training, as theirs is (`training.rs`).
+//!
 //! Beyond the paper (ours): the ratio is spread unevenly over the layers (`flops`, `error`), results count by the batch norm that
 //! follows and channels by what they carry (`weigh`), samples refit the network, and what is linear anyway takes the 1x1
 //! convolutions in (`compose-linear`).
 
 mod choose;
 pub mod factor;
+#[cfg(any(feature = "torch", test))]
+mod interleaved;
 mod layer;
+mod training;
+mod weigh;
 
 use rayon::prelude::*;
 
 use crate::analysis::elimination::Criterion;
-use crate::analysis::moments::scales;
 use crate::analysis::tradeoff::Budget;
 use crate::egraph::{Bounds, Rule, saturate};
 use crate::ir::Graph;
-use crate::passes::activations::{Activations, Promised, activations};
 use crate::passes::repair::{refit, say_left_out};
 use crate::passes::rules;
 use crate::pipeline::{
@@ -29,8 +33,10 @@ use crate::pipeline::{
 };
 use crate::{Error, Result};
 use choose::Amount;
-use factor::{Choice, Kept, Pieces, Reads, Weighed};
+use factor::{Choice, Kept, Pieces, Weighed};
 use layer::{Layer, layers};
+use training::Training;
+use weigh::Weigh;
 
 /// `lrf`.
 pub static LRF: PassInfo = PassInfo {
@@ -90,7 +96,7 @@ pub static LRF: PassInfo = PassInfo {
             name: "refit",
             values: Values::Flag,
             default: "true",
-            help: "with samples: solve for weights and biases on the samples",
+            help: "with samples, and without `finetune`: solve for weights and biases on the samples",
         },
         OptionSpec {
             name: "align",
@@ -100,6 +106,30 @@ pub static LRF: PassInfo = PassInfo {
             },
             default: "0",
             help: "filters and channels kept are a multiple of this; 0 for 8 where cost is time, else 1",
+        },
+        OptionSpec {
+            name: "finetune",
+            values: Values::Count {
+                min: 0,
+                max: 100_000,
+            },
+            default: "0",
+            help: "epochs of training on the data after the filters, and again after the channels, of each layer went, from the last layer to the first; 0 for none",
+        },
+        OptionSpec {
+            name: "warmup",
+            values: Values::Count {
+                min: 0,
+                max: 100_000,
+            },
+            default: "1",
+            help: "with `finetune`: epochs before that, with 1x1 convolutions around the layers that do nothing yet",
+        },
+        OptionSpec {
+            name: "lr",
+            values: Values::Number { min: 0.0, max: 1e3 },
+            default: "0.001",
+            help: "with `finetune`: the learning rate",
         },
     ],
     build,
@@ -151,6 +181,7 @@ fn build(options: &Options) -> Result<Box<dyn Pass>> {
         },
         refit: options.flag("refit")?,
         align: options.count("align")?,
+        training: Training::of(options)?,
     }))
 }
 
@@ -164,19 +195,19 @@ struct Lrf {
     choice: Choice,
     refit: bool,
     align: usize,
-}
-
-/// What counts how much.
-#[derive(Clone, Copy, PartialEq)]
-enum Weigh {
-    Alike,
-    Norms,
-    Moments,
+    training: Option<Training>,
 }
 
 impl Pass for Lrf {
     fn info(&self) -> &'static PassInfo {
         &LRF
+    }
+
+    fn kind(&self) -> Kind {
+        match self.training {
+            Some(_) => Kind::Trained,
+            None => LRF.kind,
+        }
     }
 
     fn run(&self, graph: &mut Graph, context: &mut PassContext<'_>) -> Result<Changed> {
@@ -195,78 +226,48 @@ impl Pass for Lrf {
         }
         let weighed = self.weighed(graph, &layers, context)?;
         let kept = self.kept(graph, &layers, &weighed, context)?;
-        let pieces = self.pieces(graph, &layers, &weighed, &kept, context)?;
+        if kept.iter().all(Option::is_none) {
+            return Ok(Changed::No);
+        }
+        #[cfg(feature = "torch")]
+        if let Some(training) = &self.training {
+            self.train(graph, &layers, &kept, training, context)?;
+            absorb(graph, context)?;
+            return Ok(Changed::Yes);
+        }
+        self.at_once(graph, &layers, &weighed, &kept, context)?;
+        absorb(graph, context)?;
+        Ok(Changed::Yes)
+    }
+}
+
+impl Lrf {
+    /// Removes all that goes, then repairs the network.
+    fn at_once(
+        &self,
+        graph: &mut Graph,
+        layers: &[Layer],
+        weighed: &[Weighed],
+        kept: &[Option<Kept>],
+        context: &mut PassContext<'_>,
+    ) -> Result<()> {
+        let pieces = self.pieces(graph, layers, weighed, kept, context)?;
         let original = graph.clone();
-        let mut changed = Changed::No;
         for (i, pieces) in pieces.into_iter().enumerate() {
             let (Some(kept), Some(pieces)) = (kept[i], pieces) else {
                 continue;
             };
-            changed = Changed::Yes;
-            self.replace(graph, &layers[i], &weighed[i], kept, pieces, context)?;
-        }
-        if changed == Changed::No {
-            return Ok(changed);
+            let (lost, change) = weighed[i].lost(&pieces);
+            let (layer, name) = (&layers[i], graph.node(layers[i].node).name.clone());
+            context.applied(&name, goes(layer, layer.all(), kept, change));
+            { layer.replace(graph, kept, pieces) }.map_err(misfit)?;
+            weighed[i].shift_bias(graph, layer.node, &lost);
         }
         if self.refit {
             let untied = &mut |_: &mut Graph, _| false;
             say_left_out(&refit(&original, graph, untied, context)?, context);
         }
-        absorb(graph, context)?;
-        Ok(changed)
-    }
-}
-
-impl Lrf {
-    /// The layers' weights, and what counts in them.
-    fn weighed(
-        &self,
-        graph: &Graph,
-        layers: &[Layer],
-        context: &mut PassContext<'_>,
-    ) -> Result<Vec<Weighed>> {
-        let letter = matches!(self.amount, Amount::Ratio(_)) && context.samples.is_none();
-        let weigh = match self.weigh {
-            Some(weigh) => weigh,
-            None if letter => Weigh::Alike,
-            None => Weigh::Moments,
-        };
-        let places: Vec<_> = layers.iter().map(|l| (l.node, l.layout)).collect();
-        let reads = match weigh {
-            Weigh::Moments => activations(graph, &places, &Promised::of(graph), context)?,
-            Weigh::Alike | Weigh::Norms => Vec::new(),
-        };
-        let mut reads = reads.into_iter();
-        let of = |layer: &Layer| {
-            let outputs = layer.layout.outputs * layer.layout.groups;
-            let rows = match weigh {
-                Weigh::Alike => None,
-                Weigh::Norms | Weigh::Moments => scales(graph, layer.node),
-            };
-            let (mean, reads) = match reads.next() {
-                Some(Activations {
-                    mean,
-                    joint,
-                    patches,
-                }) => (
-                    Some(mean),
-                    match joint {
-                        Some(joint) => Reads::Joint(joint),
-                        None => Reads::Channels(patches),
-                    },
-                ),
-                None => (None, Reads::Alike),
-            };
-            Weighed {
-                layout: layer.layout,
-                weight: graph.operand_elements(layer.node, 1),
-                rows: rows.unwrap_or_else(|| vec![1.0; outputs]),
-                mean,
-                reads,
-                through: weigh != Weigh::Alike,
-            }
-        };
-        Ok(layers.iter().map(of).collect())
+        Ok(())
     }
 
     fn pieces(
@@ -289,60 +290,27 @@ impl Lrf {
         };
         (0..layers.len()).into_par_iter().map(split).collect()
     }
+}
 
-    /// Puts a layer's pieces into the graph, with a remark; the bias takes what the mean of the result loses.
-    fn replace(
-        &self,
-        graph: &mut Graph,
-        layer: &Layer,
-        weighed: &Weighed,
-        kept: Kept,
-        pieces: Pieces,
-        context: &mut PassContext<'_>,
-    ) -> Result<()> {
-        let name = graph.node(layer.node).name.to_string();
-        let composite = pieces.composite(&layer.layout);
-        let lost: Vec<f64> = weighed
-            .weight
-            .iter()
-            .zip(&composite)
-            .map(|(a, b)| a - b)
-            .collect();
-        let norm = |weight: &[f64]| weight.iter().map(|x| x * x).sum::<f64>().sqrt();
-        let change = 100.0 * norm(&lost) / norm(&weighed.weight).max(f64::MIN_POSITIVE);
-        let groups = layer.layout.groups;
-        let all = layer.all();
-        let mut what = Vec::new();
-        if kept.outputs < all.outputs {
-            what.push(format!(
-                "{} of {} filters",
-                kept.outputs * groups,
-                all.outputs * groups
-            ));
-        }
-        if kept.inputs < all.inputs {
-            what.push(format!(
-                "{} of {} input channels",
-                kept.inputs * groups,
-                all.inputs * groups
-            ));
-        }
-        context.applied(
-            &name,
-            format!("{}: the weight changes by {change:.1} %", what.join(", ")),
-        );
-        let fits = layer.replace(graph, kept, pieces);
-        fits.map_err(|what| Error::Invalid {
-            stage: "lrf".into(),
-            violations: vec![what],
-        })?;
-        if let Some(mean) = &weighed.mean {
-            let shift = layer.layout.apply(&lost, mean);
-            if shift.iter().any(|s| *s != 0.0) {
-                graph.shift_bias(layer.node, &shift);
-            }
-        }
-        Ok(())
+/// `4 of 8 filters, 3 of 6 input channels: the weight changes by 12.3 %`
+fn goes(layer: &Layer, before: Kept, after: Kept, change: f64) -> String {
+    let groups = layer.layout.groups;
+    let sides = [
+        (before.outputs, after.outputs, "filters"),
+        (before.inputs, after.inputs, "input channels"),
+    ];
+    let what: Vec<String> = { sides.iter() }
+        .filter(|(before, after, _)| after < before)
+        .map(|(before, after, what)| format!("{} of {} {what}", after * groups, before * groups))
+        .collect();
+    let change = 100.0 * change;
+    format!("{}: the weight changes by {change:.1} %", what.join(", "))
+}
+
+fn misfit(what: String) -> Error {
+    Error::Invalid {
+        stage: "lrf".into(),
+        violations: vec![what],
     }
 }
 

@@ -42,6 +42,7 @@ fn training_says_which_build_can() {
     for args in [
         &["--passes", "red,finetune{epochs=3}", "model.ir"][..],
         &["--passes", "drop", "model.ir"],
+        &["--passes", "lrf{ratio=0.3,finetune=1}", "model.ir"],
         &["--passes", "", "--device", "cuda", "model.ir"],
         &["--passes", "", "--device", "gpu", "model.ir"],
         &[

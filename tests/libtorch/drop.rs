@@ -6,7 +6,7 @@ use optc::exec;
 use optc::ir::Graph;
 use optc::pipeline::Interrupt;
 
-use super::training::{Folder, Impatient, killed_and_whole, run, weights};
+use super::training::{Folder, Impatient, NET, killed_and_whole, run, weights};
 
 const PASSES: &str = "drop{sparsity=0.7,steps=4,epochs=5,last=20,lr=0.1}";
 
@@ -66,7 +66,7 @@ fn what_was_broken_off_goes_on_and_ends_with_the_same_bytes() {
 
 #[test]
 fn the_command_goes_on_after_it_was_killed() {
-    killed_and_whole("drop{sparsity=0.7,steps=12,epochs=2,last=10,lr=0.05}");
+    killed_and_whole(NET, "drop{sparsity=0.7,steps=12,epochs=2,last=10,lr=0.05}");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 mod common;
 mod drop;
 mod executor;
+mod lrf;
 mod torch;
 mod training;
 

@@ -8,6 +8,8 @@ pub enum Schedule {
     Cosine,
     /// To a tenth after half of the epochs.
     Step,
+    /// Not at all.
+    Constant,
 }
 
 impl Schedule {
@@ -17,6 +19,7 @@ impl Schedule {
             Schedule::Cosine => (1.0 + (std::f64::consts::PI * fraction).cos()) / 2.0,
             Schedule::Step if fraction < 0.5 => 1.0,
             Schedule::Step => 0.1,
+            Schedule::Constant => 1.0,
         }
     }
 }

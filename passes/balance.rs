@@ -5,13 +5,24 @@
 //! and 1e6: the same function, but the gradient of the small one is then that much too large. With equal norms it is not (Nagel
 //! et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", 2019, there for rounding). Factors are powers
 //! of two, so no weight is rounded.
+//!
+//! Only what is out of all scale is touched. A network as people initialise and train it has norms that differ for good reasons,
+//! such as few outputs behind a wide layer; equal ones would multiply the gradients of the wide layer, and the rate that it takes
+//! would be another.
 
 use crate::ir::{Graph, NodeId, Op, Value};
 
 /// Sweeps over the network: a layer between two others is in two pairs.
 const SWEEPS: usize = 8;
 
-/// Balances all pairs of layers; the function stays the same to the bit.
+/// How far apart the norms of weights that make a channel and of those that read it must be to be made equal.
+const APART: f64 = 100.0;
+
+/// How large the larger must be besides. Where a layer keeps the scale of what it reads, which is what initialisation and batch
+/// norms are for, norms are near 1; a channel that training let die has one far smaller, and none that is large.
+const LARGE: f64 = 10.0;
+
+/// Balances the pairs of layers that are out of scale; the function stays the same to the bit.
 pub(crate) fn balance(graph: &mut Graph) {
     let pairs: Vec<Pair> = { graph.nodes() }
         .filter_map(|node| Pair::from(graph, node))
@@ -62,17 +73,17 @@ impl Pair {
     }
 
     fn balance(&self, graph: &mut Graph) -> bool {
-        let mut made = graph.operand_elements(self.first, 1);
+        let mut making = graph.operand_elements(self.first, 1);
         let mut bias = graph.operand_elements(self.first, 2);
-        let mut read = graph.operand_elements(self.second, 1);
+        let mut reading = graph.operand_elements(self.second, 1);
         let groups = match graph.op(self.second) {
             Some(Op::Conv { groups, .. }) => *groups,
             _ => 1,
         };
-        let row = made.len() / self.channels;
+        let row = making.len() / self.channels;
         let columns = self.channels / groups;
         let taps = taps(graph, self.second);
-        let rows = read.len() / (columns * taps);
+        let rows = reading.len() / (columns * taps);
         // The elements of the second weight that read a channel: one run of taps in each row of its group.
         let readers = |channel: usize| {
             let group = channel / columns;
@@ -84,24 +95,26 @@ impl Pair {
         };
         let mut changed = false;
         for channel in 0..self.channels {
-            let own = &mut made[channel * row..(channel + 1) * row];
+            let own = &mut making[channel * row..(channel + 1) * row];
             let energy: f64 = own.iter().map(|w| w * w).sum();
-            let other: f64 = readers(channel).map(|i| read[i] * read[i]).sum();
-            let factor = (other / energy).sqrt().sqrt().log2().round().exp2();
-            if !factor.is_normal() || factor == 1.0 {
-                continue; // Balanced already, or one of both is zero.
+            let other: f64 = readers(channel).map(|i| reading[i] * reading[i]).sum();
+            let [made, reads] = [energy, other].map(f64::sqrt);
+            let is_apart = made.max(reads) > APART * made.min(reads);
+            let factor = (reads / made).sqrt().log2().round().exp2();
+            if !is_apart || made.max(reads) < LARGE || !factor.is_normal() {
+                continue; // One that is not normal: one of both is zero, or not finite.
             }
             own.iter_mut().for_each(|w| *w *= factor);
-            readers(channel).for_each(|i| read[i] /= factor);
+            readers(channel).for_each(|i| reading[i] /= factor);
             if let Some(bias) = bias.get_mut(channel) {
                 *bias *= factor;
             }
             changed = true;
         }
         if changed {
-            graph.set_operand_elements(self.first, 1, made);
+            graph.set_operand_elements(self.first, 1, making);
             graph.set_operand_elements(self.first, 2, bias);
-            graph.set_operand_elements(self.second, 1, read);
+            graph.set_operand_elements(self.second, 1, reading);
         }
         changed
     }
@@ -148,7 +161,7 @@ mod tests {
   @a.bias = parameter uniform(2, -1e-6, 1e-6) : f32[6]
   @b = parameter uniform(3, -1e6, 1e6) : f32[4,3,1,1]
   @c = parameter uniform(4, -1, 1) : f32[5,4,3,3]
-  @d = parameter uniform(5, -9, 9) : f32[5,5,1,1]
+  @d = parameter uniform(5, -9000, 9000) : f32[5,5,1,1]
   %g = gather(%x) {axis=1, index=[0,1,2,3,0,1]}
   %first = conv(%g, @a, @a.bias) {groups=6, pad=[1,1]}
   %relu = relu(%first)
@@ -178,6 +191,35 @@ mod tests {
         }
         // An output reads what `c` makes.
         assert_eq!(norms(&after, "d", 5), norms(&before, "d", 5));
+        Ok(())
+    }
+
+    /// Wide layers before few outputs, and a channel that has died.
+    #[test]
+    fn a_network_as_it_is_initialised_is_left_alone() -> Result<(), Box<dyn std::error::Error>> {
+        let lenet = include_str!("../examples/lenet5.ir");
+        let wide = "graph net(%x: f32[N,64]) {
+  @a = parameter uniform(1, -0.125, 0.125) : f32[2048,64]
+  @b = parameter uniform(2, -0.022, 0.022) : f32[1,2048]
+  %first = linear(%x, @a)
+  %relu = relu(%first)
+  %second = linear(%relu, @b)
+  return %second
+}";
+        let dead = "graph net(%x: f32[N,1]) {
+  @a = parameter [1, 0.00001, -1] : f32[3,1]
+  @b = parameter [0.3, 0.4, 0.5] : f32[1,3]
+  %first = linear(%x, @a)
+  %relu = relu(%first)
+  %second = linear(%relu, @b)
+  return %second
+}";
+        for text in [lenet, wide, dead] {
+            let before: Graph = text.parse()?;
+            let mut after = before.clone();
+            balance(&mut after);
+            assert_eq!(after.to_string(), before.to_string());
+        }
         Ok(())
     }
 }

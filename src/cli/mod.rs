@@ -19,7 +19,7 @@ use optc::data::{DataSpec, Split};
 use optc::exec::Device;
 use optc::formats::{self, InputShape, ReadOptions};
 use optc::ir::Graph;
-use optc::pipeline::{self, Interrupt, RunOptions, Verify};
+use optc::pipeline::{self, Checkpoint, Interrupt, RunOptions, Verify};
 use optc::report::{self, Report, Verification};
 use optc::{Error, Pipeline};
 
@@ -103,7 +103,10 @@ fn run(args: &Args) -> Result<(), Failure> {
 
     progress.say(format!("writing {}", job.output.display()));
     optc::write(&model, &job.output)?;
-    remove_checkpoint(&run)?;
+    // The result is written: what it was made from is of no more use.
+    run.checkpoint
+        .as_deref()
+        .map_or(Ok(()), Checkpoint::remove)?;
     if let Some(path) = &args.report {
         write_text(path, &report.to_json())?;
     }
@@ -217,21 +220,6 @@ fn end_on_ctrl_c(interrupt: &Interrupt) {
             std::process::exit(INTERRUPTED.into());
         }
     });
-}
-
-/// The result is written: what it was made from is of no more use.
-fn remove_checkpoint(run: &RunOptions) -> Result<(), Error> {
-    let Some(path) = &run.checkpoint else {
-        return Ok(());
-    };
-    match std::fs::remove_file(path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::Io {
-            doing: "remove",
-            path: path.clone(),
-            source,
-        }),
-        _ => Ok(()),
-    }
 }
 
 /// The run's options with the data that the network is calibrated and evaluated on, which must fit its input.

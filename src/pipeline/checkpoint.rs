@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::hash::{Hash, Hasher};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,7 +16,6 @@ use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 
 use super::{Pipeline, RunOptions};
-use crate::formats::write_whole;
 use crate::ir::{Bytes, DType, Graph, Tensor};
 use crate::{Error, Result};
 
@@ -97,6 +96,15 @@ impl Checkpoint {
         let run: Vec<(String, String)> = { run.iter() }
             .map(|(item, value)| (item.to_string(), value.clone()))
             .collect();
+        let wrong = |what: String| Error::Checkpoint {
+            path: path.to_path_buf(),
+            what,
+            help: "give the options of that run again, or remove the file to begin anew".into(),
+        };
+        // A device may have no end.
+        if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+            return Err(wrong("it is no checkpoint: it is no file".into()));
+        }
         let bytes = match fs::read(path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -114,11 +122,6 @@ impl Checkpoint {
                     source,
                 });
             }
-        };
-        let wrong = |what: String| Error::Checkpoint {
-            path: path.to_path_buf(),
-            what,
-            help: "give the options of that run again, or remove the file to begin anew".into(),
         };
         let broken = |why: &dyn std::fmt::Display| wrong(format!("it is no checkpoint: {why}"));
         let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| broken(&error))?;
@@ -181,14 +184,42 @@ impl Checkpoint {
         self.states.get(&pass)
     }
 
+    /// Removes what is saved at `path`, and what is left of a write that was broken off, if there is any.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the system refuses.
+    pub fn remove(path: &Path) -> Result<()> {
+        let file = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+        for path in [path, &part(&file)] {
+            match fs::remove_file(path) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    return Err(Error::Io {
+                        doing: "remove",
+                        path: path.to_path_buf(),
+                        source,
+                    });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Replaces what the pass of this number saved, and the file, whole or not at all.
     pub(super) fn save(&mut self, pass: usize, state: State) -> Result<()> {
+        let is_first = !self.is_saved();
         self.header.notes.insert(pass, state.notes.clone());
         self.states.insert(pass, state);
         let wrong = |why: String| Error::Checkpoint {
             path: self.path.clone(),
             what: format!("it cannot be written: {why}"),
-            help: String::new(),
+            help: format!(
+                "make room for it, or name another place with --checkpoint{}",
+                match is_first {
+                    true => "",
+                    false => "; what was saved before is still there",
+                }
+            ),
         };
         let mut views = Vec::new();
         for (pass, state) in &self.states {
@@ -204,14 +235,29 @@ impl Checkpoint {
         let metadata = HashMap::from([(HEADER.to_string(), header)]);
         let bytes = safetensors::serialize(views, Some(metadata));
         let bytes = bytes.map_err(|error| wrong(error.to_string()))?;
-        write_whole(&self.path, |out| {
-            out.write_all(&bytes).map_err(|source| Error::Io {
-                doing: "write",
-                path: self.path.clone(),
-                source,
-            })
-        })
+        replace(&self.path, &bytes).map_err(|error| wrong(error.to_string()))
     }
+}
+
+/// Where the file at `path` is written before it takes that name. It always has the same name, and not one of its own: the run
+/// that goes on where one was killed writes over what that left.
+fn part(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".part");
+    name.into()
+}
+
+/// Replaces the file at `path`, which stays as it was if that fails.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    // A link is written through, not replaced.
+    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    let part = part(path);
+    let written = fs::write(&part, bytes).and_then(|()| fs::rename(&part, path));
+    if written.is_err() {
+        // Of room that there is too little of it takes the rest.
+        let _ = fs::remove_file(&part);
+    }
+    written
 }
 
 /// Samples that tell data of the same name apart.

@@ -45,7 +45,7 @@ pub struct RunOptions {
     /// Where passes that train compute.
     pub device: Device,
     /// Where passes that train save what they have done, to go on from it in the next run if this one is broken off. Whoever
-    /// has written the result removes the file.
+    /// has written the result [removes](super::Checkpoint::remove) the file.
     pub checkpoint: Option<PathBuf>,
     /// Asks the run to end before it is done.
     pub interrupt: Interrupt,

@@ -5,6 +5,7 @@
 mod common;
 mod drop;
 mod executor;
+mod killed;
 mod lrf;
 mod torch;
 mod training;

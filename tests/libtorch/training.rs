@@ -404,28 +404,27 @@ fn the_command_goes_on_after_it_was_killed() {
     killed_and_whole(NET, "finetune{epochs=40,lr=0.05,batch=16}");
 }
 
+/// The command, on the folder's network and data, to write `output` there.
+pub(super) fn command(folder: &Folder, passes: &str, output: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_optc"));
+    command
+        .current_dir(folder.folder.path())
+        .stdout(Stdio::null())
+        .args([
+            "--passes",
+            passes,
+            "--data",
+            "npz:data.npz,flip=true,crop=1",
+        ])
+        .args(["--samples", "32", "--threads", "1", "--no-verify"])
+        .args(["-o", output, "net.ir"]);
+    command
+}
+
 /// Runs the command, and runs it again until it is killed as soon as there is a checkpoint, and then to its end.
 pub(super) fn killed_and_whole(net: &'static str, passes: &str) {
     let folder = Folder::of(net);
-    let command = |output: &str| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_optc"));
-        command
-            .current_dir(folder.folder.path())
-            .stdout(Stdio::null())
-            .args([
-                "--passes",
-                passes,
-                "--data",
-                "npz:data.npz,flip=true,crop=1",
-                "--threads",
-                "1",
-                "--no-verify",
-                "-o",
-                output,
-                "net.ir",
-            ]);
-        command
-    };
+    let command = |output: &str| command(&folder, passes, output);
     assert!(command("whole.pt").status().unwrap().success());
     let mut child = command("killed.pt").spawn().unwrap();
     let checkpoint = folder.path("killed.pt.checkpoint");

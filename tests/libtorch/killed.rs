@@ -1,0 +1,129 @@
+//! A run that is killed again and again.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Child;
+use std::time::{Duration, SystemTime};
+
+use super::lrf::DEEP;
+use super::training::{Folder, command};
+
+const PASSES: &str = "red{hash=none},lrf{ratio=0.5,finetune=2,warmup=4,lr=0.02},finetune{epochs=12,lr=0.02,batch=64},\
+    drop{sparsity=0.7,steps=8,last=10,lr=0.02}";
+
+/// How often it is killed at least.
+const KILLS: usize = 10;
+
+/// How many runs are killed so, if none of the kills meets a checkpoint that is being written.
+const TRIES: usize = 8;
+
+/// The files of a run.
+struct Run {
+    output: PathBuf,
+    checkpoint: PathBuf,
+    /// Where the checkpoint is while it is written.
+    part: PathBuf,
+}
+
+impl Run {
+    fn new(folder: &Folder, name: &str) -> Run {
+        fs::create_dir(folder.path(name)).unwrap();
+        let path = |file: &str| PathBuf::from(folder.path(name)).join(file);
+        Run {
+            output: path("net.pt"),
+            checkpoint: path("net.pt.checkpoint"),
+            part: path("net.pt.checkpoint.part"),
+        }
+    }
+
+    fn start(&self, folder: &Folder) -> Child {
+        let output = self.output.to_str().unwrap();
+        command(folder, PASSES, output).spawn().unwrap()
+    }
+
+    /// Waits until it has saved so often more, or has ended.
+    fn wait_for_saves(&self, child: &mut Child, saves: usize) {
+        for _ in 0..saves {
+            let before = changed(&self.checkpoint);
+            while changed(&self.checkpoint) == before && child.try_wait().unwrap().is_none() {
+                std::thread::sleep(Duration::from_micros(200));
+            }
+        }
+    }
+
+    /// Waits until it writes a checkpoint, or has ended.
+    fn wait_for_write(&self, child: &mut Child, before: Option<SystemTime>) {
+        while !self.writes(before) && child.try_wait().unwrap().is_none() {
+            std::thread::yield_now();
+        }
+    }
+
+    /// Whether a checkpoint is there in part that was not `before`.
+    fn writes(&self, before: Option<SystemTime>) -> bool {
+        let now = changed(&self.part);
+        now.is_some() && now != before
+    }
+}
+
+fn changed(path: &Path) -> Option<SystemTime> {
+    fs::metadata(path).ok()?.modified().ok()
+}
+
+/// A network with a wide layer, so that a checkpoint takes its time to be written.
+fn wide() -> &'static str {
+    let text = DEEP
+        .replace("f32[3,6]", "f32[3,3000]")
+        .replace(
+            "%fc = linear(%pool",
+            "%wide = linear(%pool, @wide.weight)\n  %relu3 = relu(%wide)\n  %fc = linear(%relu3",
+        )
+        .replace(
+            "  @fc.weight",
+            "  @wide.weight = parameter normal(9, 0.01) : f32[3000,6]\n  @fc.weight",
+        )
+        .replace("normal(8, 0.5)", "normal(8, 0.01)");
+    Box::leak(text.into_boxed_str())
+}
+
+/// Some kills come while a network is trained, some while a checkpoint is written.
+#[test]
+fn killed_ten_times_a_run_ends_with_the_bytes_of_an_undisturbed_one() {
+    let folder = Folder::of(wide());
+    let whole = Run::new(&folder, "whole");
+    assert!(whole.start(&folder).wait().unwrap().success());
+    let expected = fs::read(&whole.output).unwrap();
+    let mut random = fastrand::Rng::with_seed(0);
+    for attempt in 0..TRIES {
+        let run = Run::new(&folder, &format!("killed{attempt}"));
+        let (mut kills, mut in_writing) = (0, 0);
+        while kills < KILLS {
+            // What a kill has left of a write is still there: the next one is to write over it.
+            let before = changed(&run.part);
+            let mut child = run.start(&folder);
+            run.wait_for_saves(&mut child, random.usize(0..3));
+            if kills % 2 == 0 {
+                run.wait_for_write(&mut child, before);
+            } else {
+                std::thread::sleep(Duration::from_millis(random.u64(0..60)));
+            }
+            assert!(
+                child.try_wait().unwrap().is_none(),
+                "it ended after {kills} kills"
+            );
+            child.kill().unwrap();
+            child.wait().unwrap();
+            kills += 1;
+            in_writing += usize::from(run.writes(before));
+        }
+        assert!(run.start(&folder).wait().unwrap().success());
+        assert!(fs::read(&run.output).unwrap() == expected, "other bytes");
+        for left in [&run.checkpoint, &run.part] {
+            assert!(!left.exists(), "{} is left over", left.display());
+        }
+        eprintln!("{kills} kills, {in_writing} of them while a checkpoint was written");
+        if in_writing > 0 {
+            return;
+        }
+    }
+    panic!("no kill met a checkpoint that was being written");
+}

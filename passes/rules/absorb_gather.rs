@@ -12,6 +12,7 @@ use crate::egraph::picks::{Pick, Picks};
 use crate::egraph::term::{Head, Term};
 use crate::egraph::{Alternatives, Rewriter, Rule};
 use crate::ir::Op;
+use crate::ir::channels::WeightAxes;
 
 /// See the module.
 pub struct AbsorbGather;
@@ -50,9 +51,11 @@ impl Rule for AbsorbGather {
             picks
         };
         if make.coin() {
-            let (x, w) = (make.input(&[2, 3]), make.weight(&[4, 6]));
+            let (op, shape) =
+                [(Op::Linear {}, [4, 6]), (Op::MatMul {}, [6, 4])][make.below(2)].clone();
+            let (x, w) = (make.input(&[2, 3]), make.weight(&shape));
             let spread = make.gather(x, 1, picks);
-            return make.op(Op::Linear {}, &[spread, w]);
+            return make.op(op, &[spread, w]);
         }
         let (x, w, b) = (make.image(3), make.weight(&[4, 6, 3, 3]), make.weight(&[4]));
         let spread = make.gather(x, 1, picks);
@@ -68,18 +71,7 @@ fn absorb(rewriter: &mut Rewriter<'_>, dense: &Dense, x: Id, picks: &Picks) -> O
     }
     // Channels that nobody reads do not come along.
     let read = picks.read();
-    let mut position = vec![0; rewriter.ty(x).len(dense.axis)?];
-    read.iter()
-        .enumerate()
-        .for_each(|(i, channel)| position[*channel] = i);
-    let narrow = |pick: &Pick| match *pick {
-        Pick::Channel { index, scale } => Pick::Channel {
-            index: position[index as usize] as u32,
-            scale,
-        },
-        constant => constant,
-    };
-    let narrowed: Picks = picks.0.iter().map(narrow).collect();
+    let narrowed = picks.moved(|index| read.partition_point(|c| *c < index));
     let width = read.len();
     // A gather that only narrows has nothing to add up, and one of constants alone leaves no operand.
     if width == 0 || narrowed.is_identity(width) {
@@ -87,7 +79,10 @@ fn absorb(rewriter: &mut Rewriter<'_>, dense: &Dense, x: Id, picks: &Picks) -> O
     }
     let x = rewriter.gather(x, dense.axis, Picks::channels(read))?;
     let bias = if constants {
-        constant_bias(rewriter, dense, picks)
+        let Dense {
+            weight, bias, axes, ..
+        } = *dense;
+        Some(constant_bias(rewriter, weight, bias, axes, picks))
     } else {
         dense.bias
     };
@@ -106,20 +101,26 @@ fn absorb(rewriter: &mut Rewriter<'_>, dense: &Dense, x: Id, picks: &Picks) -> O
     dense.with(rewriter, x, weight, bias)
 }
 
-/// The bias with what constant channels add to it.
-fn constant_bias(rewriter: &mut Rewriter<'_>, dense: &Dense, picks: &Picks) -> Option<ConstId> {
-    let name = rewriter.bias_name(dense.weight);
-    let shape = [dense.outputs(rewriter)];
+/// The bias with what constant channels add to it; for a grouped convolution `picks` has the channels of all groups.
+pub(super) fn constant_bias(
+    rewriter: &mut Rewriter<'_>,
+    weight: ConstId,
+    bias: Option<ConstId>,
+    axes: WeightAxes,
+    picks: &Picks,
+) -> ConstId {
+    let name = rewriter.bias_name(weight);
     let constants = rewriter.constants();
+    let shape = [constants.shape(weight)[axes.output]];
     let recipe = Recipe::ConstantShare {
-        of: dense.weight,
-        output: dense.axes.output,
-        input: dense.axes.input,
+        of: weight,
+        output: axes.output,
+        input: axes.input,
         picks: picks.clone(),
     };
-    let share = constants.add(recipe, dense.weight, name.clone(), &shape);
-    Some(match dense.bias {
+    let share = constants.add(recipe, weight, name.clone(), &shape);
+    match bias {
         Some(a) => constants.add(Recipe::Add { a, b: share }, a, name, &shape),
         None => share,
-    })
+    }
 }

@@ -36,7 +36,7 @@ impl Rule for ComposeLinear {
         let mut found = smallvec![];
         for inner in Dense::all(rewriter, outer.x) {
             if is_linear(&outer.op) != is_linear(&inner.op)
-                || matches!(inner.op, Op::ConvTranspose { .. })
+                || matches!(inner.op, Op::ConvTranspose { .. } | Op::MatMul {})
             {
                 continue;
             }

@@ -10,7 +10,7 @@ use crate::egraph::term::{Head, Term};
 use crate::ir::Op;
 use crate::ir::channels::{WeightAxes, dense_axis};
 
-/// A convolution with one group, a transposed one, or a linear layer, whose weight and bias are constants.
+/// A convolution with one group, a transposed one, a linear layer, or a product with a matrix, whose weight and bias are constants.
 #[derive(Clone, Debug)]
 pub struct Dense {
     /// The operator.
@@ -33,9 +33,9 @@ impl Dense {
         let Head::Op(op) = &term.head else {
             return None;
         };
-        let axes = op.weight_axes()?;
+        let weight = rewriter.constant(*term.children.get(1)?)?;
+        let axes = op.product_axes(rewriter.constants().shape(weight).len())?;
         let axis = dense_axis(op, rewriter.ty(term.children[0]).rank()?);
-        let weight = rewriter.constant(term.children[1])?;
         let bias = match term.children.get(2) {
             Some(bias) => Some(rewriter.constant(*bias)?),
             None => None,
@@ -53,7 +53,7 @@ impl Dense {
 
     /// Whether a term with this head may be one.
     pub fn starts(head: &Head) -> bool {
-        matches!(head, Head::Op(op) if op.weight_axes().is_some())
+        matches!(head, Head::Op(op) if op.product_axes(2).is_some())
     }
 
     /// All dense operators of a class.
@@ -84,9 +84,12 @@ impl Dense {
     ) -> Option<Id> {
         let mut children: SmallVec<[Id; 3]> = [x].into_iter().collect();
         children.push(rewriter.add_constant(weight));
-        if let Some(bias) = bias {
-            children.push(rewriter.add_constant(bias));
+        let bias = bias.map(|bias| rewriter.add_constant(bias));
+        if let (Op::MatMul {}, Some(bias)) = (&self.op, bias) {
+            let product = rewriter.op(self.op.clone(), &children)?;
+            return rewriter.op(Op::Add {}, &[product, bias]);
         }
+        children.extend(bias);
         rewriter.op(self.op.clone(), &children)
     }
 
@@ -103,7 +106,7 @@ impl Dense {
     pub fn sees_constants(&self) -> bool {
         match &self.op {
             Op::Conv { pad, .. } => pad.is_zero(),
-            Op::Linear {} => true,
+            Op::Linear {} | Op::MatMul {} => true,
             _ => false,
         }
     }

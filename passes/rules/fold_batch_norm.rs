@@ -230,7 +230,7 @@ fn fold_after(rewriter: &mut Rewriter<'_>, norm: &Norm, producer: &Term) -> Opti
 
 /// conv(bn(x)) as a convolution of x.
 fn fold_before(rewriter: &mut Rewriter<'_>, norm: &Norm, dense: &Dense) -> Option<Id> {
-    if dense.axis != 1 {
+    if dense.axis != 1 || matches!(dense.op, Op::MatMul {}) {
         return None;
     }
     let (bias_name, outputs) = (rewriter.bias_name(dense.weight), [dense.outputs(rewriter)]);

@@ -76,20 +76,10 @@ impl Rule for GatherIdentity {
             return smallvec![x];
         }
         let read = picks.read();
-        if read.is_empty() || read.len() == n || read.len() == picks.len() {
+        if read.is_empty() || read.len() == n || *picks == Picks::channels(read.iter().copied()) {
             return smallvec![];
         }
-        let position = |pick: &Pick| match *pick {
-            Pick::Channel { index, scale } => {
-                let at = read.partition_point(|c| *c < index as usize);
-                Pick::Channel {
-                    index: at as u32,
-                    scale,
-                }
-            }
-            constant => constant,
-        };
-        let spread: Picks = picks.0.iter().map(position).collect();
+        let spread = picks.moved(|index| read.partition_point(|c| *c < index));
         let narrow = rewriter.gather(x, *axis, Picks::channels(read));
         narrow
             .and_then(|narrow| rewriter.gather(narrow, *axis, spread))
@@ -103,7 +93,9 @@ impl Rule for GatherIdentity {
             return make.gather(x, 1, Picks::channels(0..4));
         }
         let left_out = make.below(4);
-        let picks: Picks = Picks::channels((0..8).map(|i| i % 4).filter(|c| *c != left_out));
+        // Twice each, or once and out of order.
+        let n = 4 * (1 + make.below(2));
+        let picks: Picks = Picks::channels((0..n).rev().map(|i| i % 4).filter(|c| *c != left_out));
         let picks = make.scaled(&picks, false);
         make.gather(x, 1, picks)
     }

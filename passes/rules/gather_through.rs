@@ -9,12 +9,14 @@ use indexmap::IndexMap;
 use ndarray::{ArrayD, IxDyn};
 use smallvec::{SmallVec, smallvec};
 
+use super::regroup;
 use crate::egraph::instance::Instance;
 use crate::egraph::picks::{Pick, Picks};
 use crate::egraph::term::{Head, Term};
 use crate::egraph::{Alternatives, Rewriter, Rule};
 use crate::exec::{Array, evaluate};
 use crate::ir::channels::{Constants, Factors, Flow, Keeps, flow};
+use crate::ir::regroup::Regroup;
 use crate::ir::{Bindings, Float, Op};
 
 /// See the module.
@@ -51,15 +53,20 @@ impl Rule for GatherThrough {
         let mut found = smallvec![];
         for axis in 0..result.rank().unwrap_or(0) {
             let Some(n) = result.len(axis) else { continue };
-            let alternative = match flow(op, axis, &rewriter.types(&term.children), &result) {
-                Flow::Keeps(keeps) => through_keeping(rewriter, op, term, axis, n, &keeps),
-                Flow::Blocks { axis: from, block } => {
-                    through_blocks(rewriter, op, term, axis, from, block)
+            match flow(op, axis, &rewriter.types(&term.children), &result) {
+                Flow::Keeps(keeps) => {
+                    found.extend(through_keeping(rewriter, op, term, axis, n, &keeps));
                 }
-                Flow::Offsets { axis } => through_concat(rewriter, term, axis, n),
-                Flow::Selects { .. } | Flow::Mixes { .. } | Flow::Refuses(_) => None,
-            };
-            found.extend(alternative);
+                Flow::Regroups(all) => {
+                    let through = |r: &Regroup| regroup::through(rewriter, term, axis, *r);
+                    found.extend(all.iter().filter_map(through));
+                }
+                Flow::Offsets { axis } => found.extend(through_concat(rewriter, term, axis, n)),
+                Flow::Selects { .. }
+                | Flow::Groups { .. }
+                | Flow::Mixes { .. }
+                | Flow::Refuses(_) => {}
+            }
         }
         found
     }
@@ -67,7 +74,34 @@ impl Rule for GatherThrough {
     fn instance(&self, make: &mut Instance<'_>) -> Id {
         let picks = make.widening(3, 6);
         let x = make.image(3);
-        match make.below(7) {
+        match make.below(9) {
+            7 => regroup::instance(make, &picks),
+            8 => {
+                // Values of attention, and columns of a product.
+                let [q, k, v] = [[2, 5, 4], [2, 3, 4], [2, 3, 3]].map(|shape| make.input(&shape));
+                let picks = make.scaled(&picks, false);
+                match make.coin() {
+                    true => {
+                        let picks = make.with_constants(&picks);
+                        let v = make.gather(v, 2, picks);
+                        let op = Op::Attention {
+                            scale: None,
+                            causal: false,
+                        };
+                        make.op(op, &[q, k, v])
+                    }
+                    false => {
+                        let q = make.op(
+                            Op::Transpose {
+                                perm: [0, 2, 1].into_iter().collect(),
+                            },
+                            &[k],
+                        );
+                        let v = make.gather(v, 2, picks);
+                        make.op(Op::MatMul {}, &[q, v])
+                    }
+                }
+            }
             0 => {
                 let picks = make.scaled(&picks, true);
                 let picks = make.with_constants(&picks);
@@ -141,21 +175,17 @@ fn through_keeping(
     n: usize,
     keeps: &Keeps,
 ) -> Option<Id> {
-    let operands: Vec<Operand> = term
-        .children
-        .iter()
-        .zip(&keeps.axes)
-        .enumerate()
-        .map(|(i, (id, axis))| {
-            operand(
-                rewriter,
-                *id,
-                *axis,
-                n,
-                if i == 0 { keeps.factors } else { Factors::None },
-            )
-        })
-        .collect();
+    // The first operand that has channels may have factors.
+    let scaled = keeps.axes.iter().position(Option::is_some);
+    let factors = |i: usize| match scaled == Some(i) {
+        true => keeps.factors,
+        false => Factors::None,
+    };
+    let of = |(i, (id, axis)): (usize, (&Id, &Option<usize>))| {
+        operand(rewriter, *id, *axis, n, factors(i))
+    };
+    let all = term.children.iter().zip(&keeps.axes).enumerate();
+    let operands: Vec<Operand> = all.map(of).collect();
     let moved = |o: &Operand, id: &Id| o.of != *id && rewriter.constant(*id).is_none();
     if !operands
         .iter()
@@ -174,7 +204,7 @@ fn through_keeping(
             .map(|o| match o.picks.0[c] {
                 Pick::Constant(value) => Key::Constant(value),
                 Pick::Channel { index, scale: s } => {
-                    // Only operand 0 may have factors; the others' are 1.
+                    // Only one operand may have factors; the others' are 1.
                     scale *= s;
                     Key::Channel(index)
                 }
@@ -282,8 +312,11 @@ fn constant_result(
     key: &[Key],
     constants: Constants,
 ) -> Option<f64> {
-    if constants == Constants::Vary || !key.iter().any(|k| matches!(k, Key::Constant(_))) {
-        return None;
+    match (constants, key) {
+        (Constants::Vary, _) => return None,
+        (Constants::Same, [Key::Constant(value)]) => return Some(value.0),
+        _ if !key.iter().any(|k| matches!(k, Key::Constant(_))) => return None,
+        _ => {}
     }
     let mut keys = key.iter();
     let mut values: SmallVec<[f64; 5]> = SmallVec::new();
@@ -306,7 +339,6 @@ fn constant_result(
         });
     }
     match constants {
-        Constants::Same => values.first().copied(),
         Constants::Mapped => {
             let ranks: Vec<usize> = match op {
                 Op::BatchNorm { .. } => vec![2, 1, 1, 1, 1],
@@ -320,27 +352,8 @@ fn constant_result(
             let result = evaluate(op, operands, &Bindings::new()).ok()?;
             result.view().first().copied()
         }
-        Constants::Vary => None,
+        Constants::Same | Constants::Vary => None,
     }
-}
-
-fn through_blocks(
-    rewriter: &mut Rewriter<'_>,
-    op: &Op,
-    term: &Term,
-    axis: usize,
-    from: usize,
-    block: usize,
-) -> Option<Id> {
-    let (x, picks) = rewriter
-        .gathers(term.children[0], from)
-        .into_iter()
-        .next()?;
-    if rewriter.ty(x).len(from)? >= picks.len() {
-        return None;
-    }
-    let inner = rewriter.op(op.clone(), &[x])?;
-    rewriter.gather(inner, axis, picks.blocks(block))
 }
 
 fn through_concat(rewriter: &mut Rewriter<'_>, term: &Term, axis: usize, n: usize) -> Option<Id> {

@@ -7,12 +7,14 @@ use egg::Id;
 use smallvec::{SmallVec, smallvec};
 
 use super::dense::Dense;
+use super::regroup;
 use crate::egraph::instance::Instance;
 use crate::egraph::picks::Picks;
 use crate::egraph::term::{Head, Term};
 use crate::egraph::{Alternatives, Rewriter, Rule};
-use crate::ir::Op;
 use crate::ir::channels::{Flow, flow};
+use crate::ir::regroup::Spread;
+use crate::ir::{Dim, Op};
 
 /// See the module.
 pub struct HoistGather;
@@ -21,7 +23,7 @@ pub struct HoistGather;
 pub struct GatherOfConcat;
 
 /// The picks of a gather term that narrows, with its operand.
-fn narrowing(rewriter: &Rewriter<'_>, term: &Term) -> Option<(Id, usize, Picks)> {
+pub(super) fn narrowing(rewriter: &Rewriter<'_>, term: &Term) -> Option<(Id, usize, Picks)> {
     let Head::Gather { axis, picks } = &term.head else {
         return None;
     };
@@ -60,7 +62,23 @@ impl Rule for HoistGather {
 
     fn instance(&self, make: &mut Instance<'_>) -> Id {
         let picks = Picks::channels((0..2).map(|_| make.below(4)).collect::<Vec<_>>());
-        match make.below(3) {
+        match make.below(4) {
+            3 => {
+                // Columns of an axis that was split off, and of one that was joined.
+                let x = make.input(&[2, 8, 3]);
+                let shape = [2, 2, 4, 3].map(Dim::from).into_iter().collect();
+                let split = make.op(Op::Reshape { shape }, &[x]);
+                match make.coin() {
+                    true => make.gather(split, 2, picks),
+                    false => {
+                        let shape = [2, 2, 12].map(Dim::from).into_iter().collect();
+                        let joined = make.op(Op::Reshape { shape }, &[split]);
+                        let column = make.below(3);
+                        let rest = (0..12).filter(|c| c % 3 != column);
+                        make.gather(joined, 2, Picks::channels(rest))
+                    }
+                }
+            }
             0 => {
                 let (x, w, b) = (make.image(3), make.weight(&[4, 3, 3, 3]), make.weight(&[4]));
                 let conv = make.conv(true, &[x, w, b]);
@@ -74,7 +92,11 @@ impl Rule for HoistGather {
             _ => {
                 let x = make.input(&[2, 4, 3, 2]);
                 let flat = make.op(Op::Flatten { start: 1, end: 3 }, &[x]);
-                make.gather(flat, 1, picks.blocks(6))
+                let block = Spread {
+                    repeats: 1,
+                    block: 6,
+                };
+                make.gather(flat, 1, picks.spread(4, block))
             }
         }
     }
@@ -101,10 +123,9 @@ fn hoist(rewriter: &mut Rewriter<'_>, producer: &Term, axis: usize, picks: &Pick
             }
             rewriter.op(op.with_channels(axis, picks.len()), &children)
         }
-        Flow::Blocks { axis: from, block } => {
-            let x = rewriter.gather(producer.children[0], from, picks.unblocked(block)?)?;
-            rewriter.op(op.clone(), &[x])
-        }
+        Flow::Regroups(all) => all
+            .iter()
+            .find_map(|r| regroup::hoist(rewriter, producer, axis, *r, picks)),
         _ => None,
     }
 }

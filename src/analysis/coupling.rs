@@ -3,6 +3,7 @@
 use rustc_hash::FxHashSet;
 
 use crate::ir::channels::{Flow, Source, flow};
+use crate::ir::regroup::{Regroup, Spread, shuffle};
 use crate::ir::{Graph, NodeId, NodeKind, Op, Type, Value};
 
 /// Where the channels of an axis of a value go, followed through operators that keep channels.
@@ -48,9 +49,7 @@ pub fn reach(graph: &Graph, value: Value, axis: usize) -> Reach {
             found.obstacles.push(obstacle);
         }
         for (reader, operand) in graph.readers(value) {
-            if let Some((axis, columns)) = found.follow(graph, reader, operand, axis, &columns) {
-                open.push((reader.into(), axis, columns));
-            }
+            open.extend(found.follow(graph, reader, operand, axis, &columns));
         }
     }
     found.obstacles.dedup();
@@ -63,7 +62,7 @@ pub fn obstacles(graph: &Graph, value: Value, axis: usize) -> Vec<String> {
 }
 
 impl Reach {
-    /// Where the channels go through `reader`: the axis of its result and the places there. Notes where they end.
+    /// Where the channels go through `reader`: a result, the axis, and the places there. Notes where they end.
     fn follow(
         &mut self,
         graph: &Graph,
@@ -71,7 +70,7 @@ impl Reach {
         operand: usize,
         axis: usize,
         columns: &Columns,
-    ) -> Option<(usize, Columns)> {
+    ) -> Option<(Value, usize, Columns)> {
         let node = graph.node(reader);
         let NodeKind::Op(op) = &node.kind else {
             return None;
@@ -90,6 +89,15 @@ impl Reach {
             all.map(|places| places.iter().flat_map(|c| to(*c)).collect())
                 .collect()
         };
+        if let Some((last, order)) = dealt(graph, reader, axis) {
+            let mut place = vec![0; order.len()];
+            order
+                .iter()
+                .enumerate()
+                .for_each(|(i, from)| place[*from] = i);
+            let places = |c: usize| vec![place[c]];
+            return Some((last.into(), axis, moved(&places)));
+        }
         let result = &node.outputs[0];
         let mut refusal = None;
         for out in 0..result.rank().unwrap_or(0) {
@@ -109,7 +117,7 @@ impl Reach {
                             graph.node(other.node).name
                         ));
                     }
-                    return Some((out, columns.clone()));
+                    return Some((reader.into(), out, columns.clone()));
                 }
                 Flow::Selects { axis: from, source } if from == axis => {
                     let picks = |c: usize| {
@@ -117,11 +125,23 @@ impl Reach {
                         let of = places.filter(|(_, source)| **source == Source::Channel(c));
                         of.map(|(i, _)| i).collect()
                     };
-                    return Some((out, moved(&picks)));
+                    return Some((reader.into(), out, moved(&picks)));
                 }
-                Flow::Blocks { axis: from, block } if from == axis => {
-                    let block = |c: usize| (c * block..(c + 1) * block).collect();
-                    return Some((out, moved(&block)));
+                Flow::Regroups(all) => {
+                    let Some(Regroup {
+                        channels, from, to, ..
+                    }) = all.into_iter().find(|r| r.axis == axis)
+                    else {
+                        continue;
+                    };
+                    if from == Spread::WHOLE {
+                        let spread = |c: usize| to.positions(channels, c).collect();
+                        return Some((reader.into(), out, moved(&spread)));
+                    }
+                    refusal = Some("it splits the channels over several axes");
+                }
+                Flow::Groups { axis: from, .. } if operand == 0 && from == axis => {
+                    refusal = Some("a grouped convolution ties its channels to their groups");
                 }
                 Flow::Offsets { axis: from } if from == axis => {
                     let before = types[..operand].iter().map(|ty| ty.len(axis));
@@ -129,7 +149,7 @@ impl Reach {
                         Some(offset) => moved(&|c| vec![c + offset]),
                         None => Columns::new(),
                     };
-                    return Some((out, places));
+                    return Some((reader.into(), out, places));
                 }
                 Flow::Mixes { axis: from } if operand == 0 && from == axis => {
                     self.readers.push(Reader {
@@ -138,7 +158,7 @@ impl Reach {
                     });
                     return None;
                 }
-                Flow::Refuses(why) => refusal = Some(why),
+                Flow::Refuses(why) => refusal = refusal.or(Some(why)),
                 _ => {}
             }
         }
@@ -147,6 +167,32 @@ impl Reach {
         self.obstacles.push(obstacle);
         None
     }
+}
+
+/// Whether `reader` begins to deal the channels of `axis` out anew, as ShuffleNet does: the operation that ends it, and the order.
+fn dealt(graph: &Graph, reader: NodeId, axis: usize) -> Option<(NodeId, Vec<usize>)> {
+    let alone = |node: NodeId| {
+        let is_output = graph.outputs.iter().any(|o| o.value == node.into());
+        match graph.readers(node.into())[..] {
+            [(reader, 0)] if !is_output => Some(reader),
+            _ => None,
+        }
+    };
+    let shape = |value: Value| graph.ty(value).shape();
+    let Op::Reshape { shape: split } = graph.op(reader)? else {
+        return None;
+    };
+    let transpose = alone(reader)?;
+    let Op::Transpose { perm } = graph.op(transpose)? else {
+        return None;
+    };
+    let join = alone(transpose)?;
+    if !matches!(graph.op(join)?, Op::Reshape { .. } | Op::Flatten { .. }) {
+        return None;
+    }
+    let operand = *graph.operands(reader).first()?;
+    let (dealt, order) = shuffle(shape(operand)?, split, perm, shape(join.into())?)?;
+    (dealt == axis).then_some((join, order))
 }
 
 #[cfg(test)]
@@ -175,5 +221,32 @@ mod tests {
             panic!()
         };
         assert_eq!(reader.columns, [[4, 5, 6, 7], [8, 9, 10, 11]]);
+    }
+
+    #[test]
+    fn channels_dealt_out_anew_are_followed_and_split_ones_are_not() {
+        let text = "
+            graph net(%x: f32[N,2,H,W]) {
+              @a.weight = parameter 1 : f32[4,2,1,1]
+              @b.weight = parameter 1 : f32[1,4,1,1]
+              %a = conv(%x, @a.weight)
+              %split = reshape(%a) {shape=[N,2,2,H,W]}
+              %deal = transpose(%split) {perm=[0,2,1,3,4]}
+              %join = reshape(%deal) {shape=[N,4,H,W]}
+              %b = conv(%join, @b.weight)
+              %apart = reshape(%b) {shape=[N,1,H*W]}
+              return %apart
+            }";
+        let graph: Graph = text.parse().unwrap();
+        let found = reach(&graph, graph.find("a").unwrap().into(), 1);
+        assert!(found.obstacles.is_empty());
+        assert_eq!(found.readers[0].columns, [[0], [2], [1], [3]]);
+        let split = text.replace("return %apart", "return %split, %apart");
+        let graph: Graph = split.parse().unwrap();
+        let found = reach(&graph, graph.find("a").unwrap().into(), 1);
+        assert_eq!(
+            found.obstacles,
+            ["`split` (reshape) reads it: it splits the channels over several axes"]
+        );
     }
 }

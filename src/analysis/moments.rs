@@ -9,6 +9,7 @@ use rustc_hash::FxHashMap;
 
 use crate::exec::apply_unary;
 use crate::ir::channels::{Flow, Source, flow};
+use crate::ir::regroup::{Regroup, Spread};
 use crate::ir::{Graph, NodeId, NodeKind, Op, Type, Value};
 
 /// Mean and variance of each channel of a value, over images and positions; channels lie on axis 1.
@@ -212,13 +213,17 @@ fn moved(graph: &Graph, node: NodeId, op: &Op, x: &Moments) -> Option<Moments> {
             axis: CHANNELS,
             source,
         } => Some(source.iter().map(picked).collect()),
-        Flow::Blocks {
-            axis: CHANNELS,
-            block,
-        } => {
-            let channels = 0..x.mean.len();
-            let repeated = channels.flat_map(|c| std::iter::repeat_n(Source::Channel(c), block));
-            Some(repeated.map(|source| picked(&source)).collect())
+        Flow::Regroups(all) => {
+            let whole = |r: &&Regroup| {
+                (r.axis, r.channels, r.from) == (CHANNELS, x.mean.len(), Spread::WHOLE)
+            };
+            let Regroup { channels, to, .. } = *all.iter().find(whole)?;
+            let mut found = vec![None; to.len(channels)];
+            for c in 0..channels {
+                let moments = Some(picked(&Source::Channel(c)));
+                to.positions(channels, c).for_each(|at| found[at] = moments);
+            }
+            found.into_iter().collect()
         }
         Flow::Keeps(keeps) if operands.len() == 1 && keeps.axes[0] == Some(CHANNELS) => {
             let unchanged = matches!(
@@ -237,6 +242,7 @@ fn moved(graph: &Graph, node: NodeId, op: &Op, x: &Moments) -> Option<Moments> {
                     | Op::Squeeze { .. }
                     | Op::Unsqueeze { .. }
                     | Op::Flatten { .. }
+                    | Op::Reshape { .. }
             );
             unchanged.then(|| x.clone())
         }

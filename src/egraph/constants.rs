@@ -48,8 +48,16 @@ pub enum Recipe {
         picks: Picks,
         width: usize,
     },
+    /// The same along axis 1 of the weight of a grouped convolution, for each group by itself: `picks` has the input channels of
+    /// all groups, one group after the other, and says for each its position among the `width` of its group.
+    SumInGroups {
+        of: ConstId,
+        picks: Picks,
+        width: usize,
+    },
     /// What the constant channels of `picks` add to each output: the sum over `input` positions j that are constants, and
-    /// over all other axes but `output`, of `of` times the constant.
+    /// over all other axes but `output`, of `of` times the constant. Of a grouped convolution `picks` has the channels of all
+    /// groups.
     ConstantShare {
         of: ConstId,
         output: usize,
@@ -112,6 +120,7 @@ pub struct Constants {
     entries: Vec<Entry>,
     by_recipe: rustc_hash::FxHashMap<Recipe, ConstId>,
     rows: rustc_hash::FxHashMap<(ConstId, usize), Arc<Rows>>,
+    unread: rustc_hash::FxHashMap<(ConstId, usize), Arc<[bool]>>,
     separated: rustc_hash::FxHashMap<(ConstId, KernelLayout), Option<Arc<Separated>>>,
 }
 
@@ -267,6 +276,17 @@ impl Constants {
         let rows = Arc::new(Rows::of(self.value(id), axis));
         self.rows.insert((id, axis), rows.clone());
         rows
+    }
+
+    /// For each input channel of all groups of a grouped convolution with this weight, whether its group multiplies it by zeros
+    /// alone; computed once for each constant.
+    pub fn unread(&mut self, id: ConstId, groups: usize) -> Arc<[bool]> {
+        if let Some(unread) = self.unread.get(&(id, groups)) {
+            return unread.clone();
+        }
+        let unread: Arc<[bool]> = rows::unread(self.value(id), groups).into();
+        self.unread.insert((id, groups), unread.clone());
+        unread
     }
 
     /// The constant that this one is positions of, along whatever axes, as they are; itself if it is none of another.

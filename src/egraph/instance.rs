@@ -114,6 +114,12 @@ impl<'a> Instance<'a> {
         self.egraph.add(term)
     }
 
+    /// The shape of a term.
+    pub fn shape(&self, id: Id) -> Vec<usize> {
+        let shape = self.egraph[id].data.types[0].shape().unwrap_or_default();
+        shape.iter().filter_map(Dim::as_len).collect()
+    }
+
     /// A convolution with a random 3x3 geometry; padded only if `pad` says so.
     pub fn conv(&mut self, pad: bool, children: &[Id]) -> Id {
         let stride: Ints = [1 + self.below(2), 1 + self.below(2)].into_iter().collect();

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 
 use crate::ir::Float;
+use crate::ir::regroup::Spread;
 
 /// Where a channel comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -111,42 +112,32 @@ impl Picks {
         read
     }
 
-    /// Each channel as `block` neighbours: the same picks across a flatten.
-    pub fn blocks(&self, block: usize) -> Picks {
-        let spread = |pick: &Pick| {
-            let pick = *pick;
-            (0..block).map(move |i| match pick {
-                Pick::Channel { index, scale } => Pick::Channel {
-                    index: index * block as u32 + i as u32,
-                    scale,
-                },
-                constant => constant,
-            })
+    /// The same picks where the operand's `channels` channels, and the result's, are found along an axis like this.
+    pub fn spread(&self, channels: usize, over: Spread) -> Picks {
+        let of = |r: usize, pick: &Pick, b: usize| match *pick {
+            Pick::Channel { index, scale } => Pick::Channel {
+                index: ((r * channels + index as usize) * over.block + b) as u32,
+                scale,
+            },
+            constant => constant,
         };
-        self.0.iter().flat_map(spread).collect()
+        let blocks = |r: usize| {
+            let all = self.0.iter();
+            all.flat_map(move |pick| (0..over.block).map(move |b| of(r, pick, b)))
+        };
+        (0..over.repeats).flat_map(blocks).collect()
     }
 
-    /// The inverse of [`Picks::blocks`], where there is one.
-    pub fn unblocked(&self, block: usize) -> Option<Picks> {
-        if block == 0 || !self.len().is_multiple_of(block) {
-            return None;
-        }
-        let outer: Option<Picks> = self
-            .0
-            .iter()
-            .step_by(block)
-            .map(|pick| match *pick {
-                Pick::Channel { index, scale } if (index as usize).is_multiple_of(block) => {
-                    Some(Pick::Channel {
-                        index: index / block as u32,
-                        scale,
-                    })
-                }
-                Pick::Channel { .. } => None,
-                constant => Some(constant),
-            })
-            .collect();
-        outer.filter(|outer| outer.blocks(block) == *self)
+    /// These picks from an operand whose channels have other positions.
+    pub fn moved(&self, to: impl Fn(usize) -> usize) -> Picks {
+        let moved = |pick: &Pick| match *pick {
+            Pick::Channel { index, scale } => Pick::Channel {
+                index: to(index as usize) as u32,
+                scale,
+            },
+            constant => constant,
+        };
+        self.0.iter().map(moved).collect()
     }
 }
 
@@ -182,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn picks_compose_and_blocks_undo() {
+    fn picks_compose_and_spread() {
         let inner: Picks = [Pick::channel(1), Pick::Constant(2.0.into())]
             .into_iter()
             .collect();
@@ -195,8 +186,14 @@ mod tests {
             .into_iter()
             .collect();
         assert_eq!(outer.after(&inner), both);
-        assert_eq!(outer.blocks(3).unblocked(3), Some(outer));
-        assert_eq!(Picks::channels([1, 2]).unblocked(2), None);
+        let over = Spread {
+            repeats: 2,
+            block: 2,
+        };
+        assert_eq!(
+            Picks::channels([2, 0]).spread(3, over),
+            Picks::channels([4, 5, 0, 1, 10, 11, 6, 7])
+        );
     }
 
     #[test]

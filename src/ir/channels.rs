@@ -6,7 +6,9 @@
 use smallvec::SmallVec;
 
 use super::attribute::PadMode;
+use super::dim::Dim;
 use super::op::Op;
+use super::regroup::{self, Regroup};
 use super::types::Type;
 
 /// Where the channels of a result's axis come from.
@@ -26,12 +28,16 @@ pub enum Flow {
         /// The axis of every operand.
         axis: usize,
     },
-    /// Each channel of operand 0 along `axis` becomes `block` neighbouring channels of the result.
-    Blocks {
+    /// The positions of the axis are made of those of axes of operand 0, by a change of shape: each [`Regroup`] is some channels
+    /// that are found again.
+    Regroups(SmallVec<[Regroup; 2]>),
+    /// Channels come in `groups` groups, one after the other. Each channel of the result depends, by way of weights, on all
+    /// channels of the same group of operand 0 along `axis`.
+    Groups {
         /// The axis of operand 0.
         axis: usize,
-        /// Result channels an operand channel.
-        block: usize,
+        /// How many.
+        groups: usize,
     },
     /// Each channel of the result depends on all channels of operand 0 along `axis`, by way of weights.
     Mixes {
@@ -57,7 +63,7 @@ pub struct Keeps {
     /// For each operand the axis along which its channels correspond to the result's; `None` where the operand is the same
     /// for every channel.
     pub axes: SmallVec<[Option<usize>; 5]>,
-    /// Which factors may be taken out of a channel: f(s x) = s f(x).
+    /// Which factors may be taken out of a channel of the first operand that has channels: f(s x) = s f(x).
     pub factors: Factors,
     /// What a constant channel becomes.
     pub constants: Constants,
@@ -114,7 +120,12 @@ pub fn flow(op: &Op, axis: usize, operands: &[&Type], result: &Type) -> Flow {
     let Some(rank) = result.rank().filter(|rank| axis < *rank) else {
         return Flow::Refuses("its shape is unknown");
     };
-    let Some(x) = operands.first().and_then(|x| x.shape()) else {
+    let unknown = operands.iter().any(|ty| ty.rank().is_none());
+    let Some(x) = operands
+        .first()
+        .and_then(|x| x.shape())
+        .filter(|_| !unknown)
+    else {
         return Flow::Refuses("the shape of its operand is unknown");
     };
     match op {
@@ -149,16 +160,7 @@ pub fn flow(op: &Op, axis: usize, operands: &[&Type], result: &Type) -> Flow {
         | Op::Div {}
         | Op::Pow {}
         | Op::Maximum {}
-        | Op::Minimum {} => {
-            let aligned = operands.iter().map(|ty| {
-                let axis = (axis + ty.rank()?).checked_sub(rank)?;
-                (ty.len(axis) != Some(1)).then_some(axis)
-            });
-            if operands.iter().any(|ty| ty.rank().is_none()) {
-                return Flow::Refuses("the shape of its operand is unknown");
-            }
-            keeps(aligned, Factors::None, Mapped)
-        }
+        | Op::Minimum {} => keeps(aligned(operands, axis, rank), Factors::None, Mapped),
         Op::BatchNorm { .. } => {
             let parameters = (axis == 1).then_some(0);
             keeps(
@@ -191,13 +193,25 @@ pub fn flow(op: &Op, axis: usize, operands: &[&Type], result: &Type) -> Flow {
                     Vary,
                 )
             }
-            (1, _) => Flow::Refuses("a grouped convolution ties its channels to their groups"),
+            (1, Some(_)) => Flow::Groups {
+                axis: 1,
+                groups: *groups,
+            },
             _ => Flow::Refuses("the axis is not the channels'"),
         },
-        Op::ConvTranspose { groups: 1, .. } if axis == 1 => Flow::Mixes { axis: 1 },
-        Op::ConvTranspose { .. } => {
-            Flow::Refuses("a grouped convolution ties its channels to their groups")
-        }
+        Op::ConvTranspose { groups, .. } => match (axis, operands[1].shape()) {
+            (1, _) if *groups == 1 => Flow::Mixes { axis: 1 },
+            (1, Some(w)) if w[0].as_len() == Some(*groups) && w[1].as_len() == Some(1) => {
+                let bias = operands[2..].iter().map(|_| Some(0));
+                let both = [Some(1), Some(0)].into_iter();
+                keeps(both.chain(bias), Factors::None, Vary)
+            }
+            (1, _) => Flow::Groups {
+                axis: 1,
+                groups: *groups,
+            },
+            _ => Flow::Refuses("the axis is not the channels'"),
+        },
         Op::Linear {} if axis + 1 == rank => Flow::Mixes { axis: x.len() - 1 },
         Op::Linear {} => keeps(
             std::iter::once(Some(axis)).chain(operands[1..].iter().map(|_| None)),
@@ -304,22 +318,8 @@ pub fn flow(op: &Op, axis: usize, operands: &[&Type], result: &Type) -> Flow {
         }
         Op::Concat { axis: joined } if *joined == axis => Flow::Offsets { axis },
         Op::Concat { .. } => keeps(operands.iter().map(|_| Some(axis)), Factors::None, Vary),
-        Op::Flatten { start, end } => {
-            if axis < *start {
-                keeps([Some(axis)], Factors::All, Same)
-            } else if axis > *start {
-                keeps([Some(axis + end - start)], Factors::All, Same)
-            } else {
-                let lengths: Option<Vec<usize>> =
-                    x[*start..=*end].iter().map(|n| n.as_len()).collect();
-                match lengths {
-                    Some(lengths) => Flow::Blocks {
-                        axis,
-                        block: lengths[1..].iter().product(),
-                    },
-                    None => Flow::Refuses("it flattens a size known only at run time"),
-                }
-            }
+        Op::Flatten { .. } | Op::Reshape { .. } => {
+            regrouped(x, result.shape().unwrap_or_default(), axis)
         }
         Op::Transpose { perm } => keeps([Some(perm[axis])], Factors::All, Same),
         Op::Squeeze { axes } => match (0..x.len()).filter(|a| !axes.contains(a)).nth(axis) {
@@ -342,10 +342,52 @@ pub fn flow(op: &Op, axis: usize, operands: &[&Type], result: &Type) -> Flow {
         | Op::AdaptiveMaxPool { .. }
         | Op::AvgPool { .. }
         | Op::AdaptiveAvgPool { .. } => Flow::Refuses("the axis is not the channels'"),
-        Op::MatMul {} => Flow::Refuses("a matrix product of two activations mixes channels"),
-        Op::Attention { .. } => Flow::Refuses("attention mixes channels"),
-        Op::Reshape { .. } => Flow::Refuses("a reshape may cut across channels"),
+        Op::MatMul {} if axis + 1 == rank => {
+            let columns = operands[1].rank().and_then(|rank| rank.checked_sub(1));
+            keeps([None, columns], Factors::All, Vary)
+        }
+        Op::MatMul {} if axis + 2 == rank => {
+            let rows = x.len().checked_sub(2);
+            keeps([rows, None], Factors::All, Vary)
+        }
+        Op::MatMul {} => keeps(aligned(operands, axis, rank), Factors::All, Vary),
+        // Weights of attention add up to 1, so a value that all keys have is the result.
+        Op::Attention { .. } if axis + 1 == rank => {
+            let values = operands[2].rank().and_then(|rank| rank.checked_sub(1));
+            let mask = operands[3..].iter().map(|_| None);
+            keeps(
+                [None, None, values].into_iter().chain(mask),
+                Factors::All,
+                Same,
+            )
+        }
+        Op::Attention { .. } if axis + 2 == rank => Flow::Refuses("attention orders its rows"),
+        Op::Attention { .. } => keeps(aligned(operands, axis, rank), Factors::None, Vary),
         Op::Opaque(_) => Flow::Refuses("it is opaque"),
+    }
+}
+
+/// The axis of each operand that is broadcast to `axis` of a result of this rank; `None` where it has one position for all.
+fn aligned(operands: &[&Type], axis: usize, rank: usize) -> impl Iterator<Item = Option<usize>> {
+    operands.iter().map(move |ty| {
+        let axis = (axis + ty.rank()?).checked_sub(rank)?;
+        (ty.len(axis) != Some(1)).then_some(axis)
+    })
+}
+
+/// Where the positions of an axis come from when an array of shape `x` gets the shape `result`.
+fn regrouped(x: &[Dim], result: &[Dim], axis: usize) -> Flow {
+    let factors = regroup::Factors::of(x, result);
+    if let Some(from) = factors.kept(axis) {
+        return keeps([Some(from)], Factors::All, Constants::Same);
+    }
+    let found = factors.regroups(axis);
+    match found.as_slice() {
+        [] if result[axis].as_number().is_none() => {
+            Flow::Refuses("it joins or splits axes into one whose size is known only at run time")
+        }
+        [] => Flow::Refuses("it cuts across axes"),
+        _ => Flow::Regroups(found),
     }
 }
 
@@ -354,15 +396,20 @@ fn only_axis(op: &Op, axis: usize) -> bool {
     let Op::Pad { before, after, .. } = op else {
         return false;
     };
-    let zero = |(a, n): (usize, &super::dim::Dim)| a == axis || n.as_number() == Some(0);
+    let zero = |(a, n): (usize, &Dim)| a == axis || n.as_number() == Some(0);
     before.iter().enumerate().all(zero) && after.iter().enumerate().all(zero)
 }
 
 impl Op {
-    /// This operator for `n` channels along `axis` of its result, where [`flow`] says that it keeps channels.
+    /// This operator for an axis of its result that has length `n`, where [`flow`] says that it keeps or regroups channels.
     pub fn with_channels(&self, axis: usize, n: usize) -> Op {
         match self {
-            Op::Conv { .. } => self.with_groups(n),
+            Op::Conv { .. } | Op::ConvTranspose { .. } => self.with_groups(n),
+            Op::Reshape { shape } => {
+                let mut shape = shape.clone();
+                shape[axis] = n.into();
+                Op::Reshape { shape }
+            }
             Op::Expand { shape } => {
                 let mut shape = shape.clone();
                 shape[axis] = n.into();
@@ -398,6 +445,19 @@ impl Op {
     }
 }
 
+impl Op {
+    /// As [`Op::weight_axes`], and for a matrix product whose operand 1 has this rank, where that is a matrix.
+    pub fn product_axes(&self, rank: usize) -> Option<WeightAxes> {
+        match self {
+            Op::MatMul {} => (rank == 2).then_some(WeightAxes {
+                output: 1,
+                input: 0,
+            }),
+            op => op.weight_axes(),
+        }
+    }
+}
+
 /// Which axis of a dense weight is which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WeightAxes {
@@ -409,7 +469,7 @@ pub struct WeightAxes {
 
 /// The axis of an activation that a dense operator's channels lie on, for its operand 0 or its result of this rank.
 pub fn dense_axis(op: &Op, rank: usize) -> usize {
-    if matches!(op, Op::Linear {}) {
+    if matches!(op, Op::Linear {} | Op::MatMul {}) {
         rank.saturating_sub(1)
     } else {
         1
@@ -419,6 +479,7 @@ pub fn dense_axis(op: &Op, rank: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ir::regroup::Spread;
     use crate::ir::{DType, Dim};
 
     fn ty(shape: &str) -> Type {
@@ -433,7 +494,15 @@ mod tests {
             &[&ty("N,8,3,2")],
             &ty("N,48"),
         );
-        assert_eq!(flat, Flow::Blocks { axis: 1, block: 6 });
+        let Flow::Regroups(flat) = flat else { panic!() };
+        let block = Spread {
+            repeats: 1,
+            block: 6,
+        };
+        assert_eq!(
+            (flat[0].axis, flat[0].from, flat[0].to),
+            (1, Spread::WHOLE, block)
+        );
         let gate = flow(
             &Op::Mul {},
             1,

@@ -12,6 +12,7 @@ pub mod graph;
 pub mod infer;
 mod mask;
 pub mod op;
+pub mod regroup;
 pub mod tensor;
 pub mod text;
 pub mod types;

@@ -36,6 +36,9 @@ impl Constants {
                 picks,
                 width,
             } => sum(&self.f64(*of), self.shape(*of), *axis, picks, *width),
+            Recipe::SumInGroups { of, picks, width } => {
+                sum_in_groups(&self.f64(*of), self.shape(*of), picks, *width)
+            }
             Recipe::ConstantShare {
                 of,
                 output,
@@ -185,6 +188,20 @@ pub(super) fn sum(
     out
 }
 
+pub(super) fn sum_in_groups(of: &[f64], shape: &[usize], picks: &Picks, width: usize) -> Vec<f64> {
+    let (outputs, inputs, taps) = split(shape, 1);
+    let groups = (picks.len() / inputs.max(1)).max(1);
+    let each = (outputs / groups).max(1);
+    let group = |picks: &[Pick], weight: &[f64]| {
+        let picks = picks.iter().copied().collect();
+        sum(weight, &[each, inputs, taps], 1, &picks, width)
+    };
+    let weights = of.chunks(each * inputs * taps);
+    { picks.0.chunks(inputs).zip(weights) }
+        .flat_map(|(picks, weight)| group(picks, weight))
+        .collect()
+}
+
 fn constant_share(
     of: &[f64],
     shape: &[usize],
@@ -195,9 +212,15 @@ fn constant_share(
     let mut out = vec![0.0; shape[output]];
     let stride = |axis: usize| shape[axis + 1..].iter().product::<usize>();
     let (by_output, by_input) = (stride(output), stride(input));
+    let groups = picks.len() / shape[input].max(1);
     for (i, w) in of.iter().enumerate() {
-        if let Pick::Constant(value) = picks.0[(i / by_input) % shape[input]] {
-            out[(i / by_output) % shape[output]] += w * value.0;
+        let (o, c) = (
+            (i / by_output) % shape[output],
+            (i / by_input) % shape[input],
+        );
+        let group = o * groups / shape[output];
+        if let Pick::Constant(value) = picks.0[group * shape[input] + c] {
+            out[o] += w * value.0;
         }
     }
     out

@@ -1,6 +1,6 @@
 //! Which elements of a recipe's result are zero because masks hold what they are made of at zero.
 
-use super::arithmetic::{gather, sum};
+use super::arithmetic::{gather, sum, sum_in_groups};
 use super::{ConstId, Constants, Recipe};
 use crate::egraph::picks::{Pick, Picks};
 use crate::ir::Mask;
@@ -27,6 +27,12 @@ impl Constants {
                 // Magnitudes: what cancels by chance is not held at zero.
                 let picks = magnitudes(picks);
                 Some(nonzero(sum(&kept, self.shape(*of), *axis, &picks, *width)))
+            }
+            Recipe::SumInGroups { of, picks, width } => {
+                let kept = self.mask(*of).map(|mask| numbers(&mask))?;
+                let picks = magnitudes(picks);
+                let sums = sum_in_groups(&kept, self.shape(*of), &picks, *width);
+                Some(nonzero(sums))
             }
             Recipe::Add { a, b } => {
                 let (a, b) = (self.mask(*a)?, self.mask(*b)?);

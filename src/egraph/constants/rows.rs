@@ -31,6 +31,30 @@ impl Rows {
     }
 }
 
+/// The input channels of each of `groups` groups, for a weight `[O, C/groups, ..]`, of which all elements are zero.
+pub(super) fn unread(weight: &Tensor, groups: usize) -> Vec<bool> {
+    match weight.dtype() {
+        DType::F32 => zero_columns(&weight.elements::<f32>(), weight.shape(), groups),
+        _ => zero_columns(&weight.elements::<f64>(), weight.shape(), groups),
+    }
+}
+
+fn zero_columns<T: Real>(values: &[T], shape: &[usize], groups: usize) -> Vec<bool> {
+    let (outputs, inputs, taps) = split(shape, 1);
+    let mut zero = vec![true; groups * inputs];
+    if outputs == 0 || inputs * taps == 0 {
+        return zero;
+    }
+    for (output, row) in values.chunks_exact(inputs * taps).enumerate() {
+        let group = output * groups / outputs;
+        for (input, kernel) in row.chunks_exact(taps).enumerate() {
+            // A NaN is not zero.
+            zero[group * inputs + input] &= kernel.iter().all(|x| Real::to_f64(*x) == 0.0);
+        }
+    }
+    zero
+}
+
 /// How far a row's elements may be from proportional before the rows count as different: rounding of the products only.
 const PROPORTIONAL: f64 = 4.0;
 

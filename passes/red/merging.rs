@@ -1,13 +1,14 @@
 //! Merging: equality saturation over all rules, and what it did and did not do.
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::Result;
 use crate::analysis::coupling::obstacles;
+use crate::analysis::liveness::unread_outputs;
 use crate::egraph::constants::Rows;
 use crate::egraph::{Bounds, Saturated, saturate};
-use crate::ir::channels::dense_axis;
-use crate::ir::{Graph, NodeId, Op};
+use crate::ir::channels::{WeightAxes, dense_axis};
+use crate::ir::{Dim, Graph, NodeId, Op};
 use crate::passes::rules;
 use crate::pipeline::{Changed, PassContext};
 
@@ -21,11 +22,29 @@ pub(super) struct Layer {
 }
 
 pub(super) fn layers(graph: &Graph) -> Vec<Layer> {
+    layers_where(graph, |op, _| op.weight_axes())
+}
+
+/// These, products with a matrix, and grouped convolutions, of which `input` is the axis of the channels of a group.
+fn all_layers(graph: &Graph) -> Vec<Layer> {
+    let grouped = WeightAxes {
+        output: 0,
+        input: 1,
+    };
+    layers_where(graph, |op, rank| match op {
+        Op::Conv { .. } => Some(grouped),
+        op => op.product_axes(rank),
+    })
+}
+
+fn layers_where(graph: &Graph, axes: impl Fn(&Op, usize) -> Option<WeightAxes>) -> Vec<Layer> {
     let layer = |node: NodeId| {
-        let axes = graph.op(node)?.weight_axes()?;
         let operands = graph.operands(node);
-        let weight = operands[1].node;
-        graph.constant(weight)?;
+        let weight = operands.get(1)?.node;
+        let axes = axes(
+            graph.op(node)?,
+            graph.constant(weight)?.tensor.shape().len(),
+        )?;
         Some(Layer {
             node,
             weight,
@@ -37,110 +56,160 @@ pub(super) fn layers(graph: &Graph) -> Vec<Layer> {
     graph.nodes().filter_map(layer).collect()
 }
 
-/// Saturates with all rules, and says what became of every layer that has something to merge.
+/// Saturates with all rules, again where that leaves neurons that nobody reads, and says what became of every layer that has
+/// something to merge.
 pub(super) fn merge(graph: &mut Graph, context: &mut PassContext<'_>) -> Result<Changed> {
-    let saturated = saturated(graph, context)?;
-    Ok(adopt(graph, saturated, context))
+    let mut merged: Option<Graph> = None;
+    for _ in 0..MOST_ROUNDS {
+        let before = merged.as_ref().unwrap_or(graph);
+        let saturated = saturated(before, context)?;
+        say_rounds(&saturated, context);
+        context.stop_reason = Some(saturated.stop_reason);
+        let Some(after) = saturated.graph else {
+            break;
+        };
+        let again = without_unread(&after).is_some();
+        merged = Some(after);
+        if !again {
+            break;
+        }
+    }
+    explain(graph, merged.as_ref(), context);
+    let changed = merged.is_some();
+    if let Some(merged) = merged {
+        *graph = merged;
+    }
+    Ok(changed.into())
 }
+
+/// How often saturation is repeated at most: each time because products became zero that were not.
+const MOST_ROUNDS: usize = 8;
 
 /// Saturates with all rules.
 pub(super) fn saturated(graph: &Graph, context: &PassContext<'_>) -> Result<Saturated> {
+    let zeroed = without_unread(graph);
+    let graph = zeroed.as_ref().unwrap_or(graph);
     saturate(graph, rules::ALL, &context.cost, Bounds::default())
 }
 
-/// Takes what saturation found, and says what became of every layer that has something to merge.
-pub(super) fn adopt(
-    graph: &mut Graph,
-    saturated: Saturated,
-    context: &mut PassContext<'_>,
-) -> Changed {
-    let counts: Vec<String> = saturated
-        .applied
-        .iter()
-        .filter(|(_, n)| **n > 0)
-        .map(|(rule, n)| format!("{rule} {n}"))
-        .collect();
+/// The graph with zeros for the weights of neurons that nobody reads; `None` if there are none but zeros. Rules look at one reader
+/// at a time, and several may leave different channels; what is zero is constant for all of them.
+fn without_unread(graph: &Graph) -> Option<Graph> {
+    let mut zeroed: Option<Graph> = None;
+    for (node, channels) in unread_outputs(graph) {
+        let axis = match graph.op(node)? {
+            Op::MatMul {} | Op::ConvTranspose { .. } => 1,
+            _ => 0,
+        };
+        for (position, axis) in [(1, axis), (2, 0)] {
+            let mut elements = graph.operand_elements(node, position);
+            let Some(operand) = graph.operands(node).get(position).copied() else {
+                continue;
+            };
+            let lengths = graph.ty(operand).shape()?.iter().map(Dim::as_len);
+            let shape: Vec<usize> = lengths.collect::<Option<_>>()?;
+            let inner: usize = shape[axis + 1..].iter().product();
+            let mut changed = false;
+            for (i, slice) in elements.chunks_mut(inner.max(1)).enumerate() {
+                if channels.binary_search(&(i % shape[axis])).is_ok() {
+                    changed |= slice.iter().any(|x| *x != 0.0);
+                    slice.fill(0.0);
+                }
+            }
+            if changed {
+                let zeroed = zeroed.get_or_insert_with(|| graph.clone());
+                zeroed.set_operand_elements(node, position, elements);
+            }
+        }
+    }
+    zeroed
+}
+
+fn say_rounds(saturated: &Saturated, context: &mut PassContext<'_>) {
+    let applied = saturated.applied.iter().filter(|(_, n)| **n > 0);
+    let counts: Vec<String> = applied.map(|(rule, n)| format!("{rule} {n}")).collect();
+    let counts = match counts.is_empty() {
+        true => "no rule applied".to_string(),
+        false => counts.join(", "),
+    };
     context.analysis(
         "",
         format!(
-            "{} after {} rounds: {} terms in {} classes; {}",
-            saturated.stop_reason,
-            saturated.iterations,
-            saturated.terms,
-            saturated.classes,
-            if counts.is_empty() {
-                "no rule applied".to_string()
-            } else {
-                counts.join(", ")
-            }
+            "{} after {} rounds: {} terms in {} classes; {counts}",
+            saturated.stop_reason, saturated.iterations, saturated.terms, saturated.classes,
         ),
     );
-    context.stop_reason = Some(saturated.stop_reason);
-    explain(graph, saturated.graph.as_ref(), context);
-    let changed = saturated.graph.is_some();
-    if let Some(merged) = saturated.graph {
-        *graph = merged;
+}
+
+/// The channels of a layer, as far as they are known.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Size {
+    inputs: usize,
+    outputs: usize,
+    groups: usize,
+}
+
+impl Size {
+    fn of(graph: &Graph, layer: &Layer) -> Option<Size> {
+        let shape = graph.constant(layer.weight)?.tensor.shape();
+        let groups = groups(graph, layer.node);
+        Some(Size {
+            inputs: shape.get(layer.input)? * groups,
+            outputs: *shape.get(layer.output)?,
+            groups,
+        })
     }
-    changed.into()
+
+    fn is_depthwise(self) -> bool {
+        self.groups == self.inputs && self.groups == self.outputs
+    }
+}
+
+fn groups(graph: &Graph, node: NodeId) -> usize {
+    let geometry = graph.op(node).and_then(Op::convolution);
+    geometry.map_or(1, |(.., groups)| groups)
 }
 
 /// A remark for every layer that lost channels, or that has equal ones and kept them.
 fn explain(before: &Graph, after: Option<&Graph>, context: &mut PassContext<'_>) {
-    let size = |graph: &Graph, layer: &Layer| {
-        let shape = graph
-            .constant(layer.weight)
-            .map(|c| c.tensor.shape().to_vec())
-            .unwrap_or_default();
-        (
-            shape.get(layer.input).copied(),
-            shape.get(layer.output).copied(),
-        )
-    };
-    let kept: FxHashMap<String, (Option<usize>, Option<usize>)> = after
-        .map(|after| {
-            layers(after)
-                .iter()
-                .map(|l| (after.node(l.node).name.to_string(), size(after, l)))
-                .collect()
-        })
-        .unwrap_or_default();
-    let number = |n: Option<usize>| n.map_or("?".to_string(), |n| n.to_string());
-    for layer in layers(before) {
-        let name = before.node(layer.node).name.to_string();
-        let old = size(before, &layer);
-        let new = if after.is_some() {
-            kept.get(&name).copied()
-        } else {
-            Some(old)
+    let name = |graph: &Graph, layer: &Layer| graph.node(layer.node).name.to_string();
+    let kept: Option<FxHashMap<String, Option<Size>>> = after.map(|after| {
+        let layers = all_layers(after);
+        let sizes = layers.iter().map(|l| (name(after, l), Size::of(after, l)));
+        sizes.collect()
+    });
+    for layer in all_layers(before) {
+        let (name, old) = (name(before, &layer), Size::of(before, &layer));
+        let new = match &kept {
+            Some(kept) => kept.get(&name).copied(),
+            None => Some(old),
         };
-        match new {
-            None => context.applied(&name, "removed"),
-            Some(new) if new != old && separated(before, after, &name) => context.applied(
-                &name,
-                format!(
-                    "{} -> {} channels: separated, with {} depthwise kernels",
-                    number(old.0),
-                    number(new.1),
-                    number(new.0)
-                ),
-            ),
-            Some(new) if new != old => {
-                let text = format!(
-                    "{} -> {} channels became {} -> {}",
-                    number(old.0),
-                    number(old.1),
-                    number(new.0),
-                    number(new.1)
-                );
+        match (old, new) {
+            (_, None) => context.applied(&name, "removed"),
+            (Some(old), Some(Some(new))) if old != new => {
+                let text = became(old, new, separated(before, after, &name));
                 context.applied(&name, text);
             }
-            Some(_) => {
+            _ => {
                 if let Some(why) = missed(before, &layer) {
                     context.missed(&name, why);
                 }
             }
         }
     }
+}
+
+fn became(old: Size, new: Size, separated: bool) -> String {
+    let first = format!("{} -> {} channels", old.inputs, old.outputs);
+    let (inputs, outputs) = (new.inputs, new.outputs);
+    if separated {
+        return format!("{first}: separated, with {inputs} depthwise kernels");
+    }
+    let groups = match old.is_depthwise() || old.groups == new.groups {
+        true => String::new(),
+        false => format!(", and {} groups {}", old.groups, new.groups),
+    };
+    format!("{first} became {inputs} -> {outputs}{groups}")
 }
 
 /// Whether the layer of this name reads a depthwise stage that it did not read before.
@@ -158,19 +227,29 @@ fn separated(before: &Graph, after: Option<&Graph>, name: &str) -> bool {
 /// Why a layer with redundant neurons kept them; `None` if it has none.
 fn missed(graph: &Graph, layer: &Layer) -> Option<String> {
     let rows = Rows::of(&graph.constant(layer.weight)?.tensor, layer.output);
-    let redundant = rows.equal.class.len() - rows.equal.first.len();
-    if redundant == 0 {
+    let groups = groups(graph, layer.node).max(1);
+    let outputs = (rows.equal.class.len() / groups).max(1);
+    let redundant = |group: &[usize]| {
+        let distinct: FxHashSet<usize> = group.iter().copied().collect();
+        group.len() - distinct.len()
+    };
+    let each = rows.equal.class.chunks(outputs).map(redundant);
+    let each: Vec<usize> = each.collect();
+    let all: usize = each.iter().sum();
+    if all == 0 {
         return None;
     }
     let op: &Op = graph.op(layer.node)?;
     let axis = dense_axis(op, graph.ty(layer.node.into()).rank()?);
     let obstacles = obstacles(graph, layer.node.into(), axis);
-    let why = if obstacles.is_empty() {
-        "cost would rise".to_string()
-    } else {
-        obstacles.join("; ")
+    let why = match each.iter().position(|redundant| *redundant == 0) {
+        Some(group) => format!(
+            "group {group} of its {groups} has none, and groups have as many neurons as one another"
+        ),
+        None if obstacles.is_empty() => "cost would rise".to_string(),
+        None => obstacles.join("; "),
     };
     Some(format!(
-        "{redundant} neurons have the weights of others, and stay: {why}"
+        "{all} neurons have the weights of others, and stay: {why}"
     ))
 }

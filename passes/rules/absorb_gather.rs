@@ -3,7 +3,6 @@
 //! RED's merging on the consumer's side. A channel that is constant adds its share to the bias, where no zero padding meets it.
 
 use egg::Id;
-use smallvec::smallvec;
 
 use super::dense::Dense;
 use crate::egraph::constants::{ConstId, Recipe};
@@ -32,13 +31,14 @@ impl Rule for AbsorbGather {
 
     fn apply(&self, rewriter: &mut Rewriter<'_>, term: &Term) -> Alternatives {
         let Some(dense) = Dense::of(rewriter, term) else {
-            return smallvec![];
+            return Alternatives::new();
         };
-        let mut found = smallvec![];
-        for (x, picks) in rewriter.gathers(dense.x, dense.axis) {
-            found.extend(absorb(rewriter, &dense, x, &picks));
-        }
-        found
+        // The coarsest that can be: what is finer gives nothing that this does not.
+        let gathers = rewriter.gathers(dense.x, dense.axis);
+        { gathers.into_iter() }
+            .find_map(|(x, picks)| absorb(rewriter, &dense, x, &picks))
+            .into_iter()
+            .collect()
     }
 
     fn instance(&self, make: &mut Instance<'_>) -> Id {
@@ -64,6 +64,13 @@ impl Rule for AbsorbGather {
 }
 
 fn absorb(rewriter: &mut Rewriter<'_>, dense: &Dense, x: Id, picks: &Picks) -> Option<Id> {
+    // What is multiplied by zero may as well be zero.
+    let columns = rewriter.constants().rows(dense.weight, dense.axes.input);
+    let zeroed = |(pick, zero): (&Pick, &bool)| match zero {
+        true => Pick::Constant(0.0.into()),
+        false => *pick,
+    };
+    let picks: &Picks = &picks.0.iter().zip(&columns.zero).map(zeroed).collect();
     let constant = |pick: &Pick| matches!(pick, Pick::Constant(value) if value.0 != 0.0);
     let constants = picks.0.iter().any(constant);
     if constants && !dense.sees_constants() {

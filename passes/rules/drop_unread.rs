@@ -1,6 +1,7 @@
 //! conv(x, W, b) = conv(gather(x, S), W[:, S], b), S the channels whose slices of W are not all zero.
 //!
-//! The gather then moves up into whatever computes x, by `hoist-gather`.
+//! Where nobody else reads the other channels either, whoever asks for saturation has set them to zero where they are computed, and
+//! the gather meets another that knows that.
 
 use egg::Id;
 use smallvec::smallvec;

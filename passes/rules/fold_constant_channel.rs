@@ -6,6 +6,7 @@
 use egg::Id;
 
 use super::dense::Dense;
+use super::merge_equal::equal_rows;
 use crate::egraph::instance::Instance;
 use crate::egraph::picks::{Pick, Picks};
 use crate::egraph::term::{Head, Term};
@@ -59,6 +60,11 @@ impl Rule for FoldConstantChannel {
 
 fn fold_dense(rewriter: &mut Rewriter<'_>, term: &Term) -> Option<Id> {
     let dense = Dense::of(rewriter, term)?;
+    let equal = equal_rows(rewriter, &dense);
+    if equal.first.len() < equal.class.len() {
+        // `merge-equal` does this too.
+        return None;
+    }
     let rows = rewriter.constants().rows(dense.weight, dense.axes.output);
     let bias = dense
         .bias

@@ -19,6 +19,9 @@ pub struct GatherIdentity;
 /// A slice, or a pad of channels with a constant, is a gather.
 pub struct MovementAsGather;
 
+/// A gather that leaves out operands of a concat.
+pub struct GatherOfConcat;
+
 impl Rule for GatherGather {
     fn name(&self) -> &'static str {
         "gather-gather"
@@ -167,6 +170,86 @@ impl Rule for MovementAsGather {
             &[x],
         )
     }
+}
+
+impl Rule for GatherOfConcat {
+    fn name(&self) -> &'static str {
+        "gather-of-concat"
+    }
+
+    fn identity(&self) -> &'static str {
+        "gather(concat(a,b,c),m) = gather(concat(a,c),m'), nothing of b in m"
+    }
+
+    fn starts(&self, head: &Head) -> bool {
+        matches!(head, Head::Gather { .. })
+    }
+
+    fn apply(&self, rewriter: &mut Rewriter<'_>, term: &Term) -> Alternatives {
+        let Head::Gather { axis, picks } = &term.head else {
+            return smallvec![];
+        };
+        let x = term.children[0];
+        let concats: Vec<Term> = rewriter
+            .terms(x)
+            .filter(|t| matches!(t.head, Head::Op(Op::Concat { axis: a }) if a == *axis))
+            .cloned()
+            .collect();
+        rewriter.name_after(x);
+        { concats.iter() }
+            .filter_map(|concat| without_operands(rewriter, concat, *axis, picks))
+            .collect()
+    }
+
+    fn instance(&self, make: &mut Instance<'_>) -> Id {
+        let x = make.image(3);
+        let y = make.op(Op::Tanh {}, &[x]);
+        let gate = make.op(Op::Sigmoid {}, &[x]);
+        let joined = make.op(Op::Concat { axis: 1 }, &[x, y, gate]);
+        let drop = make.below(3);
+        let n = 1 + make.below(8);
+        let channels: Vec<usize> = (0..n).map(|_| make.below(9)).collect();
+        let picks = Picks::channels(channels.into_iter().map(|c| match c / 3 == drop {
+            true => (c + 3) % 9,
+            false => c,
+        }));
+        make.gather(joined, 1, picks)
+    }
+}
+
+fn without_operands(
+    rewriter: &mut Rewriter<'_>,
+    concat: &Term,
+    axis: usize,
+    picks: &Picks,
+) -> Option<Id> {
+    let read = picks.read();
+    // Each operand that is read, where its channels begin, and how many come before it and are not read.
+    let (mut kept, mut offset, mut gone) = (Vec::new(), 0, 0);
+    let mut shifts: Vec<(usize, usize)> = Vec::new();
+    for id in &concat.children {
+        let len = rewriter.ty(*id).len(axis)?;
+        let first = read.partition_point(|c| *c < offset);
+        if read.get(first).is_some_and(|c| *c < offset + len) {
+            kept.push(*id);
+            shifts.push((offset, gone));
+        } else {
+            gone += len;
+        }
+        offset += len;
+    }
+    if kept.is_empty() || kept.len() == concat.children.len() {
+        return None;
+    }
+    let inner = match kept.as_slice() {
+        [single] => *single,
+        several => rewriter.op(Op::Concat { axis }, several)?,
+    };
+    let shift = |c: usize| {
+        let own = shifts.partition_point(|(offset, _)| *offset <= c);
+        c - own.checked_sub(1).map_or(0, |i| shifts[i].1)
+    };
+    rewriter.gather(inner, axis, picks.moved(shift))
 }
 
 /// The longest axis that is worth listing channel by channel; longer ones are positions of an image or a text.

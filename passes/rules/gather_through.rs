@@ -116,9 +116,19 @@ impl Rule for GatherThrough {
             }
             2 => {
                 let other = make.op(Op::Tanh {}, &[x]);
-                let (a, b) = (make.with_constants(&picks), make.with_constants(&picks));
+                let (a, mut b) = (make.with_constants(&picks), make.with_constants(&picks));
+                let multiplies = make.coin();
+                if multiplies {
+                    b.0 = [Pick::Constant(0.0.into())]
+                        .into_iter()
+                        .chain(b.0[1..].iter().copied())
+                        .collect();
+                }
                 let (a, b) = (make.gather(x, 1, a), make.gather(other, 1, b));
-                make.op(Op::Add {}, &[a, b])
+                make.op(
+                    [Op::Add {}, Op::Mul {}][usize::from(multiplies)].clone(),
+                    &[a, b],
+                )
             }
             3 => {
                 let factors = make.weight_of(&[6, 1, 1], 0, &picks);
@@ -312,11 +322,21 @@ fn constant_result(
     key: &[Key],
     constants: Constants,
 ) -> Option<f64> {
-    match (constants, key) {
-        (Constants::Vary, _) => return None,
-        (Constants::Same, [Key::Constant(value)]) => return Some(value.0),
-        _ if !key.iter().any(|k| matches!(k, Key::Constant(_))) => return None,
-        _ => {}
+    let constant = |key: &Key| match key {
+        Key::Constant(value) => Some(value.0),
+        Key::Channel(_) => None,
+    };
+    let first = key.iter().find_map(constant)?;
+    let all_same = key.iter().all(|k| constant(k) == Some(first));
+    match constants {
+        // Whatever it is multiplied with.
+        _ if matches!(op, Op::Mul {}) && key.iter().any(|k| constant(k) == Some(0.0)) => {
+            return Some(0.0);
+        }
+        Constants::Vary => return None,
+        Constants::Zero => return (all_same && first == 0.0).then_some(0.0),
+        Constants::Same => return all_same.then_some(first),
+        Constants::Mapped => {}
     }
     let mut keys = key.iter();
     let mut values: SmallVec<[f64; 5]> = SmallVec::new();
@@ -338,22 +358,17 @@ fn constant_result(
             }
         });
     }
-    match constants {
-        Constants::Mapped => {
-            let ranks: Vec<usize> = match op {
-                Op::BatchNorm { .. } => vec![2, 1, 1, 1, 1],
-                Op::PRelu {} => vec![2, 1],
-                _ => vec![0; values.len()],
-            };
-            let array = |(value, rank): (&f64, &usize)| {
-                Array::Shared(ArrayD::from_elem(IxDyn(&vec![1; *rank]), *value).into_shared())
-            };
-            let operands: Vec<Array<'_, f64>> = values.iter().zip(&ranks).map(array).collect();
-            let result = evaluate(op, operands, &Bindings::new()).ok()?;
-            result.view().first().copied()
-        }
-        Constants::Same | Constants::Vary => None,
-    }
+    let ranks: Vec<usize> = match op {
+        Op::BatchNorm { .. } => vec![2, 1, 1, 1, 1],
+        Op::PRelu {} => vec![2, 1],
+        _ => vec![0; values.len()],
+    };
+    let array = |(value, rank): (&f64, &usize)| {
+        Array::Shared(ArrayD::from_elem(IxDyn(&vec![1; *rank]), *value).into_shared())
+    };
+    let operands: Vec<Array<'_, f64>> = values.iter().zip(&ranks).map(array).collect();
+    let result = evaluate(op, operands, &Bindings::new()).ok()?;
+    result.view().first().copied()
 }
 
 fn through_concat(rewriter: &mut Rewriter<'_>, term: &Term, axis: usize, n: usize) -> Option<Id> {

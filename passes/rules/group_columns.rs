@@ -70,6 +70,13 @@ impl Rule for AbsorbInGroups {
 }
 
 fn absorb(rewriter: &mut Rewriter<'_>, grouped: &Grouped, x: Id, picks: &Picks) -> Option<Id> {
+    // What is multiplied by zero may as well be zero.
+    let unread = { rewriter.constants() }.unread(grouped.weight, grouped.groups);
+    let zeroed = |(pick, unread): (&Pick, &bool)| match unread {
+        true => Pick::Constant(0.0.into()),
+        false => *pick,
+    };
+    let picks: &Picks = &picks.0.iter().zip(unread.iter()).map(zeroed).collect();
     let is_constant = |pick: &Pick| matches!(pick, Pick::Constant(value) if value.0 != 0.0);
     let constants = picks.0.iter().any(is_constant);
     if constants && !grouped.sees_constants() {

@@ -1,14 +1,11 @@
-//! Output channels of grouped convolutions: what `merge-equal`, `fold-constant-channel` and `hoist-gather` are for dense ones.
+//! conv(x, W, b) = gather(conv(x, W[u], b[u]), map) within groups: what `merge-equal` and `fold-constant-channel` are for dense ones.
 //!
-//! All groups must have as many outputs, so they lose as many as the group that has the fewest to lose. A group that nobody
-//! reads goes with its inputs.
+//! All groups must have as many outputs, so they lose as many as the group that has the fewest to lose.
 
 use egg::Id;
 use indexmap::IndexMap;
-use smallvec::smallvec;
 
 use super::grouped::{self, Grouped, padded};
-use super::hoist_gather::narrowing;
 use crate::egraph::instance::Instance;
 use crate::egraph::picks::{Pick, Picks};
 use crate::egraph::term::{Head, Term};
@@ -16,9 +13,6 @@ use crate::egraph::{Alternatives, Rewriter, Rule};
 
 /// Rows of a group that are equal or zero.
 pub struct MergeInGroups;
-
-/// Outputs and groups that are not picked.
-pub struct HoistIntoGroups;
 
 impl Rule for MergeInGroups {
     fn name(&self) -> &'static str {
@@ -91,75 +85,4 @@ fn merge(rewriter: &mut Rewriter<'_>, grouped: &Grouped) -> Option<Id> {
     };
     let spread = spread.iter().enumerate().map(pick).collect();
     rewriter.gather(merged, 1, spread)
-}
-
-impl Rule for HoistIntoGroups {
-    fn name(&self) -> &'static str {
-        "hoist-into-groups"
-    }
-
-    fn identity(&self) -> &'static str {
-        "gather(conv(x,W,b),m) = gather(conv(gather(x,G),W[S],b[S]),m'), S of every group that m reads"
-    }
-
-    fn starts(&self, head: &Head) -> bool {
-        matches!(head, Head::Gather { axis: 1, .. })
-    }
-
-    fn apply(&self, rewriter: &mut Rewriter<'_>, term: &Term) -> Alternatives {
-        let Some((x, 1, picks)) = narrowing(rewriter, term) else {
-            return smallvec![];
-        };
-        let producers = Grouped::all(rewriter, x);
-        rewriter.name_after(x);
-        { producers.iter() }
-            // The channel table knows how depthwise ones keep channels.
-            .filter(|grouped| !grouped.is_depthwise())
-            .filter_map(|grouped| hoist(rewriter, grouped, &picks))
-            .collect()
-    }
-
-    fn instance(&self, make: &mut Instance<'_>) -> Id {
-        let groups = 2 + make.below(2);
-        let x = make.image(2 * groups);
-        let (weight, bias) = (
-            make.weight(&[3 * groups, 2, 3, 3]),
-            make.weight(&[3 * groups]),
-        );
-        let conv = grouped::conv(make, groups, true, &[x, weight, bias]);
-        let picks: Vec<usize> = match make.coin() {
-            true => (0..3 * groups).filter(|c| c % 3 != c / 3 % 2).collect(),
-            false => (0..2).map(|_| make.below(3)).collect(),
-        };
-        make.gather(conv, 1, Picks::channels(picks))
-    }
-}
-
-fn hoist(rewriter: &mut Rewriter<'_>, grouped: &Grouped, picks: &Picks) -> Option<Id> {
-    let mut read: Vec<(usize, Vec<usize>)> = Vec::new();
-    for row in picks.read() {
-        let group = row / grouped.outputs;
-        match read.last_mut().filter(|(last, _)| *last == group) {
-            Some((_, rows)) => rows.push(row),
-            None => read.push((group, vec![row])),
-        }
-    }
-    let width = read.iter().map(|(_, rows)| rows.len()).max()?;
-    if read.len() == grouped.groups && width == grouped.outputs {
-        return None;
-    }
-    let rows = { read.iter() }
-        .flat_map(|(group, rows)| padded(rows, grouped.makes(*group), width))
-        .collect::<Vec<_>>();
-    let inputs = read.iter().flat_map(|(group, _)| grouped.reads(*group));
-    let x = rewriter.gather(grouped.x, 1, Picks::channels(inputs))?;
-    let conv = grouped.rows(
-        rewriter,
-        read.len(),
-        x,
-        &Picks::channels(rows.iter().copied()),
-    )?;
-    let mut place = vec![0; grouped.groups * grouped.outputs];
-    rows.iter().enumerate().for_each(|(i, row)| place[*row] = i);
-    rewriter.gather(conv, 1, picks.moved(|row| place[row]))
 }

@@ -51,17 +51,19 @@ impl Rule for MergeEqual {
         if partition.first.len() == partition.class.len() {
             return smallvec![];
         }
-        let merged = dense.rows(rewriter, &Picks::channels(partition.first));
-        let spread = Picks::channels(partition.class);
-        merged
-            .and_then(|merged| rewriter.gather(merged, dense.axis, spread))
+        let all = partition.class.into_iter().map(Pick::channel).collect();
+        spread(rewriter, &dense, partition.first, all)
             .into_iter()
             .collect()
     }
 
     fn instance(&self, make: &mut Instance<'_>) -> Id {
         let rows = make.widening(3, 5);
-        redundant_conv(make, &rows)
+        let mut rows = rows.0.to_vec();
+        if make.coin() {
+            rows.push(Pick::Constant(0.0.into()));
+        }
+        redundant_conv(make, &rows.into_iter().collect())
     }
 }
 
@@ -122,12 +124,7 @@ impl Rule for MergeProportional {
         if first.len() >= equal_rows(rewriter, &dense).first.len() {
             return smallvec![];
         }
-        let merged = dense.rows(rewriter, &Picks::channels(first));
-        let spread = picks.into_iter().collect();
-        merged
-            .and_then(|merged| rewriter.gather(merged, dense.axis, spread))
-            .into_iter()
-            .collect()
+        spread(rewriter, &dense, first, picks).into_iter().collect()
     }
 
     fn instance(&self, make: &mut Instance<'_>) -> Id {
@@ -147,6 +144,39 @@ impl Rule for MergeProportional {
                 .collect(),
         )
     }
+}
+
+/// The layer computing the rows `first` alone, and all of its channels as picks of them. Zero rows are constants and not computed, as
+/// `fold-constant-channel` has it where nothing is equal: one alternative that knows all.
+fn spread(
+    rewriter: &mut Rewriter<'_>,
+    dense: &Dense,
+    first: Vec<usize>,
+    picks: Vec<Pick>,
+) -> Option<Id> {
+    let rows = rewriter.constants().rows(dense.weight, dense.axes.output);
+    let bias = dense
+        .bias
+        .map(|bias| rewriter.constants().f64(bias).into_owned());
+    let mut kept: Vec<usize> = first.iter().copied().filter(|r| !rows.zero[*r]).collect();
+    if kept.is_empty() {
+        // A value without channels is none.
+        kept.push(first[0]);
+    }
+    let pick = |(row, pick): (usize, &Pick)| match *pick {
+        _ if rows.zero[row] => Pick::Constant(bias.as_ref().map_or(0.0, |bias| bias[row]).into()),
+        Pick::Channel { index, scale } => {
+            let row = first[index as usize];
+            Pick::Channel {
+                index: kept.partition_point(|kept| *kept < row) as u32,
+                scale,
+            }
+        }
+        constant => constant,
+    };
+    let picks = picks.iter().enumerate().map(pick).collect();
+    let merged = dense.rows(rewriter, &Picks::channels(kept.iter().copied()))?;
+    rewriter.gather(merged, dense.axis, picks)
 }
 
 /// A convolution or a linear layer whose rows are picked from random ones.

@@ -1,5 +1,5 @@
 //! conv(gather(x, m), W, b) = gather(conv(gather(x, m[u]), W[u], b[u]), map): whole groups that read the same and compute the same
-//! are computed once, and groups that read constants alone are constant.
+//! are computed once, and groups that read constants alone, or multiply all by zero, are constant.
 //!
 //! Of depthwise convolutions too, as far as constants go: a channel that is zero is zero to every tap, padded or not.
 
@@ -34,31 +34,46 @@ impl Rule for MergeGroups {
         let Some(grouped) = Grouped::of(rewriter, term) else {
             return Alternatives::new();
         };
+        let rows = rewriter.constants().rows(grouped.weight, 0);
+        let zero = |g: usize| grouped.makes(g).all(|row| rows.zero[row]);
+        let zero: Vec<bool> = (0..grouped.groups).map(zero).collect();
         let gathers = rewriter.gathers(grouped.x, 1);
-        { gathers.into_iter() }
-            .filter_map(|(_, picks)| merge(rewriter, &grouped, &picks))
+        let mut picks: Vec<Picks> = gathers.into_iter().map(|(_, picks)| picks).collect();
+        if picks.is_empty() && zero.contains(&true) {
+            picks.push(Picks::channels(0..grouped.groups * grouped.inputs));
+        }
+        { picks.iter() }
+            .filter_map(|picks| merge(rewriter, &grouped, &zero, picks))
             .collect()
     }
 
     fn instance(&self, make: &mut Instance<'_>) -> Id {
         let each = 1 + make.below(2);
         let pad = make.coin();
-        // The first and the last group read and compute the same; one in between may read constants.
+        // The first and the last group read and compute the same; one in between reads constants, or multiplies by zero.
         let mut picks: Vec<Pick> = (0..3 * each).map(Pick::channel).collect();
         let value = if pad { 0.0 } else { make.number() };
-        picks[each..2 * each].fill(Pick::Constant(value.into()));
+        let zero = make.coin();
+        if !zero {
+            picks[each..2 * each].fill(Pick::Constant(value.into()));
+        }
         picks.extend_from_within(..each);
         let groups = Picks::channels([0, 1, 2, 0]);
         let block = crate::ir::regroup::Spread {
             repeats: 1,
             block: 2,
         };
-        let rows = groups.spread(3, block);
+        let bias_rows = groups.spread(3, block);
+        let mut rows = bias_rows.0.to_vec();
+        if zero {
+            rows[2..4].fill(Pick::Constant(0.0.into()));
+        }
+        let rows: Picks = rows.into_iter().collect();
         let x = make.image(3 * each);
         let x = make.gather(x, 1, picks.into_iter().collect());
         let (weight, bias) = (
             make.weight_of(&[8, each, 3, 3], 0, &rows),
-            make.weight_of(&[8], 0, &rows),
+            make.weight_of(&[8], 0, &bias_rows),
         );
         match make.coin() {
             true => grouped::conv(make, 4, pad, &[x, weight, bias]),
@@ -67,9 +82,18 @@ impl Rule for MergeGroups {
     }
 }
 
-fn merge(rewriter: &mut Rewriter<'_>, grouped: &Grouped, picks: &Picks) -> Option<Id> {
+fn merge(
+    rewriter: &mut Rewriter<'_>,
+    grouped: &Grouped,
+    zero: &[bool],
+    picks: &Picks,
+) -> Option<Id> {
     let sees_constants = grouped.sees_constants();
+    // What a group reads, if its outputs are constant.
     let constant = |g: usize| -> Option<SmallVec<[f64; 4]>> {
+        if zero[g] {
+            return Some(SmallVec::from_elem(0.0, grouped.inputs));
+        }
         let of = |pick: &Pick| match pick {
             Pick::Constant(value) if value.0 == 0.0 || sees_constants => Some(value.0),
             _ => None,

@@ -26,12 +26,12 @@ pub use dense::Dense;
 pub use drop_unread::DropUnread;
 pub use fold_batch_norm::FoldBatchNorm;
 pub use fold_constant_channel::FoldConstantChannel;
-pub use gather_algebra::{GatherGather, GatherIdentity, MovementAsGather};
+pub use gather_algebra::{GatherGather, GatherIdentity, GatherOfConcat, MovementAsGather};
 pub use gather_through::GatherThrough;
 pub use group_columns::{AbsorbInGroups, DropInGroups};
-pub use group_rows::{HoistIntoGroups, MergeInGroups};
+pub use group_rows::MergeInGroups;
 pub use grouped::Grouped;
-pub use hoist_gather::{GatherOfConcat, HoistGather};
+pub use hoist_gather::HoistGather;
 pub use merge_equal::{MergeEqual, MergeProportional};
 pub use merge_groups::MergeGroups;
 pub use regroup::ShuffleAsGather;
@@ -58,7 +58,6 @@ pub static ALL: &[&'static dyn Rule] = &[
     &DropUnread,
     &FoldConstantChannel,
     &MergeInGroups,
-    &HoistIntoGroups,
     &AbsorbInGroups,
     &DropInGroups,
     &MergeGroups,

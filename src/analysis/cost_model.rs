@@ -12,6 +12,11 @@ const UNKNOWN_SIZE: i64 = 16;
 /// is counted are multiply-adds. How long memory takes is for [`Cost::Latency`] to say.
 const WRITE: u64 = 2;
 
+/// What a product with weights costs beyond its multiply-adds, and any other operator beyond what it writes: with equal numbers of
+/// both, fewer operators are better, and a layer is not taken apart to save the views of its parts.
+const PRODUCT: u64 = 8;
+const OTHER: u64 = 1;
+
 /// How much faster something has to be predicted to be than what is there, as a fraction of its time: operators that are timed
 /// alone are faster than in a network, where others take the cache.
 const MARGIN: f64 = 0.15;
@@ -30,7 +35,7 @@ const MOST: u64 = (u32::MAX as u64) << 20;
 /// let model = CostModel::new(&cost, &bindings);
 /// let [x, weight, y] = ["f32[N,8]", "f32[4,8]", "f32[N,4]"].map(|t| t.parse::<Type>().unwrap());
 /// let running = model.op(&Op::Linear {}, &[&x, &weight], &[y]);
-/// assert_eq!(running, 2 * 4 * 8 + 2 * 2 * 4 + 1);
+/// assert_eq!(running, 2 * 4 * 8 + 2 * 2 * 4 + 8);
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct CostModel<'a> {
@@ -47,7 +52,8 @@ impl<'a> CostModel<'a> {
     /// What one run of `op` on operands of these types costs; at least 1, so that fewer operators are better.
     ///
     /// For [`Cost::Latency`] the unit is the picosecond. For the others it is the multiply-add, and an element written counts as
-    /// 2 of them, for moving data is not free. Only costs of the same model can be compared.
+    /// 2 of them, for moving data is not free; a slice or another shape writes nothing, as runtimes look at the same memory.
+    /// Only costs of the same model can be compared.
     pub fn op(&self, op: &Op, operands: &[&Type], results: &[Type]) -> u64 {
         if let Cost::Latency(latency) = self.cost {
             let shape = Shape::of(op, operands, results, &|dim| self.number(dim));
@@ -59,7 +65,13 @@ impl<'a> CostModel<'a> {
             .filter_map(Type::shape)
             .map(|shape| self.product(shape))
             .fold(0, u64::saturating_add);
-        (flops.saturating_add(written.saturating_mul(WRITE)) + 1).min(MOST)
+        let written = if is_view(op) { 0 } else { written };
+        let own = match op {
+            Op::Linear {} | Op::MatMul {} => PRODUCT,
+            op if op.convolution().is_some() => PRODUCT,
+            _ => OTHER,
+        };
+        (flops.saturating_add(written.saturating_mul(WRITE)) + own).min(MOST)
     }
 
     /// What operators cost together of which each takes the result of the one before, to do one thing that no single one does.
@@ -134,6 +146,20 @@ impl<'a> CostModel<'a> {
             .map_or(0, |n| n.max(0) as u64)
             .min(MOST)
     }
+}
+
+/// Whether the result is the operand's memory, seen in another way.
+fn is_view(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Slice { .. }
+            | Op::Reshape { .. }
+            | Op::Flatten { .. }
+            | Op::Squeeze { .. }
+            | Op::Unsqueeze { .. }
+            | Op::Identity {}
+            | Op::Dropout { .. }
+    )
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ pub mod coupling;
 pub mod elimination;
 pub mod kernels;
 pub mod latency;
+pub mod liveness;
 pub mod moments;
 pub mod planned;
 pub mod refinement;

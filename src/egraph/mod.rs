@@ -225,6 +225,9 @@ impl Weigh<'_> {
         let Ok(steps) = steps(x, axis, picks) else {
             return self.model.op(&Op::Identity {}, &[x], results);
         };
+        let moves = steps
+            .iter()
+            .any(|step| matches!(step.op, Op::Gather { .. }));
         let mut ty = x.clone();
         let cost = steps.into_iter().map(|Step { op, factors }| {
             // A product has the type of what it scales; its factors are too few to matter.
@@ -236,7 +239,7 @@ impl Weigh<'_> {
             ty = results.into_iter().next().unwrap_or(ty.clone());
             cost
         });
-        // Where a slice or a pad of the graph does the same, that stays.
-        self.model.steps(cost) + 1
+        // Where a slice, a pad or a shuffle of the graph does the same, that stays.
+        self.model.steps(cost) + if moves { 3 } else { 1 }
     }
 }

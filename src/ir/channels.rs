@@ -74,6 +74,8 @@ pub struct Keeps {
 pub enum Constants {
     /// They may vary, at the border for example.
     Vary,
+    /// Zero stays zero; others may vary.
+    Zero,
     /// They keep their value.
     Same,
     /// They get the value that the operator gives single elements.
@@ -116,7 +118,7 @@ fn keeps(
 
 /// Where the channels of `axis` of the result of `op` come from, for operands and a result of these types.
 pub fn flow(op: &Op, axis: usize, operands: &[&Type], result: &Type) -> Flow {
-    use Constants::{Mapped, Same, Vary};
+    use Constants::{Mapped, Same, Vary, Zero};
     let Some(rank) = result.rank().filter(|rank| axis < *rank) else {
         return Flow::Refuses("its shape is unknown");
     };
@@ -227,7 +229,7 @@ pub fn flow(op: &Op, axis: usize, operands: &[&Type], result: &Type) -> Flow {
             if pad.is_zero() || !count_pad {
                 Same
             } else {
-                Vary
+                Zero
             },
         ),
         Op::AdaptiveAvgPool { .. } if axis < 2 => keeps([Some(axis)], Factors::All, Same),
@@ -251,7 +253,7 @@ pub fn flow(op: &Op, axis: usize, operands: &[&Type], result: &Type) -> Flow {
                         [Some(axis)],
                         factors,
                         if matches!(op, Op::ReduceSum { .. }) {
-                            Vary
+                            Zero
                         } else {
                             Same
                         },
@@ -271,16 +273,12 @@ pub fn flow(op: &Op, axis: usize, operands: &[&Type], result: &Type) -> Flow {
             x[axis].as_len(),
         ) {
             (Some(0), Some(0), _) => {
-                let scales = *mode != PadMode::Constant || value.0 == 0.0;
-                keeps(
-                    [Some(axis)],
-                    if scales { Factors::All } else { Factors::None },
-                    if *mode != PadMode::Constant {
-                        Same
-                    } else {
-                        Vary
-                    },
-                )
+                let (factors, constants) = match mode {
+                    PadMode::Constant if value.0 == 0.0 => (Factors::All, Zero),
+                    PadMode::Constant => (Factors::None, Vary),
+                    _ => (Factors::All, Same),
+                };
+                keeps([Some(axis)], factors, constants)
             }
             (Some(before), Some(after), Some(n))
                 if before >= 0
@@ -317,7 +315,7 @@ pub fn flow(op: &Op, axis: usize, operands: &[&Type], result: &Type) -> Flow {
             Flow::Selects { axis, source }
         }
         Op::Concat { axis: joined } if *joined == axis => Flow::Offsets { axis },
-        Op::Concat { .. } => keeps(operands.iter().map(|_| Some(axis)), Factors::None, Vary),
+        Op::Concat { .. } => keeps(operands.iter().map(|_| Some(axis)), Factors::None, Same),
         Op::Flatten { .. } | Op::Reshape { .. } => {
             regrouped(x, result.shape().unwrap_or_default(), axis)
         }
@@ -344,11 +342,11 @@ pub fn flow(op: &Op, axis: usize, operands: &[&Type], result: &Type) -> Flow {
         | Op::AdaptiveAvgPool { .. } => Flow::Refuses("the axis is not the channels'"),
         Op::MatMul {} if axis + 1 == rank => {
             let columns = operands[1].rank().and_then(|rank| rank.checked_sub(1));
-            keeps([None, columns], Factors::All, Vary)
+            keeps([None, columns], Factors::All, Zero)
         }
         Op::MatMul {} if axis + 2 == rank => {
             let rows = x.len().checked_sub(2);
-            keeps([rows, None], Factors::All, Vary)
+            keeps([rows, None], Factors::All, Zero)
         }
         Op::MatMul {} => keeps(aligned(operands, axis, rank), Factors::All, Vary),
         // Weights of attention add up to 1, so a value that all keys have is the result.

@@ -170,7 +170,7 @@ pub enum FormatError {
     },
     /// The pickle names something that is not on the list of what a model may hold.
     #[error(
-        "`{entry}` refers to `{global}`, which a TorchScript model has no need of\n  nothing was executed; do not trust this file unless you know why it is there"
+        "`{entry}` refers to `{global}`, which a model has no need of\n  nothing was executed; do not trust this file unless you know why it is there"
     )]
     ForbiddenGlobal {
         /// The pickle.
@@ -287,9 +287,11 @@ pub enum FormatError {
         /// Their names, sorted.
         operators: Vec<String>,
     },
-    /// This model came from no TorchScript file, or holds what the format cannot say.
-    #[error("cannot be written as TorchScript: {what}\n  {help}")]
+    /// The model holds what the format cannot say.
+    #[error("cannot be written as {format}: {what}\n  {help}")]
     Unwritable {
+        /// The format.
+        format: &'static str,
         /// What.
         what: String,
         /// What to do.

@@ -3,18 +3,19 @@
 //! A format is a `Reader` and a `Writer`. A file's content decides what reads it; what it came from, or the name's suffix,
 //! what writes it.
 
+mod archive;
 mod error;
 mod input;
 mod masks;
 mod text;
 pub mod torchscript;
 
+#[cfg(feature = "images")]
+pub(crate) use archive::MAX_RATIO;
+pub(crate) use archive::{Archive, MappedFile};
 pub use error::{Foreign, FormatError, Location};
 pub use input::{InputShape, bind_inputs};
 pub use masks::write_masks;
-#[cfg(feature = "images")]
-pub(crate) use torchscript::MAX_RATIO;
-pub(crate) use torchscript::{Archive, MappedFile};
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -164,7 +165,7 @@ impl Writer for TorchScript {
             Origin::TorchScript(source) => source,
             Origin::None => &none,
         };
-        let root = torchscript::root_name(path);
+        let root = archive::root_name(path);
         torchscript::write(&model.graph, source, &root, out).map_err(|e| Error::format(path, e))
     }
 }

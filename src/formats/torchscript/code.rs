@@ -7,7 +7,7 @@ use ruff_python_parser::{Mode, lexer};
 use ruff_text_size::{Ranged, TextSize};
 use rustc_hash::FxHashMap;
 
-use super::archive::Archive;
+use crate::formats::archive::Archive;
 use crate::formats::error::{FormatError, Location};
 
 /// How deeply an expression may nest: far over what a compiler prints, far under what a stack holds.

@@ -1,12 +1,11 @@
 //! TorchScript: the archives of `torch.jit.save`, traced, scripted or frozen.
 //!
-//! - `archive`: the zip, mapped; `pickle`: the objects in it; `code`: its Python, parsed;
+//! - `pickle`: the objects in the archive; `code`: its Python, parsed;
 //! - `eval` runs that code with the input's values unknown, `scalar` does Python's own arithmetic, `lower` and `aten` turn
 //!   operators into graph nodes, `alias` follows what is written in place;
 //! - `write_code`, `write_pickle` and `write` make an archive of a graph.
 
 mod alias;
-mod archive;
 mod aten;
 mod code;
 mod eval;
@@ -21,10 +20,7 @@ mod write;
 mod write_code;
 mod write_pickle;
 
-#[cfg(feature = "images")]
-pub(crate) use archive::MAX_RATIO;
-pub(crate) use archive::{Archive, MappedFile};
 pub(crate) use read::{read, read_bytes};
-pub(crate) use write::{root_name, write};
+pub(crate) use write::write;
 
 pub use interface::Source;

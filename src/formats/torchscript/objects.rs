@@ -5,8 +5,8 @@ use std::cell::{Cell, RefCell};
 use indexmap::IndexMap;
 use rustc_hash::FxHashMap;
 
-use super::archive::Archive;
 use super::pickle::{Id, Object, Pickle, PickledTensor};
+use crate::formats::archive::Archive;
 use crate::formats::error::FormatError;
 use crate::ir::{Bytes, DType, Tensor};
 

@@ -7,7 +7,6 @@ use rustc_hash::FxHashSet;
 use smallvec::SmallVec;
 
 use super::alias::fresh;
-use super::archive::{Archive, MappedFile, detect_other_zip};
 use super::code::{Class, Program, parse_files};
 use super::eval::{Args, Eval, Evaluator, InputFacts, Stop};
 use super::interface::{Content, ModuleInfo, Parameter, ResultText, Source};
@@ -16,6 +15,7 @@ use super::objects::{Objects, STORAGES, Tree};
 use super::pickle::{Object, Pickle};
 use super::value::{ModuleRef, Value};
 use crate::formats::ReadOptions;
+use crate::formats::archive::{Archive, MappedFile, other_zip};
 use crate::formats::error::FormatError;
 use crate::ir::{Bytes, DType, Dim, Dims, Graph, Output, Role, Type};
 
@@ -38,7 +38,7 @@ pub(crate) fn read_bytes(
     options: &ReadOptions,
 ) -> Result<(Graph, Source), FormatError> {
     let archive = Archive::open(bytes)?;
-    if let Some(foreign) = detect_other_zip(&archive) {
+    if let Some(foreign) = other_zip(&archive) {
         return Err(FormatError::Foreign(foreign));
     }
     std::thread::scope(|scope| {

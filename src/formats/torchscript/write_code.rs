@@ -18,6 +18,9 @@ use super::value::print_str;
 use crate::formats::error::FormatError;
 use crate::ir::{Dim, Graph, NodeId, NodeKind, Op, Role, Tensor, Type, Value};
 
+/// What messages call the format.
+const FORMAT: &str = "TorchScript";
+
 /// The finished code, and what it needs beside the modules.
 pub(super) struct Code {
     pub text: String,
@@ -140,6 +143,7 @@ impl<'w> Writer<'w> {
             .graph
             .topological_order()
             .map_err(|node| FormatError::Unwritable {
+                format: FORMAT,
                 what: format!(
                     "the graph has a cycle through `{}`",
                     self.graph.node(node).name
@@ -244,6 +248,7 @@ impl<'w> Writer<'w> {
             }
         };
         let text = text.map_err(|what| FormatError::Unwritable {
+            format: FORMAT,
             what: format!("`{}`: {what}", node.name),
             help: "leave this operator out of the pipeline, or write another format".to_owned(),
         })?;
@@ -287,6 +292,7 @@ impl<'w> Writer<'w> {
         let node = self.graph.node(value.node);
         let NodeKind::Constant(constant) = &node.kind else {
             return Err(FormatError::Unwritable {
+                format: FORMAT,
                 what: format!("`{}` is read before it is computed", node.name),
                 help: "this is a mistake of the pass that made it".to_owned(),
             });
@@ -302,6 +308,7 @@ impl<'w> Writer<'w> {
     fn flush_sizes(&mut self, user: &str) -> Result<(), FormatError> {
         if let Some(symbol) = &self.sizes.missing {
             return Err(FormatError::Unwritable {
+                format: FORMAT,
                 what: format!("`{user}` needs the size {symbol}, which is no size of an input"),
                 help: "this is a mistake of the pass that made it".to_owned(),
             });

@@ -4,6 +4,7 @@
 //! what writes it.
 
 mod archive;
+mod aten;
 mod error;
 mod input;
 mod masks;

@@ -11,11 +11,12 @@ use std::rc::Rc;
 use ruff_text_size::{Ranged, TextRange};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::alias::TensorRef;
 use super::code::{Function, Program, SourceFile};
 use super::objects::{Objects, TensorKey, Tree};
 use super::pickle::Object;
 use super::value::{ModuleRef, Value};
+use crate::formats::aten::TensorRef;
+pub(super) use crate::formats::aten::{Eval, Stop};
 use crate::formats::error::{FormatError, Location};
 use crate::ir::{self, DType, Graph};
 
@@ -27,22 +28,6 @@ const MAX_DEPTH: usize = 5_000;
 const MAX_CONTAINERS: u32 = 64;
 /// Elements of one list or characters of one string that the code may build.
 pub(super) const MAX_ITEMS: usize = 1 << 20;
-
-/// Why evaluation stopped.
-pub(super) enum Stop {
-    /// The model cannot be read.
-    Error(FormatError),
-    /// An operator told something about an input that earlier ones would have used: evaluate again, knowing it.
-    Learned,
-}
-
-impl From<FormatError> for Stop {
-    fn from(error: FormatError) -> Self {
-        Stop::Error(error)
-    }
-}
-
-pub(super) type Eval<T> = Result<T, Stop>;
 
 /// What a statement does to those after it.
 enum Flow<'a> {
@@ -165,15 +150,6 @@ impl<'a> Evaluator<'a> {
             format!("{what} is not supported"),
             "trace the model (torch.jit.trace) instead of scripting it",
         )
-    }
-
-    /// An operator that behaves differently in training, called as in training.
-    pub(super) fn training(&self, what: &str) -> Stop {
-        let what = format!("{what} runs as in training");
-        Stop::Error(FormatError::Training {
-            what,
-            at: self.location(),
-        })
     }
 
     /// Whether the module being evaluated has no submodules.

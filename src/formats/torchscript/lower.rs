@@ -1,18 +1,21 @@
 //! From calls to graph nodes: operators the IR knows by the table of [`aten`](super::aten), all others opaque.
 
 mod opaque;
+mod unknown;
 
 use std::fmt::Write as _;
 use std::rc::Rc;
 
 use smallvec::SmallVec;
 
-use super::alias::{TensorRef, fresh, view, view_or_copy};
-use super::aten::{self, Call, Lowered, Sharing};
 use super::eval::{Args, Eval, Evaluator, Stop};
-use super::scalar::dtype_code;
 use super::value::Value;
-use crate::ir::{self, Constant, DType, Dim, Dims, Op, Role, Tensor, Type};
+use crate::formats::aten::{
+    self, Argument, Arguments, Builder, Call, Lowered, Sharing, TensorRef, fresh, view,
+    view_or_copy,
+};
+use crate::formats::error::FormatError;
+use crate::ir::{self, Constant, DType, Dim, Op, Role, Tensor, Type};
 pub(super) use opaque::Template;
 
 impl<'a> Evaluator<'a> {
@@ -50,17 +53,51 @@ impl<'a> Evaluator<'a> {
     }
 
     fn lower(&mut self, name: &str, args: &Args<'a>) -> Eval<Option<Lowered>> {
-        match aten::find(name) {
-            Some(entry) => (entry.lower)(
-                self,
-                &Call {
-                    name,
-                    args,
-                    parameters: entry.parameters,
-                },
-            ),
-            None => Ok(None),
+        let Some(entry) = aten::find(name) else {
+            return Ok(None);
+        };
+        let args = self.arguments(args)?;
+        let call = Call {
+            name,
+            args: &args,
+            parameters: entry.parameters,
+        };
+        // Of several results the others could still be asked for.
+        let lowered = (entry.lower)(self, &call)?;
+        Ok(lowered.filter(|lowered| !matches!(lowered, Lowered::First(_))))
+    }
+
+    /// The arguments as every format has them.
+    fn arguments(&self, args: &Args<'a>) -> Eval<Arguments<'a>> {
+        let mut converted = Arguments::default();
+        for value in &args.positional {
+            converted.positional.push(self.argument(value, true)?);
         }
+        for (name, value) in &args.keyword {
+            converted.keyword.push((name, self.argument(value, true)?));
+        }
+        Ok(converted)
+    }
+
+    fn argument(&self, value: &Value<'a>, outermost: bool) -> Eval<Argument> {
+        Ok(match value.unwrap_zero_dim() {
+            Value::None => Argument::None,
+            Value::Bool(b) => Argument::Bool(*b),
+            Value::Int(n) => Argument::Int(*n),
+            Value::Size(dim) => Argument::Size(dim.clone()),
+            Value::Float(x) => Argument::Float(*x),
+            Value::Str(text) => Argument::Str(text.clone()),
+            Value::Tensor(cell) => Argument::Tensor(self.read(cell)?),
+            // No operator of the table takes lists of lists.
+            list if outermost => match list.items() {
+                Some(items) => {
+                    let items = items.iter().map(|item| self.argument(item, false));
+                    Argument::List(items.collect::<Eval<_>>()?)
+                }
+                None => Argument::Other,
+            },
+            _ => Argument::Other,
+        })
     }
 
     fn lowered(&mut self, name: &str, lowered: Lowered, args: &Args<'a>) -> Eval<Value<'a>> {
@@ -70,7 +107,7 @@ impl<'a> Evaluator<'a> {
         };
         let cell = |value| Value::Tensor(share(name, base.as_ref(), value));
         Ok(match (lowered, &base) {
-            (Lowered::One(value), _) => cell(value),
+            (Lowered::One(value) | Lowered::First(value), _) => cell(value),
             (Lowered::List(values), _) => Value::list(values.into_iter().map(cell).collect()),
             (Lowered::Same, Some(base)) if aten::sharing(name) == Sharing::Either => {
                 cell(self.read(base)?)
@@ -94,7 +131,7 @@ impl<'a> Evaluator<'a> {
             _ => self.lower(base, &args)?,
         };
         let after = match lowered {
-            Some(Lowered::One(value)) => {
+            Some(Lowered::One(value) | Lowered::First(value)) => {
                 // The result takes the place, so also the element type, of what it overwrites.
                 match (self.graph.ty(before).dtype(), self.graph.ty(value).dtype()) {
                     (Some(old), Some(new)) if old != new => self
@@ -116,7 +153,7 @@ impl<'a> Evaluator<'a> {
             }
         };
         let why: Rc<str> = format!("torch.{base}_ ({})", self.location().brief()).into();
-        self.overwrite(cell, after, &why)?;
+        aten::overwrite(self, cell, after, &why)?;
         Ok(Value::Tensor(cell.clone()))
     }
 
@@ -227,10 +264,6 @@ impl<'a> Evaluator<'a> {
         Ok(cell.value)
     }
 
-    pub(super) fn shape(&self, value: ir::Value) -> Option<Dims> {
-        self.graph.ty(value).shape().map(Dims::from)
-    }
-
     /// The name of the next node: the module's path, and the operator's unless the module is nothing but that.
     fn node_name(&self, label: &str) -> String {
         let leaf = !self.scope.is_empty() && self.is_leaf();
@@ -244,34 +277,6 @@ impl<'a> Evaluator<'a> {
             name + ".op"
         } else {
             name
-        }
-    }
-
-    /// Adds an operation; `None` where its operands' types are such that only the source format knows what it does.
-    pub(super) fn emit(
-        &mut self,
-        label: &str,
-        op: Op,
-        operands: &[ir::Value],
-    ) -> Eval<Option<ir::Value>> {
-        self.step()?;
-        let involved = self.is_involved(&op, operands);
-        let inferred = {
-            let types: SmallVec<[&Type; 4]> = operands.iter().map(|v| self.graph.ty(*v)).collect();
-            ir::infer::infer(&op, &types)
-        };
-        match inferred {
-            Ok(outputs) => {
-                let name = self.node_name(label);
-                Ok(Some(
-                    self.graph.add_typed_op(&name, op, operands, outputs).into(),
-                ))
-            }
-            Err(what) if self.alike(operands) && !involved => self.fail(
-                format!("the shapes of {} do not fit: {what}", op.name()),
-                "check the shape given with --input; if it is right, the file is damaged",
-            ),
-            Err(_) => Ok(None),
         }
     }
 
@@ -294,64 +299,6 @@ impl<'a> Evaluator<'a> {
             dim.for_each_symbol(&mut |_| symbols += 1);
         }
         symbols > 16
-    }
-
-    /// A constant of no dimensions.
-    pub(super) fn scalar(&mut self, x: f64, dtype: DType) -> ir::Value {
-        let key = (x.to_bits(), dtype);
-        if let Some(value) = self.scalars.get(&key) {
-            return *value;
-        }
-        let value = self.literal("scalar", Tensor::from_f64(dtype, &[], [x]));
-        self.scalars.insert(key, value);
-        value
-    }
-
-    /// A constant without a name in the source.
-    pub(super) fn literal(&mut self, name: &str, tensor: Tensor) -> ir::Value {
-        let constant = Constant::new(tensor, Role::Literal);
-        self.graph.add_constant(name, constant).into()
-    }
-
-    /// What an operator demands of its operand: `rank` sizes, some of them numbers. If the operand comes from an input of
-    /// which less is known, evaluation starts again with that knowledge.
-    pub(super) fn demand(
-        &mut self,
-        value: ir::Value,
-        sizes: &[Option<i64>],
-        dtype: Option<DType>,
-    ) -> Eval<()> {
-        if let (Some(dtype), Some(known)) = (dtype, self.graph.ty(value).dtype())
-            && dtype != known
-            && let Some(input) = self.source_input(value)
-            && self.facts.dtypes.insert(input, dtype).is_none()
-        {
-            return Err(Stop::Learned);
-        }
-        match self.shape(value) {
-            None => {
-                if let Some(input) = self.source_input(value)
-                    && !self.facts.shapes.contains_key(&input)
-                {
-                    self.facts.shapes.insert(input, sizes.to_vec());
-                    return Err(Stop::Learned);
-                }
-            }
-            Some(shape) if shape.len() == sizes.len() => {
-                for (dim, size) in shape.iter().zip(sizes) {
-                    if let (Some(symbol), Some(n)) = (dim.as_symbol(), size)
-                        && let Some((input, axis)) = self.symbol_source(symbol)
-                        && let Some(sizes) = self.facts.shapes.get_mut(&input)
-                        && let Some(slot @ None) = sizes.get_mut(axis)
-                    {
-                        *slot = Some(*n);
-                        return Err(Stop::Learned);
-                    }
-                }
-            }
-            Some(_) => {}
-        }
-        Ok(())
     }
 
     /// The input from which a value comes by nothing but operators that keep the shape.
@@ -399,10 +346,115 @@ impl<'a> Evaluator<'a> {
         let outputs = self.opaque_types(&name, &args, arity);
         self.opaque(path, args, outputs)
     }
+}
 
-    /// PyTorch's number for a tensor's element type.
-    pub(super) fn dtype_code_of(&self, value: ir::Value) -> Option<i64> {
-        self.graph.ty(value).dtype().map(dtype_code)
+impl Builder for Evaluator<'_> {
+    fn graph(&self) -> &ir::Graph {
+        &self.graph
+    }
+
+    fn emit(&mut self, label: &str, op: Op, operands: &[ir::Value]) -> Eval<Option<ir::Value>> {
+        self.step()?;
+        let involved = self.is_involved(&op, operands);
+        let inferred = {
+            let types: SmallVec<[&Type; 4]> = operands.iter().map(|v| self.graph.ty(*v)).collect();
+            ir::infer::infer(&op, &types)
+        };
+        match inferred {
+            Ok(outputs) => {
+                let name = self.node_name(label);
+                Ok(Some(
+                    self.graph.add_typed_op(&name, op, operands, outputs).into(),
+                ))
+            }
+            Err(what) if self.alike(operands) && !involved => self.fail(
+                format!("the shapes of {} do not fit: {what}", op.name()),
+                "check the shape given with --input; if it is right, the file is damaged",
+            ),
+            Err(_) => Ok(None),
+        }
+    }
+
+    fn scalar(&mut self, x: f64, dtype: DType) -> ir::Value {
+        let key = (x.to_bits(), dtype);
+        if let Some(value) = self.scalars.get(&key) {
+            return *value;
+        }
+        let value = self.literal("scalar", Tensor::from_f64(dtype, &[], [x]));
+        self.scalars.insert(key, value);
+        value
+    }
+
+    fn literal(&mut self, name: &str, tensor: Tensor) -> ir::Value {
+        let constant = Constant::new(tensor, Role::Literal);
+        self.graph.add_constant(name, constant).into()
+    }
+
+    fn demand(
+        &mut self,
+        value: ir::Value,
+        sizes: &[Option<i64>],
+        dtype: Option<DType>,
+    ) -> Eval<()> {
+        if let (Some(dtype), Some(known)) = (dtype, self.graph.ty(value).dtype())
+            && dtype != known
+            && let Some(input) = self.source_input(value)
+            && self.facts.dtypes.insert(input, dtype).is_none()
+        {
+            return Err(Stop::Learned);
+        }
+        match self.shape(value) {
+            None => {
+                if let Some(input) = self.source_input(value)
+                    && !self.facts.shapes.contains_key(&input)
+                {
+                    self.facts.shapes.insert(input, sizes.to_vec());
+                    return Err(Stop::Learned);
+                }
+            }
+            Some(shape) if shape.len() == sizes.len() => {
+                for (dim, size) in shape.iter().zip(sizes) {
+                    if let (Some(symbol), Some(n)) = (dim.as_symbol(), size)
+                        && let Some((input, axis)) = self.symbol_source(symbol)
+                        && let Some(sizes) = self.facts.shapes.get_mut(&input)
+                        && let Some(slot @ None) = sizes.get_mut(axis)
+                    {
+                        *slot = Some(*n);
+                        return Err(Stop::Learned);
+                    }
+                }
+            }
+            Some(_) => {}
+        }
+        Ok(())
+    }
+
+    fn training(&self, what: &str) -> Stop {
+        let what = format!("{what} runs as in training");
+        Stop::Error(FormatError::Training {
+            what,
+            at: self.location(),
+        })
+    }
+
+    fn slice_scatter(&mut self, whole: ir::Value, part: ir::Value, slice: &Op) -> Eval<ir::Value> {
+        let Op::Slice {
+            axis,
+            start,
+            end,
+            step,
+        } = slice
+        else {
+            return Ok(part);
+        };
+        let template = Template {
+            text: format!("torch.slice_scatter({{0}}, {{1}}, {axis}, {{$0}}, {{$1}}, {step})"),
+            operands: [whole, part].into_iter().collect(),
+            sizes: vec![start.clone(), end.clone()],
+        };
+        let ty = self.graph.ty(whole).clone();
+        let node = self.add_opaque("aten::slice_scatter", template, vec![ty])?;
+        Ok(node.into())
     }
 }
 

@@ -1,12 +1,10 @@
 //! TorchScript: the archives of `torch.jit.save`, traced, scripted or frozen.
 //!
 //! - `pickle`: the objects in the archive; `code`: its Python, parsed;
-//! - `eval` runs that code with the input's values unknown, `scalar` does Python's own arithmetic, `lower` and `aten` turn
-//!   operators into graph nodes, `alias` follows what is written in place;
+//! - `eval` runs that code with the input's values unknown, `scalar` does Python's own arithmetic, `lower` turns operators
+//!   into graph nodes by the table of [`aten`](super::aten);
 //! - `write_code`, `write_pickle` and `write` make an archive of a graph.
 
-mod alias;
-mod aten;
 mod code;
 mod eval;
 mod interface;

@@ -6,7 +6,6 @@ use ruff_python_ast::{Expr, ParameterWithDefault};
 use rustc_hash::FxHashSet;
 use smallvec::SmallVec;
 
-use super::alias::fresh;
 use super::code::{Class, Program, parse_files};
 use super::eval::{Args, Eval, Evaluator, InputFacts, Stop};
 use super::interface::{Content, ModuleInfo, Parameter, ResultText, Source};
@@ -16,6 +15,7 @@ use super::pickle::{Object, Pickle};
 use super::value::{ModuleRef, Value};
 use crate::formats::ReadOptions;
 use crate::formats::archive::{Archive, MappedFile, other_zip};
+use crate::formats::aten::fresh;
 use crate::formats::error::FormatError;
 use crate::ir::{Bytes, DType, Dim, Dims, Graph, Output, Role, Type};
 

@@ -10,9 +10,9 @@ mod containers;
 
 use std::rc::Rc;
 
-use super::alias::fresh;
 use super::eval::{Args, Eval, Evaluator};
 use super::value::Value;
+use crate::formats::aten::{TensorRef, fresh};
 use crate::formats::error::FormatError;
 use crate::ir::{DType, Dims, Type};
 use arithmetic::{is_arithmetic, is_number_like};
@@ -84,7 +84,7 @@ impl<'a> Evaluator<'a> {
     }
 
     /// The number in a constant tensor of no dimensions.
-    pub(super) fn scalar_constant(&self, cell: &super::alias::TensorRef) -> Option<Value<'a>> {
+    pub(super) fn scalar_constant(&self, cell: &TensorRef) -> Option<Value<'a>> {
         let value = cell.borrow().value;
         let tensor = &self.graph.constant(value.node)?.tensor;
         if !tensor.shape().is_empty() {
@@ -140,32 +140,4 @@ impl<'a> Evaluator<'a> {
             Type::Other(_) => Value::Run(value),
         }
     }
-}
-
-/// PyTorch's numbers for element types.
-pub(super) const DTYPES: [(i64, DType); 10] = [
-    (0, DType::U8),
-    (1, DType::I8),
-    (2, DType::I16),
-    (3, DType::I32),
-    (4, DType::I64),
-    (5, DType::F16),
-    (6, DType::F32),
-    (7, DType::F64),
-    (11, DType::Bool),
-    (15, DType::BF16),
-];
-
-pub(super) fn dtype_code(dtype: DType) -> i64 {
-    DTYPES
-        .iter()
-        .find(|(_, d)| *d == dtype)
-        .map_or(6, |(code, _)| *code)
-}
-
-pub(super) fn dtype_from_code(code: i64) -> Option<DType> {
-    DTYPES
-        .iter()
-        .find(|(c, _)| *c == code)
-        .map(|(_, dtype)| *dtype)
 }

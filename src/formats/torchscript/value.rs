@@ -3,9 +3,9 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use super::alias::TensorRef;
 use super::code::Function;
 use super::pickle;
+use crate::formats::aten::TensorRef;
 use crate::ir;
 use crate::ir::Dim;
 

@@ -12,14 +12,17 @@ pub(super) use layout::{Layout, Module};
 use names::{RESERVED, identifier, is_identifier};
 use sizes::Sizes;
 
-use super::aten::{self, Written};
 use super::interface::{Content, Source};
-use super::value::print_str;
+use super::value::{print_float, print_str};
+use crate::formats::aten::{self, Expression, Written, dtype_code};
 use crate::formats::error::FormatError;
 use crate::ir::{Dim, Graph, NodeId, NodeKind, Op, Role, Tensor, Type, Value};
 
 /// What messages call the format.
 const FORMAT: &str = "TorchScript";
+
+/// PyTorch's number for row-major order.
+const CONTIGUOUS_FORMAT: i64 = 0;
 
 /// The finished code, and what it needs beside the modules.
 pub(super) struct Code {
@@ -210,42 +213,31 @@ impl<'w> Writer<'w> {
             Op::Add {} | Op::Sub {} | Op::Mul {} | Op::Div {} | Op::Pow {}
         );
         let both = takes_numbers && scalars.iter().all(Option::is_some);
+        let mut texts = Vec::with_capacity(operands.len());
         let mut expressions = Vec::with_capacity(operands.len());
-        for (value, scalar) in operands.iter().zip(&scalars) {
-            let inline = takes_numbers && !both && scalar.is_some();
-            expressions.push(if inline {
-                String::new()
-            } else {
-                self.value(*value)?
+        for (i, (value, scalar)) in operands.iter().zip(&scalars).enumerate() {
+            let inline = scalar.filter(|_| takes_numbers && !both);
+            expressions.push(inline.map_or(Expression::Operand(i), Expression::Float));
+            texts.push(match inline {
+                Some(_) => String::new(),
+                None => self.value(*value)?,
             });
         }
-        let none = vec![None; scalars.len()];
-        let scalars = if takes_numbers && !both {
-            &scalars
-        } else {
-            &none
-        };
         let types: Vec<&Type> = operands.iter().map(|v| self.graph.ty(*v)).collect();
-        let text = {
-            let (sizes, constants) = (&mut self.sizes, &mut self.constants);
-            let mut size = |dim: &Dim| sizes.expression(dim);
-            let mut constant = |tensor: Tensor| constant(constants, tensor);
-            match op {
-                Op::Opaque(opaque) => Ok(fill(
-                    &opaque.template,
-                    &expressions,
-                    &opaque.sizes,
-                    &mut size,
-                )),
-                op => aten::write(&mut Written {
-                    op,
-                    operands: &expressions,
-                    types: &types,
-                    scalars,
-                    size: &mut size,
-                    constant: &mut constant,
-                }),
+        let text = match op {
+            Op::Opaque(opaque) => {
+                let sizes = &mut self.sizes;
+                let size = &mut |dim: &Dim| sizes.expression(dim);
+                Ok(fill(&opaque.template, &texts, &opaque.sizes, size))
             }
+            op => aten::write(&Written {
+                op,
+                operands: expressions,
+                types: &types,
+                core: false,
+                in_order: false,
+            })
+            .map(|expression| self.expression(&expression, &texts)),
         };
         let text = text.map_err(|what| FormatError::Unwritable {
             format: FORMAT,
@@ -272,6 +264,41 @@ impl<'w> Writer<'w> {
             );
         }
         Ok(())
+    }
+
+    /// An expression as text, given those of the operands.
+    fn expression(&mut self, expression: &Expression, operands: &[String]) -> String {
+        match expression {
+            Expression::Operand(i) => operands.get(*i).cloned().unwrap_or_default(),
+            Expression::None => "None".to_owned(),
+            Expression::Bool(true) => "True".to_owned(),
+            Expression::Bool(false) => "False".to_owned(),
+            Expression::Int(n) => n.to_string(),
+            Expression::Float(x) => print_float(*x),
+            Expression::Str(text) => print_str(text),
+            Expression::Dtype(dtype) => dtype_code(*dtype).to_string(),
+            Expression::Contiguous => CONTIGUOUS_FORMAT.to_string(),
+            Expression::Size(dim) => self.sizes.expression(dim),
+            Expression::List(items) => {
+                let items = items.iter().map(|item| self.expression(item, operands));
+                format!("[{}]", items.collect::<Vec<_>>().join(", "))
+            }
+            Expression::Constant(tensor) => constant(&mut self.constants, tensor.clone()),
+            Expression::Call(call) => {
+                let mut arguments = Vec::new();
+                for argument in &call.positional {
+                    arguments.push(self.expression(argument, operands));
+                }
+                for (name, argument) in &call.keyword {
+                    arguments.push(format!("{name}={}", self.expression(argument, operands)));
+                }
+                let text = format!("torch.{}({})", call.name, arguments.join(", "));
+                match call.results {
+                    1 => text,
+                    _ => format!("({text})[0]"),
+                }
+            }
+        }
     }
 
     /// The number of a literal constant without dimensions.

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::unknown;
+
+use crate::formats::aten::{Builder, dtype_from_code};
 use crate::formats::error::FormatError;
-use crate::formats::torchscript::aten;
 use crate::formats::torchscript::eval::{Args, Eval, Evaluator};
 use crate::formats::torchscript::read::simple_name;
-use crate::formats::torchscript::scalar::dtype_from_code;
 use crate::formats::torchscript::value::{Value, print_float, print_str};
 use crate::ir::{self, DType, Dialect, Dim, Dims, Op, Opaque, Type};
 
@@ -36,7 +37,7 @@ impl<'a> Evaluator<'a> {
             .and_then(|(_, v)| v.as_int())
             .and_then(dtype_from_code);
         let base = first.as_ref().and_then(Type::dtype).unwrap_or(DType::F32);
-        let dtype = given.or(aten::result_dtype(name)).unwrap_or(base);
+        let dtype = given.or(unknown::result_dtype(name)).unwrap_or(base);
         if let Some(n) = arity {
             return vec![Type::Tensor(dtype, None); n];
         }
@@ -54,17 +55,17 @@ impl<'a> Evaluator<'a> {
         {
             return vec![Type::Other("List[int]".into())];
         }
-        if let Some(ty) = aten::result_type(name) {
+        if let Some(ty) = unknown::result_type(name) {
             return vec![Type::Other(ty.into())];
         }
         let beside = args.all().filter(|v| matches!(v, Value::Tensor(_))).count() > 1;
-        let shape = match aten::shape_argument(name) {
+        let shape = match unknown::shape_argument(name) {
             Some(i) => args
                 .positional
                 .get(i)
                 .and_then(Value::items)
                 .and_then(|items| items.iter().map(Value::as_dim).collect::<Option<Dims>>()),
-            None if aten::keeps_shape(name, beside) => {
+            None if unknown::keeps_shape(name, beside) => {
                 first.as_ref().and_then(Type::shape).map(Dims::from)
             }
             None => match name {

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::compare::{bounds, compare};
-use super::dtype_from_code;
+use crate::formats::aten::dtype_from_code;
 use crate::formats::torchscript::eval::{Args, Eval, Evaluator};
 use crate::formats::torchscript::value::Value;
 use crate::ir::{DType, Dim};

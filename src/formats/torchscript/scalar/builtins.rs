@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::dtype_code;
+use crate::formats::aten::dtype_code;
 use crate::formats::error::FormatError;
 use crate::formats::torchscript::eval::{Args, Eval, Evaluator};
 use crate::formats::torchscript::value::{Value, print_float};

@@ -3,17 +3,20 @@
 mod slices;
 mod written;
 
-use super::{Call, Entry, Lowered, Read, axis, float, need, one};
-use crate::formats::torchscript::eval::{Eval, Evaluator};
-use crate::formats::torchscript::value::Value;
+use super::{Argument, Builder, Call, Entry, Lowered, Read, axis, float, need, one};
 use crate::ir::{self, Dim, Dims, Op, PadMode};
 use slices::{cat, chunk, index_select, narrow, select, slice, split, stack, unbind};
 pub(super) use written::write;
 
 pub(super) const TABLE: &[Entry] = &[
     Entry {
-        names: &["view", "reshape", "_unsafe_view"],
+        names: &["reshape"],
         parameters: &["self", "shape"],
+        lower: reshape,
+    },
+    Entry {
+        names: &["view", "_unsafe_view"],
+        parameters: &["self", "size"],
         lower: reshape,
     },
     Entry {
@@ -97,8 +100,13 @@ pub(super) const TABLE: &[Entry] = &[
         lower: chunk,
     },
     Entry {
-        names: &["split", "split_with_sizes", "unsafe_split"],
+        names: &["split", "unsafe_split"],
         parameters: &["self", "split_size", "dim"],
+        lower: split,
+    },
+    Entry {
+        names: &["split_with_sizes"],
+        parameters: &["self", "split_sizes", "dim"],
         lower: split,
     },
     Entry {
@@ -130,29 +138,26 @@ pub(super) const TABLE: &[Entry] = &[
             "replication_pad2d",
             "replication_pad3d",
         ],
-        parameters: &["self", "pad"],
+        parameters: &["self", "padding"],
         lower: pad,
     },
 ];
 
-fn operand(ev: &Evaluator<'_>, call: &Call<'_, '_>) -> Eval<Option<(ir::Value, Dims)>> {
-    let Some(x) = call.tensor(ev, "self")? else {
-        return Ok(None);
-    };
-    Ok(ev.shape(x).map(|shape| (x, shape)))
+fn operand(ev: &dyn Builder, call: &Call<'_>) -> Option<(ir::Value, Dims)> {
+    let x = call.tensor("self")?;
+    ev.shape(x).map(|shape| (x, shape))
 }
 
-fn to(ev: &mut Evaluator<'_>, call: &Call<'_, '_>, x: ir::Value, shape: Dims) -> Read {
+fn to(ev: &mut dyn Builder, call: &Call<'_>, x: ir::Value, shape: Dims) -> Read {
     one(ev.emit(call.name, Op::Reshape { shape }, &[x])?)
 }
 
-fn reshape(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
-    let x = need!(call.tensor(ev, "self")?);
+fn reshape(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+    let x = need!(call.tensor("self"));
     let mut sizes = need!(
-        call.get("shape")
-            .and_then(Value::items)
-            .map(|_| ())
-            .and(call.dims("shape"))
+        call.get(call.parameters[1])
+            .and_then(Argument::items)
+            .and_then(|items| items.iter().map(Argument::as_dim).collect::<Option<Dims>>())
     );
     let inferred = sizes.iter().position(|d| d.as_number() == Some(-1));
     if let Some(inferred) = inferred {
@@ -194,17 +199,14 @@ fn settle(from: &Dims, to: &mut Dims) {
     }
 }
 
-fn reshape_as(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
-    let (x, other) = (
-        need!(call.tensor(ev, "self")?),
-        need!(call.tensor(ev, "other")?),
-    );
+fn reshape_as(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+    let (x, other) = (need!(call.tensor("self")), need!(call.tensor("other")));
     let shape = need!(ev.shape(other));
     to(ev, call, x, shape)
 }
 
-fn flatten(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
-    let (x, shape) = need!(operand(ev, call)?);
+fn flatten(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+    let (x, shape) = need!(operand(ev, call));
     if shape.is_empty() {
         return to(ev, call, x, Dims::from_iter([Dim::from(1)]));
     }
@@ -217,8 +219,8 @@ fn flatten(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
     }
 }
 
-fn unflatten(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
-    let (x, shape) = need!(operand(ev, call)?);
+fn unflatten(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+    let (x, shape) = need!(operand(ev, call));
     let axis = need!(call.axis("dim", shape.len(), 0));
     let mut sizes = need!(call.dims("sizes"));
     if let Some(inferred) = sizes.iter().position(|d| d.as_number() == Some(-1)) {
@@ -234,15 +236,15 @@ fn unflatten(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
     to(ev, call, x, shape)
 }
 
-fn permuted(ev: &mut Evaluator<'_>, call: &Call<'_, '_>, x: ir::Value, perm: ir::Ints) -> Read {
+fn permuted(ev: &mut dyn Builder, call: &Call<'_>, x: ir::Value, perm: ir::Ints) -> Read {
     if perm.iter().enumerate().all(|(i, p)| i == *p) {
         return Ok(Some(Lowered::Same));
     }
     one(ev.emit(call.name, Op::Transpose { perm }, &[x])?)
 }
 
-fn transpose(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
-    let (x, shape) = need!(operand(ev, call)?);
+fn transpose(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+    let (x, shape) = need!(operand(ev, call));
     let a = need!(axis(need!(call.int("dim0")), shape.len()));
     let b = need!(axis(need!(call.int("dim1")), shape.len()));
     let mut perm: ir::Ints = (0..shape.len()).collect();
@@ -250,8 +252,8 @@ fn transpose(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
     permuted(ev, call, x, perm)
 }
 
-fn t(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
-    let (x, shape) = need!(operand(ev, call)?);
+fn t(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+    let (x, shape) = need!(operand(ev, call));
     match shape.len() {
         2 => permuted(ev, call, x, ir::Ints::from_slice(&[1, 0])),
         0 | 1 => Ok(Some(Lowered::Same)),
@@ -259,14 +261,14 @@ fn t(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
     }
 }
 
-fn permute(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
-    let (x, shape) = need!(operand(ev, call)?);
+fn permute(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+    let (x, shape) = need!(operand(ev, call));
     let perm = need!(call.axes("dims", shape.len()));
     permuted(ev, call, x, perm)
 }
 
-fn squeeze(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
-    let (x, shape) = need!(operand(ev, call)?);
+fn squeeze(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+    let (x, shape) = need!(operand(ev, call));
     let named = match call.lacks("dim") {
         true => (0..shape.len()).collect(),
         false => need!(call.axes("dim", shape.len())),
@@ -287,8 +289,8 @@ fn squeeze(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
     one(ev.emit("squeeze", Op::Squeeze { axes }, &[x])?)
 }
 
-fn unsqueeze(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
-    let (x, shape) = need!(operand(ev, call)?);
+fn unsqueeze(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+    let (x, shape) = need!(operand(ev, call));
     let axis = need!(axis(need!(call.int("dim")), shape.len() + 1));
     one(ev.emit(
         "unsqueeze",
@@ -299,8 +301,8 @@ fn unsqueeze(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
     )?)
 }
 
-fn expand(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
-    let (x, from) = need!(operand(ev, call)?);
+fn expand(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+    let (x, from) = need!(operand(ev, call));
     let mut shape = need!(call.dims("size"));
     let new = need!(shape.len().checked_sub(from.len()));
     for (i, size) in shape.iter_mut().enumerate() {
@@ -311,22 +313,22 @@ fn expand(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
     expanded(ev, x, &from, shape)
 }
 
-fn expand_as(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
-    let (x, from) = need!(operand(ev, call)?);
-    let other = need!(call.tensor(ev, "other")?);
+fn expand_as(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+    let (x, from) = need!(operand(ev, call));
+    let other = need!(call.tensor("other"));
     let shape = need!(ev.shape(other));
     expanded(ev, x, &from, shape)
 }
 
-fn expanded(ev: &mut Evaluator<'_>, x: ir::Value, from: &Dims, shape: Dims) -> Read {
+fn expanded(ev: &mut dyn Builder, x: ir::Value, from: &Dims, shape: Dims) -> Read {
     if *from == shape {
         return Ok(Some(Lowered::Same));
     }
     one(ev.emit("expand", Op::Expand { shape }, &[x])?)
 }
 
-fn pad(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
-    let (x, shape) = need!(operand(ev, call)?);
+fn pad(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+    let (x, shape) = need!(operand(ev, call));
     let mode = match (call.name, call.str("mode")) {
         ("constant_pad_nd", _) | ("pad", None | Some("constant")) => PadMode::Constant,
         ("pad", Some("reflect")) => PadMode::Reflect,
@@ -336,7 +338,7 @@ fn pad(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
         (name, _) if name.starts_with("replication") => PadMode::Replicate,
         _ => return Ok(None),
     };
-    let amounts = need!(call.dims("pad"));
+    let amounts = need!(call.dims(call.parameters[1]));
     if amounts.len() % 2 != 0 || amounts.len() / 2 > shape.len() {
         return Ok(None);
     }

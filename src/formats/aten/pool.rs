@@ -1,10 +1,8 @@
 //! Pooling and resizing.
 
 use super::convolution::padded;
-use super::{Call, Entry, Read, Written, list, need, one};
-use crate::formats::torchscript::eval::Evaluator;
-use crate::formats::torchscript::value::Value;
-use crate::ir::{Dim, Dims, Op, Padding, ResizeMode};
+use super::{Argument, Builder, Call, Entry, Expression, Lowered, Read, Written, first, need, one};
+use crate::ir::{Dim, Dims, Ints, Op, Padding, ResizeMode};
 
 pub(super) const TABLE: &[Entry] = &[
     Entry {
@@ -18,6 +16,27 @@ pub(super) const TABLE: &[Entry] = &[
             "ceil_mode",
         ],
         lower: max_pool,
+    },
+    Entry {
+        names: &["max_pool2d_with_indices", "max_pool3d_with_indices"],
+        parameters: &[
+            "self",
+            "kernel_size",
+            "stride",
+            "padding",
+            "dilation",
+            "ceil_mode",
+        ],
+        lower: with_indices,
+    },
+    Entry {
+        names: &[
+            "adaptive_max_pool1d",
+            "adaptive_max_pool2d",
+            "adaptive_max_pool3d",
+        ],
+        parameters: &["self", "output_size"],
+        lower: adaptive_max_pool,
     },
     Entry {
         names: &["avg_pool1d", "avg_pool2d", "avg_pool3d"],
@@ -37,6 +56,8 @@ pub(super) const TABLE: &[Entry] = &[
             "adaptive_avg_pool1d",
             "adaptive_avg_pool2d",
             "adaptive_avg_pool3d",
+            "_adaptive_avg_pool2d",
+            "_adaptive_avg_pool3d",
         ],
         parameters: &["self", "output_size"],
         lower: adaptive_avg_pool,
@@ -64,13 +85,12 @@ pub(super) const TABLE: &[Entry] = &[
 /// The number of spatial dimensions, from the operator's name.
 fn dimensions(name: &str) -> usize {
     name.bytes()
-        .rev()
         .find(u8::is_ascii_digit)
         .map_or(2, |d| usize::from(d - b'0'))
 }
 
-fn max_pool(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
-    let x = need!(call.tensor(ev, "self")?);
+fn max_pool(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+    let x = need!(call.tensor("self"));
     let n = dimensions(call.name);
     ev.demand(x, &vec![None; n + 2], None)?;
     let kernel = need!(call.spatial_dims("kernel_size", n, &Dims::new())).clone();
@@ -94,8 +114,16 @@ fn max_pool(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
     )?)
 }
 
-fn avg_pool(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
-    let x = need!(call.tensor(ev, "self")?);
+/// Where the maxima were found is a second result.
+fn with_indices(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+    match max_pool(ev, call)? {
+        Some(Lowered::One(value)) => first(Some(value)),
+        other => Ok(other),
+    }
+}
+
+fn avg_pool(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+    let x = need!(call.tensor("self"));
     let n = dimensions(call.name);
     ev.demand(x, &vec![None; n + 2], None)?;
     let kernel = need!(call.spatial_dims("kernel_size", n, &Dims::new()));
@@ -119,8 +147,8 @@ fn avg_pool(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
     )?)
 }
 
-fn adaptive_avg_pool(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
-    let x = need!(call.tensor(ev, "self")?);
+fn adaptive_avg_pool(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+    let x = need!(call.tensor("self"));
     let n = dimensions(call.name);
     ev.demand(x, &vec![None; n + 2], None)?;
     let output = need!(call.spatial_dims("output_size", n, &Dims::new()));
@@ -130,11 +158,21 @@ fn adaptive_avg_pool(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
     one(ev.emit("adaptive_avg_pool", Op::AdaptiveAvgPool { output }, &[x])?)
 }
 
-fn nearest(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
+fn adaptive_max_pool(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+    let x = need!(call.tensor("self"));
+    let n = dimensions(call.name);
+    let output = need!(call.spatial_dims("output_size", n, &Dims::new()));
+    if ev.shape(x).is_none_or(|x| x.len() != n + 2) {
+        return Ok(None);
+    }
+    first(ev.emit("adaptive_max_pool", Op::AdaptiveMaxPool { output }, &[x])?)
+}
+
+fn nearest(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     resize(ev, call, ResizeMode::Nearest)
 }
 
-fn linear(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
+fn linear(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let aligned = need!(call.bool_or("align_corners", false));
     resize(
         ev,
@@ -147,8 +185,8 @@ fn linear(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
     )
 }
 
-fn resize(ev: &mut Evaluator<'_>, call: &Call<'_, '_>, mode: ResizeMode) -> Read {
-    let x = need!(call.tensor(ev, "input")?);
+fn resize(ev: &mut dyn Builder, call: &Call<'_>, mode: ResizeMode) -> Read {
+    let x = need!(call.tensor("input"));
     let n = dimensions(call.name);
     ev.demand(x, &vec![None; n + 2], None)?;
     let shape = need!(ev.shape(x).filter(|shape| shape.len() == n + 2));
@@ -171,9 +209,9 @@ fn resize(ev: &mut Evaluator<'_>, call: &Call<'_, '_>, mode: ResizeMode) -> Read
     one(ev.emit("resize", Op::Resize { size, mode }, &[x])?)
 }
 
-fn whole_numbers(value: &Value<'_>) -> Option<Vec<i64>> {
+fn whole_numbers(value: &Argument) -> Option<Vec<i64>> {
     let items = value.items()?;
-    let whole = |v: &Value<'_>| {
+    let whole = |v: &Argument| {
         v.as_f64()
             .filter(|x| x.fract() == 0.0 && *x >= 1.0 && *x <= 1e6)
             .map(|x| x as i64)
@@ -181,11 +219,18 @@ fn whole_numbers(value: &Value<'_>) -> Option<Vec<i64>> {
     items.iter().map(whole).collect()
 }
 
-pub(super) fn write(w: &mut Written<'_>) -> Result<Option<String>, String> {
-    let op = w.op;
-    let operand = w.x().to_owned();
-    let zeros = |n: usize| list(std::iter::repeat_n(0, n));
-    Ok(Some(match op {
+pub(super) fn write(w: &Written<'_>) -> Result<Option<Expression>, String> {
+    use Expression::{Bool, None as Nothing};
+    let sizes = |dims: &Dims| Expression::sizes(dims);
+    let ints = |ints: &Ints| Expression::ints(ints);
+    // Each name by the number of spatial dimensions.
+    let call = |names: [&'static str; 3], n: usize, rest: Vec<Expression>| {
+        let name = names.get(n.wrapping_sub(1));
+        let name = name.ok_or("it has more than three spatial dimensions")?;
+        Ok::<_, String>(Expression::call(name, "default", rest))
+    };
+    let zeros = |n: usize| ints(&Ints::from_elem(0, n));
+    Ok(Some(match w.op {
         Op::MaxPool {
             kernel,
             stride,
@@ -195,14 +240,20 @@ pub(super) fn write(w: &mut Written<'_>) -> Result<Option<String>, String> {
         } => {
             let n = kernel.len();
             let (x, pad) = match pad.is_symmetric() {
-                true => (operand, list(&pad.before)),
-                false => (padded(&operand, pad, "-inf"), zeros(n)),
+                true => (w.x(), ints(&pad.before)),
+                false => (padded(w, pad, f64::NEG_INFINITY)?.0, zeros(n)),
             };
-            let (kernel, stride, dilation) = (w.sizes(kernel), w.sizes(stride), list(dilation));
-            format!(
-                "torch.max_pool{n}d({x}, {kernel}, {stride}, {pad}, {dilation}, {})",
-                boolean(*ceil)
-            )
+            let (kernel, stride, dilation) = (sizes(kernel), sizes(stride), ints(dilation));
+            let rest = vec![x, kernel, stride, pad, dilation, Bool(*ceil)];
+            match w.core && n > 1 {
+                true => call(
+                    ["", "max_pool2d_with_indices", "max_pool3d_with_indices"],
+                    n,
+                    rest,
+                )?
+                .of(2),
+                false => call(["max_pool1d", "max_pool2d", "max_pool3d"], n, rest)?,
+            }
         }
         Op::AvgPool {
             kernel,
@@ -213,58 +264,67 @@ pub(super) fn write(w: &mut Written<'_>) -> Result<Option<String>, String> {
         } => {
             let n = kernel.len();
             let (x, pad) = match (pad.is_symmetric(), count_pad) {
-                (true, _) => (operand, list(&pad.before)),
-                (false, true) => (padded(&operand, pad, "0"), zeros(n)),
+                (true, _) => (w.x(), ints(&pad.before)),
+                (false, true) => (padded(w, pad, 0.0)?.0, zeros(n)),
                 (false, false) => {
                     return Err(
                         "an average pool pads unevenly and does not count the pad".to_owned()
                     );
                 }
             };
-            let (kernel, stride) = (w.sizes(kernel), w.sizes(stride));
-            format!(
-                "torch.avg_pool{n}d({x}, {kernel}, {stride}, {pad}, {}, {})",
-                boolean(*ceil),
-                boolean(*count_pad)
-            )
+            let (kernel, stride) = (sizes(kernel), sizes(stride));
+            let rest = vec![x, kernel, stride, pad, Bool(*ceil), Bool(*count_pad)];
+            call(["avg_pool1d", "avg_pool2d", "avg_pool3d"], n, rest)?
         }
         Op::AdaptiveAvgPool { output } => {
-            format!(
-                "torch.adaptive_avg_pool{}d({operand}, {})",
-                output.len(),
-                w.sizes(output)
-            )
+            let names = match w.core {
+                true => [
+                    "adaptive_avg_pool1d",
+                    "_adaptive_avg_pool2d",
+                    "_adaptive_avg_pool3d",
+                ],
+                false => [
+                    "adaptive_avg_pool1d",
+                    "adaptive_avg_pool2d",
+                    "adaptive_avg_pool3d",
+                ],
+            };
+            call(names, output.len(), vec![w.x(), sizes(output)])?
         }
         Op::AdaptiveMaxPool { output } => {
-            let n = output.len();
-            format!(
-                "(torch.adaptive_max_pool{n}d({operand}, {}))[0]",
-                w.sizes(output)
-            )
+            let names = [
+                "adaptive_max_pool1d",
+                "adaptive_max_pool2d",
+                "adaptive_max_pool3d",
+            ];
+            call(names, output.len(), vec![w.x(), sizes(output)])?.of(2)
         }
         Op::Resize { size, mode } => {
-            let n = size.len();
-            let size = w.sizes(size);
-            let linear = ["linear1d", "bilinear2d", "trilinear3d"]
-                .get(n.wrapping_sub(1))
-                .copied()
-                .unwrap_or_default();
-            match mode {
-                ResizeMode::Nearest => {
-                    format!("torch.upsample_nearest{n}d({operand}, {size}, None)")
-                }
-                ResizeMode::Linear => {
-                    format!("torch.upsample_{linear}({operand}, {size}, False, None)")
-                }
-                ResizeMode::LinearAligned => {
-                    format!("torch.upsample_{linear}({operand}, {size}, True, None)")
-                }
-            }
+            let align = match mode {
+                ResizeMode::Nearest => None,
+                ResizeMode::Linear => Some(Bool(false)),
+                ResizeMode::LinearAligned => Some(Bool(true)),
+            };
+            let names = match align {
+                None => [
+                    "upsample_nearest1d",
+                    "upsample_nearest2d",
+                    "upsample_nearest3d",
+                ],
+                Some(_) => [
+                    "upsample_linear1d",
+                    "upsample_bilinear2d",
+                    "upsample_trilinear3d",
+                ],
+            };
+            let name = names.get(size.len().wrapping_sub(1));
+            let name = name.ok_or("it has more than three spatial dimensions")?;
+            let rest = [w.x(), sizes(size)]
+                .into_iter()
+                .chain(align)
+                .chain([Nothing]);
+            Expression::call(name, "vec", rest)
         }
         _ => return Ok(None),
     }))
-}
-
-pub(super) fn boolean(b: bool) -> &'static str {
-    if b { "True" } else { "False" }
 }

@@ -1,9 +1,9 @@
 //! Functions of one element.
 
-use super::{Call, Entry, Lowered, Read, Written, need, one};
-use crate::formats::torchscript::eval::Evaluator;
-use crate::formats::torchscript::scalar::dtype_from_code;
-use crate::formats::torchscript::value::{Value, print_float};
+use super::{
+    Argument, Builder, Call, Entry, Expression, Lowered, Read, Written, dtype_code,
+    dtype_from_code, need, one,
+};
 use crate::ir::Op;
 
 /// Functions without parameters, by their name in PyTorch.
@@ -105,7 +105,7 @@ pub(super) const TABLE: &[Entry] = &[
             "alpha_dropout",
             "feature_alpha_dropout",
         ],
-        parameters: &["self", "p", "train"],
+        parameters: &["input", "p", "train"],
         lower: dropout,
     },
     Entry {
@@ -114,24 +114,24 @@ pub(super) const TABLE: &[Entry] = &[
         lower: same,
     },
     Entry {
-        names: &["clone"],
+        names: &["clone", "lift_fresh_copy"],
         parameters: &["self"],
         lower: clone,
     },
     Entry {
-        names: &["to", "type_as"],
+        names: &["to", "type_as", "_to_copy"],
         parameters: &["self"],
         lower: to,
     },
 ];
 
-fn plain(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
-    let x = need!(call.tensor(ev, "self")?);
+fn plain(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+    let x = need!(call.tensor("self"));
     let (_, op) = need!(PLAIN.iter().find(|(name, _)| *name == call.name));
     one(ev.emit(op.name(), op.clone(), &[x])?)
 }
 
-fn softplus(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
+fn softplus(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     match (call.float_or("beta", 1.0), call.float_or("threshold", 20.0)) {
         // Above 20 the logarithm and its linear continuation agree to the last bit of a float.
         (Some(1.0), Some(20.0..)) => plain(ev, call),
@@ -139,8 +139,8 @@ fn softplus(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
     }
 }
 
-fn gelu(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
-    let x = need!(call.tensor(ev, "self")?);
+fn gelu(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+    let x = need!(call.tensor("self"));
     let tanh = match call.str("approximate") {
         None | Some("none") => false,
         Some("tanh") => true,
@@ -149,14 +149,14 @@ fn gelu(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
     one(ev.emit("gelu", Op::Gelu { tanh }, &[x])?)
 }
 
-fn leaky_relu(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
-    let x = need!(call.tensor(ev, "self")?);
+fn leaky_relu(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+    let x = need!(call.tensor("self"));
     let slope = need!(call.float_or("negative_slope", 0.01)).into();
     one(ev.emit("leaky_relu", Op::LeakyRelu { slope }, &[x])?)
 }
 
-fn elu(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
-    let x = need!(call.tensor(ev, "self")?);
+fn elu(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+    let x = need!(call.tensor("self"));
     if (
         call.float_or("scale", 1.0),
         call.float_or("input_scale", 1.0),
@@ -168,19 +168,16 @@ fn elu(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
     one(ev.emit("elu", Op::Elu { alpha }, &[x])?)
 }
 
-fn prelu(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
-    let (x, weight) = (
-        need!(call.tensor(ev, "self")?),
-        need!(call.tensor(ev, "weight")?),
-    );
+fn prelu(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+    let (x, weight) = (need!(call.tensor("self")), need!(call.tensor("weight")));
     if ev.shape(weight).is_none_or(|shape| shape.len() != 1) {
         return Ok(None);
     }
     one(ev.emit("prelu", Op::PRelu {}, &[x, weight])?)
 }
 
-fn clip(ev: &mut Evaluator<'_>, call: &Call<'_, '_>, min: f64, max: f64) -> Read {
-    let x = need!(call.tensor(ev, "self")?);
+fn clip(ev: &mut dyn Builder, call: &Call<'_>, min: f64, max: f64) -> Read {
+    let x = need!(call.tensor("self"));
     one(ev.emit(
         call.name.trim_end_matches('_'),
         Op::Clip {
@@ -191,7 +188,7 @@ fn clip(ev: &mut Evaluator<'_>, call: &Call<'_, '_>, min: f64, max: f64) -> Read
     )?)
 }
 
-fn hardtanh(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
+fn hardtanh(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let (min, max) = (
         need!(call.float_or("min_val", -1.0)),
         need!(call.float_or("max_val", 1.0)),
@@ -199,18 +196,18 @@ fn hardtanh(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
     clip(ev, call, min, max)
 }
 
-fn relu6(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
+fn relu6(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     clip(ev, call, 0.0, 6.0)
 }
 
-fn clamp(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
+fn clamp(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let min = need!(call.float_or("min", f64::NEG_INFINITY));
     let max = need!(call.float_or("max", f64::INFINITY));
     clip(ev, call, min, max)
 }
 
-fn dropout(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
-    let x = need!(call.tensor(ev, "self")?);
+fn dropout(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+    let x = need!(call.tensor("input"));
     let p = need!(call.float_or("p", 0.5));
     if need!(call.bool_or("train", true)) && p > 0.0 {
         return Err(ev.training("dropout"));
@@ -218,38 +215,40 @@ fn dropout(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
     one(ev.emit("dropout", Op::Dropout { p: p.into() }, &[x])?)
 }
 
-fn same(_: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
-    Ok(matches!(call.get("self"), Some(Value::Tensor(_))).then_some(Lowered::Same))
+fn same(_: &mut dyn Builder, call: &Call<'_>) -> Read {
+    Ok(matches!(call.get("self"), Some(Argument::Tensor(_))).then_some(Lowered::Same))
 }
 
-fn clone(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
-    one(call.tensor(ev, "self")?)
+fn clone(_: &mut dyn Builder, call: &Call<'_>) -> Read {
+    one(call.tensor("self"))
 }
 
 /// `to(x, dtype, ..)`, `to(x, device, dtype, ..)`, `to(x, other)`: devices do not matter here.
-fn to(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
-    let x = need!(call.tensor(ev, "self")?);
+fn to(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+    let x = need!(call.tensor("self"));
+    let code_of = |ev: &dyn Builder, value| ev.graph().ty(value).dtype().map(dtype_code);
     let (mut dtype, mut flags) = (None, Vec::new());
     for argument in call.args.positional.iter().skip(1) {
         match argument {
-            Value::Int(code) if dtype.is_none() && flags.is_empty() => dtype = Some(*code),
-            Value::Tensor(other) if dtype.is_none() => dtype = ev.dtype_code_of(ev.read(other)?),
-            Value::Bool(flag) => flags.push(*flag),
-            Value::Int(_) | Value::Device(_) | Value::None => {}
+            Argument::Int(code) if dtype.is_none() && flags.is_empty() => dtype = Some(*code),
+            Argument::Tensor(other) if dtype.is_none() => dtype = code_of(ev, *other),
+            Argument::Bool(flag) => flags.push(*flag),
+            Argument::Int(_) | Argument::Other | Argument::None => {}
             _ => return Ok(None),
         }
     }
-    // `non_blocking`, then `copy`.
-    let mut copy = flags.get(1).copied().unwrap_or(false);
+    // `non_blocking`, then `copy`; one name says that it always copies.
+    let mut copy = flags.get(1).copied().unwrap_or(call.name == "_to_copy");
     for (name, value) in &call.args.keyword {
         match (*name, value) {
-            ("dtype", Value::Int(code)) => dtype = Some(*code),
-            ("copy", Value::Bool(flag)) => copy = *flag,
+            ("dtype", Argument::Int(code)) => dtype = Some(*code),
+            ("other", Argument::Tensor(other)) => dtype = code_of(ev, *other),
+            ("copy", Argument::Bool(flag)) => copy = *flag,
             _ => {}
         }
     }
     let code = match dtype {
-        Some(code) if ev.dtype_code_of(x) != Some(code) => code,
+        Some(code) if code_of(ev, x) != Some(code) => code,
         _ if copy => return one(Some(x)),
         _ => return Ok(Some(Lowered::Same)),
     };
@@ -257,33 +256,30 @@ fn to(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
     one(ev.emit("to", Op::Cast { dtype }, &[x])?)
 }
 
-pub(super) fn write(w: &mut Written<'_>) -> Result<Option<String>, String> {
+pub(super) fn write(w: &Written<'_>) -> Result<Option<Expression>, String> {
+    use Expression::{Bool, Dtype, Float, None as Nothing, Str};
+    let call =
+        |name, rest: &[Expression]| Expression::call(name, "default", [&[w.x()], rest].concat());
     if let Some((name, _)) = PLAIN.iter().find(|(_, op)| op == w.op) {
-        return Ok(Some(format!("torch.{name}({})", w.operands.join(", "))));
+        return Ok(Some(Expression::call(name, "default", w.operands.clone())));
     }
-    let x = w.x();
     Ok(Some(match w.op {
-        Op::Gelu { .. } => format!("torch.gelu({x}, approximate=\"tanh\")"),
-        Op::LeakyRelu { slope } => format!("torch.leaky_relu({x}, {})", print_float(slope.0)),
-        Op::Elu { alpha } => format!("torch.elu({x}, {})", print_float(alpha.0)),
+        Op::Gelu { .. } => call("gelu", &[]).keyword("approximate", Str("tanh")),
+        Op::LeakyRelu { slope } => call("leaky_relu", &[Float(slope.0)]),
+        Op::Elu { alpha } => call("elu", &[Float(alpha.0)]),
         Op::Clip { min, max } => match (min.is_finite(), max.is_finite()) {
-            (true, true) => format!(
-                "torch.hardtanh({x}, {}, {})",
-                print_float(min.0),
-                print_float(max.0)
-            ),
-            (true, false) => format!("torch.clamp_min({x}, {})", print_float(min.0)),
-            (false, true) => format!("torch.clamp_max({x}, {})", print_float(max.0)),
-            (false, false) => x.to_owned(),
+            (true, true) => call("hardtanh", &[Float(min.0), Float(max.0)]),
+            (true, false) if w.core => call("clamp", &[Float(min.0)]),
+            (false, true) if w.core => call("clamp", &[Nothing, Float(max.0)]),
+            (true, false) => call("clamp_min", &[Float(min.0)]),
+            (false, true) => call("clamp_max", &[Float(max.0)]),
+            (false, false) => w.x(),
         },
-        Op::Dropout { p } => format!("torch.dropout({x}, {}, False)", print_float(p.0)),
-        Op::Identity {} => x.to_owned(),
-        Op::Cast { dtype } => {
-            format!(
-                "torch.to({x}, {})",
-                crate::formats::torchscript::scalar::dtype_code(*dtype)
-            )
-        }
+        Op::Dropout { .. } if w.core => w.x(),
+        Op::Dropout { p } => call("dropout", &[Float(p.0), Bool(false)]),
+        Op::Identity {} => w.x(),
+        Op::Cast { dtype } if w.core => call("_to_copy", &[]).keyword("dtype", Dtype(*dtype)),
+        Op::Cast { dtype } => Expression::call("to", "dtype", [w.x(), Dtype(*dtype)]),
         _ => return Ok(None),
     }))
 }

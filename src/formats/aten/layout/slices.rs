@@ -1,20 +1,18 @@
 //! Parts of tensors, and tensors put together.
 
 use super::operand;
-use crate::formats::torchscript::aten::{Call, Lowered, Read, need, one};
-use crate::formats::torchscript::eval::{Eval, Evaluator};
-use crate::formats::torchscript::value::Value;
+use crate::formats::aten::{Argument, Builder, Call, Eval, Lowered, Read, need, one};
 use crate::ir::{self, DType, Dim, Dims, Index, Op};
 
-pub(super) fn cat(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
-    let tensors = need!(call.tensors(ev, "tensors")?);
+pub(super) fn cat(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+    let tensors = need!(call.tensors("tensors"));
     let rank = need!(tensors.iter().find_map(|v| ev.shape(*v))).len();
     let axis = need!(call.axis("dim", rank, 0));
     one(ev.emit("cat", Op::Concat { axis }, &tensors)?)
 }
 
-pub(super) fn stack(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
-    let tensors = need!(call.tensors(ev, "tensors")?);
+pub(super) fn stack(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+    let tensors = need!(call.tensors("tensors"));
     let rank = need!(tensors.first().and_then(|v| ev.shape(*v))).len();
     let axis = need!(call.axis("dim", rank + 1, 0));
     let mut parts = Vec::with_capacity(tensors.len());
@@ -30,7 +28,7 @@ pub(super) fn stack(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
 }
 
 /// A position of an axis as Python's slices mean it: negative from the end, and within the axis.
-fn bound(at: Option<&Value<'_>>, size: &Dim, default: &Dim) -> Option<Dim> {
+fn bound(at: Option<&Argument>, size: &Dim, default: &Dim) -> Option<Dim> {
     let Some(at) = at else {
         return Some(default.clone());
     };
@@ -53,7 +51,7 @@ fn bound(at: Option<&Value<'_>>, size: &Dim, default: &Dim) -> Option<Dim> {
 }
 
 fn part(
-    ev: &mut Evaluator<'_>,
+    ev: &mut dyn Builder,
     x: ir::Value,
     shape: &Dims,
     axis: usize,
@@ -76,8 +74,8 @@ fn part(
     )?)
 }
 
-pub(super) fn slice(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
-    let (x, shape) = need!(operand(ev, call)?);
+pub(super) fn slice(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+    let (x, shape) = need!(operand(ev, call));
     let axis = need!(call.axis("dim", shape.len(), 0));
     let step = need!(
         call.int_or("step", 1)
@@ -95,18 +93,18 @@ pub(super) fn slice(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
     part(ev, x, &shape, axis, start, end, step)
 }
 
-pub(super) fn narrow(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
-    let (x, shape) = need!(operand(ev, call)?);
+pub(super) fn narrow(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+    let (x, shape) = need!(operand(ev, call));
     let axis = need!(call.axis("dim", shape.len(), 0));
     let start = need!(bound(call.get("start"), &shape[axis], &Dim::from(0)));
-    let length = need!(call.get("length").and_then(Value::as_dim));
+    let length = need!(call.get("length").and_then(Argument::as_dim));
     part(ev, x, &shape, axis, start.clone(), start + length, 1)
 }
 
-pub(super) fn select(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
-    let (x, shape) = need!(operand(ev, call)?);
+pub(super) fn select(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+    let (x, shape) = need!(operand(ev, call));
     let axis = need!(call.axis("dim", shape.len(), 0));
-    let index = need!(call.get("index").and_then(Value::as_dim));
+    let index = need!(call.get("index").and_then(Argument::as_dim));
     let start = if index.as_number().is_some_and(|i| i < 0) {
         shape[axis].clone() + index
     } else {
@@ -116,7 +114,7 @@ pub(super) fn select(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
 }
 
 /// Position `start` of an axis, which is removed.
-fn pick(ev: &mut Evaluator<'_>, x: ir::Value, axis: usize, start: Dim) -> Eval<Option<ir::Value>> {
+fn pick(ev: &mut dyn Builder, x: ir::Value, axis: usize, start: Dim) -> Eval<Option<ir::Value>> {
     let end = start.clone() + Dim::from(1);
     let axes = ir::Ints::from_slice(&[axis]);
     match ev.emit(
@@ -135,7 +133,7 @@ fn pick(ev: &mut Evaluator<'_>, x: ir::Value, axis: usize, start: Dim) -> Eval<O
 }
 
 /// Consecutive parts of an axis, of these lengths.
-fn parts(ev: &mut Evaluator<'_>, x: ir::Value, axis: usize, lengths: &[Dim]) -> Read {
+fn parts(ev: &mut dyn Builder, x: ir::Value, axis: usize, lengths: &[Dim]) -> Read {
     let mut start = Dim::from(0);
     let mut values = Vec::with_capacity(lengths.len());
     for length in lengths {
@@ -168,8 +166,8 @@ fn even(size: i64, length: i64) -> Option<Vec<Dim>> {
     )
 }
 
-pub(super) fn chunk(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
-    let (x, shape) = need!(operand(ev, call)?);
+pub(super) fn chunk(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+    let (x, shape) = need!(operand(ev, call));
     let axis = need!(call.axis("dim", shape.len(), 0));
     let chunks = need!(call.int("chunks").filter(|n| (1..=MAX_PARTS).contains(n)));
     let lengths = match shape[axis].as_number() {
@@ -186,19 +184,24 @@ pub(super) fn chunk(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
     parts(ev, x, axis, &lengths)
 }
 
-pub(super) fn split(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
-    let (x, shape) = need!(operand(ev, call)?);
+pub(super) fn split(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+    let (x, shape) = need!(operand(ev, call));
     let axis = need!(call.axis("dim", shape.len(), 0));
     let given = need!(call.get("split_size").or(call.get("split_sizes")));
     let lengths = match given.items() {
-        Some(items) => need!(items.iter().map(Value::as_dim).collect::<Option<Vec<_>>>()),
+        Some(items) => need!(
+            items
+                .iter()
+                .map(Argument::as_dim)
+                .collect::<Option<Vec<_>>>()
+        ),
         None => need!(even(need!(shape[axis].as_number()), need!(given.as_int()))),
     };
     parts(ev, x, axis, &lengths)
 }
 
-pub(super) fn unbind(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
-    let (x, shape) = need!(operand(ev, call)?);
+pub(super) fn unbind(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+    let (x, shape) = need!(operand(ev, call));
     let axis = need!(call.axis("dim", shape.len(), 0));
     let n = need!(shape[axis].as_number().filter(|n| *n <= MAX_PARTS));
     let mut values = Vec::new();
@@ -208,11 +211,11 @@ pub(super) fn unbind(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
     Ok(Some(Lowered::List(values)))
 }
 
-pub(super) fn index_select(ev: &mut Evaluator<'_>, call: &Call<'_, '_>) -> Read {
-    let (x, shape) = need!(operand(ev, call)?);
+pub(super) fn index_select(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+    let (x, shape) = need!(operand(ev, call));
     let axis = need!(call.axis("dim", shape.len(), 0));
-    let index = need!(call.tensor(ev, "index")?);
-    let tensor = &need!(ev.graph.constant(index.node)).tensor;
+    let index = need!(call.tensor("index"));
+    let tensor = &need!(ev.graph().constant(index.node)).tensor;
     if !matches!(tensor.dtype(), DType::I64 | DType::I32) || tensor.shape().len() != 1 {
         return Ok(None);
     }

@@ -1,0 +1,349 @@
+//! Sums, products and powers of two operands, and products of matrices.
+
+use super::{
+    Argument, Builder, Call, Entry, Eval, Expression, Lowered, Read, Written, first, need, one,
+};
+use crate::ir::{self, DType, Dim, Dims, Ints, Op, Type};
+
+pub(super) const TABLE: &[Entry] = &[
+    Entry {
+        names: &["add", "sub", "subtract"],
+        parameters: &["self", "other", "alpha"],
+        lower: add,
+    },
+    Entry {
+        names: &["rsub"],
+        parameters: &["self", "other", "alpha"],
+        lower: rsub,
+    },
+    Entry {
+        names: &["mul", "multiply", "maximum", "minimum", "max", "min"],
+        parameters: &["self", "other"],
+        lower: plain,
+    },
+    Entry {
+        names: &["div", "divide", "true_divide"],
+        parameters: &["self", "other", "rounding_mode"],
+        lower: div,
+    },
+    Entry {
+        names: &["pow", "__pow__"],
+        parameters: &["self", "exponent"],
+        lower: pow,
+    },
+    Entry {
+        names: &["square"],
+        parameters: &["self"],
+        lower: square,
+    },
+    Entry {
+        names: &["reciprocal"],
+        parameters: &["self"],
+        lower: reciprocal,
+    },
+    Entry {
+        names: &["linear"],
+        parameters: &["input", "weight", "bias"],
+        lower: linear,
+    },
+    Entry {
+        names: &["matmul"],
+        parameters: &["self", "other"],
+        lower: matmul,
+    },
+    Entry {
+        names: &["bmm", "mm"],
+        parameters: &["self", "mat2"],
+        lower: matmul,
+    },
+    Entry {
+        names: &["addmm"],
+        parameters: &["self", "mat1", "mat2", "beta", "alpha"],
+        lower: addmm,
+    },
+    Entry {
+        names: &["baddbmm"],
+        parameters: &["self", "batch1", "batch2", "beta", "alpha"],
+        lower: addmm,
+    },
+    Entry {
+        names: &["scaled_dot_product_attention"],
+        parameters: &[
+            "query",
+            "key",
+            "value",
+            "attn_mask",
+            "dropout_p",
+            "is_causal",
+            "scale",
+            "enable_gqa",
+        ],
+        lower: attention,
+    },
+    Entry {
+        names: &["_scaled_dot_product_flash_attention_for_cpu"],
+        parameters: &[
+            "query",
+            "key",
+            "value",
+            "dropout_p",
+            "is_causal",
+            "attn_mask",
+            "scale",
+        ],
+        lower: kernel_attention,
+    },
+];
+
+/// Both operands of an operator, numbers as constants of the tensor's element type.
+fn operands(
+    ev: &mut dyn Builder,
+    call: &Call<'_>,
+    a: &str,
+    b: &str,
+) -> Eval<Option<[ir::Value; 2]>> {
+    let (tensor_a, tensor_b) = (call.tensor(a), call.tensor(b));
+    let mut number = |name: &str, beside: ir::Value| {
+        let value = call.get(name)?;
+        let dtype = ev.graph().ty(beside).dtype()?;
+        let x = value.as_f64()?;
+        // A fraction beside whole numbers makes floats of them, which a constant of their type could not.
+        let whole = !matches!(value, Argument::Float(_));
+        let dtype = if dtype.is_float() || (whole && dtype != DType::Bool) {
+            dtype
+        } else {
+            DType::F32
+        };
+        Some(ev.scalar(x, dtype))
+    };
+    Ok(match (tensor_a, tensor_b) {
+        (Some(a), Some(b)) => Some([a, b]),
+        (Some(a), None) => number(b, a).map(|b| [a, b]),
+        (None, Some(b)) => number(a, b).map(|a| [a, b]),
+        (None, None) => None,
+    })
+}
+
+/// `a + alpha * b`, `a - alpha * b`.
+fn add(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+    let [a, mut b] = need!(operands(ev, call, "self", "other")?);
+    let alpha = need!(call.float_or("alpha", 1.0));
+    if alpha != 1.0 {
+        let dtype = need!(ev.graph().ty(b).dtype());
+        let alpha = ev.scalar(alpha, dtype);
+        b = need!(ev.emit("mul", Op::Mul {}, &[b, alpha])?);
+    }
+    let op = if call.name == "add" {
+        Op::Add {}
+    } else {
+        Op::Sub {}
+    };
+    one(ev.emit(op.name(), op, &[a, b])?)
+}
+
+fn rsub(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+    let [a, b] = need!(operands(ev, call, "self", "other")?);
+    match call.float_or("alpha", 1.0) {
+        Some(1.0) => one(ev.emit("sub", Op::Sub {}, &[b, a])?),
+        _ => Ok(None),
+    }
+}
+
+fn plain(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+    let op = match call.name {
+        "mul" | "multiply" => Op::Mul {},
+        "maximum" | "max" => Op::Maximum {},
+        _ => Op::Minimum {},
+    };
+    // `max(x)` and `max(x, axis)` are other operators.
+    if matches!(call.name, "max" | "min") && call.tensor("other").is_none() {
+        return Ok(None);
+    }
+    let operands = need!(operands(ev, call, "self", "other")?);
+    one(ev.emit(op.name(), op, &operands)?)
+}
+
+fn div(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+    if call.get("rounding_mode").is_some() {
+        return Ok(None);
+    }
+    let operands = need!(operands(ev, call, "self", "other")?);
+    one(ev.emit("div", Op::Div {}, &operands)?)
+}
+
+fn pow(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+    let operands = need!(operands(ev, call, "self", "exponent")?);
+    one(ev.emit("pow", Op::Pow {}, &operands)?)
+}
+
+fn square(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+    let x = need!(call.tensor("self"));
+    one(ev.emit("mul", Op::Mul {}, &[x, x])?)
+}
+
+fn reciprocal(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+    let x = need!(call.tensor("self"));
+    let dtype = need!(ev.graph().ty(x).dtype());
+    let numerator = ev.scalar(1.0, dtype);
+    one(ev.emit("div", Op::Div {}, &[numerator, x])?)
+}
+
+fn linear(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+    let (x, weight) = (need!(call.tensor("input")), need!(call.tensor("weight")));
+    if let (Some(rank), Some(features)) =
+        (ev.shape(x).map(|s| s.len()), ev.graph().ty(weight).len(1))
+    {
+        let mut sizes = vec![None; rank];
+        if let Some(last) = sizes.last_mut() {
+            *last = i64::try_from(features).ok();
+        }
+        let dtype = ev.graph().ty(weight).dtype();
+        ev.demand(x, &sizes, dtype)?;
+    }
+    match call.tensor("bias") {
+        Some(bias) => one(ev.emit("linear", Op::Linear {}, &[x, weight, bias])?),
+        None if call.lacks("bias") => one(ev.emit("linear", Op::Linear {}, &[x, weight])?),
+        None => Ok(None),
+    }
+}
+
+fn matmul(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+    let (a, b) = (need!(call.tensor_at(0)), need!(call.tensor_at(1)));
+    let ranks = (ev.shape(a).map(|s| s.len()), ev.shape(b).map(|s| s.len()));
+    match ranks {
+        (Some(2..), Some(2..)) => one(ev.emit("matmul", Op::MatMul {}, &[a, b])?),
+        _ => Ok(None),
+    }
+}
+
+fn addmm(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+    let one_each =
+        (call.float_or("beta", 1.0), call.float_or("alpha", 1.0)) == (Some(1.0), Some(1.0));
+    let (bias, a, b) = (
+        need!(call.tensor("self")),
+        need!(call.tensor_at(1)),
+        need!(call.tensor_at(2)),
+    );
+    if !one_each {
+        return Ok(None);
+    }
+    let product = need!(ev.emit("matmul", Op::MatMul {}, &[a, b])?);
+    one(ev.emit("add", Op::Add {}, &[product, bias])?)
+}
+
+fn attention(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+    let mut operands = Vec::new();
+    for name in ["query", "key", "value"] {
+        operands.push(need!(call.tensor(name)));
+    }
+    if !call.lacks("attn_mask") {
+        let mask = need!(call.tensor("attn_mask"));
+        // A mask of truth values hides, it is not added.
+        if !ev.graph().ty(mask).dtype().is_some_and(DType::is_float) {
+            return Ok(None);
+        }
+        operands.push(mask);
+    }
+    if call.float_or("dropout_p", 0.0) != Some(0.0)
+        || call.bool_or("enable_gqa", false) != Some(false)
+    {
+        return Ok(None);
+    }
+    let scale = match call.get("scale") {
+        None => None,
+        Some(value) => Some(need!(value.as_f64()).into()),
+    };
+    let causal = need!(call.bool_or("is_causal", false));
+    one(ev.emit("attention", Op::Attention { scale, causal }, &operands)?)
+}
+
+/// The same as it is called once a kernel was chosen; what it keeps for the gradient is its second result.
+fn kernel_attention(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+    match attention(ev, call)? {
+        Some(Lowered::One(value)) => first(Some(value)),
+        other => Ok(other),
+    }
+}
+
+pub(super) fn write(w: &Written<'_>) -> Result<Option<Expression>, String> {
+    use Expression::{Bool, Float};
+    let is_number = |i: usize| matches!(w.operands.get(i), Some(Float(_)));
+    let (a, b) = (w.x(), w.optional(1));
+    // A number stands in the call itself, on the side where PyTorch takes one.
+    let commutes = |name| match is_number(0) {
+        true => Expression::call(name, "Tensor", [b.clone(), a.clone()]),
+        false => Expression::call(name, "Tensor", [a.clone(), b.clone()]),
+    };
+    Ok(Some(match w.op {
+        Op::Add {} => commutes("add"),
+        Op::Mul {} => commutes("mul"),
+        Op::Sub {} if is_number(0) => Expression::call("rsub", "Scalar", [b, a]),
+        Op::Sub {} => Expression::call("sub", "Tensor", [a, b]),
+        Op::Div {} if is_number(0) => {
+            let reciprocal = Expression::call("reciprocal", "default", [b]).typed(w.ty(1)?.clone());
+            Expression::call("mul", "Tensor", [reciprocal, a])
+        }
+        Op::Div {} => Expression::call("div", "Tensor", [a, b]),
+        Op::Pow {} if is_number(0) => Expression::call("pow", "Scalar", [a, b]),
+        Op::Pow {} if is_number(1) => Expression::call("pow", "Tensor_Scalar", [a, b]),
+        Op::Pow {} => Expression::call("pow", "Tensor_Tensor", [a, b]),
+        Op::Maximum {} => Expression::call("maximum", "default", [a, b]),
+        Op::Minimum {} => Expression::call("minimum", "default", [a, b]),
+        Op::Linear {} if w.core => core_linear(w)?,
+        Op::Linear {} => Expression::call("linear", "default", [a, b, w.optional(2)]),
+        Op::MatMul {} => {
+            let batch = |i: usize| {
+                w.shape(i)
+                    .map(|shape| &shape[..shape.len().saturating_sub(2)])
+            };
+            let name = match (batch(0), batch(1)) {
+                (Ok([]), Ok([])) if w.core => "mm",
+                (Ok([n]), Ok([m])) if w.core && n == m => "bmm",
+                _ => "matmul",
+            };
+            Expression::call(name, "default", [a, b])
+        }
+        Op::Attention { scale, causal } => {
+            let operands = [
+                a,
+                b,
+                w.optional(2),
+                w.optional(3),
+                Float(0.0),
+                Bool(*causal),
+            ];
+            let call = Expression::call("scaled_dot_product_attention", "default", operands);
+            match scale {
+                Some(scale) => call.keyword("scale", Float(scale.0)),
+                None => call,
+            }
+        }
+        _ => return Ok(None),
+    }))
+}
+
+/// A linear layer by products of matrices.
+fn core_linear(w: &Written<'_>) -> Result<Expression, String> {
+    let (shape, weight) = (w.shape(0)?, w.ty(1)?);
+    let features = weight.shape().and_then(<[Dim]>::first).cloned();
+    let features = features.ok_or("the shape of its weight is not known")?;
+    let perm = Ints::from_slice(&[1, 0]);
+    let (weight, _) = w.before(&Op::Transpose { perm }, w.optional(1), weight)?;
+    let product = |x| match w.optional(2) {
+        Expression::None => Expression::call("mm", "default", [x, weight]),
+        bias => Expression::call("addmm", "default", [bias, x, weight]),
+    };
+    let Some((last, leading)) = shape.split_last().filter(|(_, leading)| leading.len() != 1) else {
+        return Ok(product(w.x()));
+    };
+    let rows: Dim = leading.iter().product();
+    let flat = Op::Reshape {
+        shape: Dims::from_iter([rows.clone(), last.clone()]),
+    };
+    let (x, _) = w.before(&flat, w.x(), w.ty(0)?)?;
+    let dtype = w.ty(0)?.dtype().unwrap_or(DType::F32);
+    let ty = Type::tensor(dtype, [rows, features.clone()]);
+    let shape = leading.iter().cloned().chain([features]).collect();
+    let (result, _) = w.before(&Op::Reshape { shape }, product(x).typed(ty.clone()), &ty)?;
+    Ok(result)
+}

@@ -1,0 +1,246 @@
+//! Convolutions.
+
+use super::expression::int;
+use super::{Builder, Call, Entry, Expression, Read, Written, need, one};
+use crate::ir::{Dims, Ints, Op, PadMode, Padding, Type};
+
+const GENERAL: &[&str] = &[
+    "input",
+    "weight",
+    "bias",
+    "stride",
+    "padding",
+    "dilation",
+    "transposed",
+    "output_padding",
+    "groups",
+];
+
+pub(super) const TABLE: &[Entry] = &[
+    Entry {
+        names: &["_convolution", "convolution"],
+        parameters: GENERAL,
+        lower: either,
+    },
+    Entry {
+        names: &["conv1d", "conv2d", "conv3d"],
+        parameters: &[
+            "input", "weight", "bias", "stride", "padding", "dilation", "groups",
+        ],
+        lower: forward,
+    },
+    Entry {
+        names: &["conv_transpose1d", "conv_transpose2d", "conv_transpose3d"],
+        parameters: &[
+            "input",
+            "weight",
+            "bias",
+            "stride",
+            "padding",
+            "output_padding",
+            "groups",
+            "dilation",
+        ],
+        lower: transposed,
+    },
+];
+
+fn either(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+    let transposed = need!(call.bool_or("transposed", false));
+    convolution(ev, call, transposed)
+}
+
+fn forward(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+    convolution(ev, call, false)
+}
+
+fn transposed(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+    convolution(ev, call, true)
+}
+
+fn convolution(ev: &mut dyn Builder, call: &Call<'_>, transposed: bool) -> Read {
+    let (x, weight) = (need!(call.tensor("input")), need!(call.tensor("weight")));
+    let shape = need!(ev.shape(weight));
+    let n = need!(shape.len().checked_sub(2).filter(|n| (1..=3).contains(n)));
+    let groups = need!(
+        call.int_or("groups", 1)
+            .and_then(|g| usize::try_from(g).ok())
+    );
+    let dtype = ev.graph().ty(weight).dtype();
+    let read = if transposed {
+        shape[0].clone()
+    } else {
+        shape[1].clone() * groups.into()
+    };
+    let mut sizes = vec![None; n + 2];
+    sizes[1] = read.as_number();
+    ev.demand(x, &sizes, dtype)?;
+    // Without a batch dimension PyTorch convolves as well; the IR does not.
+    if ev.shape(x).is_some_and(|x| x.len() != n + 2)
+        && ev.shape(x).is_some_and(|x| x.len() == n + 1)
+    {
+        return Ok(None);
+    }
+    let stride = need!(call.spatial("stride", n, 1));
+    let dilation = need!(call.spatial("dilation", n, 1));
+    let pad = match call.str("padding") {
+        Some("valid") => Padding::symmetric(std::iter::repeat_n(0, n)),
+        Some("same") => {
+            let kernel: Ints = need!(shape[2..].iter().map(|k| k.as_len()).collect::<Option<_>>());
+            let total = kernel
+                .iter()
+                .zip(&dilation)
+                .map(|(k, d)| k.saturating_sub(1).saturating_mul(*d));
+            let (before, after) = total.map(|t| (t / 2, t - t / 2)).unzip();
+            Padding { before, after }
+        }
+        Some(_) => return Ok(None),
+        None => Padding::symmetric(need!(call.spatial("padding", n, 0))),
+    };
+    let mut operands = vec![x, weight];
+    match call.tensor("bias") {
+        Some(bias) => operands.push(bias),
+        None if call.lacks("bias") => {}
+        None => return Ok(None),
+    }
+    let op = match transposed {
+        false => Op::Conv {
+            stride,
+            pad,
+            dilation,
+            groups,
+        },
+        true => {
+            let output_pad = need!(call.spatial("output_padding", n, 0));
+            Op::ConvTranspose {
+                stride,
+                pad,
+                output_pad,
+                dilation,
+                groups,
+            }
+        }
+    };
+    one(ev.emit(
+        if transposed { "conv_transpose" } else { "conv" },
+        op,
+        &operands,
+    )?)
+}
+
+pub(super) fn write(w: &Written<'_>) -> Result<Option<Expression>, String> {
+    let Some((stride, pad, dilation, groups)) = w.op.convolution() else {
+        return Ok(None);
+    };
+    let (weight, bias, ints) = (w.optional(1), w.optional(2), Expression::ints);
+    let n = stride.len();
+    let names = |names: [(&'static str, &'static str); 3]| names.get(n.wrapping_sub(1)).copied();
+    if let Op::ConvTranspose { output_pad, .. } = w.op {
+        // What is cut off at the end beyond the beginning's amount is added nowhere else: a smaller output padding.
+        let mut extra = Ints::new();
+        for i in 0..n {
+            let amount = (output_pad[i] + pad.before[i]).checked_sub(pad.after[i]);
+            extra.push(
+                amount
+                    .ok_or("a transposed convolution cuts more at the end than PyTorch can say")?,
+            );
+        }
+        let (stride, before, dilation) = (ints(stride), ints(&pad.before), ints(dilation));
+        if w.core {
+            return Ok(Some(general(
+                w,
+                stride,
+                before,
+                dilation,
+                true,
+                ints(&extra),
+                groups,
+            )));
+        }
+        let (name, overload) = names([
+            ("conv_transpose1d", "default"),
+            ("conv_transpose2d", "input"),
+            ("conv_transpose3d", "input"),
+        ])
+        .ok_or("it has more than three spatial dimensions")?;
+        let rest = [
+            w.x(),
+            weight,
+            bias,
+            stride,
+            before,
+            ints(&extra),
+            int(groups),
+            dilation,
+        ];
+        return Ok(Some(Expression::call(name, overload, rest)));
+    }
+    let zeros = Ints::from_elem(0, n);
+    let (x, pad) = match pad.is_symmetric() {
+        true => (w.x(), ints(&pad.before)),
+        false => (padded(w, pad, 0.0)?.0, ints(&zeros)),
+    };
+    let (stride, dilation) = (ints(stride), ints(dilation));
+    if w.core {
+        let operands = [&[x], &w.operands[1..]].concat();
+        let w = Written {
+            operands,
+            ..w.clone()
+        };
+        return Ok(Some(general(
+            &w,
+            stride,
+            pad,
+            dilation,
+            false,
+            ints(&zeros),
+            groups,
+        )));
+    }
+    let (name, overload) = names([
+        ("conv1d", "default"),
+        ("conv2d", "default"),
+        ("conv3d", "default"),
+    ])
+    .ok_or("it has more than three spatial dimensions")?;
+    let rest = [x, weight, bias, stride, pad, dilation, int(groups)];
+    Ok(Some(Expression::call(name, overload, rest)))
+}
+
+fn general(
+    w: &Written<'_>,
+    stride: Expression,
+    pad: Expression,
+    dilation: Expression,
+    transposed: bool,
+    output_pad: Expression,
+    groups: usize,
+) -> Expression {
+    let transposed = Expression::Bool(transposed);
+    let operands = [w.x(), w.optional(1), w.optional(2)];
+    let rest = [stride, pad, dilation, transposed, output_pad, int(groups)];
+    Expression::call("convolution", "default", operands.into_iter().chain(rest))
+}
+
+/// Operand 0 with a pad of its spatial dimensions that differs between the sides.
+pub(super) fn padded(
+    w: &Written<'_>,
+    pad: &Padding,
+    value: f64,
+) -> Result<(Expression, Type), String> {
+    let rank = w.shape(0)?.len();
+    let amounts = |amounts: &Ints| -> Dims {
+        let leading = std::iter::repeat_n(0, rank.saturating_sub(amounts.len()));
+        leading
+            .chain(amounts.iter().copied())
+            .map(Into::into)
+            .collect()
+    };
+    let op = Op::Pad {
+        before: amounts(&pad.before),
+        after: amounts(&pad.after),
+        mode: PadMode::Constant,
+        value: value.into(),
+    };
+    w.before(&op, w.x(), w.ty(0)?)
+}

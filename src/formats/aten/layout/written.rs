@@ -1,0 +1,196 @@
+//! What moves elements about, as calls.
+
+use crate::formats::aten::expression::{int, size};
+use crate::formats::aten::{Expression, Written};
+use crate::ir::{DType, Dim, Dims, Ints, Op, PadMode, Tensor};
+
+pub(in crate::formats) fn write(w: &Written<'_>) -> Result<Option<Expression>, String> {
+    use Expression::{Float, Int, Str};
+    let call = |name, overload, rest: &[Expression]| {
+        Expression::call(name, overload, [&[w.x()], rest].concat())
+    };
+    Ok(Some(match w.op {
+        Op::Reshape { shape } => reshape(w, shape),
+        Op::Flatten { start, end } => match w.core {
+            true => {
+                let from = w.shape(0)?;
+                let joined: Dim = from.get(*start..=*end).unwrap_or_default().iter().product();
+                let before = from.iter().take(*start).cloned();
+                let after = from.iter().skip(*end + 1).cloned();
+                reshape(w, &before.chain([joined]).chain(after).collect())
+            }
+            false => call("flatten", "using_ints", &[int(*start), int(*end)]),
+        },
+        Op::Transpose { perm } => call("permute", "default", &[Expression::ints(perm)]),
+        Op::Squeeze { axes } if w.core => call("squeeze", "dims", &[Expression::ints(axes)]),
+        Op::Squeeze { axes } => {
+            // One after the other, the last first: PyTorch 1 takes no lists here.
+            let mut axes = axes.clone();
+            axes.sort_unstable_by(|a, b| b.cmp(a));
+            let squeeze = |axis: usize| Op::Squeeze {
+                axes: Ints::from_slice(&[axis]),
+            };
+            return one_by_one(w, &axes, squeeze, "squeeze", "dim");
+        }
+        Op::Unsqueeze { axes } => {
+            let mut axes = axes.clone();
+            axes.sort_unstable();
+            let unsqueeze = |axis: usize| Op::Unsqueeze {
+                axes: Ints::from_slice(&[axis]),
+            };
+            return one_by_one(w, &axes, unsqueeze, "unsqueeze", "default");
+        }
+        Op::Expand { shape } => {
+            let from = w.shape(0).ok();
+            let sizes = shape.iter().enumerate().map(|(i, to)| {
+                // An axis that keeps its length needs no number.
+                let kept = from.and_then(|from| {
+                    let axis = (i + from.len()).checked_sub(shape.len())?;
+                    Some(from[axis] == *to && to.as_number() != Some(1))
+                });
+                match kept {
+                    Some(true) => Int(-1),
+                    _ => size(to.clone()),
+                }
+            });
+            call("expand", "default", &[Expression::List(sizes.collect())])
+        }
+        Op::Concat { axis } => {
+            let operands = Expression::List(w.operands.clone());
+            Expression::call("cat", "default", [operands, int(*axis)])
+        }
+        Op::Slice {
+            axis,
+            start,
+            end,
+            step,
+        } => {
+            let whole = w.shape(0).ok().and_then(|shape| shape.get(*axis)) == Some(end);
+            let end = if whole {
+                Int(i64::MAX)
+            } else {
+                size(end.clone())
+            };
+            let rest = [int(*axis), size(start.clone()), end, int(*step)];
+            call("slice", "Tensor", &rest)
+        }
+        Op::Gather { axis, index } => match consecutive(index) {
+            Some(slice) => {
+                let [start, end, step] = slice.map(|n| Int(i64::try_from(n).unwrap_or(i64::MAX)));
+                call("slice", "Tensor", &[int(*axis), start, end, step])
+            }
+            None => {
+                let positions = index.iter().map(|i| f64::from(*i));
+                let index = Tensor::from_f64(DType::I64, &[index.len()], positions);
+                let rest = [int(*axis), Expression::Constant(index)];
+                call("index_select", "default", &rest)
+            }
+        },
+        Op::Pad {
+            before,
+            after,
+            mode,
+            value,
+        } => {
+            let both = before.iter().zip(after).rev();
+            let amounts: Dims = both.flat_map(|(b, a)| [b.clone(), a.clone()]).collect();
+            // Leading axes without a pad are left out, as the other modes demand.
+            let last = amounts.iter().rposition(|d| d.as_number() != Some(0));
+            let used = last.map_or(0, |i| (i + 2) / 2 * 2);
+            let sizes = Expression::sizes(&amounts[..used]);
+            let core = |names: [&'static str; 3]| {
+                names
+                    .get((used / 2).wrapping_sub(1))
+                    .copied()
+                    .filter(|_| w.core)
+            };
+            let (name, mode) = match mode {
+                PadMode::Constant => {
+                    let rest = [sizes, Float(value.0)];
+                    return Ok(Some(call("constant_pad_nd", "default", &rest)));
+                }
+                PadMode::Reflect => {
+                    let names = ["reflection_pad1d", "reflection_pad2d", "reflection_pad3d"];
+                    (core(names), "reflect")
+                }
+                PadMode::Replicate => {
+                    let names = [
+                        "replication_pad1d",
+                        "replication_pad2d",
+                        "replication_pad3d",
+                    ];
+                    (core(names), "replicate")
+                }
+                PadMode::Circular => (None, "circular"),
+            };
+            match name {
+                Some(name) => call(name, "default", &[sizes]),
+                None => call("pad", "default", &[sizes, Str(mode)]),
+            }
+        }
+        _ => return Ok(None),
+    }))
+}
+
+/// An operator of one axis, for each of several.
+fn one_by_one(
+    w: &Written<'_>,
+    axes: &[usize],
+    op: impl Fn(usize) -> Op,
+    name: &'static str,
+    overload: &'static str,
+) -> Result<Option<Expression>, String> {
+    let Some((last, before)) = axes.split_last() else {
+        return Ok(Some(w.x()));
+    };
+    let mut x = w.x();
+    let mut ty = match before {
+        [] => None,
+        _ => Some(w.ty(0)?.clone()),
+    };
+    for axis in before {
+        if let Some(known) = ty {
+            let (call, known) = w.before(&op(*axis), x, &known)?;
+            (x, ty) = (call, Some(known));
+        }
+    }
+    Ok(Some(Expression::call(name, overload, [x, int(*last)])))
+}
+
+fn reshape(w: &Written<'_>, shape: &Dims) -> Expression {
+    let shape = inferred(shape);
+    match w.core {
+        false => Expression::call("reshape", "default", [w.x(), shape]),
+        true => Expression::call("view", "default", [w.row_major(), shape]),
+    }
+}
+
+/// A shape with its most involved size left to PyTorch, as -1.
+fn inferred(shape: &Dims) -> Expression {
+    let cost = |dim: &Dim| {
+        let mut symbols = 0;
+        dim.for_each_symbol(&mut |_| symbols += 1);
+        symbols
+    };
+    let most = (0..shape.len()).max_by_key(|i| (cost(&shape[*i]), std::cmp::Reverse(*i)));
+    // With an axis of length 0 the size left out could not be found.
+    let empty = shape.iter().any(|d| d.as_number() == Some(0));
+    let left_out = most.filter(|i| cost(&shape[*i]) > 0 && !empty);
+    let sizes = shape.iter().enumerate().map(|(i, dim)| match left_out {
+        Some(left_out) if left_out == i => Expression::Int(-1),
+        _ => size(dim.clone()),
+    });
+    Expression::List(sizes.collect())
+}
+
+/// Start, end and step of an index that a slice can say.
+fn consecutive(index: &[u32]) -> Option<[u64; 3]> {
+    let first = u64::from(*index.first()?);
+    let step = match index {
+        [a, b, ..] => u64::from(b.checked_sub(*a)?),
+        _ => 1,
+    };
+    let follows = |(i, at): (usize, &u32)| u64::from(*at) == first + i as u64 * step;
+    (step > 0 && index.iter().enumerate().all(follows))
+        .then(|| [first, first + (index.len() as u64 - 1) * step + 1, step])
+}

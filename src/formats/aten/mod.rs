@@ -1,0 +1,217 @@
+//! PyTorch's operators: how each is read and, beside it, how each is written, for every format that calls them.
+//!
+//! A file a kind of operator. [`find`] leads from a call's name to the function that reads it; [`write`] from an operator of the
+//! IR to the call. An operator whose arguments go beyond what the IR can say is left to be opaque. `call` has the arguments of a
+//! call that is read, `expression` the call that is written; `alias` follows what is written in place.
+
+mod alias;
+mod arithmetic;
+mod call;
+mod convolution;
+mod expression;
+mod layout;
+mod normalisation;
+mod pointwise;
+mod pool;
+mod reduce;
+mod types;
+
+pub(in crate::formats) use alias::{TensorRef, fresh, overwrite, state, view, view_or_copy};
+pub(in crate::formats) use call::{Argument, Arguments, Call, axis};
+pub(in crate::formats) use expression::{Expression, Invocation, Written, write};
+pub(in crate::formats) use types::{dtype_code, dtype_from_code};
+
+use super::error::FormatError;
+use crate::ir::{self, DType, Dims, Float, Graph, Op, Tensor};
+
+/// Why reading stopped.
+pub(in crate::formats) enum Stop {
+    /// The model cannot be read.
+    Error(FormatError),
+    /// An operator told something about an input that earlier ones would have used: read again, knowing it.
+    Learned,
+}
+
+impl From<FormatError> for Stop {
+    fn from(error: FormatError) -> Self {
+        Stop::Error(error)
+    }
+}
+
+pub(in crate::formats) type Eval<T> = Result<T, Stop>;
+
+/// What a format's reader offers to the functions that read its calls.
+pub(in crate::formats) trait Builder {
+    /// The graph as far as it is built.
+    fn graph(&self) -> &Graph;
+
+    /// Adds an operation; `None` where its operands' types are such that only the source format knows what it does.
+    fn emit(&mut self, label: &str, op: Op, operands: &[ir::Value]) -> Eval<Option<ir::Value>>;
+
+    /// A constant of no dimensions.
+    fn scalar(&mut self, x: f64, dtype: DType) -> ir::Value;
+
+    /// A constant without a name in the source.
+    fn literal(&mut self, name: &str, tensor: Tensor) -> ir::Value;
+
+    /// What an operator demands of its operand: `rank` sizes, some of them numbers, and an element type.
+    fn demand(&mut self, value: ir::Value, sizes: &[Option<i64>], dtype: Option<DType>)
+    -> Eval<()>;
+
+    /// The error of an operator that behaves differently in training, called as in training.
+    fn training(&self, what: &str) -> Stop;
+
+    /// `whole` with positions `start`, `start + step` .. before `end` of an axis replaced by `part`, as an opaque operator.
+    fn slice_scatter(&mut self, whole: ir::Value, part: ir::Value, slice: &Op) -> Eval<ir::Value>;
+
+    /// The shape of a value, if it is a tensor's and known.
+    fn shape(&self, value: ir::Value) -> Option<Dims> {
+        self.graph().ty(value).shape().map(Dims::from)
+    }
+}
+
+/// What reading a call gives.
+pub(in crate::formats) enum Lowered {
+    /// One tensor.
+    One(ir::Value),
+    /// The first of several results; what the others are the IR cannot say.
+    First(ir::Value),
+    /// A list of tensors.
+    List(Vec<ir::Value>),
+    /// The first argument itself.
+    Same,
+}
+
+/// `None`: the IR cannot say this call.
+pub(in crate::formats) type Read = Eval<Option<Lowered>>;
+
+/// An operator as it is called.
+pub(in crate::formats) struct Entry {
+    names: &'static [&'static str],
+    /// The names of its parameters, in order.
+    pub parameters: &'static [&'static str],
+    pub lower: fn(&mut dyn Builder, &Call<'_>) -> Read,
+}
+
+/// The entry of an operator.
+pub(in crate::formats) fn find(name: &str) -> Option<&'static Entry> {
+    let tables = [
+        pointwise::TABLE,
+        arithmetic::TABLE,
+        convolution::TABLE,
+        normalisation::TABLE,
+        pool::TABLE,
+        reduce::TABLE,
+        layout::TABLE,
+    ];
+    tables
+        .into_iter()
+        .flatten()
+        .find(|entry| entry.names.contains(&name))
+}
+
+fn one(value: Option<ir::Value>) -> Read {
+    Ok(value.map(Lowered::One))
+}
+
+fn first(value: Option<ir::Value>) -> Read {
+    Ok(value.map(Lowered::First))
+}
+
+fn float(x: f64) -> Float {
+    x.into()
+}
+
+/// Returns from a reader what the IR cannot say.
+macro_rules! need {
+    ($value:expr) => {
+        match $value {
+            Some(value) => value,
+            None => return Ok(None),
+        }
+    };
+}
+use need;
+
+/// How the result of an operator shares its first argument's memory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(in crate::formats) enum Sharing {
+    /// Not at all.
+    Copy,
+    /// Always.
+    View,
+    /// It shows at run time.
+    Either,
+}
+
+/// How the result of an operator shares its first argument's memory.
+pub(in crate::formats) fn sharing(name: &str) -> Sharing {
+    const VIEWS: &[&str] = &[
+        "view",
+        "unflatten",
+        "transpose",
+        "swapaxes",
+        "swapdims",
+        "t",
+        "numpy_T",
+        "mT",
+        "mH",
+        "adjoint",
+        "permute",
+        "movedim",
+        "moveaxis",
+        "select",
+        "slice",
+        "narrow",
+        "squeeze",
+        "unsqueeze",
+        "expand",
+        "expand_as",
+        "view_as",
+        "chunk",
+        "split",
+        "split_with_sizes",
+        "tensor_split",
+        "hsplit",
+        "vsplit",
+        "dsplit",
+        "unbind",
+        "unfold",
+        "diagonal",
+        "as_strided",
+        "detach",
+        "alias",
+        "to",
+        "type_as",
+        "dropout",
+        "feature_dropout",
+        "alpha_dropout",
+        "feature_alpha_dropout",
+        "real",
+        "imag",
+        "view_as_real",
+        "view_as_complex",
+        "unsafe_chunk",
+        "unsafe_split",
+        "positive",
+        "_reshape_alias",
+        "lift_fresh",
+        "data",
+    ];
+    const EITHER: &[&str] = &[
+        "reshape",
+        "reshape_as",
+        "flatten",
+        "ravel",
+        "contiguous",
+        "atleast_1d",
+        "atleast_2d",
+        "atleast_3d",
+        "_unsafe_view",
+    ];
+    match name {
+        name if VIEWS.contains(&name) => Sharing::View,
+        name if EITHER.contains(&name) => Sharing::Either,
+        _ => Sharing::Copy,
+    }
+}

@@ -1,0 +1,216 @@
+//! Normalisations.
+
+use super::expression::{int, size};
+use super::{Builder, Call, Entry, Eval, Expression, Lowered, Read, Written, first, need, one};
+use crate::ir::{self, Dim, Op, Tensor};
+
+pub(super) const TABLE: &[Entry] = &[
+    Entry {
+        names: &["batch_norm", "cudnn_batch_norm"],
+        parameters: &[
+            "input",
+            "weight",
+            "bias",
+            "running_mean",
+            "running_var",
+            "training",
+            "momentum",
+            "eps",
+        ],
+        lower: batch_norm,
+    },
+    Entry {
+        names: &["_native_batch_norm_legit_no_training"],
+        parameters: &[
+            "input",
+            "weight",
+            "bias",
+            "running_mean",
+            "running_var",
+            "momentum",
+            "eps",
+        ],
+        lower: native,
+    },
+    Entry {
+        names: &["native_layer_norm"],
+        parameters: &["input", "normalized_shape", "weight", "bias", "eps"],
+        lower: native,
+    },
+    Entry {
+        names: &["native_group_norm"],
+        parameters: &["input", "weight", "bias", "N", "C", "HxW", "group", "eps"],
+        lower: native,
+    },
+    Entry {
+        names: &["layer_norm"],
+        parameters: &["input", "normalized_shape", "weight", "bias", "eps"],
+        lower: layer_norm,
+    },
+    Entry {
+        names: &["group_norm"],
+        parameters: &["input", "num_groups", "weight", "bias", "eps"],
+        lower: group_norm,
+    },
+    Entry {
+        names: &["instance_norm"],
+        parameters: &[
+            "input",
+            "weight",
+            "bias",
+            "running_mean",
+            "running_var",
+            "use_input_stats",
+            "momentum",
+            "eps",
+        ],
+        lower: instance_norm,
+    },
+];
+
+fn batch_norm(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+    let x = need!(call.tensor("input"));
+    let statistics = (call.tensor("running_mean"), call.tensor("running_var"));
+    let training = need!(call.bool_or("training", false));
+    let (Some(mean), Some(variance)) = statistics else {
+        // Without running statistics a batch norm uses the batch's own, in training and evaluation alike.
+        return Ok(None);
+    };
+    if training {
+        return Err(ev.training("batch norm"));
+    }
+    let channels = need!(ev.graph().ty(mean).len(0));
+    if let Some(rank) = ev.shape(x).map(|s| s.len()).filter(|rank| *rank > 1) {
+        let mut sizes = vec![None; rank];
+        sizes[1] = i64::try_from(channels).ok();
+        let dtype = ev.graph().ty(mean).dtype();
+        ev.demand(x, &sizes, dtype)?;
+    }
+    let scale = need!(affine(ev, call, "weight", mean, 1.0)?);
+    let shift = need!(affine(ev, call, "bias", mean, 0.0)?);
+    let eps = need!(call.float_or("eps", 1e-5)).into();
+    one(ev.emit(
+        "batch_norm",
+        Op::BatchNorm { eps },
+        &[x, scale, shift, mean, variance],
+    )?)
+}
+
+/// A per-channel operand; one that is left out is a constant.
+fn affine(
+    ev: &mut dyn Builder,
+    call: &Call<'_>,
+    name: &str,
+    like: ir::Value,
+    value: f64,
+) -> Eval<Option<ir::Value>> {
+    if !call.lacks(name) {
+        return Ok(call.tensor(name));
+    }
+    let (Some(n), Some(dtype)) = (ev.graph().ty(like).len(0), ev.graph().ty(like).dtype()) else {
+        return Ok(None);
+    };
+    let tensor = Tensor::from_f64(dtype, &[n], std::iter::repeat_n(value, n));
+    Ok(Some(ev.literal(name, tensor)))
+}
+
+/// Input, and scale and shift if they are given; a shift alone is not to be said.
+fn scale_and_shift(call: &Call<'_>) -> Eval<Option<Vec<ir::Value>>> {
+    let Some(x) = call.tensor("input") else {
+        return Ok(None);
+    };
+    let mut operands = vec![x];
+    for name in ["weight", "bias"] {
+        match call.tensor(name) {
+            Some(value) if name == "weight" || operands.len() == 2 => operands.push(value),
+            None if call.lacks(name) => {}
+            _ => return Ok(None),
+        }
+    }
+    Ok(Some(operands))
+}
+
+fn layer_norm(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+    let operands = need!(scale_and_shift(call)?);
+    let axes = need!(call.dims("normalized_shape")).len();
+    let eps = need!(call.float_or("eps", 1e-5)).into();
+    one(ev.emit("layer_norm", Op::LayerNorm { axes, eps }, &operands)?)
+}
+
+fn group_norm(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+    let operands = need!(scale_and_shift(call)?);
+    let groups = need!(
+        call.int("num_groups")
+            .or(call.int("group"))
+            .and_then(|g| usize::try_from(g).ok())
+    );
+    let eps = need!(call.float_or("eps", 1e-5)).into();
+    one(ev.emit("group_norm", Op::GroupNorm { groups, eps }, &operands)?)
+}
+
+/// An instance norm on the input's own statistics is a group norm of one channel a group.
+fn instance_norm(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+    let operands = need!(scale_and_shift(call)?);
+    if call.bool_or("use_input_stats", true) != Some(true) || !call.lacks("running_mean") {
+        return Ok(None);
+    }
+    let groups = need!(ev.graph().ty(operands[0]).len(1));
+    let eps = need!(call.float_or("eps", 1e-5)).into();
+    one(ev.emit("group_norm", Op::GroupNorm { groups, eps }, &operands)?)
+}
+
+/// The same as they are called once decomposed; statistics for the gradient are further results.
+fn native(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+    let result = match call.name {
+        "native_layer_norm" => layer_norm(ev, call)?,
+        "native_group_norm" => group_norm(ev, call)?,
+        _ => batch_norm(ev, call)?,
+    };
+    match result {
+        Some(Lowered::One(value)) => first(Some(value)),
+        other => Ok(other),
+    }
+}
+
+pub(super) fn write(w: &Written<'_>) -> Result<Option<Expression>, String> {
+    use Expression::{Bool, Float};
+    let (x, scale, shift) = (w.x(), w.optional(1), w.optional(2));
+    Ok(Some(match w.op {
+        Op::BatchNorm { eps } if w.core => {
+            let rest = [Float(0.1), Float(eps.0)];
+            let arguments = w.operands.iter().cloned().chain(rest);
+            Expression::call("_native_batch_norm_legit_no_training", "default", arguments).of(3)
+        }
+        Op::BatchNorm { eps } => {
+            let rest = [Bool(false), Float(0.0), Float(eps.0), Bool(true)];
+            let arguments = w.operands.iter().cloned().chain(rest);
+            Expression::call("batch_norm", "default", arguments)
+        }
+        Op::LayerNorm { axes, eps } => {
+            let shape = w.shape(0)?;
+            let shape = shape.get(shape.len().saturating_sub(*axes)..);
+            let shape = Expression::sizes(shape.unwrap_or_default());
+            let arguments = [x, shape, scale, shift, Float(eps.0)];
+            match w.core {
+                true => Expression::call("native_layer_norm", "default", arguments).of(3),
+                false => Expression::call("layer_norm", "default", arguments),
+            }
+        }
+        Op::GroupNorm { groups, eps } => match (w.core, w.shape(0)?) {
+            (true, [n, c, spatial @ ..]) => {
+                let sizes = [n.clone(), c.clone(), spatial.iter().product::<Dim>()];
+                let rest = [int(*groups), Float(eps.0)];
+                let arguments = [x, scale, shift]
+                    .into_iter()
+                    .chain(sizes.map(size))
+                    .chain(rest);
+                Expression::call("native_group_norm", "default", arguments).of(3)
+            }
+            _ => {
+                let arguments = [x, int(*groups), scale, shift, Float(eps.0)];
+                Expression::call("group_norm", "default", arguments)
+            }
+        },
+        _ => return Ok(None),
+    }))
+}

@@ -1,0 +1,96 @@
+//! Reductions and softmax.
+
+use super::expression::int;
+use super::{Builder, Call, Entry, Expression, Read, Written, dtype_code, need, one};
+use crate::ir::{Ints, Op};
+
+pub(super) const TABLE: &[Entry] = &[
+    Entry {
+        names: &["mean", "sum"],
+        parameters: &["self", "dim", "keepdim", "dtype"],
+        lower: mean,
+    },
+    Entry {
+        names: &["amax"],
+        parameters: &["self", "dim", "keepdim"],
+        lower: mean,
+    },
+    Entry {
+        names: &["softmax", "log_softmax"],
+        parameters: &["self", "dim", "dtype"],
+        lower: softmax,
+    },
+    Entry {
+        names: &["_softmax", "_log_softmax", "_safe_softmax"],
+        parameters: &["self", "dim", "half_to_float"],
+        lower: softmax,
+    },
+];
+
+fn mean(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+    let x = need!(call.tensor("self"));
+    let rank = need!(ev.shape(x)).len();
+    // A cast on the way, or `mean(x, dtype)`: not to be said.
+    let casts = call.get("dtype").is_some_and(|v| v.as_int().is_some());
+    let lone_int = call.name != "amax" && call.get("dim").is_some_and(|v| v.items().is_none());
+    if casts || lone_int {
+        return Ok(None);
+    }
+    let axes = if call.lacks("dim") {
+        Ints::new()
+    } else {
+        need!(call.axes("dim", rank))
+    };
+    // No axes are all axes.
+    let axes = if axes.is_empty() {
+        (0..rank).collect()
+    } else {
+        axes
+    };
+    let keep = need!(call.bool_or("keepdim", false));
+    let op = match call.name {
+        "mean" => Op::ReduceMean { axes, keep },
+        "sum" => Op::ReduceSum { axes, keep },
+        _ => Op::ReduceMax { axes, keep },
+    };
+    one(ev.emit(op.name(), op, &[x])?)
+}
+
+fn softmax(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+    let x = need!(call.tensor("self"));
+    let rank = need!(ev.shape(x)).len();
+    let axis = need!(call.axis("dim", rank, -1));
+    let own = ev.graph().ty(x).dtype().map(dtype_code);
+    let casts = call
+        .get("dtype")
+        .and_then(|v| v.as_int())
+        .is_some_and(|code| own != Some(code));
+    if casts {
+        return Ok(None);
+    }
+    let op = if call.name.contains("log") {
+        Op::LogSoftmax { axis }
+    } else {
+        Op::Softmax { axis }
+    };
+    one(ev.emit(op.name(), op, &[x])?)
+}
+
+pub(super) fn write(w: &Written<'_>) -> Result<Option<Expression>, String> {
+    use Expression::Bool;
+    let reduce = |name, overload, axes: &Ints, keep: bool| {
+        Expression::call(name, overload, [w.x(), Expression::ints(axes), Bool(keep)])
+    };
+    let softmax = |name, core, axis: usize| match w.core {
+        true => Expression::call(core, "default", [w.x(), int(axis), Bool(false)]),
+        false => Expression::call(name, "int", [w.x(), int(axis)]),
+    };
+    Ok(Some(match w.op {
+        Op::ReduceMean { axes, keep } => reduce("mean", "dim", axes, *keep),
+        Op::ReduceSum { axes, keep } => reduce("sum", "dim_IntList", axes, *keep),
+        Op::ReduceMax { axes, keep } => reduce("amax", "default", axes, *keep),
+        Op::Softmax { axis } => softmax("softmax", "_softmax", *axis),
+        Op::LogSoftmax { axis } => softmax("log_softmax", "_log_softmax", *axis),
+        _ => return Ok(None),
+    }))
+}

@@ -1,0 +1,143 @@
+//! What is known of operators that the IR does not know.
+
+use crate::ir::DType;
+
+/// Whether an operator that the IR does not know keeps its first argument's shape; `beside`: it has another tensor argument.
+pub(super) fn keeps_shape(name: &str, beside: bool) -> bool {
+    const ALONE: &[&str] = &[
+        "sin",
+        "cos",
+        "tan",
+        "asin",
+        "acos",
+        "atan",
+        "sinh",
+        "cosh",
+        "asinh",
+        "acosh",
+        "atanh",
+        "log2",
+        "log10",
+        "log1p",
+        "expm1",
+        "exp2",
+        "floor",
+        "ceil",
+        "round",
+        "trunc",
+        "frac",
+        "sign",
+        "square",
+        "erfc",
+        "erfinv",
+        "logical_not",
+        "bitwise_not",
+        "isnan",
+        "isinf",
+        "isfinite",
+        "celu",
+        "selu",
+        "hardshrink",
+        "softshrink",
+        "tanhshrink",
+        "softsign",
+        "log_sigmoid",
+        "threshold",
+        "cumsum",
+        "cumprod",
+        "flip",
+        "roll",
+        "tril",
+        "triu",
+        "zeros_like",
+        "ones_like",
+        "full_like",
+        "empty_like",
+        "rand_like",
+        "randn_like",
+        "nan_to_num",
+        "channel_shuffle",
+        "local_response_norm",
+        "fill",
+        "zero",
+        "rrelu",
+        "sgn",
+        "deg2rad",
+        "rad2deg",
+        "lgamma",
+        "digamma",
+        "sinc",
+        "logit",
+        "rsub",
+        "eq",
+        "ne",
+        "lt",
+        "le",
+        "gt",
+        "ge",
+        "clamp",
+        "add",
+        "sub",
+        "mul",
+        "div",
+        "pow",
+        "remainder",
+        "fmod",
+        "floor_divide",
+        "__and__",
+        "__or__",
+        "__xor__",
+    ];
+    const BESIDE: &[&str] = &[
+        "instance_norm",
+        "fill",
+        "scatter",
+        "scatter_add",
+        "index_fill",
+        "index_add",
+        "index_copy",
+        "index_put",
+        "slice_scatter",
+    ];
+    if beside {
+        BESIDE.contains(&name)
+    } else {
+        ALONE.contains(&name)
+    }
+}
+
+/// Which argument of an operator lists the shape of the tensor that it makes.
+pub(super) fn shape_argument(name: &str) -> Option<usize> {
+    match name {
+        "zeros" | "ones" | "full" | "empty" | "rand" | "randn" => Some(0),
+        "new_zeros" | "new_ones" | "new_full" | "new_empty" => Some(1),
+        _ => None,
+    }
+}
+
+/// The element type of an unknown operator's result, where it is not that of its argument.
+pub(super) fn result_dtype(name: &str) -> Option<DType> {
+    match name {
+        "eq" | "ne" | "lt" | "le" | "gt" | "ge" | "isnan" | "isinf" | "isfinite"
+        | "logical_not" | "logical_and" | "logical_or" | "logical_xor" | "isin" => {
+            Some(DType::Bool)
+        }
+        "argmax" | "argmin" | "argsort" | "nonzero" | "bincount" | "searchsorted" | "arange" => {
+            Some(DType::I64)
+        }
+        _ => None,
+    }
+}
+
+/// What an operator returns that is no tensor.
+pub(super) fn result_type(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "len" | "dim" | "numel" | "sym_size" | "Int" | "IntImplicit" | "floordiv" => "int",
+        "item" | "Float" | "FloatImplicit" => "Scalar",
+        "Bool" | "is_nonzero" | "equal" | "allclose" => "bool",
+        "chunk" | "split" | "split_with_sizes" | "unbind" | "tensor_split" | "hsplit"
+        | "vsplit" | "dsplit" | "broadcast_tensors" | "meshgrid" | "unsafe_chunk"
+        | "unsafe_split" | "where_list" => "List[Tensor]",
+        _ => return None,
+    })
+}

@@ -134,7 +134,7 @@ impl Archive {
     }
 
     /// Bytes of the file.
-    pub(super) fn len(&self) -> u64 {
+    pub(in crate::formats) fn len(&self) -> u64 {
         self.map.as_ref().len() as u64
     }
 

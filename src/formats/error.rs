@@ -256,6 +256,26 @@ pub enum FormatError {
         /// Where.
         at: Location,
     },
+    /// An entry of an exported program is not the JSON that it is to be.
+    #[error(
+        "`{entry}` is not what torch.export writes: {detail}\n  the file is damaged, or of a version that is not known; export the model again"
+    )]
+    Json {
+        /// The entry.
+        entry: String,
+        /// What the parser says.
+        detail: String,
+    },
+    /// An exported program that does not hold together, or is of a kind that is not taken.
+    #[error("the exported program cannot be taken: {what}\n  at {at}\n  {help}")]
+    Program {
+        /// What.
+        what: String,
+        /// The node, input or output.
+        at: String,
+        /// What to do.
+        help: String,
+    },
     /// A bound on work or size was reached.
     #[error("reading the model stopped at a limit: {what}\n  {help}")]
     Limit {

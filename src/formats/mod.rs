@@ -6,8 +6,11 @@
 mod archive;
 mod aten;
 mod error;
+pub mod exported_program;
+mod identifiers;
 mod input;
 mod masks;
+mod storage;
 mod text;
 pub mod torchscript;
 
@@ -52,6 +55,7 @@ pub fn read_with(path: impl AsRef<Path>, options: &ReadOptions) -> Result<Model>
     let path = path.as_ref();
     let reader: &dyn Reader = match suffix(path) {
         text::SUFFIX => &text::TextForm,
+        _ if exported_program::recognises(path) => &ExportedProgram,
         // What is not TorchScript either is told by this reader, with what it is instead.
         _ => &TorchScript,
     };
@@ -123,7 +127,7 @@ trait Writer {
 
 /// The writer of files with this name, for a model that was read from the file `from`.
 fn writer(path: &Path, from: Option<&Path>) -> Result<&'static dyn Writer> {
-    let writers: [&'static dyn Writer; 2] = [&TorchScript, &text::TextForm];
+    let writers: [&'static dyn Writer; 3] = [&TorchScript, &ExportedProgram, &text::TextForm];
     let suffix = suffix(path);
     let known = writers
         .into_iter()
@@ -164,10 +168,42 @@ impl Writer for TorchScript {
         let none = torchscript::Source::default();
         let source = match &model.origin {
             Origin::TorchScript(source) => source,
-            Origin::None => &none,
+            _ => &none,
         };
         let root = archive::root_name(path);
         torchscript::write(&model.graph, source, &root, out).map_err(|e| Error::format(path, e))
+    }
+}
+
+struct ExportedProgram;
+
+impl Reader for ExportedProgram {
+    fn read(&self, path: &Path, _: &ReadOptions) -> Result<Model> {
+        let (graph, source) = exported_program::read(path).map_err(|e| Error::format(path, e))?;
+        Ok(Model {
+            graph,
+            origin: Origin::ExportedProgram(Arc::new(source)),
+        })
+    }
+}
+
+impl Writer for ExportedProgram {
+    fn suffixes(&self) -> &'static [&'static str] {
+        &["pt2"]
+    }
+
+    fn dialect(&self) -> Option<Dialect> {
+        Some(Dialect::ExportedProgram)
+    }
+
+    fn write(&self, model: &Model, path: &Path, out: &mut BufWriter<&mut File>) -> Result<()> {
+        let source = match &model.origin {
+            Origin::ExportedProgram(source) => Some(&**source),
+            _ => None,
+        };
+        let root = archive::root_name(path);
+        exported_program::write(&model.graph, source, &root, out)
+            .map_err(|e| Error::format(path, e))
     }
 }
 
@@ -179,6 +215,8 @@ pub(crate) enum Origin {
     None,
     /// A TorchScript archive.
     TorchScript(Arc<torchscript::Source>),
+    /// An archive of an exported program.
+    ExportedProgram(Arc<exported_program::Source>),
 }
 
 impl Origin {
@@ -201,6 +239,7 @@ impl Origin {
         match self {
             Origin::None => None,
             Origin::TorchScript(source) => Some(&source.path),
+            Origin::ExportedProgram(source) => Some(&source.path),
         }
     }
 }
@@ -223,7 +262,8 @@ fn unknown_format(path: &Path) -> Error {
             "" => format!("{path_text}: the name has no suffix to tell the format by"),
             suffix => format!("{path_text}: `.{suffix}` is no model format"),
         },
-        help: "the formats are .pt (TorchScript) and .ir (text)".to_string(),
+        help: "the formats are .pt (TorchScript), .pt2 (ExportedProgram) and .ir (text)"
+            .to_string(),
     }
 }
 

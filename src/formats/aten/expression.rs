@@ -32,8 +32,8 @@ pub(in crate::formats) struct Invocation {
     pub overload: &'static str,
     pub positional: Vec<Expression>,
     pub keyword: Vec<(&'static str, Expression)>,
-    /// How many results it has.
-    pub results: usize,
+    /// The types of its results but the first.
+    pub others: Vec<Type>,
     /// The type of its first result, where that is not the node's.
     pub ty: Option<Type>,
 }
@@ -50,7 +50,7 @@ impl Expression {
             overload,
             positional: positional.into_iter().collect(),
             keyword: Vec::new(),
-            results: 1,
+            others: Vec::new(),
             ty: None,
         }))
     }
@@ -67,9 +67,9 @@ impl Expression {
         self.map_call(|call| call.keyword.push((name, value)))
     }
 
-    /// The same call, with so many results.
-    pub(super) fn of(self, results: usize) -> Expression {
-        self.map_call(|call| call.results = results)
+    /// The same call, with these results beside the first.
+    pub(super) fn beside(self, others: impl IntoIterator<Item = Type>) -> Expression {
+        self.map_call(|call| call.others = others.into_iter().collect())
     }
 
     /// The same call, its result not the node's own but of this type.

@@ -2,11 +2,11 @@
 
 use super::expression::{int, size};
 use super::{Builder, Call, Entry, Eval, Expression, Lowered, Read, Written, first, need, one};
-use crate::ir::{self, Dim, Op, Tensor};
+use crate::ir::{self, DType, Dim, Dims, Op, Tensor, Type};
 
 pub(super) const TABLE: &[Entry] = &[
     Entry {
-        names: &["batch_norm", "cudnn_batch_norm"],
+        names: &["batch_norm"],
         parameters: &[
             "input",
             "weight",
@@ -16,6 +16,7 @@ pub(super) const TABLE: &[Entry] = &[
             "training",
             "momentum",
             "eps",
+            "cudnn_enabled",
         ],
         lower: batch_norm,
     },
@@ -44,12 +45,26 @@ pub(super) const TABLE: &[Entry] = &[
     },
     Entry {
         names: &["layer_norm"],
-        parameters: &["input", "normalized_shape", "weight", "bias", "eps"],
+        parameters: &[
+            "input",
+            "normalized_shape",
+            "weight",
+            "bias",
+            "eps",
+            "cudnn_enable",
+        ],
         lower: layer_norm,
     },
     Entry {
         names: &["group_norm"],
-        parameters: &["input", "num_groups", "weight", "bias", "eps"],
+        parameters: &[
+            "input",
+            "num_groups",
+            "weight",
+            "bias",
+            "eps",
+            "cudnn_enabled",
+        ],
         lower: group_norm,
     },
     Entry {
@@ -63,6 +78,7 @@ pub(super) const TABLE: &[Entry] = &[
             "use_input_stats",
             "momentum",
             "eps",
+            "cudnn_enabled",
         ],
         lower: instance_norm,
     },
@@ -175,11 +191,18 @@ fn native(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
 pub(super) fn write(w: &Written<'_>) -> Result<Option<Expression>, String> {
     use Expression::{Bool, Float};
     let (x, scale, shift) = (w.x(), w.optional(1), w.optional(2));
+    // Mean and inverse deviation, one for each of what is normalised together.
+    let statistics = |shape: Dims| {
+        let ty = Type::Tensor(DType::F32, Some(shape));
+        [ty.clone(), ty]
+    };
     Ok(Some(match w.op {
         Op::BatchNorm { eps } if w.core => {
             let rest = [Float(0.1), Float(eps.0)];
             let arguments = w.operands.iter().cloned().chain(rest);
-            Expression::call("_native_batch_norm_legit_no_training", "default", arguments).of(3)
+            let none = statistics(Dims::from_iter([Dim::from(0)]));
+            Expression::call("_native_batch_norm_legit_no_training", "default", arguments)
+                .beside(none)
         }
         Op::BatchNorm { eps } => {
             let rest = [Bool(false), Float(0.0), Float(eps.0), Bool(true)];
@@ -188,23 +211,23 @@ pub(super) fn write(w: &Written<'_>) -> Result<Option<Expression>, String> {
         }
         Op::LayerNorm { axes, eps } => {
             let shape = w.shape(0)?;
-            let shape = shape.get(shape.len().saturating_sub(*axes)..);
-            let shape = Expression::sizes(shape.unwrap_or_default());
-            let arguments = [x, shape, scale, shift, Float(eps.0)];
+            let (kept, normal) = shape.split_at(shape.len().saturating_sub(*axes));
+            let arguments = [x, Expression::sizes(normal), scale, shift, Float(eps.0)];
+            let ones = std::iter::repeat_n(Dim::from(1), normal.len());
+            let kept = kept.iter().cloned().chain(ones).collect();
             match w.core {
-                true => Expression::call("native_layer_norm", "default", arguments).of(3),
+                true => Expression::call("native_layer_norm", "default", arguments)
+                    .beside(statistics(kept)),
                 false => Expression::call("layer_norm", "default", arguments),
             }
         }
         Op::GroupNorm { groups, eps } => match (w.core, w.shape(0)?) {
             (true, [n, c, spatial @ ..]) => {
-                let sizes = [n.clone(), c.clone(), spatial.iter().product::<Dim>()];
-                let rest = [int(*groups), Float(eps.0)];
-                let arguments = [x, scale, shift]
-                    .into_iter()
-                    .chain(sizes.map(size))
-                    .chain(rest);
-                Expression::call("native_group_norm", "default", arguments).of(3)
+                let sizes = [n.clone(), c.clone(), spatial.iter().product::<Dim>()].map(size);
+                let rest = sizes.into_iter().chain([int(*groups), Float(eps.0)]);
+                let arguments = [x, scale, shift].into_iter().chain(rest);
+                let kept = Dims::from_iter([n.clone(), (*groups).into()]);
+                Expression::call("native_group_norm", "default", arguments).beside(statistics(kept))
             }
             _ => {
                 let arguments = [x, int(*groups), scale, shift, Float(eps.0)];

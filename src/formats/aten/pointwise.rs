@@ -120,7 +120,7 @@ pub(super) const TABLE: &[Entry] = &[
     },
     Entry {
         names: &["to", "type_as", "_to_copy"],
-        parameters: &["self"],
+        parameters: &["self", "dtype", "copy", "other"],
         lower: to,
     },
 ];

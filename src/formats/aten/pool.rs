@@ -2,7 +2,7 @@
 
 use super::convolution::padded;
 use super::{Argument, Builder, Call, Entry, Expression, Lowered, Read, Written, first, need, one};
-use crate::ir::{Dim, Dims, Ints, Op, Padding, ResizeMode};
+use crate::ir::{self, DType, Dim, Dims, Ints, Op, Padding, ResizeMode, Type};
 
 pub(super) const TABLE: &[Entry] = &[
     Entry {
@@ -251,7 +251,7 @@ pub(super) fn write(w: &Written<'_>) -> Result<Option<Expression>, String> {
                     n,
                     rest,
                 )?
-                .of(2),
+                .beside([indices(w)?]),
                 false => call(["max_pool1d", "max_pool2d", "max_pool3d"], n, rest)?,
             }
         }
@@ -297,7 +297,7 @@ pub(super) fn write(w: &Written<'_>) -> Result<Option<Expression>, String> {
                 "adaptive_max_pool2d",
                 "adaptive_max_pool3d",
             ];
-            call(names, output.len(), vec![w.x(), sizes(output)])?.of(2)
+            call(names, output.len(), vec![w.x(), sizes(output)])?.beside([indices(w)?])
         }
         Op::Resize { size, mode } => {
             let align = match mode {
@@ -327,4 +327,11 @@ pub(super) fn write(w: &Written<'_>) -> Result<Option<Expression>, String> {
         }
         _ => return Ok(None),
     }))
+}
+
+/// The type of the positions at which maxima were found.
+fn indices(w: &Written<'_>) -> Result<Type, String> {
+    let result = ir::infer::infer(w.op, w.types)?;
+    let shape = result.first().and_then(Type::shape).map(Dims::from);
+    Ok(Type::Tensor(DType::I64, shape))
 }

@@ -1,19 +1,15 @@
 //! The archive's objects: modules, their attributes and tensors.
 
-use std::cell::{Cell, RefCell};
-
 use indexmap::IndexMap;
-use rustc_hash::FxHashMap;
 
 use super::pickle::{Id, Object, Pickle, PickledTensor};
 use crate::formats::archive::Archive;
 use crate::formats::error::FormatError;
-use crate::ir::{Bytes, DType, Tensor};
+use crate::formats::storage::{Geometry, Storages};
+use crate::ir::{DType, Tensor};
 
 /// Attribute paths a module tree may have in all; shared modules are counted once a path.
 const MAX_PATHS: usize = 1 << 20;
-/// What strided tensors may take in memory beside four times the file.
-const MAX_COPIED: u64 = 256 << 20;
 /// How deeply modules may nest.
 const MAX_MODULE_DEPTH: usize = 256;
 
@@ -50,12 +46,9 @@ impl TensorKey {
 
 /// What the archive's pickles hold.
 pub(super) struct Objects<'a> {
-    archive: &'a Archive,
     pub data: Pickle,
     pub constants: Option<Pickle>,
-    storages: RefCell<FxHashMap<String, Bytes>>,
-    /// Bytes copied out of strided tensors so far.
-    copied: Cell<u64>,
+    storages: Storages<'a>,
 }
 
 impl<'a> Objects<'a> {
@@ -76,11 +69,9 @@ impl<'a> Objects<'a> {
             false => None,
         };
         Ok(Objects {
-            archive,
             data,
             constants,
-            storages: RefCell::default(),
-            copied: Cell::new(0),
+            storages: Storages::new(archive),
         })
     }
 
@@ -153,94 +144,12 @@ impl<'a> Objects<'a> {
     ) -> Result<Tensor, FormatError> {
         let dtype = dtype_of(&tensor.storage.class, name)?;
         let entry = format!("{folder}/{}", tensor.storage.key);
-        let storage = self.storage(&entry)?;
-        let storage_len = storage.as_ref().len() as u64;
-        let short = |needed: u64| FormatError::ShortStorage {
-            name: name.to_owned(),
-            shape: tensor.shape.clone(),
-            storage: entry.clone(),
-            needed,
-            available: storage_len,
+        let geometry = Geometry {
+            offset: tensor.offset,
+            shape: &tensor.shape,
+            strides: &tensor.strides,
         };
-        let size = dtype.size() as u64;
-        // The last element that is read, and with it the bytes needed.
-        let empty = tensor.shape.contains(&0);
-        let last = tensor
-            .shape
-            .iter()
-            .zip(&tensor.strides)
-            .try_fold(tensor.offset, |last, (&n, &stride)| {
-                last.checked_add(n.saturating_sub(1).checked_mul(stride)?)
-            });
-        let needed = match (empty, last) {
-            (true, _) => 0,
-            (false, Some(last)) => last
-                .checked_add(1)
-                .and_then(|n| n.checked_mul(size))
-                .unwrap_or(u64::MAX),
-            (false, None) => u64::MAX,
-        };
-        if needed > storage_len {
-            return Err(short(needed));
-        }
-        let shape: Option<Vec<usize>> = tensor
-            .shape
-            .iter()
-            .map(|&n| usize::try_from(n).ok())
-            .collect();
-        let shape = shape.ok_or_else(|| short(u64::MAX))?;
-        let count = shape
-            .iter()
-            .try_fold(1usize, |product, &n| product.checked_mul(n));
-        // A stride of 0 repeats elements: what it expands to must stay near what the file holds.
-        let count = count.filter(|&n| {
-            n as u64
-                <= (storage_len / size)
-                    .saturating_mul(64)
-                    .saturating_add(1 << 20)
-        });
-        let count = count.ok_or_else(|| short(u64::MAX))?;
-        let damaged = |detail: String| FormatError::Damaged {
-            detail: format!("tensor `{name}`: {detail}"),
-        };
-        let bytes = if empty || is_contiguous(&tensor.shape, &tensor.strides) {
-            let start = if empty {
-                0
-            } else {
-                (tensor.offset * size) as usize
-            };
-            storage
-                .slice(start..start + count * size as usize)
-                .ok_or_else(|| short(needed))?
-        } else {
-            // Many tensors may lie over one storage, each by its own strides.
-            let copied = self.copied.get().saturating_add(count as u64 * size);
-            self.copied.set(copied);
-            if copied > MAX_COPIED + 4 * self.archive.len() {
-                let what = format!("strided tensors take over {copied} bytes in all");
-                let help = "make the weights contiguous before exporting".to_owned();
-                return Err(FormatError::Limit { what, help });
-            }
-            Bytes::new(std::sync::Arc::new(gather(
-                storage.as_ref(),
-                tensor,
-                &shape,
-                count,
-                size as usize,
-            )))
-        };
-        Tensor::new(dtype, &shape, bytes).map_err(damaged)
-    }
-
-    fn storage(&self, entry: &str) -> Result<Bytes, FormatError> {
-        if let Some(bytes) = self.storages.borrow().get(entry) {
-            return Ok(bytes.clone());
-        }
-        let bytes = self.archive.read(entry)?;
-        self.storages
-            .borrow_mut()
-            .insert(entry.to_owned(), bytes.clone());
-        Ok(bytes)
+        self.storages.tensor(&entry, dtype, geometry, name)
     }
 }
 
@@ -256,45 +165,6 @@ pub(super) struct Tree {
 
 fn shorten(path: &str) -> String {
     path.chars().take(60).collect::<String>() + "..."
-}
-
-fn is_contiguous(shape: &[u64], strides: &[u64]) -> bool {
-    let mut expected = 1u64;
-    shape.iter().zip(strides).rev().all(|(&n, &stride)| {
-        let fits = n == 1 || stride == expected;
-        expected = expected.saturating_mul(n);
-        fits
-    })
-}
-
-/// Copies strided elements into row-major order.
-fn gather(
-    storage: &[u8],
-    tensor: &PickledTensor,
-    shape: &[usize],
-    count: usize,
-    size: usize,
-) -> Vec<u8> {
-    let mut out = Vec::with_capacity(count * size);
-    let mut index = vec![0usize; shape.len()];
-    for _ in 0..count {
-        let at = index
-            .iter()
-            .zip(&tensor.strides)
-            .map(|(&i, &stride)| i as u64 * stride)
-            .sum::<u64>()
-            + tensor.offset;
-        let at = at as usize * size;
-        out.extend_from_slice(&storage[at..at + size]);
-        for (i, n) in index.iter_mut().zip(shape).rev() {
-            *i += 1;
-            if *i < *n {
-                break;
-            }
-            *i = 0;
-        }
-    }
-    out
 }
 
 /// PyTorch's storage classes and the element types they hold.

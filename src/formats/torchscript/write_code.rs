@@ -1,7 +1,6 @@
 //! The code of a graph: one class a kind of module, one `forward`.
 
 mod layout;
-mod names;
 mod sizes;
 
 use std::fmt::Write as _;
@@ -9,13 +8,13 @@ use std::fmt::Write as _;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 pub(super) use layout::{Layout, Module};
-use names::{RESERVED, identifier, is_identifier};
 use sizes::Sizes;
 
 use super::interface::{Content, Source};
 use super::value::{print_float, print_str};
 use crate::formats::aten::{self, Expression, Written, dtype_code};
 use crate::formats::error::FormatError;
+use crate::formats::identifiers::{RESERVED, identifier, is_identifier};
 use crate::ir::{Dim, Graph, NodeId, NodeKind, Op, Role, Tensor, Type, Value};
 
 /// What messages call the format.
@@ -293,9 +292,9 @@ impl<'w> Writer<'w> {
                     arguments.push(format!("{name}={}", self.expression(argument, operands)));
                 }
                 let text = format!("torch.{}({})", call.name, arguments.join(", "));
-                match call.results {
-                    1 => text,
-                    _ => format!("({text})[0]"),
+                match call.others.is_empty() {
+                    true => text,
+                    false => format!("({text})[0]"),
                 }
             }
         }

@@ -3,7 +3,7 @@
 use indexmap::IndexMap;
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::names::{identifier, is_identifier};
+use crate::formats::identifiers::{identifier, is_identifier};
 use crate::formats::torchscript::interface::Source;
 use crate::formats::torchscript::value::print_str;
 use crate::ir::{Graph, NodeId, Role, Tensor};

@@ -1,7 +1,7 @@
-//! Names that the code may use.
+//! Names that Python code may use, be it TorchScript or generated from a program.
 
 /// What no variable may be called.
-pub(super) const RESERVED: &[&str] = &[
+pub(in crate::formats) const RESERVED: &[&str] = &[
     "self",
     "torch",
     "ops",
@@ -85,7 +85,7 @@ pub(super) const RESERVED: &[&str] = &[
 ];
 
 /// Whether a name can be written as `self.name`.
-pub(in crate::formats::torchscript) fn is_identifier(name: &str) -> bool {
+pub(in crate::formats) fn is_identifier(name: &str) -> bool {
     let mut bytes = name.bytes();
     let starts = bytes
         .next()
@@ -94,7 +94,7 @@ pub(in crate::formats::torchscript) fn is_identifier(name: &str) -> bool {
 }
 
 /// A name made fit to be a variable's or a class's.
-pub(in crate::formats::torchscript) fn identifier(name: &str) -> String {
+pub(in crate::formats) fn identifier(name: &str) -> String {
     let mut out: String = name
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })

@@ -1,0 +1,285 @@
+//! The archive: which of its entries is what, and the tensors in it.
+
+use std::cell::RefCell;
+
+use rustc_hash::FxHashMap;
+use serde::de::DeserializeOwned;
+use serde_json::Value as Json;
+
+use super::schema::{Payload, PayloadConfig, Program, STRIDED, TensorMeta, tagged};
+use crate::formats::archive::Archive;
+use crate::formats::error::FormatError;
+use crate::formats::storage::{Geometry, Storages};
+use crate::ir::{DType, Tensor};
+
+/// The schema's version that is read; fields that a later minor version adds are kept.
+pub(super) const MAJOR: i64 = 8;
+
+pub(super) const WEIGHTS: &str = "data/weights/";
+pub(super) const CONSTANTS: &str = "data/constants/";
+const MODELS: &str = "models/";
+
+/// Whether an archive is what `torch.export.save` writes, or PyTorch's compiler in the same format.
+pub(super) fn is_package(archive: &Archive) -> bool {
+    archive.contains("archive_format") || model_names(archive).next().is_some()
+}
+
+/// The names of the programs in an archive.
+fn model_names(archive: &Archive) -> impl Iterator<Item = &str> {
+    let file = |name: &'_ str| -> Option<_> {
+        name.strip_prefix(MODELS)?
+            .strip_suffix(".json")
+            .map(str::len)
+    };
+    archive.names().filter_map(move |name| {
+        let length = file(name)?;
+        Some(&name[MODELS.len()..MODELS.len() + length])
+    })
+}
+
+/// An archive with one exported program.
+pub(super) struct Package<'a> {
+    archive: &'a Archive,
+    /// The program's name, usually `model`.
+    pub model: String,
+    pub program: Program,
+    pub weights: PayloadConfig,
+    pub constants: PayloadConfig,
+    storages: Storages<'a>,
+    /// Tensors that were read, so that those that are tied are one.
+    tensors: RefCell<FxHashMap<Place, Tensor>>,
+}
+
+/// Where a tensor is, and how it lies there.
+#[derive(PartialEq, Eq, Hash)]
+struct Place {
+    entry: String,
+    dtype: DType,
+    offset: u64,
+    shape: Vec<u64>,
+    strides: Vec<u64>,
+}
+
+impl<'a> Package<'a> {
+    pub fn open(archive: &'a Archive) -> Result<Self, FormatError> {
+        if archive.contains_under("data/aotinductor/") {
+            let what = "it holds code that AOTInductor compiled";
+            return Err(refused(
+                what,
+                "the compiled code would not follow what passes change; save the program itself with torch.export.save, optimise \
+                 that, and compile the result",
+            ));
+        }
+        let mut names = model_names(archive);
+        let model = match (names.next(), names.next()) {
+            (Some(model), None) => model.to_owned(),
+            (None, _) => {
+                return Err(FormatError::Missing {
+                    entry: "`models/model.json`".to_owned(),
+                });
+            }
+            (Some(_), Some(_)) => {
+                return Err(refused(
+                    "it holds several programs",
+                    "save each of them to a file of its own",
+                ));
+            }
+        };
+        if archive.contains("byteorder") && archive.read_text("byteorder")?.starts_with(b"big") {
+            return Err(FormatError::TensorKind {
+                name: "data/weights/weight_0".to_owned(),
+                kind: "big-endian, as all of the file".to_owned(),
+                help: "save the model on a little-endian machine".to_owned(),
+            });
+        }
+        let entry = format!("{MODELS}{model}.json");
+        let text = archive.read_text(&entry)?;
+        check_version(&text, &entry)?;
+        let program: Program = parse(&text, &entry)?;
+        let names =
+            ["weights", "model_param"].map(|kind| format!("{WEIGHTS}{model}_{kind}_config.json"));
+        let weights = names
+            .iter()
+            .find(|name| archive.contains(name))
+            .unwrap_or(&names[0]);
+        let weights = parse(&archive.read_text(weights)?, weights)?;
+        let constants = format!("{CONSTANTS}{model}_constants_config.json");
+        let constants = match archive.contains(&constants) {
+            true => parse(&archive.read_text(&constants)?, &constants)?,
+            false => PayloadConfig::default(),
+        };
+        Ok(Package {
+            archive,
+            model,
+            program,
+            weights,
+            constants,
+            storages: Storages::new(archive),
+            tensors: RefCell::default(),
+        })
+    }
+
+    /// The tensor of a name in the state dict, or of a constant.
+    pub fn tensor(&self, name: &str, is_constant: bool) -> Result<Tensor, FormatError> {
+        let own = match is_constant {
+            true => (CONSTANTS, &self.constants),
+            false => (WEIGHTS, &self.weights),
+        };
+        // Where buffers that are not persistent are, has changed between versions.
+        let places = [own, (WEIGHTS, &self.weights), (CONSTANTS, &self.constants)];
+        let found = places
+            .into_iter()
+            .find_map(|(folder, list)| Some((folder, list.config.get(name)?)));
+        let Some((folder, payload)) = found else {
+            return Err(FormatError::Missing {
+                entry: format!("tensor `{name}`, which its graph reads"),
+            });
+        };
+        self.payload(name, folder, payload)
+    }
+
+    fn payload(&self, name: &str, folder: &str, payload: &Payload) -> Result<Tensor, FormatError> {
+        let unsupported = |kind: &str, help: &str| FormatError::TensorKind {
+            name: name.to_owned(),
+            kind: kind.to_owned(),
+            help: help.to_owned(),
+        };
+        let meta = match &payload.tensor_meta {
+            Some(meta) if !payload.use_pickle => meta,
+            _ => {
+                return Err(unsupported(
+                    "a pickled object",
+                    "make it an ordinary tensor before exporting",
+                ));
+            }
+        };
+        if meta.layout != STRIDED {
+            return Err(unsupported(
+                "sparse",
+                "make it dense (to_dense()) before exporting",
+            ));
+        }
+        let dtype = dtype(meta).ok_or_else(|| {
+            unsupported(
+                &format!("of PyTorch's element type {}", meta.dtype),
+                "convert the model to float32 before exporting",
+            )
+        })?;
+        let damaged = || FormatError::Program {
+            what: format!("the sizes or strides of tensor `{name}` are no numbers of 0 or more"),
+            at: format!("{folder}*_config.json"),
+            help: "the file is damaged; save the model again".to_owned(),
+        };
+        let numbers = |list: &[Json]| list.iter().map(number).collect::<Option<Vec<u64>>>();
+        let place = Place {
+            entry: format!("{folder}{}", payload.path_name),
+            dtype,
+            offset: number(&meta.storage_offset).ok_or_else(damaged)?,
+            shape: numbers(&meta.sizes).ok_or_else(damaged)?,
+            strides: numbers(&meta.strides).ok_or_else(damaged)?,
+        };
+        if place.shape.len() != place.strides.len() {
+            return Err(damaged());
+        }
+        if let Some(tensor) = self.tensors.borrow().get(&place) {
+            return Ok(tensor.clone());
+        }
+        let geometry = Geometry {
+            offset: place.offset,
+            shape: &place.shape,
+            strides: &place.strides,
+        };
+        let tensor = self.storages.tensor(&place.entry, dtype, geometry, name)?;
+        self.tensors.borrow_mut().insert(place, tensor.clone());
+        Ok(tensor)
+    }
+
+    /// The entries that are kept as they are: sample inputs and extra files.
+    pub fn extra(&self) -> Result<Vec<(String, crate::ir::Bytes)>, FormatError> {
+        let kept = |name: &&str| {
+            ["data/sample_inputs/", "extra/"]
+                .iter()
+                .any(|folder| name.starts_with(folder))
+        };
+        let names: Vec<&str> = self.archive.names().filter(kept).collect();
+        let read = |name: &str| Ok((name.to_owned(), self.archive.read(name)?));
+        names.into_iter().map(read).collect()
+    }
+}
+
+/// Refuses what another major version of the schema means otherwise, before anything else is looked at.
+fn check_version(text: &[u8], entry: &str) -> Result<(), FormatError> {
+    #[derive(serde::Deserialize)]
+    struct Versioned {
+        schema_version: super::schema::Version,
+    }
+    let version = parse::<Versioned>(text, entry)?.schema_version;
+    if version.major == MAJOR {
+        return Ok(());
+    }
+    let (major, minor) = (version.major, version.minor);
+    let help = match major > MAJOR {
+        true => {
+            "export the model with an earlier PyTorch (2.6 to 2.13 write schema 8), or use a later optc"
+        }
+        false => "export the model again with PyTorch 2.6 or later",
+    };
+    Err(refused(
+        &format!("it is of schema {major}.{minor}, and {MAJOR} is read"),
+        help,
+    ))
+}
+
+fn refused(what: &str, help: &str) -> FormatError {
+    FormatError::Program {
+        what: what.to_owned(),
+        at: "the archive".to_owned(),
+        help: help.to_owned(),
+    }
+}
+
+fn parse<T: DeserializeOwned>(text: &[u8], entry: &str) -> Result<T, FormatError> {
+    serde_json::from_slice(text).map_err(|error| FormatError::Json {
+        entry: entry.to_owned(),
+        detail: error.to_string(),
+    })
+}
+
+/// The number in `{"as_int": 3}`, if it is 0 or more.
+fn number(json: &Json) -> Option<u64> {
+    match tagged(json)? {
+        ("as_int", n) => n.as_u64(),
+        _ => None,
+    }
+}
+
+/// The schema's numbers for element types.
+const DTYPES: [(i64, DType); 10] = [
+    (1, DType::U8),
+    (2, DType::I8),
+    (3, DType::I16),
+    (4, DType::I32),
+    (5, DType::I64),
+    (6, DType::F16),
+    (7, DType::F32),
+    (8, DType::F64),
+    (12, DType::Bool),
+    (13, DType::BF16),
+];
+
+/// The element type of a tensor, if there is such a one.
+pub(super) fn dtype(meta: &TensorMeta) -> Option<DType> {
+    dtype_of(meta.dtype)
+}
+
+/// The element type of this number.
+pub(super) fn dtype_of(code: i64) -> Option<DType> {
+    let known = DTYPES.iter().find(|(c, _)| *c == code);
+    known.map(|(_, dtype)| *dtype)
+}
+
+/// The number of an element type.
+pub(super) fn dtype_code(dtype: DType) -> i64 {
+    let known = DTYPES.iter().find(|(_, d)| *d == dtype);
+    known.map_or(0, |(code, _)| *code)
+}

@@ -1,0 +1,619 @@
+//! Reading: from the program to a graph and the [`Source`] to write it back.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use rustc_hash::{FxHashMap, FxHashSet};
+use serde_json::Value as Json;
+
+use super::package::{Package, dtype, is_package};
+use super::schema::{NamedArgument, Node, Program, TensorMeta, name_of, tagged};
+use super::source::{Placeholder, ResultSlot, Source, State, StateKind};
+use super::symbolic::Symbols;
+use crate::formats::archive::{Archive, MappedFile, other_zip};
+use crate::formats::aten::{Eval, Stop, TensorRef, fresh, state};
+use crate::formats::error::FormatError;
+use crate::ir::{
+    self, Bytes, Constant, DType, Dim, Dims, Graph, NodeId, Output, Role, Symbol, Type,
+};
+
+/// Reads an exported program.
+pub(crate) fn read(path: &Path) -> Result<(Graph, Source), FormatError> {
+    let (graph, mut source) = read_bytes(MappedFile::open(path)?)?;
+    source.path = path.to_path_buf();
+    Ok((graph, source))
+}
+
+/// Whether a file is an archive of `torch.export.save`, or of what else PyTorch keeps in the same format.
+pub(crate) fn recognises(path: &Path) -> bool {
+    let archive = MappedFile::open(path).and_then(Archive::open);
+    archive.is_ok_and(|archive| is_package(&archive))
+}
+
+/// Reads an exported program from memory.
+pub(crate) fn read_bytes(bytes: Bytes) -> Result<(Graph, Source), FormatError> {
+    let archive = Archive::open(bytes)?;
+    if !is_package(&archive)
+        && let Some(foreign) = other_zip(&archive)
+    {
+        return Err(FormatError::Foreign(foreign));
+    }
+    let package = Package::open(&archive)?;
+    let mut reader = Reader::new(&package);
+    match reader.all() {
+        Ok(()) => reader.finish(),
+        Err(Stop::Error(error)) => Err(error),
+        // Nothing is learned of inputs whose types the file gives.
+        Err(Stop::Learned) => Err(reader.error("it cannot be read in one go".to_owned(), DAMAGED)),
+    }
+}
+
+/// What to do about a program that does not hold together.
+pub(super) const DAMAGED: &str = "the file is damaged; export the model again";
+
+/// What a name of the program stands for.
+#[derive(Clone)]
+pub(super) enum Slot {
+    Tensor(TensorRef),
+    /// A size of the inputs, or a number.
+    Size(Dim),
+    /// A number known only at run time: the result of an opaque operator.
+    Run(ir::Value),
+}
+
+/// The state of reading one program.
+pub(super) struct Reader<'p> {
+    package: &'p Package<'p>,
+    pub program: &'p Program,
+    pub graph: Graph,
+    pub symbols: Symbols,
+    pub scalars: FxHashMap<(u64, DType), ir::Value>,
+    slots: FxHashMap<&'p str, Slot>,
+    /// Symbols that are sizes of inputs, or follow from one.
+    known: FxHashSet<Symbol>,
+    /// Names that some node or output reads.
+    read: FxHashSet<&'p str>,
+    /// Modules that have modules inside.
+    inner_modules: FxHashSet<&'p str>,
+    /// The node being read.
+    pub at: Option<usize>,
+    origins: FxHashMap<NodeId, usize>,
+    names: FxHashMap<ir::Value, &'p str>,
+    placeholders: Vec<Placeholder>,
+    state: IndexMap<String, State>,
+    constants: Vec<(String, ir::Tensor)>,
+    results: Vec<ResultSlot>,
+}
+
+impl<'p> Reader<'p> {
+    fn new(package: &'p Package<'p>) -> Self {
+        let program = &package.program;
+        let calls = &program.graph_module.module_call_graph;
+        let parent = |fqn: &'p str| fqn.rsplit_once('.').map_or("", |(parent, _)| parent);
+        Reader {
+            package,
+            program,
+            graph: Graph::new(network_name(program)),
+            symbols: Symbols::default(),
+            scalars: FxHashMap::default(),
+            slots: FxHashMap::default(),
+            known: FxHashSet::default(),
+            read: read_names(program),
+            inner_modules: calls
+                .iter()
+                .filter(|call| !call.fqn.is_empty())
+                .map(|call| parent(&call.fqn))
+                .collect(),
+            at: None,
+            origins: FxHashMap::default(),
+            names: FxHashMap::default(),
+            placeholders: Vec::new(),
+            state: IndexMap::new(),
+            constants: Vec::new(),
+            results: Vec::new(),
+        }
+    }
+
+    fn all(&mut self) -> Eval<()> {
+        self.inputs()?;
+        let program = self.program;
+        for (i, node) in program.graph_module.graph.nodes.iter().enumerate() {
+            self.at = Some(i);
+            self.node(node)?;
+        }
+        self.at = None;
+        self.outputs()
+    }
+
+    fn finish(mut self) -> Result<(Graph, Source), FormatError> {
+        self.graph.remove_dead();
+        let mut nodes = FxHashMap::default();
+        let mut read = FxHashSet::default();
+        for id in self.graph.nodes() {
+            let name = &self.graph.node(id).name;
+            if let Some(constant) = self.graph.constant(id) {
+                read.insert(name.clone());
+                read.extend(constant.aliases.iter().cloned());
+            }
+            if let Some(node) = self.origins.get(&id) {
+                nodes.insert(name.clone(), *node);
+            }
+        }
+        let mut names = FxHashMap::default();
+        for (value, name) in self.names {
+            if let Some(node) = self.graph.get(value.node) {
+                names.insert((node.name.clone(), value.port), name.to_owned());
+            }
+        }
+        let unread = self
+            .constants
+            .into_iter()
+            .filter(|(name, _)| !read.contains(name.as_str()));
+        let source = Source {
+            path: Default::default(),
+            model: self.package.model.clone(),
+            program: self.program.clone(),
+            placeholders: self.placeholders,
+            state: self.state,
+            unread: unread.collect(),
+            results: self.results,
+            symbols: self.symbols,
+            nodes,
+            names,
+            extra: self.package.extra()?,
+        };
+        Ok((self.graph, source))
+    }
+
+    /// Where reading is, for messages.
+    pub fn place(&self) -> String {
+        let node = self
+            .at
+            .and_then(|at| self.program.graph_module.graph.nodes.get(at));
+        match node {
+            Some(node) => {
+                let name = node
+                    .outputs
+                    .first()
+                    .and_then(name_of)
+                    .unwrap_or("without a name");
+                format!("node `{name}` ({})", node.target)
+            }
+            None => "the graph's inputs and outputs".to_owned(),
+        }
+    }
+
+    pub fn error(&self, what: String, help: &str) -> FormatError {
+        FormatError::Program {
+            what,
+            at: self.place(),
+            help: help.to_owned(),
+        }
+    }
+
+    pub fn fail<T>(&self, what: impl Into<String>, help: &str) -> Eval<T> {
+        Err(self.error(what.into(), help).into())
+    }
+
+    /// What a name stands for.
+    pub fn slot(&self, name: &str) -> Eval<&Slot> {
+        match self.slots.get(name) {
+            Some(slot) => Ok(slot),
+            None => self.fail(
+                format!("it reads `{name}`, which nothing before it computes"),
+                DAMAGED,
+            ),
+        }
+    }
+
+    /// Gives a name its meaning.
+    pub fn bind(&mut self, name: &'p str, slot: Slot) -> Eval<()> {
+        match self.slots.insert(name, slot) {
+            None => Ok(()),
+            Some(_) => self.fail(format!("`{name}` is computed twice"), DAMAGED),
+        }
+    }
+
+    /// Whether some node or output reads this name.
+    pub fn is_read(&self, name: &str) -> bool {
+        self.read.contains(name)
+    }
+
+    /// Whether a parameter, buffer or constant has this name.
+    pub fn is_state(&self, name: &str) -> bool {
+        self.state.contains_key(name)
+    }
+
+    /// Whether a module has modules inside.
+    pub fn has_modules(&self, path: &str) -> bool {
+        self.inner_modules.contains(path)
+    }
+
+    /// Notes which node of the program one of the graph came from.
+    pub fn note(&mut self, id: NodeId) {
+        if let Some(at) = self.at {
+            self.origins.insert(id, at);
+        }
+    }
+
+    /// Notes under which name the program has a value.
+    pub fn note_name(&mut self, value: ir::Value, name: &'p str) {
+        if self.origins.get(&value.node).copied() == self.at {
+            self.names.entry(value).or_insert(name);
+        }
+    }
+
+    /// A size as the program writes it.
+    pub fn size(&mut self, json: &Json) -> Option<Dim> {
+        self.symbols.read_json(json)
+    }
+
+    /// Whether a size can be computed from the inputs' sizes.
+    pub fn is_known(&self, dim: &Dim) -> bool {
+        let mut known = true;
+        dim.for_each_symbol(&mut |symbol| known &= self.known.contains(symbol));
+        known
+    }
+
+    /// What the program says that a tensor is.
+    pub fn meta(&self, name: &str) -> Eval<&'p TensorMeta> {
+        match self.program.graph_module.graph.tensor_values.get(name) {
+            Some(meta) => Ok(meta),
+            None => self.fail(format!("nothing is said of the sizes of `{name}`"), DAMAGED),
+        }
+    }
+
+    /// The type of a tensor of the program; one of an element type that there is not here is no tensor.
+    pub fn ty(&mut self, name: &str) -> Eval<Type> {
+        let meta = self.meta(name)?;
+        let shape: Option<Dims> = meta.sizes.iter().map(|size| self.size(size)).collect();
+        let Some(shape) = shape else {
+            return self.fail(format!("the sizes of `{name}` are no sizes"), DAMAGED);
+        };
+        Ok(match dtype(meta) {
+            Some(dtype) => Type::Tensor(dtype, Some(shape)),
+            None => Type::Other(format!("tensor of type {}", meta.dtype).into()),
+        })
+    }
+
+    fn inputs(&mut self) -> Eval<()> {
+        let program = self.program;
+        let (inputs, specs) = (
+            &program.graph_module.graph.inputs,
+            &program.graph_module.signature.input_specs,
+        );
+        if inputs.len() != specs.len() {
+            let what = format!(
+                "the graph has {} inputs, its signature {}",
+                inputs.len(),
+                specs.len()
+            );
+            return self.fail(what, DAMAGED);
+        }
+        for (input, spec) in inputs.iter().zip(specs) {
+            let Some((kind, spec)) = tagged(spec) else {
+                return self.fail("the signature has an input of no kind", DAMAGED);
+            };
+            let text = |field: &str| spec.get(field).and_then(Json::as_str);
+            let (fqn, kind) = match kind {
+                "parameter" => (text("parameter_name"), StateKind::Parameter),
+                "buffer" => {
+                    let persistent = spec
+                        .get("persistent")
+                        .and_then(Json::as_bool)
+                        .unwrap_or(true);
+                    (text("buffer_name"), StateKind::Buffer { persistent })
+                }
+                "tensor_constant" => (text("tensor_constant_name"), StateKind::Constant),
+                "user_input" | "constant_input" => {
+                    self.placeholders.push(Placeholder::Other);
+                    continue;
+                }
+                "custom_obj" => {
+                    let name = text("custom_obj_name").unwrap_or_default();
+                    return self.fail(
+                        format!("it holds a custom object, `{name}`"),
+                        "objects of classes in C++ are not read; export the model without them",
+                    );
+                }
+                "token" => {
+                    return self.fail(
+                        "it orders side effects by tokens",
+                        "export the model without operators that have side effects",
+                    );
+                }
+                other => {
+                    let what = format!("it has an input of the kind `{other}`, which is not known");
+                    return self.fail(what, "export the model with PyTorch 2.6 to 2.13");
+                }
+            };
+            let (Some(fqn), Some(name)) = (fqn, name_of(input)) else {
+                return self.fail("a parameter, buffer or constant has no name", DAMAGED);
+            };
+            let state = State {
+                kind,
+                placeholder: name.to_owned(),
+                requires_grad: self.meta(name)?.requires_grad,
+            };
+            if self.state.insert(fqn.to_owned(), state).is_some() {
+                return self.fail(format!("`{fqn}` is an input twice"), DAMAGED);
+            }
+            self.placeholders.push(Placeholder::State);
+        }
+        self.user_inputs()?;
+        self.constants()
+    }
+
+    fn user_inputs(&mut self) -> Eval<()> {
+        let program = self.program;
+        let inputs = &program.graph_module.graph.inputs;
+        for (i, input) in inputs.iter().enumerate() {
+            if !matches!(self.placeholders[i], Placeholder::Other) {
+                continue;
+            }
+            match (tagged(input), name_of(input)) {
+                (Some(("as_tensor", _)), Some(name)) => {
+                    let ty = self.ty(name)?;
+                    let Some(shape) = ty.shape() else {
+                        return self.fail(
+                            format!(
+                                "the input `{name}` is of PyTorch's element type {}",
+                                self.meta(name)?.dtype
+                            ),
+                            "export the model for inputs of floats or integers",
+                        );
+                    };
+                    for dim in shape {
+                        self.known.extend(determined(dim));
+                    }
+                    let clash = self.is_state(name);
+                    let node_name = if clash {
+                        format!("{name}.input")
+                    } else {
+                        name.to_owned()
+                    };
+                    let index = self.graph.inputs().len();
+                    let node = self.graph.add_input(&node_name, ty);
+                    self.placeholders[i] = Placeholder::Input(index);
+                    self.bind(name, Slot::Tensor(fresh(node.into())))?;
+                }
+                (Some(("as_sym_int", _)), Some(name)) => {
+                    let value = program.graph_module.graph.sym_int_values.get(name);
+                    let Some(dim) = value.and_then(|value| self.size(value)) else {
+                        return self.fail(format!("the input `{name}` is no size"), DAMAGED);
+                    };
+                    self.known.extend(determined(&dim));
+                    self.bind(name, Slot::Size(dim))?;
+                }
+                (Some(("as_int" | "as_float" | "as_bool" | "as_string" | "as_none", _)), _) => {}
+                _ => {
+                    let what = "an input is neither a tensor nor a number";
+                    return self.fail(what, "export the model for tensors and numbers");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Parameters, buffers and constants as constants of the graph; those that are one tensor become one constant.
+    fn constants(&mut self) -> Eval<()> {
+        let mut nodes: Vec<(ir::Tensor, NodeId)> = Vec::new();
+        let mut first: FxHashMap<*const u8, usize> = FxHashMap::default();
+        let states: Vec<(String, State)> = self
+            .state
+            .iter()
+            .map(|(fqn, state)| (fqn.clone(), state.clone()))
+            .collect();
+        for (fqn, state_of) in states {
+            let name = &state_of.placeholder;
+            let tensor = self.package.tensor(&fqn, state_of.kind.is_constant())?;
+            let known = self.key(name)?;
+            let shape: Dims = tensor.shape().iter().map(|n| (*n).into()).collect();
+            let declared = self.ty(known)?;
+            if declared != Type::Tensor(tensor.dtype(), Some(shape.clone())) {
+                let held = Type::Tensor(tensor.dtype(), Some(shape));
+                let what =
+                    format!("the graph takes `{fqn}` for {declared}, and the archive holds {held}");
+                return self.fail(what, DAMAGED);
+            }
+            self.constants.push((fqn.clone(), tensor.clone()));
+            let role = match state_of.kind {
+                StateKind::Parameter => Role::Parameter,
+                StateKind::Buffer { persistent: true } => Role::Buffer,
+                _ => Role::Literal,
+            };
+            let tied = first.get(&tensor.bytes().as_ptr()).copied();
+            let tied = tied.filter(|i| !tensor.is_empty() && nodes[*i].0.same_memory(&tensor));
+            let node = match tied {
+                Some(i) => {
+                    self.graph
+                        .add_aliases(nodes[i].1, [Arc::from(fqn.as_str())]);
+                    nodes[i].1
+                }
+                None => {
+                    first.insert(tensor.bytes().as_ptr(), nodes.len());
+                    let node = self
+                        .graph
+                        .add_constant(&fqn, Constant::new(tensor.clone(), role));
+                    nodes.push((tensor, node));
+                    node
+                }
+            };
+            self.bind(known, Slot::Tensor(state(node.into())))?;
+        }
+        // State that is no input of the graph is nothing to it, and kept.
+        let weights = &self.package.weights.config;
+        for (fqn, payload) in weights
+            .iter()
+            .filter(|(fqn, _)| !self.state.contains_key(*fqn))
+        {
+            if let Ok(tensor) = self.package.tensor(fqn, false) {
+                self.constants.push((fqn.clone(), tensor));
+            }
+            let _ = payload;
+        }
+        Ok(())
+    }
+
+    /// A name as the program itself holds it.
+    fn key(&self, name: &str) -> Eval<&'p str> {
+        let entry = self
+            .program
+            .graph_module
+            .graph
+            .tensor_values
+            .get_key_value(name);
+        match entry {
+            Some((name, _)) => Ok(name),
+            None => self.fail(format!("nothing is said of the sizes of `{name}`"), DAMAGED),
+        }
+    }
+
+    fn outputs(&mut self) -> Eval<()> {
+        let program = self.program;
+        let outputs = &program.graph_module.graph.outputs;
+        let specs = &program.graph_module.signature.output_specs;
+        if outputs.len() != specs.len() {
+            let what = format!(
+                "the graph has {} outputs, its signature {}",
+                outputs.len(),
+                specs.len()
+            );
+            return self.fail(what, DAMAGED);
+        }
+        let mut values = Vec::new();
+        for (output, spec) in outputs.iter().zip(specs) {
+            match tagged(spec) {
+                Some(("user_output", _)) => {}
+                Some(("buffer_mutation" | "parameter_mutation" | "user_input_mutation", spec)) => {
+                    let fields = ["buffer_name", "parameter_name", "user_input_name"];
+                    let name = fields.iter().find_map(|field| spec.get(field)?.as_str());
+                    return self.fail(
+                        format!("the model writes to `{}`, its own state", name.unwrap_or_default()),
+                        "a network that keeps state between calls cannot be rewritten; return the state instead",
+                    );
+                }
+                Some(("loss_output" | "gradient_to_parameter" | "gradient_to_user_input", _)) => {
+                    return self.fail(
+                        "it is a graph for training, with a loss and gradients",
+                        "export the network itself, in evaluation",
+                    );
+                }
+                Some((kind, _)) => {
+                    let what = format!("it has an output of the kind `{kind}`, which is not known");
+                    return self.fail(what, "export the model with PyTorch 2.6 to 2.13");
+                }
+                None => return self.fail("the signature has an output of no kind", DAMAGED),
+            }
+            let Some(name) = name_of(output) else {
+                match tagged(output) {
+                    Some(("as_none" | "as_int" | "as_float" | "as_bool" | "as_string", _)) => {
+                        self.results.push(ResultSlot::Other(output.clone()));
+                        continue;
+                    }
+                    _ => return self.fail("an output is neither a tensor nor a number", DAMAGED),
+                }
+            };
+            self.results.push(match self.slot(name)?.clone() {
+                Slot::Tensor(cell) => {
+                    values.push(self.read(&cell)?);
+                    ResultSlot::Value
+                }
+                Slot::Size(dim) => ResultSlot::Size(dim),
+                Slot::Run(value) => {
+                    values.push(value);
+                    ResultSlot::Value
+                }
+            });
+        }
+        let many = values.len() > 1;
+        for (i, value) in values.into_iter().enumerate() {
+            let name = if many {
+                format!("output.{i}")
+            } else {
+                "output".to_owned()
+            };
+            self.graph.outputs.push(Output {
+                name: name.into(),
+                value,
+            });
+        }
+        Ok(())
+    }
+
+    /// The value that a tensor holds now.
+    pub fn read(&self, cell: &TensorRef) -> Eval<ir::Value> {
+        let cell = cell.borrow();
+        match &cell.stale {
+            Some(why) => self.fail(
+                format!("a tensor is read after memory it shares was written through another view by {why}"),
+                "export the decomposed program, which writes to nothing: export(...).run_decompositions()",
+            ),
+            None => Ok(cell.value),
+        }
+    }
+}
+
+/// The symbols that follow from a size: the one of `s0`, `2*s0` or `s0 + 1`.
+fn determined(dim: &Dim) -> Option<Symbol> {
+    linear(dim).map(|(symbol, ..)| symbol)
+}
+
+/// Symbol, factor and constant of `factor * symbol + constant`, if the size is of this form.
+pub(super) fn linear(dim: &Dim) -> Option<(Symbol, i64, i64)> {
+    let mut symbols = Vec::new();
+    dim.for_each_symbol(&mut |symbol| symbols.push(symbol.clone()));
+    let [symbol] = symbols.as_slice() else {
+        return None;
+    };
+    let at = |n: i64| dim.substitute(&|_| Some(Dim::from(n))).as_number();
+    let constant = at(0)?;
+    let factor = at(1)?.checked_sub(constant).filter(|factor| *factor > 0)?;
+    let same = Dim::symbol(symbol.clone()) * Dim::from(factor) + Dim::from(constant) == *dim;
+    same.then(|| (symbol.clone(), factor, constant))
+}
+
+/// The class of the network, from what the nodes say of the modules that they came from.
+fn network_name(program: &Program) -> &str {
+    let nodes = &program.graph_module.graph.nodes;
+    let stack = nodes
+        .iter()
+        .find_map(|node| node.metadata.get("nn_module_stack")?.as_str());
+    let class = stack.and_then(|stack| stack.split(';').next()?.rsplit(['.', ',']).next());
+    class.filter(|class| !class.is_empty()).unwrap_or("program")
+}
+
+/// All names that nodes and outputs read.
+fn read_names(program: &Program) -> FxHashSet<&str> {
+    fn visit<'p>(json: &'p Json, names: &mut FxHashSet<&'p str>) {
+        match json {
+            Json::Array(items) => items.iter().for_each(|item| visit(item, names)),
+            Json::Object(fields) => {
+                for (key, value) in fields {
+                    match (key.as_str(), value) {
+                        ("name" | "as_name", Json::String(name)) => {
+                            names.insert(name);
+                        }
+                        // A subgraph's names are its own.
+                        ("graph", _) => {}
+                        _ => visit(value, names),
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    let mut names = FxHashSet::default();
+    let graph = &program.graph_module.graph;
+    for Node { inputs, .. } in &graph.nodes {
+        for NamedArgument { arg, .. } in inputs {
+            visit(arg, &mut names);
+        }
+    }
+    graph
+        .outputs
+        .iter()
+        .for_each(|output| visit(output, &mut names));
+    names
+}

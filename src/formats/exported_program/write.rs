@@ -1,0 +1,534 @@
+//! Writing: a program and its archive from a graph, with what the original holds beside it.
+
+mod nodes;
+mod sizes;
+mod state;
+
+use std::io::{Seek, Write};
+
+use indexmap::IndexMap;
+use rustc_hash::{FxHashMap, FxHashSet};
+use serde_json::{Map, Value as Json, json};
+
+use super::package::{CONSTANTS, MAJOR, WEIGHTS, dtype_code};
+use super::schema::{
+    Graph as GraphJson, GraphModule, ModuleCall, Node, Payload, PayloadConfig, Program, STRIDED,
+    Signature, TensorMeta, Version, name_of, tag,
+};
+use super::source::{Placeholder, ResultSlot, Source};
+use super::symbolic::{Symbols, constructor};
+use crate::formats::archive::ArchiveWriter;
+use crate::formats::error::FormatError;
+use crate::formats::identifiers::{RESERVED, identifier};
+use crate::ir::{Dim, Graph, Symbol, Tensor, Type, Value};
+use state::{Entry, Layout};
+
+/// What messages call the format.
+pub(super) const FORMAT: &str = "an ExportedProgram";
+/// The minor version of the schema that new programs are of.
+const MINOR: i64 = 8;
+
+/// Writes a graph as the archive of an exported program whose root folder has the given name; in place of `source`, if it was
+/// read from one.
+pub(crate) fn write(
+    graph: &Graph,
+    source: Option<&Source>,
+    root: &str,
+    out: impl Write + Seek,
+) -> Result<(), FormatError> {
+    let mut writer = Writer::new(graph, source);
+    writer.inputs()?;
+    writer.nodes()?;
+    let outputs = writer.outputs()?;
+    let layout = std::mem::take(&mut writer.layout);
+    let program = writer.program(&layout, outputs);
+    let model = source.map_or("model", |source| &source.model);
+    let mut archive = ArchiveWriter::new(out, root);
+    for (folder, kind, prefix, is_constant) in [
+        (WEIGHTS, "weights", "weight_", false),
+        (CONSTANTS, "constants", "tensor_", true),
+    ] {
+        let entries = layout
+            .entries
+            .iter()
+            .filter(|entry| entry.state.kind.is_constant() == is_constant);
+        let (config, tensors) = payloads(entries, prefix, &writer);
+        for (i, tensor) in tensors.iter().enumerate() {
+            archive.entry(&format!("{folder}{prefix}{i}"), tensor.bytes())?;
+        }
+        archive.entry(
+            &format!("{folder}{model}_{kind}_config.json"),
+            &json_bytes(&config)?,
+        )?;
+    }
+    archive.entry(&format!("models/{model}.json"), &json_bytes(&program)?)?;
+    match source {
+        Some(source) => {
+            for (name, bytes) in &source.extra {
+                archive.entry(name, bytes.as_ref())?;
+            }
+        }
+        // No example of an input.
+        None => archive.entry(&format!("data/sample_inputs/{model}.pt"), b"")?,
+    }
+    archive.entry("archive_format", b"pt2")?;
+    archive.entry("archive_version", b"0")?;
+    archive.entry(".data/version", b"6\n")?;
+    archive.entry("byteorder", b"little")?;
+    archive.finish()
+}
+
+fn json_bytes(value: &impl serde::Serialize) -> Result<Vec<u8>, FormatError> {
+    serde_json::to_vec(value).map_err(|error| unwritable(error.to_string()))
+}
+
+fn unwritable(what: String) -> FormatError {
+    FormatError::Unwritable {
+        format: FORMAT,
+        what,
+        help: "leave this operator out of the pipeline, or write another format".to_owned(),
+    }
+}
+
+fn mistake(what: String) -> FormatError {
+    FormatError::Unwritable {
+        format: FORMAT,
+        what,
+        help: "this is a mistake of the pass that made it".to_owned(),
+    }
+}
+
+/// Where the tensors of these names are, and those tensors; names of one tensor share it.
+fn payloads<'l>(
+    entries: impl Iterator<Item = &'l Entry>,
+    prefix: &str,
+    writer: &Writer<'_>,
+) -> (PayloadConfig, Vec<Tensor>) {
+    let mut config = PayloadConfig::default();
+    let mut tensors: Vec<Tensor> = Vec::new();
+    let mut known: FxHashMap<*const u8, usize> = FxHashMap::default();
+    for entry in entries {
+        let tensor = &entry.tensor;
+        let shared = known.get(&tensor.bytes().as_ptr()).copied();
+        let shared = shared.filter(|i| !tensor.is_empty() && tensors[*i].same_memory(tensor));
+        let i = shared.unwrap_or_else(|| {
+            known.insert(tensor.bytes().as_ptr(), tensors.len());
+            tensors.push(tensor.clone());
+            tensors.len() - 1
+        });
+        let shape = tensor.shape().iter().map(|n| (*n).into());
+        let ty = Type::tensor(tensor.dtype(), shape);
+        let payload = Payload {
+            path_name: format!("{prefix}{i}"),
+            is_param: entry.state.kind == super::source::StateKind::Parameter,
+            use_pickle: false,
+            tensor_meta: writer.meta(&ty, entry.state.requires_grad).ok(),
+            other: Map::new(),
+        };
+        config.config.insert(entry.fqn.clone(), payload);
+    }
+    (config, tensors)
+}
+
+/// The state of writing one program.
+struct Writer<'w> {
+    graph: &'w Graph,
+    source: Option<&'w Source>,
+    /// Whether the program is one of the operators that decomposition leads to.
+    core: bool,
+    symbols: Symbols,
+    /// Where the tensors are.
+    device: Json,
+    layout: Layout,
+    /// The name of each value that has one.
+    names: FxHashMap<Value, String>,
+    taken: FxHashSet<String>,
+    sizes: FxHashMap<Dim, String>,
+    tensor_values: IndexMap<String, TensorMeta>,
+    sym_int_values: IndexMap<String, Json>,
+    nodes: Vec<Node>,
+}
+
+impl<'w> Writer<'w> {
+    fn new(graph: &'w Graph, source: Option<&'w Source>) -> Self {
+        let symbols =
+            source.map_or_else(|| numbered_symbols(graph), |source| source.symbols.clone());
+        let metas = source.map(|source| &source.program.graph_module.graph.tensor_values);
+        let device = metas
+            .and_then(|metas| metas.values().next())
+            .map(|meta| meta.device.clone());
+        let is_core = |source: &Source| {
+            !source
+                .program
+                .verifiers
+                .iter()
+                .any(|name| name == "TRAINING")
+        };
+        let mut taken: FxHashSet<String> = RESERVED.iter().map(|name| (*name).to_owned()).collect();
+        // Names that nodes keep are theirs.
+        taken.extend(
+            source
+                .iter()
+                .flat_map(|source| source.names.values().cloned()),
+        );
+        Writer {
+            graph,
+            source,
+            core: source.is_some_and(is_core),
+            symbols,
+            device: device.unwrap_or_else(|| json!({"type": "cpu", "index": null})),
+            layout: Layout::new(graph, source),
+            names: FxHashMap::default(),
+            taken,
+            sizes: FxHashMap::default(),
+            tensor_values: IndexMap::new(),
+            sym_int_values: IndexMap::new(),
+            nodes: Vec::new(),
+        }
+    }
+
+    /// A name that nothing has yet.
+    fn fresh(&mut self, name: &str) -> String {
+        let base = identifier(name);
+        let mut name = base.clone();
+        let mut n = 0;
+        while !self.taken.insert(name.clone()) {
+            n += 1;
+            name = format!("{base}_{n}");
+        }
+        name
+    }
+
+    /// What the program says of a tensor.
+    fn meta(&self, ty: &Type, requires_grad: bool) -> Result<TensorMeta, FormatError> {
+        let (Some(dtype), Some(shape)) = (ty.dtype(), ty.shape()) else {
+            return Err(unwritable(format!(
+                "the sizes of a tensor of type {ty} are not known"
+            )));
+        };
+        let mut strides = Vec::new();
+        let mut stride = Dim::from(1);
+        for size in shape.iter().rev() {
+            strides.push(self.size_json(&stride));
+            // Other sizes are at least 1.
+            stride = stride
+                * if size.as_number() == Some(0) {
+                    Dim::from(1)
+                } else {
+                    size.clone()
+                };
+        }
+        strides.reverse();
+        Ok(TensorMeta {
+            dtype: dtype_code(dtype),
+            sizes: shape.iter().map(|size| self.size_json(size)).collect(),
+            requires_grad,
+            device: self.device.clone(),
+            strides,
+            storage_offset: tag("as_int", 0),
+            layout: STRIDED,
+            other: Map::new(),
+        })
+    }
+
+    /// A size as a number or an expression, with its value in the example where that is known.
+    fn size_json(&self, dim: &Dim) -> Json {
+        if let Some(n) = dim.as_number() {
+            return tag("as_int", n);
+        }
+        let mut expression = Map::new();
+        expression.insert("expr_str".to_owned(), self.symbols.print(dim).into());
+        if let Some(hint) = self.symbols.hint(dim) {
+            expression.insert("hint".to_owned(), tag("as_int", hint));
+        }
+        tag("as_expr", expression)
+    }
+
+    /// Gives the inputs their names, those of the program first.
+    fn inputs(&mut self) -> Result<(), FormatError> {
+        let graph = self.graph;
+        let mut names: Vec<Option<String>> = vec![None; graph.inputs().len()];
+        if let Some(source) = self.source {
+            let inputs = &source.program.graph_module.graph.inputs;
+            for (placeholder, input) in source.placeholders.iter().zip(inputs) {
+                let Some(name) = name_of(input).map(str::to_owned) else {
+                    continue;
+                };
+                self.taken.insert(name.clone());
+                match placeholder {
+                    Placeholder::Input(i) => {
+                        if let Some(slot) = names.get_mut(*i) {
+                            *slot = Some(name);
+                        }
+                    }
+                    Placeholder::Other => {
+                        let values = &source.program.graph_module.graph.sym_int_values;
+                        if let Some(value) = values.get(&name) {
+                            let mut symbols = self.symbols.clone();
+                            if let Some(dim) = symbols.read_json(value) {
+                                self.sizes.insert(dim, name.clone());
+                            }
+                            self.sym_int_values.insert(name, value.clone());
+                        }
+                    }
+                    Placeholder::State => {}
+                }
+            }
+        }
+        for (i, &input) in graph.inputs().iter().enumerate() {
+            let name = match names[i].take() {
+                Some(name) => name,
+                None => self.fresh(&graph.node(input).name),
+            };
+            let meta = match self.original_meta(&name) {
+                Some(meta) => meta.clone(),
+                None => self.meta(graph.ty(input.into()), false)?,
+            };
+            self.tensor_values.insert(name.clone(), meta);
+            self.names.insert(input.into(), name);
+        }
+        for i in 0..self.layout.entries.len() {
+            let entry = &self.layout.entries[i];
+            let (node, known) = (entry.node, entry.state.placeholder.clone());
+            let shape = entry.tensor.shape().iter().map(|n| (*n).into());
+            let (ty, grad) = (
+                Type::tensor(entry.tensor.dtype(), shape),
+                entry.state.requires_grad,
+            );
+            let wanted = format!("{}_{}", entry.letter(), entry.fqn);
+            let name = match (known.is_empty(), entry.is_input) {
+                (_, false) => continue,
+                (false, true) => {
+                    self.taken.insert(known.clone());
+                    known
+                }
+                (true, true) => self.fresh(&wanted),
+            };
+            let meta = self.meta(&ty, grad)?;
+            self.tensor_values.insert(name.clone(), meta);
+            if let Some(node) = node {
+                self.names.entry(node.into()).or_insert(name.clone());
+            }
+            self.layout.entries[i].state.placeholder = name;
+        }
+        Ok(())
+    }
+
+    fn original_meta(&self, name: &str) -> Option<&'w TensorMeta> {
+        self.source?
+            .program
+            .graph_module
+            .graph
+            .tensor_values
+            .get(name)
+    }
+
+    /// What the program returns, and what its signature says of it.
+    fn outputs(&mut self) -> Result<Vec<Json>, FormatError> {
+        let mut values = self.graph.outputs.iter();
+        let own: Vec<ResultSlot> = self
+            .graph
+            .outputs
+            .iter()
+            .map(|_| ResultSlot::Value)
+            .collect();
+        let slots = self.source.map_or(own, |source| source.results.clone());
+        let mut outputs = Vec::new();
+        for slot in slots {
+            outputs.push(match slot {
+                ResultSlot::Value => {
+                    let output = values
+                        .next()
+                        .ok_or_else(|| mistake("an output is gone".to_owned()))?;
+                    self.value_argument(output.value)?
+                }
+                ResultSlot::Size(dim) => self.size_argument(&dim, "the result")?,
+                ResultSlot::Other(json) => json,
+            });
+        }
+        Ok(outputs)
+    }
+
+    /// A value as an argument.
+    fn value_argument(&self, value: Value) -> Result<Json, FormatError> {
+        let name = self.name(value)?;
+        Ok(match self.graph.ty(value) {
+            Type::Other(kind) if kind.starts_with("sym_") => {
+                tag(&format!("as_{kind}"), tag("as_name", name))
+            }
+            _ => tag("as_tensor", tag("name", name)),
+        })
+    }
+
+    fn name(&self, value: Value) -> Result<&str, FormatError> {
+        self.names.get(&value).map(String::as_str).ok_or_else(|| {
+            let name = &self.graph.node(value.node).name;
+            mistake(format!("`{name}` is read before it is computed"))
+        })
+    }
+
+    /// The program, all but the archive's other entries.
+    fn program(&mut self, layout: &Layout, outputs: Vec<Json>) -> Program {
+        let mut inputs = Vec::new();
+        let mut input_specs = Vec::new();
+        for entry in layout.entries.iter().filter(|entry| entry.is_input) {
+            inputs.push(tag(
+                "as_tensor",
+                tag("name", entry.state.placeholder.as_str()),
+            ));
+            input_specs.push(entry.spec());
+        }
+        let own: Vec<Placeholder> = (0..self.graph.inputs().len())
+            .map(Placeholder::Input)
+            .collect();
+        let placeholders = self
+            .source
+            .map_or(own.as_slice(), |source| &source.placeholders);
+        for (i, placeholder) in placeholders.iter().enumerate() {
+            let original = self.source.map(|source| &source.program.graph_module);
+            match (placeholder, original) {
+                (Placeholder::State, _) => {}
+                (_, Some(original)) => {
+                    inputs.extend(original.graph.inputs.get(i).cloned());
+                    input_specs.extend(original.signature.input_specs.get(i).cloned());
+                }
+                (_, None) => {
+                    let input = self
+                        .graph
+                        .inputs()
+                        .get(i)
+                        .and_then(|input| self.names.get(&Value::from(*input)));
+                    let argument = tag("as_tensor", tag("name", input.map_or("", String::as_str)));
+                    input_specs.push(tag("user_input", tag("arg", argument.clone())));
+                    inputs.push(argument);
+                }
+            }
+        }
+        let output_specs = outputs
+            .iter()
+            .map(|output| tag("user_output", tag("arg", output.clone())))
+            .collect();
+        let mut program = match self.source {
+            Some(source) => source.program.clone(),
+            None => self.new_program(outputs.len()),
+        };
+        let module = &mut program.graph_module;
+        module.graph.inputs = inputs;
+        module.graph.outputs = outputs;
+        module.graph.nodes = std::mem::take(&mut self.nodes);
+        module.graph.tensor_values = std::mem::take(&mut self.tensor_values);
+        module.graph.sym_int_values = std::mem::take(&mut self.sym_int_values);
+        module.signature.input_specs = input_specs;
+        module.signature.output_specs = output_specs;
+        // How a module inside was called holds only as long as its inputs and outputs are there.
+        let values = &module.graph.tensor_values;
+        for call in module
+            .module_call_graph
+            .iter_mut()
+            .filter(|call| !call.fqn.is_empty())
+        {
+            let lists = ["inputs", "outputs"]
+                .into_iter()
+                .filter_map(|list| call.signature.get(list)?.as_array());
+            let names: Vec<&str> = lists.flatten().filter_map(name_of).collect();
+            if names.iter().any(|name| !values.contains_key(*name)) {
+                call.signature = Json::Null;
+            }
+        }
+        program
+    }
+
+    /// A program for a graph that was read from another format, without its graph.
+    fn new_program(&self, outputs: usize) -> Program {
+        let users: Vec<&str> = self
+            .graph
+            .inputs()
+            .iter()
+            .filter_map(|i| Some(self.names.get(&Value::from(*i))?.as_str()))
+            .collect();
+        let leaf = json!({"type": null, "context": null, "children_spec": []});
+        let tuple = |n: usize| json!({"type": "builtins.tuple", "context": "null", "children_spec": vec![leaf.clone(); n]});
+        let keywords = json!({"type": "builtins.dict", "context": "[]", "children_spec": []});
+        let arguments = json!({"type": "builtins.tuple", "context": "null", "children_spec": [tuple(users.len()), keywords]});
+        let result = if outputs == 1 {
+            leaf.clone()
+        } else {
+            tuple(outputs)
+        };
+        let signature = json!({
+            "inputs": [],
+            "outputs": [],
+            "in_spec": json!([1, arguments]).to_string(),
+            "out_spec": json!([1, result]).to_string(),
+            "forward_arg_names": users,
+        });
+        let object = |json: Json| match json {
+            Json::Object(fields) => fields,
+            _ => Map::new(),
+        };
+        let ranges = self.symbols.constructors.values().map(|text| {
+            let name = text.split('\'').nth(1).unwrap_or_default();
+            (name.to_owned(), json!({"min_val": 1, "max_val": null}))
+        });
+        Program {
+            graph_module: GraphModule {
+                graph: GraphJson {
+                    inputs: Vec::new(),
+                    outputs: Vec::new(),
+                    nodes: Vec::new(),
+                    tensor_values: IndexMap::new(),
+                    sym_int_values: IndexMap::new(),
+                    other: object(json!({
+                        "sym_bool_values": {},
+                        "is_single_tensor_return": false,
+                        "custom_obj_values": {},
+                        "sym_float_values": {},
+                    })),
+                },
+                signature: Signature {
+                    input_specs: Vec::new(),
+                    output_specs: Vec::new(),
+                    other: Map::new(),
+                },
+                module_call_graph: vec![ModuleCall {
+                    fqn: String::new(),
+                    signature,
+                    other: Map::new(),
+                }],
+                other: object(json!({"metadata": {}, "treespec_namedtuple_fields": {}})),
+            },
+            range_constraints: ranges.collect(),
+            schema_version: Version {
+                major: MAJOR,
+                minor: MINOR,
+            },
+            verifiers: vec!["TRAINING".to_owned()],
+            other: object(json!({
+                "opset_version": {"aten": 10},
+                "torch_version": "2.11.0",
+                "guards_code": [],
+            })),
+        }
+    }
+}
+
+/// The symbols of the inputs' sizes, under names as PyTorch has for them.
+fn numbered_symbols(graph: &Graph) -> Symbols {
+    let mut symbols = Symbols::default();
+    let mut add = |symbol: &Symbol| {
+        if !symbols.constructors.contains_key(symbol) {
+            let name = format!("s{}", symbols.constructors.len());
+            symbols
+                .constructors
+                .insert(symbol.clone(), constructor(&name));
+        }
+    };
+    for &input in graph.inputs() {
+        let shape = graph.ty(input.into()).shape();
+        shape
+            .into_iter()
+            .flatten()
+            .for_each(|dim| dim.for_each_symbol(&mut add));
+    }
+    symbols
+}

@@ -1,0 +1,174 @@
+//! Tensors as stretches of storages, each an entry of an archive: a shape, strides and an offset, all counted in elements.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use super::archive::Archive;
+use super::error::FormatError;
+use crate::ir::{Bytes, DType, Tensor};
+
+/// What strided tensors may take in memory beside four times the file.
+const MAX_COPIED: u64 = 256 << 20;
+
+/// Where the elements of a tensor are in its storage.
+#[derive(Clone, Copy)]
+pub(in crate::formats) struct Geometry<'g> {
+    pub offset: u64,
+    pub shape: &'g [u64],
+    pub strides: &'g [u64],
+}
+
+/// The storages of an archive.
+pub(in crate::formats) struct Storages<'a> {
+    archive: &'a Archive,
+    loaded: RefCell<FxHashMap<String, Bytes>>,
+    /// Bytes copied out of strided tensors so far.
+    copied: Cell<u64>,
+}
+
+impl<'a> Storages<'a> {
+    pub fn new(archive: &'a Archive) -> Self {
+        Storages {
+            archive,
+            loaded: RefCell::default(),
+            copied: Cell::new(0),
+        }
+    }
+
+    /// The elements of a tensor: a slice of the map where they lie there in order.
+    pub fn tensor(
+        &self,
+        entry: &str,
+        dtype: DType,
+        geometry: Geometry<'_>,
+        name: &str,
+    ) -> Result<Tensor, FormatError> {
+        let Geometry {
+            offset,
+            shape: sizes,
+            strides,
+        } = geometry;
+        let storage = self.storage(entry)?;
+        let storage_len = storage.as_ref().len() as u64;
+        let short = |needed: u64| FormatError::ShortStorage {
+            name: name.to_owned(),
+            shape: sizes.to_vec(),
+            storage: entry.to_owned(),
+            needed,
+            available: storage_len,
+        };
+        let size = dtype.size() as u64;
+        // The last element that is read, and with it the bytes needed.
+        let empty = sizes.contains(&0);
+        let last = sizes
+            .iter()
+            .zip(strides)
+            .try_fold(offset, |last, (&n, &stride)| {
+                last.checked_add(n.saturating_sub(1).checked_mul(stride)?)
+            });
+        let needed = match (empty, last) {
+            (true, _) => 0,
+            (false, Some(last)) => last
+                .checked_add(1)
+                .and_then(|n| n.checked_mul(size))
+                .unwrap_or(u64::MAX),
+            (false, None) => u64::MAX,
+        };
+        if needed > storage_len {
+            return Err(short(needed));
+        }
+        let shape: Option<Vec<usize>> = sizes.iter().map(|&n| usize::try_from(n).ok()).collect();
+        let shape = shape.ok_or_else(|| short(u64::MAX))?;
+        let count = shape
+            .iter()
+            .try_fold(1usize, |product, &n| product.checked_mul(n));
+        // A stride of 0 repeats elements: what it expands to must stay near what the file holds.
+        let count = count.filter(|&n| {
+            n as u64
+                <= (storage_len / size)
+                    .saturating_mul(64)
+                    .saturating_add(1 << 20)
+        });
+        let count = count.ok_or_else(|| short(u64::MAX))?;
+        let damaged = |detail: String| FormatError::Damaged {
+            detail: format!("tensor `{name}`: {detail}"),
+        };
+        let bytes = if empty || is_contiguous(sizes, strides) {
+            let start = if empty { 0 } else { (offset * size) as usize };
+            storage
+                .slice(start..start + count * size as usize)
+                .ok_or_else(|| short(needed))?
+        } else {
+            // Many tensors may lie over one storage, each by its own strides.
+            let copied = self.copied.get().saturating_add(count as u64 * size);
+            self.copied.set(copied);
+            if copied > MAX_COPIED + 4 * self.archive.len() {
+                let what = format!("strided tensors take over {copied} bytes in all");
+                let help = "make the weights contiguous before exporting".to_owned();
+                return Err(FormatError::Limit { what, help });
+            }
+            Bytes::new(Arc::new(gather(
+                storage.as_ref(),
+                offset,
+                strides,
+                &shape,
+                count,
+                size as usize,
+            )))
+        };
+        Tensor::new(dtype, &shape, bytes).map_err(damaged)
+    }
+
+    fn storage(&self, entry: &str) -> Result<Bytes, FormatError> {
+        if let Some(bytes) = self.loaded.borrow().get(entry) {
+            return Ok(bytes.clone());
+        }
+        let bytes = self.archive.read(entry)?;
+        self.loaded
+            .borrow_mut()
+            .insert(entry.to_owned(), bytes.clone());
+        Ok(bytes)
+    }
+}
+
+fn is_contiguous(shape: &[u64], strides: &[u64]) -> bool {
+    let mut expected = 1u64;
+    shape.iter().zip(strides).rev().all(|(&n, &stride)| {
+        let fits = n == 1 || stride == expected;
+        expected = expected.saturating_mul(n);
+        fits
+    })
+}
+
+/// Copies strided elements into row-major order.
+fn gather(
+    storage: &[u8],
+    offset: u64,
+    strides: &[u64],
+    shape: &[usize],
+    count: usize,
+    size: usize,
+) -> Vec<u8> {
+    let mut out = Vec::with_capacity(count * size);
+    let mut index = vec![0usize; shape.len()];
+    for _ in 0..count {
+        let at = index
+            .iter()
+            .zip(strides)
+            .map(|(&i, &stride)| i as u64 * stride)
+            .sum::<u64>()
+            + offset;
+        let at = at as usize * size;
+        out.extend_from_slice(&storage[at..at + size]);
+        for (i, n) in index.iter_mut().zip(shape).rev() {
+            *i += 1;
+            if *i < *n {
+                break;
+            }
+            *i = 0;
+        }
+    }
+    out
+}

@@ -67,9 +67,7 @@ fn join_tied(graph: &mut Graph, context: &mut PassContext<'_>) -> Changed {
         let Some(constant) = graph.constant(node).cloned() else {
             continue;
         };
-        let bytes = constant.tensor.bytes();
-        let place = (bytes.as_ptr() as usize, bytes.len());
-        let same: &mut Vec<NodeId> = places.entry(place).or_default();
+        let same: &mut Vec<NodeId> = places.entry(constant.tensor.place()).or_default();
         let first = same.iter().copied().find(|other| {
             graph.constant(*other).is_some_and(|other| {
                 other.role == constant.role
@@ -77,7 +75,7 @@ fn join_tied(graph: &mut Graph, context: &mut PassContext<'_>) -> Changed {
                     && other.tensor.same_memory(&constant.tensor)
             })
         });
-        let Some(first) = first.filter(|_| !bytes.is_empty()) else {
+        let Some(first) = first.filter(|_| !constant.tensor.is_empty()) else {
             same.push(node);
             continue;
         };
@@ -236,7 +234,7 @@ fn fold(graph: &mut Graph, node: NodeId, context: &mut PassContext<'_>) -> Chang
         .iter()
         .filter(|value| graph.readers(**value).len() == 1)
         .filter(|value| !graph.outputs.iter().any(|o| o.value == **value))
-        .filter_map(|value| Some(graph.constant(value.node)?.tensor.bytes().len()))
+        .filter_map(|value| Some(graph.constant(value.node)?.tensor.byte_len()))
         .sum();
     if bytes > freed.saturating_add(MAX_GROWTH) {
         context.missed(

@@ -46,10 +46,10 @@ impl Stats {
                 }
                 NodeKind::Constant(constant) => {
                     let tensor = &constant.tensor;
-                    if !seen.insert((tensor.bytes().as_ptr(), tensor.bytes().len())) {
+                    if !seen.insert(tensor.place()) {
                         continue;
                     }
-                    stats.bytes += tensor.bytes().len() as u64;
+                    stats.bytes += tensor.byte_len() as u64;
                     if tensor.dtype().is_float() && constant.role != Role::Buffer {
                         stats.params += tensor.len() as u64;
                     }

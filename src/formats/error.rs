@@ -317,6 +317,9 @@ pub enum FormatError {
         /// What to do.
         help: String,
     },
+    /// An ONNX file.
+    #[error(transparent)]
+    Onnx(#[from] super::onnx::OnnxError),
     /// The system refused.
     #[error("{doing}: {source}")]
     Io {

@@ -10,6 +10,7 @@ pub mod exported_program;
 mod identifiers;
 mod input;
 mod masks;
+pub mod onnx;
 mod storage;
 mod text;
 pub mod torchscript;
@@ -53,13 +54,7 @@ pub fn read(path: impl AsRef<Path>) -> Result<Model> {
 /// does not fit the model.
 pub fn read_with(path: impl AsRef<Path>, options: &ReadOptions) -> Result<Model> {
     let path = path.as_ref();
-    let reader: &dyn Reader = match suffix(path) {
-        text::SUFFIX => &text::TextForm,
-        _ if exported_program::recognises(path) => &ExportedProgram,
-        // What is not TorchScript either is told by this reader, with what it is instead.
-        _ => &TorchScript,
-    };
-    let mut model = reader.read(path, options)?;
+    let mut model = recognise(path).read(path, options)?;
     bind_inputs(&mut model.graph, &options.inputs)?;
     Ok(model)
 }
@@ -81,7 +76,7 @@ pub fn write(model: &Model, path: impl AsRef<Path>) -> Result<()> {
 }
 
 /// Refuses a graph with opaque operators of which only another format knows what they are.
-fn refuse_foreign(graph: &Graph, writer: &dyn Writer) -> std::result::Result<(), FormatError> {
+fn refuse_foreign(graph: &Graph, writer: &dyn Format) -> std::result::Result<(), FormatError> {
     let Some(dialect) = writer.dialect() else {
         return Ok(());
     };
@@ -125,20 +120,36 @@ trait Writer {
     fn write(&self, model: &Model, path: &Path, out: &mut BufWriter<&mut File>) -> Result<()>;
 }
 
+/// A kind of file.
+trait Format: Reader + Writer {}
+
+impl<F: Reader + Writer> Format for F {}
+
+/// Every format.
+const FORMATS: [&dyn Format; 4] = [&TorchScript, &ExportedProgram, &Onnx, &text::TextForm];
+
+/// What reads a file: its content says so, but for the text form.
+fn recognise(path: &Path) -> &'static dyn Format {
+    match suffix(path) {
+        text::SUFFIX => &text::TextForm,
+        _ if exported_program::recognises(path) => &ExportedProgram,
+        _ if onnx::recognises(path) => &Onnx,
+        // What is not TorchScript either is told by this reader, with what it is instead.
+        _ => &TorchScript,
+    }
+}
+
 /// The writer of files with this name, for a model that was read from the file `from`.
-fn writer(path: &Path, from: Option<&Path>) -> Result<&'static dyn Writer> {
-    let writers: [&'static dyn Writer; 3] = [&TorchScript, &ExportedProgram, &text::TextForm];
+fn writer(path: &Path, from: Option<&Path>) -> Result<&'static dyn Format> {
     let suffix = suffix(path);
-    let known = writers
-        .into_iter()
-        .find(|writer| writer.suffixes().contains(&suffix));
+    let known = { FORMATS.into_iter() }.find(|format| format.suffixes().contains(&suffix));
     match known {
-        Some(writer) => Ok(writer),
-        // Whatever the user calls TorchScript files.
-        None if !suffix.is_empty() && from.is_some_and(|from| self::suffix(from) == suffix) => {
-            Ok(&TorchScript)
-        }
-        None => Err(unknown_format(path)),
+        Some(format) => Ok(format),
+        // Whatever the user calls such files.
+        None => match from.filter(|from| !suffix.is_empty() && self::suffix(from) == suffix) {
+            Some(from) => Ok(recognise(from)),
+            None => Err(unknown_format(path)),
+        },
     }
 }
 
@@ -207,6 +218,37 @@ impl Writer for ExportedProgram {
     }
 }
 
+struct Onnx;
+
+impl Reader for Onnx {
+    fn read(&self, path: &Path, options: &ReadOptions) -> Result<Model> {
+        let (graph, source) = onnx::read(path, options).map_err(|e| Error::format(path, e))?;
+        Ok(Model {
+            graph,
+            origin: Origin::Onnx(Arc::new(source)),
+        })
+    }
+}
+
+impl Writer for Onnx {
+    fn suffixes(&self) -> &'static [&'static str] {
+        &[onnx::SUFFIX]
+    }
+
+    fn dialect(&self) -> Option<Dialect> {
+        Some(Dialect::Onnx)
+    }
+
+    fn write(&self, model: &Model, path: &Path, out: &mut BufWriter<&mut File>) -> Result<()> {
+        let none = onnx::Source::default();
+        let source = match &model.origin {
+            Origin::Onnx(source) => source,
+            _ => &none,
+        };
+        onnx::write(&model.graph, source, path, out)
+    }
+}
+
 /// What a model was read from, for writing it back.
 #[derive(Clone, Debug, Default)]
 pub(crate) enum Origin {
@@ -217,6 +259,8 @@ pub(crate) enum Origin {
     TorchScript(Arc<torchscript::Source>),
     /// An archive of an exported program.
     ExportedProgram(Arc<exported_program::Source>),
+    /// An ONNX file.
+    Onnx(Arc<onnx::Source>),
 }
 
 impl Origin {
@@ -232,6 +276,8 @@ impl Origin {
                 producer: None,
                 versions: [("operators".into(), source.version().to_string())].into(),
             },
+            Origin::ExportedProgram(source) => source.facts(),
+            Origin::Onnx(source) => source.facts(),
         }
     }
 
@@ -240,6 +286,7 @@ impl Origin {
             Origin::None => None,
             Origin::TorchScript(source) => Some(&source.path),
             Origin::ExportedProgram(source) => Some(&source.path),
+            Origin::Onnx(source) => Some(&source.path),
         }
     }
 }
@@ -262,7 +309,7 @@ fn unknown_format(path: &Path) -> Error {
             "" => format!("{path_text}: the name has no suffix to tell the format by"),
             suffix => format!("{path_text}: `.{suffix}` is no model format"),
         },
-        help: "the formats are .pt (TorchScript), .pt2 (ExportedProgram) and .ir (text)"
+        help: "the formats are .pt (TorchScript), .pt2 (ExportedProgram), .onnx and .ir (text)"
             .to_string(),
     }
 }

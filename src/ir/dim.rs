@@ -101,6 +101,22 @@ impl Dim {
         }
     }
 
+    /// Whether the expression is 0 or more whatever sizes the symbols stand for, as far as its form shows.
+    pub fn is_never_negative(&self) -> bool {
+        let never = |atom: &Atom| match atom {
+            Atom::Symbol(_) => true,
+            Atom::Quotient(a, b) => a.is_never_negative() && b.is_never_negative(),
+            Atom::Max(a, b) => a.is_never_negative() || b.is_never_negative(),
+        };
+        match &self.0 {
+            Repr::Number(n) => *n >= 0,
+            Repr::Sum(sum) => {
+                let mut products = sum.products.iter();
+                sum.constant >= 0 && products.all(|(atoms, c)| *c > 0 && atoms.iter().all(never))
+            }
+        }
+    }
+
     /// The quotient by `divisor`, rounded down. A divisor that is 0 gives 0, as there is no such size.
     pub fn floor_div(&self, divisor: &Dim) -> Dim {
         if let Some(d) = divisor.as_number() {

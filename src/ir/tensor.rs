@@ -139,6 +139,24 @@ impl Bytes {
         Bytes { owner, range }
     }
 
+    /// All `len` bytes of `owner`, which is not asked for them before somebody reads them.
+    pub fn lazy(owner: Arc<dyn AsRef<[u8]> + Send + Sync>, len: usize) -> Bytes {
+        Bytes {
+            owner,
+            range: 0..len,
+        }
+    }
+
+    /// How many bytes these are; reads none.
+    pub fn len(&self) -> usize {
+        self.range.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.range.is_empty()
+    }
+
     /// A part of these bytes, sharing their owner; `None` when it does not lie within them.
     pub fn slice(&self, range: Range<usize>) -> Option<Bytes> {
         let (start, end) = (
@@ -151,9 +169,15 @@ impl Bytes {
         })
     }
 
-    /// Whether both are the same stretch of the same memory.
+    /// Which memory this is: the owner's identity, and the stretch of it. Reads nothing.
+    fn place(&self) -> (usize, Range<usize>) {
+        let owner = Arc::as_ptr(&self.owner).cast::<()>();
+        (owner as usize, self.range.clone())
+    }
+
+    /// Whether both are the same stretch of the same owner's memory.
     pub fn same_memory(&self, other: &Bytes) -> bool {
-        std::ptr::eq(self.as_ref(), other.as_ref())
+        self.place() == other.place()
     }
 }
 
@@ -190,10 +214,10 @@ impl Tensor {
     pub fn new(dtype: DType, shape: &[usize], bytes: Bytes) -> Result<Tensor, String> {
         let len = byte_len(dtype, shape)
             .ok_or_else(|| format!("a tensor of shape {shape:?} is too large"))?;
-        if bytes.as_ref().len() != len {
+        if bytes.len() != len {
             return Err(format!(
                 "{dtype}{shape:?} takes {len} bytes, not {}",
-                bytes.as_ref().len()
+                bytes.len()
             ));
         }
         Ok(Tensor {
@@ -246,7 +270,7 @@ impl Tensor {
             DType::Bool => owned(values.map(|x| u8::from(x != 0.0))),
         };
         assert_eq!(
-            Some(bytes.as_ref().len()),
+            Some(bytes.len()),
             byte_len(dtype, shape),
             "elements for shape {shape:?}"
         );
@@ -280,6 +304,16 @@ impl Tensor {
     /// The elements' bytes, row-major and little-endian.
     pub fn bytes(&self) -> &[u8] {
         self.bytes.as_ref()
+    }
+
+    /// How many bytes the elements take; reads none of them.
+    pub fn byte_len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Which memory the elements are in: equal for tied weights, whatever their shape. Reads none of them.
+    pub fn place(&self) -> (usize, Range<usize>) {
+        self.bytes.place()
     }
 
     /// Whether both tensors are the same stretch of the same memory, read the same way: *tied* weights.

@@ -9,7 +9,8 @@ use serde_json::Value as Json;
 
 use super::schema::Program;
 use super::symbolic::Symbols;
-use crate::ir::{Bytes, Dim, Tensor};
+use crate::ir::{Bytes, Dialect, Dim, Tensor};
+use crate::report::FileFacts;
 
 /// What is needed to write a graph back as the ExportedProgram that it came from.
 #[derive(Clone, Debug)]
@@ -35,6 +36,24 @@ pub struct Source {
     pub(super) names: FxHashMap<(Arc<str>, u32), String>,
     /// Sample inputs and extra files.
     pub(super) extra: Vec<(String, Bytes)>,
+}
+
+impl Source {
+    /// What the file says of itself.
+    pub(crate) fn facts(&self) -> FileFacts {
+        let Program {
+            schema_version,
+            other,
+            ..
+        } = &self.program;
+        let torch = other.get("torch_version").and_then(Json::as_str);
+        let schema = format!("{}.{}", schema_version.major, schema_version.minor);
+        FileFacts {
+            format: Dialect::ExportedProgram.title(),
+            producer: torch.map(|version| format!("PyTorch {version}")),
+            versions: [("schema".into(), schema)].into(),
+        }
+    }
 }
 
 /// An input of the program.

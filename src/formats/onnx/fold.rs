@@ -1,0 +1,471 @@
+//! What nodes that compute sizes compute, as expressions.
+
+use smallvec::{SmallVec, smallvec};
+
+use super::content::{Content, MAX_ELEMENTS, Number};
+use super::import::Importer;
+use super::tensor;
+use super::view::View;
+use crate::ir::{DType, Dim};
+
+/// What the only result of a node holds, if that is known.
+pub(super) fn fold<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content> {
+    let node = view.node;
+    if node.output.iter().filter(|name| !name.is_empty()).count() != 1 {
+        return None;
+    }
+    let content = match view.op() {
+        "Shape" => shape(im, view)?,
+        "Size" => {
+            let dims = im.shape_of(view.input(0)?)?;
+            Content::scalar(dims.iter().product())
+        }
+        "Identity" => im.content(view.input(0)?)?.clone(),
+        "Cast" => {
+            let to = tensor::dtype(i32::try_from(view.int("to", 0)).ok()?)?;
+            let x = im.content(view.input(0)?)?;
+            let elements = x.elements.iter().map(|n| n.cast(to));
+            Content {
+                dtype: to,
+                shape: x.shape.clone(),
+                elements: elements.collect::<Option<_>>()?,
+            }
+        }
+        "Gather" => gather(im, view)?,
+        "Slice" => slice(im, view)?,
+        "Concat" => concat(im, view)?,
+        "Unsqueeze" => {
+            let axes = axes(im, view)?;
+            let mut x = im.content(view.input(0)?)?.clone();
+            let rank = x.shape.len() + axes.len();
+            let mut axes: Vec<usize> = { axes.iter() }
+                .map(|axis| axis_of(*axis, rank))
+                .collect::<Option<_>>()?;
+            axes.sort_unstable();
+            for axis in axes {
+                if axis > x.shape.len() {
+                    return None;
+                }
+                x.shape.insert(axis, 1);
+            }
+            x
+        }
+        "Squeeze" => squeeze(im, view)?,
+        "Reshape" => {
+            let target = im.ints(view, 1)?;
+            let mut x = im.content(view.input(0)?)?.clone();
+            let whole = x.elements.len();
+            let known: i64 = target.iter().filter(|n| **n > 0).product();
+            let length = |n: &i64| match n {
+                -1 if known > 0 => Some(whole / usize::try_from(known).ok()?),
+                1.. => usize::try_from(*n).ok(),
+                _ => None,
+            };
+            x.shape = target.iter().map(length).collect::<Option<_>>()?;
+            (x.shape.iter().product::<usize>() == whole).then_some(x)?
+        }
+        "Flatten" if im.content(view.input(0)?)?.shape.len() == 1 => {
+            let mut x = im.content(view.input(0)?)?.clone();
+            x.shape.insert(0, 1);
+            x
+        }
+        "Add" => binary(im, view, |a, b, _| a.add(b, 1))?,
+        "Sub" => binary(im, view, |a, b, _| a.add(b, -1))?,
+        "Mul" => binary(im, view, |a, b, _| a.mul(b))?,
+        "Div" => binary(im, view, |a, b, whole| a.div(b, whole))?,
+        "Max" if node.input.len() == 2 => binary(im, view, |a, b, _| a.max(b, 1))?,
+        "Min" if node.input.len() == 2 => binary(im, view, |a, b, _| a.max(b, -1))?,
+        "Mod" if view.int("fmod", 0) == 0 => binary(im, view, |a, b, whole| {
+            let (a, b) = (a.size()?, b.size()?);
+            let positive = whole && b.as_number() != Some(0);
+            let quotient = a.floor_div(b);
+            positive.then(|| Number::whole(a.clone() - quotient * b.clone()))
+        })?,
+        "Equal" => compare(im, view, |order| order.is_eq())?,
+        "Less" => compare(im, view, |order| order.is_lt())?,
+        "Greater" => compare(im, view, |order| order.is_gt())?,
+        "LessOrEqual" => compare(im, view, |order| order.is_le())?,
+        "GreaterOrEqual" => compare(im, view, |order| order.is_ge())?,
+        "And" => binary(im, view, |a, b, _| a.mul(b))?,
+        "Or" => binary(im, view, |a, b, _| a.max(b, 1))?,
+        "Not" => unary(im, view, |n| Some(Number::of(1.0 - n.value()?)))?,
+        "Neg" => unary(im, view, |n| n.mul(&Number::of(-1.0)))?,
+        "Floor" => unary(im, view, Number::floor)?,
+        "Ceil" => unary(im, view, Number::ceil)?,
+        "Where" => choose(im, view)?,
+        "Range" => range(im, view)?,
+        "ConstantOfShape" => filled(im, view)?,
+        "Expand" => {
+            let target = im.ints(view, 1)?;
+            let target = { target.iter() }.map(|n| usize::try_from(*n).ok());
+            let target: SmallVec<[usize; 2]> = target.collect::<Option<_>>()?;
+            let x = im.content(view.input(0)?)?.clone();
+            let shape = broadcast(&x.shape, &target)?;
+            spread(&x, &shape)?
+        }
+        "ReduceProd" | "ReduceSum" | "ReduceMax" | "ReduceMin" => reduce(im, view)?,
+        _ => return None,
+    };
+    checked(content)
+}
+
+/// Whole numbers as long as they are sensible sizes, and floats rounded as such.
+fn checked(mut content: Content) -> Option<Content> {
+    if content.is_too_long() {
+        return None;
+    }
+    match content.dtype {
+        DType::I64 | DType::Bool => Some(content),
+        DType::I32 => {
+            let fits = |n: &Number| match n.value() {
+                Some(x) => x >= f64::from(i32::MIN) && x <= f64::from(i32::MAX),
+                None => true,
+            };
+            content.elements.iter().all(fits).then_some(content)
+        }
+        DType::F32 => {
+            for element in &mut content.elements {
+                if let Some(x) = element.value() {
+                    *element = Number::of((x as f32).into());
+                }
+            }
+            Some(content)
+        }
+        _ => None,
+    }
+}
+
+/// An axis that may count from the end.
+pub(super) fn axis_of(axis: i64, rank: usize) -> Option<usize> {
+    let rank = i64::try_from(rank).ok()?;
+    let at = if axis < 0 {
+        axis.checked_add(rank)?
+    } else {
+        axis
+    };
+    (0..rank).contains(&at).then_some(at as usize)
+}
+
+/// Axes by the attribute or, since version 13, by operand 1.
+pub(super) fn axes<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Vec<i64>> {
+    match view.ints("axes") {
+        Some(axes) => Some(axes.to_vec()),
+        None => im.ints(view, 1),
+    }
+}
+
+fn shape<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content> {
+    let dims = im.shape_of(view.input(0)?)?;
+    let rank = dims.len() as i64;
+    let clamp = |n: i64| (if n < 0 { n.saturating_add(rank) } else { n }).clamp(0, rank) as usize;
+    let (start, end) = (clamp(view.int("start", 0)), clamp(view.int("end", rank)));
+    Some(Content::list(dims.get(start..end.max(start))?))
+}
+
+fn gather<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content> {
+    let index = im.content(view.input(1)?)?.clone();
+    let x = im.content(view.input(0)?)?;
+    if x.shape.len() != 1 || view.int("axis", 0).abs() > 1 || view.int("axis", 0) == 1 {
+        return None;
+    }
+    let pick = |n: i64| x.elements.get(axis_of(n, x.elements.len())?).cloned();
+    let elements = index.ints()?.into_iter().map(pick);
+    Some(Content {
+        dtype: x.dtype,
+        elements: elements.collect::<Option<_>>()?,
+        shape: index.shape,
+    })
+}
+
+fn slice<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content> {
+    let mut lists = Vec::new();
+    for (i, name) in ["starts", "ends", "axes", "steps"].into_iter().enumerate() {
+        lists.push(match view.ints(name) {
+            Some(ints) => Some(ints.to_vec()),
+            None if view.input(i + 1).is_some() => Some(im.ints(view, i + 1)?),
+            None => None,
+        });
+    }
+    let x = im.content(view.input(0)?)?;
+    let one = |list: &Option<Vec<i64>>, default: i64| match list.as_deref() {
+        None => Some(default),
+        Some([only]) => Some(*only),
+        Some(_) => None,
+    };
+    let (start, end) = (one(&lists[0], 0)?, one(&lists[1], i64::MAX)?);
+    let (axis, step) = (one(&lists[2], 0)?, one(&lists[3], 1)?);
+    let length = x.elements.len() as i64;
+    if x.shape.len() != 1 || !matches!(axis, 0 | -1) || step == 0 || lists[0].is_none() {
+        return None;
+    }
+    let wrap = |n: i64| if n < 0 { n.saturating_add(length) } else { n };
+    let mut elements = Vec::new();
+    if step > 0 {
+        let (start, end) = (wrap(start).clamp(0, length), wrap(end).clamp(0, length));
+        let positions = (start..end).step_by(usize::try_from(step).ok()?);
+        elements.extend(positions.map(|i| x.elements[i as usize].clone()));
+    } else {
+        let (start, end) = (
+            wrap(start).clamp(-1, length - 1),
+            wrap(end).clamp(-1, length - 1),
+        );
+        let mut at = start;
+        while at > end {
+            elements.push(x.elements[at as usize].clone());
+            at = at.saturating_add(step);
+        }
+    }
+    Some(Content {
+        dtype: x.dtype,
+        shape: smallvec![elements.len()],
+        elements,
+    })
+}
+
+fn concat<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content> {
+    let mut joined: Option<Content> = None;
+    for i in 0..view.node.input.len() {
+        let part = im.content(view.input(i)?)?;
+        if part.shape.len() != 1 {
+            return None;
+        }
+        match &mut joined {
+            None => joined = Some(part.clone()),
+            Some(joined) => {
+                joined.elements.extend(part.elements.iter().cloned());
+                if joined.elements.len() > MAX_ELEMENTS {
+                    return None;
+                }
+            }
+        }
+    }
+    let mut joined = joined?;
+    joined.shape = smallvec![joined.elements.len()];
+    Some(joined)
+}
+
+fn squeeze<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content> {
+    let axes = match view.ints("axes").is_some() || view.input(1).is_some() {
+        true => Some(axes(im, view)?),
+        false => None,
+    };
+    let mut x = im.content(view.input(0)?)?.clone();
+    let rank = x.shape.len();
+    let axes: Option<Vec<usize>> = match axes {
+        Some(axes) => Some(
+            { axes.iter() }
+                .map(|a| axis_of(*a, rank))
+                .collect::<Option<_>>()?,
+        ),
+        None => None,
+    };
+    let mut at = 0;
+    let mut fits = true;
+    x.shape.retain(|n| {
+        let gone = match &axes {
+            Some(axes) => axes.contains(&at),
+            None => *n == 1,
+        };
+        fits &= !gone || *n == 1;
+        at += 1;
+        !gone
+    });
+    fits.then_some(x)
+}
+
+fn unary<'m>(
+    im: &mut Importer<'m>,
+    view: &View<'m>,
+    f: impl Fn(&Number) -> Option<Number>,
+) -> Option<Content> {
+    let x = im.content(view.input(0)?)?;
+    let elements = x.elements.iter().map(f).collect::<Option<_>>()?;
+    Some(Content {
+        dtype: x.dtype,
+        shape: x.shape.clone(),
+        elements,
+    })
+}
+
+fn binary<'m>(
+    im: &mut Importer<'m>,
+    view: &View<'m>,
+    f: impl Fn(&Number, &Number, bool) -> Option<Number>,
+) -> Option<Content> {
+    let a = im.content(view.input(0)?)?.clone();
+    let b = im.content(view.input(1)?)?;
+    if a.dtype != b.dtype {
+        return None;
+    }
+    let shape = broadcast(&a.shape, &b.shape)?;
+    let (a, b) = (spread(&a, &shape)?, spread(b, &shape)?);
+    let pairs = a.elements.iter().zip(&b.elements);
+    let elements = pairs.map(|(x, y)| f(x, y, !a.dtype.is_float()));
+    Some(Content {
+        dtype: a.dtype,
+        shape,
+        elements: elements.collect::<Option<_>>()?,
+    })
+}
+
+fn compare<'m>(
+    im: &mut Importer<'m>,
+    view: &View<'m>,
+    f: impl Fn(std::cmp::Ordering) -> bool,
+) -> Option<Content> {
+    let content = binary(im, view, |a, b, _| {
+        let holds = f(a.order(b)?);
+        Some(Number::whole(Dim::from(i64::from(holds))))
+    })?;
+    Some(Content {
+        dtype: DType::Bool,
+        ..content
+    })
+}
+
+/// `Where`: each element from one side or the other.
+fn choose<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content> {
+    let condition = im.content(view.input(0)?)?.clone();
+    let a = im.content(view.input(1)?)?.clone();
+    let b = im.content(view.input(2)?)?.clone();
+    let shape = broadcast(&broadcast(&condition.shape, &a.shape)?, &b.shape)?;
+    let condition = spread(&condition, &shape)?.ints()?;
+    let (a, b) = (spread(&a, &shape)?, spread(&b, &shape)?);
+    if a.dtype != b.dtype {
+        return None;
+    }
+    let sides = a.elements.into_iter().zip(b.elements).zip(condition);
+    let elements = sides.map(|((a, b), yes)| if yes != 0 { a } else { b });
+    Some(Content {
+        dtype: a.dtype,
+        shape,
+        elements: elements.collect(),
+    })
+}
+
+fn range<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content> {
+    let mut bounds = Vec::new();
+    for i in 0..3 {
+        let content = im.content(view.input(i)?)?;
+        let whole = matches!(content.dtype, DType::I64 | DType::I32);
+        bounds.push((
+            content.only()?.size()?.as_number().filter(|_| whole)?,
+            content.dtype,
+        ));
+    }
+    let [(start, dtype), (end, _), (step, _)] = bounds[..] else {
+        return None;
+    };
+    let mut elements = Vec::new();
+    let mut at = start;
+    while step != 0 && (if step > 0 { at < end } else { at > end }) {
+        if elements.len() == MAX_ELEMENTS {
+            return None;
+        }
+        elements.push(Number::whole(Dim::from(at)));
+        at = at.checked_add(step)?;
+    }
+    (step != 0).then(|| Content {
+        dtype,
+        shape: smallvec![elements.len()],
+        elements,
+    })
+}
+
+fn filled<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content> {
+    let shape = im.ints(view, 0)?;
+    let shape = { shape.iter() }.map(|n| usize::try_from(*n).ok());
+    let shape: SmallVec<[usize; 2]> = shape.collect::<Option<_>>()?;
+    let count = { shape.iter() }.try_fold(1usize, |n, len| n.checked_mul(*len))?;
+    if count > MAX_ELEMENTS || shape.len() > 4 {
+        return None;
+    }
+    let (dtype, value) = match view.attribute("value").and_then(|a| a.t.as_deref()) {
+        None => (DType::F32, Number::of(0.0)),
+        Some(proto) => {
+            let value = tensor::tensor(proto, "", None, &mut im.external).ok()??;
+            let content = Content::of(&value)?;
+            (content.dtype, content.only()?.clone())
+        }
+    };
+    Some(Content {
+        dtype,
+        shape,
+        elements: vec![value; count],
+    })
+}
+
+/// A reduction over all elements of a list.
+fn reduce<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content> {
+    let given = view.ints("axes").is_some() || view.input(1).is_some();
+    let axes = match given {
+        true => axes(im, view)?,
+        false if view.int("noop_with_empty_axes", 0) == 0 => Vec::new(),
+        false => return None,
+    };
+    let x = im.content(view.input(0)?)?;
+    let over_all = x.shape.len() == 1 && axes.iter().all(|a| matches!(a, 0 | -1));
+    if !over_all || (given && axes.is_empty()) {
+        return None;
+    }
+    let mut numbers = x.elements.iter();
+    let first = numbers.next()?.clone();
+    let result = numbers.try_fold(first, |acc, n| match view.op() {
+        "ReduceProd" => acc.mul(n),
+        "ReduceSum" => acc.add(n, 1),
+        "ReduceMax" => acc.max(n, 1),
+        _ => acc.max(n, -1),
+    })?;
+    Some(Content {
+        dtype: x.dtype,
+        shape: match view.int("keepdims", 1) {
+            0 => smallvec![],
+            _ => smallvec![1],
+        },
+        elements: vec![result],
+    })
+}
+
+/// The shape that both have, lengths of 1 being repeated.
+fn broadcast(a: &[usize], b: &[usize]) -> Option<SmallVec<[usize; 2]>> {
+    let rank = a.len().max(b.len());
+    let at = |shape: &[usize], axis: usize| match (axis + shape.len()).checked_sub(rank) {
+        Some(i) => shape[i],
+        None => 1,
+    };
+    let length = |axis| match (at(a, axis), at(b, axis)) {
+        (n, m) if n == m || m == 1 => Some(n),
+        (1, m) => Some(m),
+        _ => None,
+    };
+    (0..rank).map(length).collect()
+}
+
+/// The elements repeated to this shape.
+fn spread(x: &Content, shape: &[usize]) -> Option<Content> {
+    if x.shape[..] == *shape {
+        return Some(x.clone());
+    }
+    let count = { shape.iter() }.try_fold(1usize, |n, len| n.checked_mul(*len))?;
+    if count > MAX_ELEMENTS || shape.len() < x.shape.len() {
+        return None;
+    }
+    let skipped = shape.len() - x.shape.len();
+    let element = |mut i: usize| {
+        let (mut at, mut stride) = (0, 1);
+        for (axis, length) in shape.iter().enumerate().rev() {
+            let position = i % length;
+            i /= length;
+            if let Some(own) = axis.checked_sub(skipped).map(|axis| x.shape[axis]) {
+                at += if own == 1 { 0 } else { position * stride };
+                stride *= own;
+            }
+        }
+        x.elements.get(at).cloned()
+    };
+    Some(Content {
+        dtype: x.dtype,
+        shape: shape.into(),
+        elements: (0..count).map(element).collect::<Option<_>>()?,
+    })
+}

@@ -1,0 +1,101 @@
+//! Matrix products: as linear layers where one side is a weight.
+
+use crate::formats::onnx::import::Importer;
+use crate::formats::onnx::view::View;
+use crate::ir::{Ints, Op, Value};
+
+/// A matrix of the file with at least one row and column.
+fn is_weight<'m>(im: &Importer<'m>, name: &str) -> bool {
+    im.tensor(name)
+        .is_some_and(|t| t.shape().len() == 2 && !t.is_empty() && t.dtype().is_float())
+}
+
+pub(super) fn matmul<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value> {
+    let (a, b) = (view.input(0)?, view.input(1)?);
+    let x = im.value(a)?;
+    if !im.is_float(x) || im.rank(x) == Some(0) {
+        return None;
+    }
+    if is_weight(im, b) {
+        let weight = im.transposed(b)?;
+        return match im.dtype(x) == im.dtype(weight) {
+            true => im.last(view, Op::Linear {}, &[x, weight]),
+            false => None,
+        };
+    }
+    let y = im.value(b)?;
+    if im.dtype(x) != im.dtype(y) {
+        return None;
+    }
+    // The transpose of a weight is what a linear layer has.
+    if let Some(Op::Transpose { perm }) = im.graph.op(y.node)
+        && perm[..] == [1, 0]
+        && let [weight] = im.graph.operands(y.node)[..]
+        && im.graph.constant(weight.node).is_some()
+    {
+        return im.last(view, Op::Linear {}, &[x, weight]);
+    }
+    im.last(view, Op::MatMul {}, &[x, y])
+}
+
+pub(super) fn gemm<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value> {
+    let (alpha, beta) = (view.float("alpha", 1.0), view.float("beta", 1.0));
+    let mut x = im.operand(view, 0)?;
+    let dtype = im.dtype(x).filter(|dtype| dtype.is_float())?;
+    let name = view.input(1)?;
+    if view.int("transA", 0) != 0 {
+        let perm = Ints::from_slice(&[1, 0]);
+        x = im.step(view, "transposed", Op::Transpose { perm }, &[x])?;
+    }
+    let outputs_first = view.int("transB", 0) != 0;
+    let weight = match (is_weight(im, name), outputs_first) {
+        (true, false) => im.transposed(name)?,
+        (_, true) => im.value(name)?,
+        (false, false) => {
+            let other = im.value(name)?;
+            let perm = Ints::from_slice(&[1, 0]);
+            im.step(view, "transposed", Op::Transpose { perm }, &[other])?
+        }
+    };
+    let bias = match view.input(2) {
+        Some(bias) if beta != 0.0 => Some(bias),
+        _ => None,
+    };
+    let alike = |im: &Importer<'m>, value: Value| im.dtype(value) == Some(dtype);
+    if !alike(im, weight) || im.rank(x)? != 2 {
+        return None;
+    }
+    let outputs = im.ty(weight).len(0);
+    // One number an output, however it is shaped.
+    if let (Some(bias), true) = (bias, alpha == 1.0 && beta == 1.0)
+        && let Some(tensor) = im.tensor(bias)
+        && Some(tensor.len()) == outputs
+        && tensor.shape().last() == outputs.as_ref()
+    {
+        let bias = im.reshaped(bias, &[outputs?])?;
+        return match alike(im, bias) {
+            true => im.last(view, Op::Linear {}, &[x, weight, bias]),
+            false => None,
+        };
+    }
+    let mut steps = Vec::new();
+    if alpha != 1.0 {
+        steps.push((Op::Mul {}, im.scalar(view, alpha, dtype)));
+    }
+    if let Some(bias) = bias {
+        let mut shift = im.value(bias).filter(|value| alike(im, *value))?;
+        if beta != 1.0 {
+            let beta = im.scalar(view, beta, dtype);
+            shift = im.step(view, "shift", Op::Mul {}, &[shift, beta])?;
+        }
+        steps.push((Op::Add {}, shift));
+    }
+    let Some((op, operand)) = steps.pop() else {
+        return im.last(view, Op::Linear {}, &[x, weight]);
+    };
+    let mut product = im.step(view, "product", Op::Linear {}, &[x, weight])?;
+    for (op, operand) in steps {
+        product = im.step(view, "scaled", op, &[product, operand])?;
+    }
+    im.last(view, op, &[product, operand])
+}

@@ -1,0 +1,54 @@
+//! Reductions over axes.
+
+use crate::formats::onnx::fold::{axes, axis_of};
+use crate::formats::onnx::import::Importer;
+use crate::formats::onnx::view::View;
+use crate::ir::{Ints, Op, Value};
+
+pub(super) fn reduce<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value> {
+    let x = im.operand(view, 0)?;
+    let rank = im.rank(x).filter(|_| im.is_float(x))?;
+    let given = match view.ints("axes").is_some() || view.input(1).is_some() {
+        true => axes(im, view)?,
+        false => Vec::new(),
+    };
+    let mut axes = Ints::new();
+    for axis in &given {
+        axes.push(axis_of(*axis, rank)?);
+    }
+    axes.sort_unstable();
+    if given.is_empty() {
+        if view.int("noop_with_empty_axes", 0) != 0 {
+            return im.last(view, Op::Identity {}, &[x]);
+        }
+        axes.extend(0..rank);
+    }
+    let keep = view.int("keepdims", 1) != 0;
+    let op = match view.op() {
+        "ReduceMean" => Op::ReduceMean { axes, keep },
+        "ReduceSum" => Op::ReduceSum { axes, keep },
+        _ => Op::ReduceMax { axes, keep },
+    };
+    im.last(view, op, &[x])
+}
+
+/// Until version 13 the operand is taken as a matrix, all axes from `axis` on being its columns.
+pub(super) fn softmax<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value> {
+    let x = im.operand(view, 0)?;
+    let shape = im.shape(x).filter(|_| im.is_float(x))?;
+    let rank = shape.len();
+    let default = if view.opset < 13 { 1 } else { -1 };
+    let axis = axis_of(view.int("axis", default), rank)?;
+    let op = |axis| match view.op() {
+        "Softmax" => Op::Softmax { axis },
+        _ => Op::LogSoftmax { axis },
+    };
+    let last = shape[axis + 1..].iter().all(|d| d.as_number() == Some(1));
+    if view.opset >= 13 || last {
+        return im.last(view, op(axis), &[x]);
+    }
+    let end = rank - 1;
+    let rows = im.step(view, "rows", Op::Flatten { start: axis, end }, &[x])?;
+    let rows = im.step(view, "over_rows", op(axis), &[rows])?;
+    im.last(view, Op::Reshape { shape }, &[rows])
+}

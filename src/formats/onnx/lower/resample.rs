@@ -1,0 +1,126 @@
+//! Images made larger or smaller.
+
+use super::layout::operand;
+use crate::formats::onnx::fold::axis_of;
+use crate::formats::onnx::import::Importer;
+use crate::formats::onnx::view::View;
+use crate::ir::{Dim, Dims, Op, ResizeMode, Value};
+
+/// `Resize` as the IR computes it: neighbours or lines, of spatial dimensions only.
+pub(super) fn resize<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value> {
+    let x = operand(im, view, 0)?;
+    let shape = im.shape(x)?;
+    let rank = shape.len();
+    let plain = view.int("antialias", 0) == 0
+        && matches!(
+            view.string("keep_aspect_ratio_policy"),
+            None | Some("stretch")
+        );
+    if !(3..=5).contains(&rank) || !plain || !im.is_float(x) {
+        return None;
+    }
+    let (scales, sizes) = match view.opset {
+        10 => (1, None),
+        _ => (2, view.input(3)),
+    };
+    let axes: Vec<usize> = match view.ints("axes") {
+        Some(axes) => { axes.iter() }
+            .map(|axis| axis_of(*axis, rank))
+            .collect::<Option<_>>()?,
+        None => (0..rank).collect(),
+    };
+    let mut target = shape.clone();
+    if sizes.is_some() {
+        let sizes = im.sizes(view, 3, x)?;
+        if sizes.len() != axes.len() {
+            return None;
+        }
+        for (axis, size) in axes.iter().zip(sizes) {
+            target[*axis] = size;
+        }
+    } else {
+        let scales = im.content(view.input(scales)?)?.values()?;
+        if scales.len() != axes.len() {
+            return None;
+        }
+        for (axis, scale) in axes.iter().zip(scales) {
+            target[*axis] = scaled(&shape[*axis], scale)?;
+        }
+    }
+    let mode = view.string("mode").unwrap_or("nearest");
+    let coordinates = view.string("coordinate_transformation_mode");
+    let coordinates = match view.opset {
+        10 => "asymmetric",
+        _ => coordinates.unwrap_or("half_pixel"),
+    };
+    let nearest = view.string("nearest_mode").unwrap_or(match view.opset {
+        10 => "floor",
+        _ => "round_prefer_floor",
+    });
+    let mode = match (mode, coordinates) {
+        ("nearest", "asymmetric") if nearest == "floor" => ResizeMode::Nearest,
+        // Pixels repeated a whole number of times: where within a pixel it is looked at does not matter.
+        ("nearest", "half_pixel") if nearest.starts_with("round_prefer") => ResizeMode::Nearest,
+        ("linear", "half_pixel") => ResizeMode::Linear,
+        ("linear", "pytorch_half_pixel") if more_than_one(&target[2..]) => ResizeMode::Linear,
+        ("linear", "align_corners") => ResizeMode::LinearAligned,
+        _ => return None,
+    };
+    resampled(im, view, x, &shape, target, mode)
+}
+
+/// `Upsample`, until version 9.
+pub(super) fn upsample<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value> {
+    let x = operand(im, view, 0)?;
+    let shape = im.shape(x)?;
+    let scales = match view.attribute("scales") {
+        Some(attribute) => attribute.floats.iter().map(|x| f64::from(*x)).collect(),
+        None => im.content(view.input(1)?)?.values()?,
+    };
+    let nearest = matches!(view.string("mode"), None | Some("nearest"));
+    if scales.len() != shape.len() || !nearest || !im.is_float(x) {
+        return None;
+    }
+    let target = shape
+        .iter()
+        .zip(scales)
+        .map(|(size, scale)| scaled(size, scale));
+    let target = target.collect::<Option<_>>()?;
+    resampled(im, view, x, &shape, target, ResizeMode::Nearest)
+}
+
+fn more_than_one(sizes: &[Dim]) -> bool {
+    sizes.iter().all(|size| size.as_number() != Some(1))
+}
+
+/// A size times a scale, where the result is whole whatever the size is.
+fn scaled(size: &Dim, scale: f64) -> Option<Dim> {
+    if scale >= 1.0 && scale.fract() == 0.0 && scale < 1e6 {
+        return Some(size.clone() * Dim::from(scale as i64));
+    }
+    let product = size.as_number()? as f64 * scale;
+    (product.fract() == 0.0 && product >= 1.0).then(|| Dim::from(product as i64))
+}
+
+fn resampled<'m>(
+    im: &mut Importer<'m>,
+    view: &View<'m>,
+    x: Value,
+    shape: &[Dim],
+    target: Dims,
+    mode: ResizeMode,
+) -> Option<Value> {
+    if target[..2] != shape[..2] || !(3..=5).contains(&shape.len()) {
+        return None;
+    }
+    // How a quotient that is not whole rounds depends on the runtime.
+    let repeats = |(from, to): (&Dim, &Dim)| {
+        let times = to.floor_div(from);
+        times.clone() * from.clone() == *to && times.as_number().is_some()
+    };
+    if mode == ResizeMode::Nearest && !shape[2..].iter().zip(&target[2..]).all(repeats) {
+        return None;
+    }
+    let size = Dims::from(&target[2..]);
+    im.last(view, Op::Resize { size, mode }, &[x])
+}

@@ -1,0 +1,58 @@
+//! ONNX: models of operator sets 7 to 28, with weights in the file or beside it.
+//!
+//! - `proto`: the messages; `files`: the mapped files; `tensor`: the elements of weights;
+//! - `read` orders the nodes, `import` makes them nodes of the graph: `lower` those that the IR knows, `opaque` the others, with
+//!   `types` for their results and `captures` for what subgraphs read;
+//! - `content` and `fold` follow sizes through the nodes that compute them;
+//! - `write` makes a model of a graph: `spell` says each operator in the model's own version, `sizes` computes what is symbolic,
+//!   `store` writes the messages and the weights.
+
+mod captures;
+mod content;
+mod error;
+mod files;
+mod fold;
+mod import;
+mod lower;
+mod opaque;
+mod proto;
+mod read;
+mod sizes;
+mod source;
+mod spell;
+mod store;
+mod tensor;
+mod types;
+mod view;
+mod write;
+
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::Path;
+
+use crate::formats::error::FormatError;
+use crate::ir::Graph;
+use crate::{Error, Result};
+
+pub use error::OnnxError;
+pub(crate) use read::{SUFFIX, read, read_bytes, recognises};
+pub use source::Source;
+
+/// Writes a graph as an ONNX file that will stand at `path`, and where its weights are large a file beside it.
+pub(crate) fn write(
+    graph: &Graph,
+    source: &Source,
+    path: &Path,
+    out: &mut BufWriter<&mut File>,
+) -> Result<()> {
+    let refused = |error: OnnxError| Error::format(path, FormatError::from(error));
+    let written = write::write(graph, source).map_err(refused)?;
+    store::store(written, source, path, out)
+}
+
+/// The bytes of a graph as an ONNX file with all weights in it.
+pub(crate) fn write_bytes(graph: &Graph, source: &Source) -> Result<Vec<u8>, FormatError> {
+    let mut bytes = Vec::new();
+    store::encode(write::write(graph, source)?, source, &mut bytes)?;
+    Ok(bytes)
+}

@@ -1,0 +1,320 @@
+//! Reading: from the mapped file to a graph and the [`Source`] to write it back.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::io::Read;
+use std::path::Path;
+
+use prost::Message;
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::captures::{captured, inner_names};
+use super::error::OnnxError;
+use super::files::{External, Mapped};
+use super::import::Importer;
+use super::proto::{GraphProto, ModelProto, NodeProto};
+use super::source::{Source, WeightInfo};
+use super::{opaque, tensor};
+use crate::formats::ReadOptions;
+use crate::formats::error::FormatError;
+use crate::ir::{Bytes, Dim, Graph, Output, Type};
+
+/// The oldest and the newest version of the operators that are read.
+const OPSETS: std::ops::RangeInclusive<i64> = 1..=28;
+
+/// The suffix of such files.
+pub(crate) const SUFFIX: &str = "onnx";
+
+/// Whether a file is an ONNX model, by how it begins; one that is called so is, unless it is an archive.
+pub(crate) fn recognises(path: &Path) -> bool {
+    let mut head = [0; 8];
+    let read = std::fs::File::open(path).and_then(|mut file| file.read(&mut head));
+    let head = &head[..read.unwrap_or(0)];
+    let named = path.extension().is_some_and(|suffix| suffix == SUFFIX);
+    is_onnx(head) || (named && !head.is_empty() && !head.starts_with(b"PK"))
+}
+
+/// Whether bytes look like an ONNX model: a message whose first field is the version of the format.
+fn is_onnx(bytes: &[u8]) -> bool {
+    matches!(
+        bytes,
+        [
+            0x08,
+            1..=30,
+            0x12 | 0x1a | 0x22 | 0x28 | 0x32 | 0x3a | 0x42 | 0x72,
+            ..
+        ]
+    )
+}
+
+/// Reads an ONNX file.
+pub(crate) fn read(path: &Path, options: &ReadOptions) -> Result<(Graph, Source), FormatError> {
+    let file = Mapped::open(path)?;
+    let map = file.bytes.clone();
+    let (graph, mut source) = read_with(&map, External::beside(path), options)?;
+    source.path = path.to_path_buf();
+    source.files.insert(0, file);
+    Ok((graph, source))
+}
+
+/// Reads an ONNX model from memory, all of whose weights are in it.
+pub(crate) fn read_bytes(
+    bytes: Bytes,
+    options: &ReadOptions,
+) -> Result<(Graph, Source), FormatError> {
+    Ok(read_with(&bytes, External::default(), options)?)
+}
+
+fn read_with(
+    map: &Bytes,
+    external: External,
+    options: &ReadOptions,
+) -> Result<(Graph, Source), OnnxError> {
+    // Messages share the map, so that weights are never copied.
+    let shared = bytes::Bytes::from_owner(map.clone());
+    let mut model =
+        ModelProto::decode(shared).map_err(|error| OnnxError::damaged(error.to_string()))?;
+    let Some(graph) = model.graph.take() else {
+        return Err(OnnxError::damaged("it has no graph"));
+    };
+    let opset = opset(&model, &graph)?;
+    let (result, mut source) = import_model(&model, &graph, opset, map, external, options)?;
+    source.opset = opset;
+    model.graph = Some(GraphProto {
+        node: Vec::new(),
+        initializer: Vec::new(),
+        sparse_initializer: Vec::new(),
+        value_info: Vec::new(),
+        ..graph
+    });
+    source.model = model;
+    Ok((result, source))
+}
+
+fn import_model(
+    model: &ModelProto,
+    graph: &GraphProto,
+    opset: i64,
+    map: &Bytes,
+    external: External,
+    options: &ReadOptions,
+) -> Result<(Graph, Source), OnnxError> {
+    let name = graph.name.as_deref().unwrap_or_default();
+    let mut im = Importer::new(name, opset, external);
+    for function in &model.functions {
+        let domain = function.domain.as_deref().unwrap_or_default();
+        let name = function.name.as_deref().unwrap_or_default();
+        im.functions.insert((domain, name));
+        let named = { function.node.iter() }.flat_map(|n| &n.output);
+        im.source
+            .inner
+            .extend(named.chain(&function.input).cloned());
+    }
+    inner_names(&graph.node, &mut im.source.inner);
+    import(&mut im, graph, map, options)?;
+    im.graph.remove_dead();
+    im.external.check_overlaps()?;
+    for info in &graph.value_info {
+        let name = info.name.as_deref().unwrap_or_default();
+        let value = im.values.get(name);
+        let ty = value.and_then(|v| im.graph.get(v.node)?.outputs.get(v.port as usize));
+        if let Some(ty) = ty.cloned() {
+            im.source.values.insert(name.into(), (info.clone(), ty));
+        }
+    }
+    let mut source = im.source;
+    source.external = !im.external.files.is_empty();
+    source.files = { im.external.files.into_iter() }
+        .map(|(_, file)| file)
+        .collect();
+    Ok((im.graph, source))
+}
+
+/// The version of ONNX's own operators.
+fn opset(model: &ModelProto, graph: &GraphProto) -> Result<i64, OnnxError> {
+    let own = |domain: Option<&str>| matches!(domain, None | Some("" | "ai.onnx"));
+    let imports = model.opset_import.iter();
+    let version = imports
+        .filter(|import| own(import.domain.as_deref()))
+        .filter_map(|import| import.version)
+        .max();
+    let version = match version {
+        Some(version) => version,
+        None if graph.node.iter().any(|n| own(n.domain.as_deref())) => {
+            return Err(OnnxError::NoOpset);
+        }
+        None => 1,
+    };
+    let (least, most) = (*OPSETS.start(), *OPSETS.end());
+    match OPSETS.contains(&version) {
+        true => Ok(version),
+        false => Err(OnnxError::Opset {
+            version,
+            least,
+            most,
+            help: "convert the model: onnx.version_converter.convert_version(model, 20)",
+        }),
+    }
+}
+
+fn import<'m>(
+    im: &mut Importer<'m>,
+    graph: &'m GraphProto,
+    map: &Bytes,
+    options: &ReadOptions,
+) -> Result<(), OnnxError> {
+    let mut defined: FxHashSet<&str> = FxHashSet::default();
+    let mut weights: FxHashSet<&str> = FxHashSet::default();
+    let duplicate = |name: &str| OnnxError::Duplicate {
+        name: name.to_owned(),
+    };
+    let tensors = graph.initializer.iter().map(|t| t.name.as_deref());
+    let sparse = { graph.sparse_initializer.iter() }
+        .map(|t| t.values.as_ref().and_then(|v| v.name.as_deref()));
+    for name in tensors.chain(sparse) {
+        let name = name.unwrap_or_default();
+        if !weights.insert(name) {
+            return Err(duplicate(name));
+        }
+    }
+    for info in &graph.input {
+        let name = info.name.as_deref().unwrap_or_default();
+        if !defined.insert(name) {
+            return Err(duplicate(name));
+        }
+    }
+    defined.extend(&weights);
+    for name in { graph.node.iter() }
+        .flat_map(|n| &n.output)
+        .filter(|n| !n.is_empty())
+    {
+        if !defined.insert(name) {
+            return Err(duplicate(name));
+        }
+    }
+    im.names.clone_from(&defined);
+    for info in graph.value_info.iter().chain(&graph.output) {
+        if let (Some(name), Some(ty)) = (info.name.as_deref(), &info.r#type) {
+            im.declared.insert(name, ty);
+        }
+    }
+    for node in &graph.node {
+        im.read.extend(node.input.iter().map(String::as_str));
+        im.read.extend(captured(node));
+    }
+    im.read
+        .extend(graph.output.iter().filter_map(|o| o.name.as_deref()));
+
+    for info in &graph.input {
+        let name = info.name.as_deref().unwrap_or_default();
+        if weights.contains(name) {
+            im.source.weight_inputs.insert(name.into(), info.clone());
+            continue;
+        }
+        let ty = match &info.r#type {
+            Some(ty) => im.type_of(ty, name),
+            None => Type::Other(super::types::UNKNOWN.into()),
+        };
+        let ty = given_rank(im, name, ty, options);
+        im.input(name, ty);
+    }
+    for proto in &graph.initializer {
+        let name = proto.name.as_deref().unwrap_or_default();
+        im.source.weights.insert(name.into(), WeightInfo::of(proto));
+        match tensor::tensor(proto, name, Some(map), &mut im.external)? {
+            Some(tensor) => im.weight(name, tensor),
+            None => opaque::weight(im, name, proto)?,
+        }
+    }
+    for proto in &graph.sparse_initializer {
+        let name = proto.values.as_ref().and_then(|v| v.name.as_deref());
+        opaque::sparse_weight(im, name.unwrap_or_default(), proto);
+    }
+    for node in ordered(&graph.node, &defined)? {
+        im.node(node)?;
+    }
+    for info in &graph.output {
+        let name = info.name.as_deref().unwrap_or_default();
+        let value = im.value(name).ok_or_else(|| OnnxError::Undefined {
+            reader: "the model".to_owned(),
+            name: name.to_owned(),
+        })?;
+        let known = im.graph.outputs.iter().any(|output| &*output.name == name);
+        if known {
+            return Err(duplicate(name));
+        }
+        im.graph.outputs.push(Output {
+            name: name.into(),
+            value,
+        });
+    }
+    Ok(())
+}
+
+/// The type of an input without a shape, with as many dimensions as `--input` gives it.
+fn given_rank<'m>(im: &mut Importer<'m>, name: &str, ty: Type, options: &ReadOptions) -> Type {
+    let Type::Tensor(dtype, None) = ty else {
+        return ty;
+    };
+    let named = { options.inputs.iter() }.find(|given| given.name.as_deref() == Some(name));
+    let mut unnamed = options.inputs.iter().filter(|given| given.name.is_none());
+    let Some(given) = named.or_else(|| unnamed.nth(im.graph.inputs().len())) else {
+        return Type::Tensor(dtype, None);
+    };
+    let size = |axis| im.fresh_size(&format!("{name}.{axis}"));
+    let dims: Vec<Dim> = (0..given.shape.len()).map(size).collect();
+    Type::tensor(dtype, dims)
+}
+
+/// The nodes in an order in which each comes after what it reads; the file's own, where it is one.
+fn ordered<'m>(
+    nodes: &'m [NodeProto],
+    defined: &FxHashSet<&'m str>,
+) -> Result<Vec<&'m NodeProto>, OnnxError> {
+    let mut makers: FxHashMap<&str, usize> = FxHashMap::default();
+    for (i, node) in nodes.iter().enumerate() {
+        makers.extend(node.output.iter().map(|name| (name.as_str(), i)));
+    }
+    let mut waits = vec![0usize; nodes.len()];
+    let mut readers: Vec<Vec<usize>> = vec![Vec::new(); nodes.len()];
+    for (i, node) in nodes.iter().enumerate() {
+        let inputs = node.input.iter().map(String::as_str).chain(captured(node));
+        for name in inputs.filter(|name| !name.is_empty()) {
+            if !defined.contains(name) {
+                let reader = [&node.name, &node.op_type].into_iter().flatten();
+                let reader = reader.filter(|text| !text.is_empty()).next();
+                return Err(OnnxError::Undefined {
+                    reader: reader.map_or("a node".to_owned(), |text| format!("`{text}`")),
+                    name: name.to_owned(),
+                });
+            }
+            if let Some(maker) = makers.get(name) {
+                waits[i] += 1;
+                readers[*maker].push(i);
+            }
+        }
+    }
+    let ready = waits.iter().enumerate().filter(|(_, n)| **n == 0);
+    let mut ready: BinaryHeap<Reverse<usize>> = ready.map(|(i, _)| Reverse(i)).collect();
+    let mut order = Vec::with_capacity(nodes.len());
+    while let Some(Reverse(i)) = ready.pop() {
+        order.push(&nodes[i]);
+        for reader in std::mem::take(&mut readers[i]) {
+            waits[reader] -= 1;
+            if waits[reader] == 0 {
+                ready.push(Reverse(reader));
+            }
+        }
+    }
+    match waits.iter().position(|n| *n > 0) {
+        Some(i) => Err(OnnxError::Cycle {
+            name: nodes[i]
+                .output
+                .iter()
+                .find(|n| !n.is_empty())
+                .cloned()
+                .unwrap_or_default(),
+        }),
+        None => Ok(order),
+    }
+}

@@ -1,0 +1,75 @@
+//! Pools to a given size.
+
+use super::layout::cut;
+use crate::formats::onnx::error::OnnxError;
+use crate::formats::onnx::write::{Spelled, Writer, int, ints};
+use crate::ir::Dim;
+
+/// As a pool over everything, or one with windows of one size; else axis by axis, window by window.
+pub(super) fn pool(
+    w: &mut Writer<'_>,
+    spelled: &Spelled<'_>,
+    output: &[Dim],
+    maximum: bool,
+) -> Result<(), OnnxError> {
+    let x = w.value(spelled.operands[0])?;
+    let (global, windows, reduce) = match maximum {
+        true => ("GlobalMaxPool", "MaxPool", "ReduceMax"),
+        false => ("GlobalAveragePool", "AveragePool", "ReduceMean"),
+    };
+    if output.iter().all(|n| n.as_number() == Some(1)) {
+        w.emit(global, &[x], vec![], &spelled.out);
+        return Ok(());
+    }
+    w.known_rank(spelled, 0)?;
+    let from = spelled.types[0]
+        .shape()
+        .and_then(|shape| shape.get(2..))
+        .unwrap_or_default();
+    let even = |(from, to): (&Dim, &Dim)| match (from.as_number(), to.as_number()) {
+        (Some(from), Some(to)) if to > 0 && from % to == 0 => Some(from / to),
+        _ => None,
+    };
+    let kernel: Option<Vec<i64>> = from.iter().zip(output).map(even).collect();
+    if let Some(kernel) = kernel {
+        let attributes = vec![
+            ints("kernel_shape", kernel.clone()),
+            ints("strides", kernel),
+        ];
+        w.emit(windows, &[x], attributes, &spelled.out);
+        return Ok(());
+    }
+    let mut value = x;
+    for (i, (from, to)) in from.iter().zip(output).enumerate() {
+        if from == to {
+            continue;
+        }
+        let Some(count) = to.as_number().filter(|n| *n <= MAX_WINDOWS) else {
+            let what = format!("`{}` pools to {to} windows", spelled.out);
+            return Err(OnnxError::unwritable(
+                what,
+                "give the pool a fixed output size, or write another format",
+            ));
+        };
+        let axis = i + 2;
+        let mut parts = Vec::new();
+        for window in 0..count {
+            let start = (from.clone() * Dim::from(window)).floor_div(to);
+            let end = (from.clone() * Dim::from(window + 1)).ceil_div(to);
+            let part = cut(w, spelled, &value, axis, &start, &end, 1);
+            let mut inputs = vec![part];
+            let mut attributes = vec![int("keepdims", 1)];
+            match w.opset < 18 {
+                true => attributes.push(ints("axes", [axis as i64])),
+                false => inputs.push(w.int_list([axis as i64])),
+            }
+            parts.push(w.step(spelled, reduce, &inputs, attributes));
+        }
+        value = w.step(spelled, "Concat", &parts, vec![int("axis", axis as i64)]);
+    }
+    w.emit("Identity", &[value], vec![], &spelled.out);
+    Ok(())
+}
+
+/// The most windows of different sizes that are written one by one.
+const MAX_WINDOWS: i64 = 64;

@@ -1,0 +1,269 @@
+//! Convolutions, linear layers, pools, and images resampled.
+
+use crate::formats::onnx::error::{MISTAKE, OnnxError};
+use crate::formats::onnx::proto::AttributeProto;
+use crate::formats::onnx::write::{Spelled, Writer, int, ints, string};
+use crate::ir::{DType, Dim, Op, Padding, ResizeMode, Tensor, Type};
+
+fn all_ints(name: &str, lengths: &[usize]) -> AttributeProto {
+    ints(name, lengths.iter().map(|n| *n as i64))
+}
+
+fn pads(pad: &Padding) -> AttributeProto {
+    let both = pad.before.iter().chain(&pad.after);
+    ints("pads", both.map(|n| *n as i64))
+}
+
+pub(super) fn conv(w: &mut Writer<'_>, op: &Op, spelled: &Spelled<'_>) -> Result<(), OnnxError> {
+    let Some((stride, pad, dilation, groups)) = op.convolution() else {
+        return Err(OnnxError::unwritable(op.name(), MISTAKE));
+    };
+    let mut inputs = Vec::with_capacity(3);
+    for value in &spelled.operands {
+        inputs.push(w.value(*value)?);
+    }
+    let mut attributes = vec![
+        all_ints("dilations", dilation),
+        int("group", groups as i64),
+        pads(pad),
+        all_ints("strides", stride),
+    ];
+    let kernel = spelled.types[1].shape().and_then(|shape| shape.get(2..));
+    let kernel = kernel.and_then(|k| k.iter().map(Dim::as_number).collect::<Option<Vec<_>>>());
+    if let Some(kernel) = kernel {
+        attributes.push(ints("kernel_shape", kernel));
+    }
+    let name = match op {
+        Op::ConvTranspose { output_pad, .. } => {
+            if output_pad.iter().any(|n| *n > 0) {
+                attributes.push(all_ints("output_padding", output_pad));
+            }
+            "ConvTranspose"
+        }
+        _ => "Conv",
+    };
+    w.emit(name, &inputs, attributes, &spelled.out);
+    Ok(())
+}
+
+/// A `Gemm` for matrices; a product and a sum for what has more dimensions, or where the file had a product.
+pub(super) fn linear(w: &mut Writer<'_>, spelled: &Spelled<'_>) -> Result<(), OnnxError> {
+    let (x, weight) = (spelled.operands[0], spelled.operands[1]);
+    let bias = spelled.operands.get(2).copied();
+    let known = w
+        .info(spelled.id)
+        .map(|info| (info.op_type.clone(), info.outputs_first));
+    let matrix = spelled.types[0].rank() == Some(2);
+    let product = known.as_ref().is_some_and(|(op, _)| op == "MatMul");
+    let outputs_first = known.is_none_or(|(_, outputs_first)| outputs_first);
+    let x = w.value(x)?;
+    let is_constant = w.graph.constant(weight.node).is_some();
+    if matrix && !product {
+        let first = outputs_first || !is_constant;
+        let weight = match first {
+            true => w.value(weight)?,
+            false => w.transposed(weight)?,
+        };
+        let mut inputs = vec![x, weight];
+        // Versions before 11 ask for all three.
+        match bias {
+            Some(bias) => inputs.push(w.value(bias)?),
+            None if w.opset < 11 => {
+                let dtype = spelled.result.dtype().unwrap_or(DType::F32);
+                inputs.push(w.literal(Tensor::from_f64(dtype, &[1], [0.0])));
+            }
+            None => {}
+        }
+        let attributes = vec![int("transB", first.into())];
+        w.emit("Gemm", &inputs, attributes, &spelled.out);
+        return Ok(());
+    }
+    let weight = match is_constant {
+        true => w.transposed(weight)?,
+        false => {
+            let weight = w.value(weight)?;
+            w.step(spelled, "Transpose", &[weight], vec![ints("perm", [1, 0])])
+        }
+    };
+    let Some(bias) = bias else {
+        w.emit("MatMul", &[x, weight], vec![], &spelled.out);
+        return Ok(());
+    };
+    let product = w.step(spelled, "MatMul", &[x, weight], vec![]);
+    let bias = w.value(bias)?;
+    w.emit("Add", &[product, bias], vec![], &spelled.out);
+    Ok(())
+}
+
+/// The sizes as numbers, which ONNX asks for here.
+fn numbers(w: &Writer<'_>, spelled: &Spelled<'_>, dims: &[Dim]) -> Result<Vec<i64>, OnnxError> {
+    let numbers = dims.iter().map(Dim::as_number).collect::<Option<_>>();
+    numbers.ok_or_else(|| {
+        let name = &w.graph.node(spelled.id).name;
+        OnnxError::unwritable(
+            format!("the pool `{name}` has windows whose size depends on the input, {dims:?}"),
+            "ONNX knows windows of fixed size only; write another format",
+        )
+    })
+}
+
+pub(super) fn pool(w: &mut Writer<'_>, op: &Op, spelled: &Spelled<'_>) -> Result<(), OnnxError> {
+    let x = w.value(spelled.operands[0])?;
+    let (Op::MaxPool {
+        kernel,
+        stride,
+        pad,
+        ceil,
+        ..
+    }
+    | Op::AvgPool {
+        kernel,
+        stride,
+        pad,
+        ceil,
+        ..
+    }) = op
+    else {
+        return Err(OnnxError::unwritable(op.name(), MISTAKE));
+    };
+    // One window that is as large as the input.
+    let whole = spelled.types[0].shape().and_then(|shape| shape.get(2..)) == Some(&kernel[..]);
+    let is_number = kernel.iter().all(|k| k.as_number().is_some());
+    if whole && pad.is_zero() && !is_number {
+        let name = match op {
+            Op::MaxPool { .. } => "GlobalMaxPool",
+            _ => "GlobalAveragePool",
+        };
+        w.emit(name, &[x], vec![], &spelled.out);
+        return Ok(());
+    }
+    let mut attributes = vec![
+        ints("kernel_shape", numbers(w, spelled, kernel)?),
+        pads(pad),
+        ints("strides", numbers(w, spelled, stride)?),
+    ];
+    if *ceil {
+        needs(
+            w,
+            spelled,
+            10,
+            "a pool that counts its last window though it is not full",
+        )?;
+        attributes.push(int("ceil_mode", 1));
+    }
+    let name = match op {
+        Op::AvgPool { count_pad, .. } => {
+            attributes.push(int("count_include_pad", (*count_pad).into()));
+            "AveragePool"
+        }
+        Op::MaxPool { dilation, .. } => {
+            if dilation.iter().any(|n| *n != 1) {
+                needs(w, spelled, 10, "a pool with a dilation")?;
+                attributes.push(all_ints("dilations", dilation));
+            }
+            "MaxPool"
+        }
+        _ => return Err(OnnxError::unwritable(op.name(), MISTAKE)),
+    };
+    w.emit(name, &[x], attributes, &spelled.out);
+    Ok(())
+}
+
+/// Refuses what an old version cannot say.
+pub(super) fn needs(
+    w: &Writer<'_>,
+    spelled: &Spelled<'_>,
+    version: i64,
+    what: &str,
+) -> Result<(), OnnxError> {
+    if w.opset >= version {
+        return Ok(());
+    }
+    let name = &w.graph.node(spelled.id).name;
+    Err(OnnxError::unwritable(
+        format!(
+            "`{name}` is {what}, which ONNX has since version {version} of its operators, and the model uses {}",
+            w.opset
+        ),
+        "convert the model first: onnx.version_converter.convert_version(model, 20)",
+    ))
+}
+
+pub(super) fn resize(
+    w: &mut Writer<'_>,
+    spelled: &Spelled<'_>,
+    size: &[Dim],
+    mode: ResizeMode,
+) -> Result<(), OnnxError> {
+    let x = w.value(spelled.operands[0])?;
+    let from = match spelled.types[0] {
+        Type::Tensor(_, Some(shape)) => shape.get(2..).unwrap_or_default(),
+        _ => &[],
+    };
+    let times = |(from, to): (&Dim, &Dim)| {
+        let times = to.floor_div(from);
+        (times.clone() * from.clone() == *to)
+            .then(|| times.as_number())
+            .flatten()
+    };
+    let scales: Option<Vec<f64>> = { from.iter().zip(size) }
+        .map(|pair| times(pair).map(|n| n as f64))
+        .collect();
+    let scales = scales.filter(|scales| scales.len() == size.len());
+    let scale_list = |w: &mut Writer<'_>, scales: &[f64]| {
+        let all: Vec<f64> = [1.0, 1.0].iter().chain(scales).copied().collect();
+        w.literal(Tensor::from_f64(DType::F32, &[all.len()], all))
+    };
+    if w.opset < 11 {
+        let plain = match (mode, &scales) {
+            (ResizeMode::Nearest, Some(scales)) => Some(scales),
+            _ => None,
+        };
+        let Some(scales) = plain else {
+            return needs(w, spelled, 11, "an image resampled to a given size");
+        };
+        let scales = scale_list(w, scales);
+        let name = if w.opset < 10 { "Upsample" } else { "Resize" };
+        w.emit(
+            name,
+            &[x, scales],
+            vec![string("mode", "nearest")],
+            &spelled.out,
+        );
+        return Ok(());
+    }
+    let (mode, coordinates) = match mode {
+        ResizeMode::Nearest => ("nearest", "asymmetric"),
+        ResizeMode::Linear => ("linear", "half_pixel"),
+        ResizeMode::LinearAligned => ("linear", "align_corners"),
+    };
+    let mut attributes = vec![
+        string("mode", mode),
+        string("coordinate_transformation_mode", coordinates),
+    ];
+    if mode == "nearest" {
+        attributes.push(string("nearest_mode", "floor"));
+    }
+    // Version 11 asks for a region of interest even where it is of no interest.
+    let region = match w.opset {
+        11 | 12 => w.literal(Tensor::from_f64(DType::F32, &[0], [])),
+        _ => String::new(),
+    };
+    let inputs = match scales {
+        Some(scales) => vec![x, region, scale_list(w, &scales)],
+        None => {
+            let shape = match spelled.types[0] {
+                Type::Tensor(_, Some(shape)) => shape,
+                _ => return w.known_rank(spelled, 0).map(|_| ()),
+            };
+            let all: Vec<Dim> = shape.iter().take(2).chain(size).cloned().collect();
+            let none = match w.opset {
+                11 | 12 => w.literal(Tensor::from_f64(DType::F32, &[0], [])),
+                _ => String::new(),
+            };
+            vec![x, region, none, w.size_list(&all)]
+        }
+    };
+    w.emit("Resize", &inputs, attributes, &spelled.out);
+    Ok(())
+}

@@ -1,0 +1,331 @@
+//! Elements moved about.
+
+use super::layers::needs;
+use crate::formats::onnx::error::{MISTAKE, OnnxError};
+use crate::formats::onnx::proto::AttributeProto;
+use crate::formats::onnx::write::{Spelled, Writer, float, int, ints, string};
+use crate::ir::{DType, Dim, Dims, NodeId, Op, PadMode, Tensor, Value};
+
+pub(super) fn dropout(w: &mut Writer<'_>, spelled: &Spelled<'_>, p: f64) -> Result<(), OnnxError> {
+    let x = w.value(spelled.operands[0])?;
+    if w.opset < 12 {
+        w.emit("Dropout", &[x], vec![float("ratio", p)], &spelled.out);
+        return Ok(());
+    }
+    let ratio = w.scalar(p, DType::F32);
+    w.emit("Dropout", &[x, ratio], vec![], &spelled.out);
+    Ok(())
+}
+
+pub(super) fn gather(
+    w: &mut Writer<'_>,
+    spelled: &Spelled<'_>,
+    axis: usize,
+    index: &[u32],
+) -> Result<(), OnnxError> {
+    let x = w.value(spelled.operands[0])?;
+    let index = w.int_list(index.iter().map(|i| i64::from(*i)));
+    w.emit(
+        "Gather",
+        &[x, index],
+        vec![int("axis", axis as i64)],
+        &spelled.out,
+    );
+    Ok(())
+}
+
+/// A `Flatten` where it says that, a reshape elsewhere.
+pub(super) fn flatten(
+    w: &mut Writer<'_>,
+    spelled: &Spelled<'_>,
+    start: usize,
+    end: usize,
+) -> Result<(), OnnxError> {
+    let rank = spelled.types[0].rank();
+    if start == 1 && rank == Some(end + 1) {
+        let x = w.value(spelled.operands[0])?;
+        w.emit("Flatten", &[x], vec![int("axis", 1)], &spelled.out);
+        return Ok(());
+    }
+    let rank = w.known_rank(spelled, 0)?;
+    // Sizes before stay; those after stay where nothing is joined, and one may be left to be found out.
+    let known = spelled.result.shape().unwrap_or_default().to_vec();
+    if known.len() == rank - (end - start) {
+        return reshape(w, spelled, &known);
+    }
+    let what = format!("the shape of `{}` is not known", spelled.out);
+    Err(OnnxError::unwritable(
+        what,
+        "give the inputs' shapes with --input",
+    ))
+}
+
+/// Sizes that stay where they are are 0, and one that is no number is -1: so no size has to be computed in most reshapes.
+pub(super) fn reshape(
+    w: &mut Writer<'_>,
+    spelled: &Spelled<'_>,
+    shape: &[Dim],
+) -> Result<(), OnnxError> {
+    let x = w.value(spelled.operands[0])?;
+    let from = spelled.types[0].shape().unwrap_or_default();
+    let empty = shape.iter().any(|d| d.as_number() == Some(0));
+    let mut target: Dims = shape.into();
+    if !empty {
+        for (axis, size) in target.iter_mut().enumerate() {
+            if size.as_number().is_none() && from.get(axis) == Some(size) {
+                *size = Dim::from(0);
+            }
+        }
+        let symbolic = |size: &Dim| size.as_number().is_none();
+        // What is left out must be what the others leave, which a size of 0 somewhere would hide.
+        if target.iter().filter(|d| symbolic(d)).count() == 1
+            && let Some(at) = target.iter().position(symbolic)
+        {
+            target[at] = Dim::from(-1);
+        }
+    }
+    let list = w.size_list(&target);
+    let attributes = match empty {
+        true => {
+            needs(w, spelled, 14, "a reshape of nothing")?;
+            vec![int("allowzero", 1)]
+        }
+        false => vec![],
+    };
+    w.emit("Reshape", &[x, list], attributes, &spelled.out);
+    Ok(())
+}
+
+/// Sizes that stay are 1, as the other side then has them.
+pub(super) fn expand(
+    w: &mut Writer<'_>,
+    spelled: &Spelled<'_>,
+    shape: &[Dim],
+) -> Result<(), OnnxError> {
+    let x = w.value(spelled.operands[0])?;
+    let mut target: Dims = shape.into();
+    if let Some(from) = spelled.types[0].shape() {
+        let skipped = target.len().saturating_sub(from.len());
+        for (size, from) in target[skipped..].iter_mut().zip(from) {
+            if size == from {
+                *size = Dim::from(1);
+            }
+        }
+    }
+    let list = w.size_list(&target);
+    w.emit("Expand", &[x, list], vec![], &spelled.out);
+    Ok(())
+}
+
+pub(super) fn pad(w: &mut Writer<'_>, op: &Op, spelled: &Spelled<'_>) -> Result<(), OnnxError> {
+    let Op::Pad {
+        before,
+        after,
+        mode,
+        value,
+    } = op
+    else {
+        return Err(OnnxError::unwritable(op.name(), MISTAKE));
+    };
+    if *mode == PadMode::Circular && w.opset < 19 {
+        return circular(w, spelled, before, after);
+    }
+    let x = w.value(spelled.operands[0])?;
+    let name = match mode {
+        PadMode::Constant => "constant",
+        PadMode::Reflect => "reflect",
+        PadMode::Replicate => "edge",
+        PadMode::Circular => "wrap",
+    };
+    let mut attributes = vec![string("mode", name)];
+    let amounts: Vec<Dim> = before.iter().chain(after).cloned().collect();
+    if w.opset < 11 {
+        let numbers = { amounts.iter() }
+            .map(Dim::as_number)
+            .collect::<Option<Vec<_>>>();
+        let Some(numbers) = numbers else {
+            return needs(w, spelled, 11, "a pad whose amounts depend on the input");
+        };
+        attributes.push(ints("pads", numbers));
+        attributes.push(float("value", value.0));
+        w.emit("Pad", &[x], attributes, &spelled.out);
+        return Ok(());
+    }
+    let mut inputs = vec![x, w.size_list(&amounts)];
+    if *mode == PadMode::Constant {
+        let dtype = spelled.result.dtype().unwrap_or(DType::F32);
+        inputs.push(w.scalar(value.0, dtype));
+    }
+    w.emit("Pad", &inputs, attributes, &spelled.out);
+    Ok(())
+}
+
+/// The interior repeated, for versions that have no such pad: axis by axis, parts joined.
+fn circular(
+    w: &mut Writer<'_>,
+    spelled: &Spelled<'_>,
+    before: &[Dim],
+    after: &[Dim],
+) -> Result<(), OnnxError> {
+    let mut value = w.value(spelled.operands[0])?;
+    let shape = spelled.types[0].shape().map(<[Dim]>::to_vec);
+    w.known_rank(spelled, 0)?;
+    for (axis, size) in shape.unwrap_or_default().iter().enumerate() {
+        let nothing = |amount: &Dim| amount.as_number() == Some(0);
+        let mut parts = Vec::new();
+        if !nothing(&before[axis]) {
+            let start = size.clone() - before[axis].clone();
+            parts.push(cut(w, spelled, &value, axis, &start, size, 1));
+        }
+        parts.push(value.clone());
+        if !nothing(&after[axis]) {
+            parts.push(cut(
+                w,
+                spelled,
+                &value,
+                axis,
+                &Dim::from(0),
+                &after[axis],
+                1,
+            ));
+        }
+        if parts.len() > 1 {
+            value = w.step(spelled, "Concat", &parts, vec![int("axis", axis as i64)]);
+        }
+    }
+    w.emit("Identity", &[value], vec![], &spelled.out);
+    Ok(())
+}
+
+/// A part of a value along one axis.
+pub(super) fn cut(
+    w: &mut Writer<'_>,
+    spelled: &Spelled<'_>,
+    x: &str,
+    axis: usize,
+    start: &Dim,
+    end: &Dim,
+    step: usize,
+) -> String {
+    let (inputs, attributes) = slice_of(w, x, axis, start, end, step);
+    w.step(spelled, "Slice", &inputs, attributes)
+}
+
+fn slice_of(
+    w: &mut Writer<'_>,
+    x: &str,
+    axis: usize,
+    start: &Dim,
+    end: &Dim,
+    step: usize,
+) -> (Vec<String>, Vec<AttributeProto>) {
+    let axis = axis as i64;
+    if w.opset < 10
+        && step == 1
+        && let (Some(start), Some(end)) = (start.as_number(), end.as_number())
+    {
+        let attributes = vec![
+            ints("axes", [axis]),
+            ints("starts", [start]),
+            ints("ends", [end]),
+        ];
+        return (vec![x.to_owned()], attributes);
+    }
+    let mut inputs = vec![x.to_owned(), w.size(start), w.size(end), w.int_list([axis])];
+    if step != 1 {
+        inputs.push(w.int_list([step as i64]));
+    }
+    (inputs, vec![])
+}
+
+pub(super) fn slice(w: &mut Writer<'_>, op: &Op, spelled: &Spelled<'_>) -> Result<(), OnnxError> {
+    let Op::Slice {
+        axis,
+        start,
+        end,
+        step,
+    } = op
+    else {
+        return Err(OnnxError::unwritable(op.name(), MISTAKE));
+    };
+    if w.split.contains(&spelled.id) || split(w, spelled, *axis)? {
+        return Ok(());
+    }
+    let x = w.value(spelled.operands[0])?;
+    let size = spelled.types[0].shape().and_then(|shape| shape.get(*axis));
+    // To the end, whatever that is.
+    let end = match size {
+        Some(size) if size == end && end.as_number().is_none() => Dim::from(i64::MAX),
+        _ => end.clone(),
+    };
+    let symbolic = start.as_number().is_none() || end.as_number().is_none();
+    if w.opset < 10 && (symbolic || *step != 1) {
+        return needs(
+            w,
+            spelled,
+            10,
+            "a slice with a step, or of sizes that depend on the input",
+        );
+    }
+    let (inputs, attributes) = slice_of(w, &x, *axis, start, &end, *step);
+    w.emit("Slice", &inputs, attributes, &spelled.out);
+    Ok(())
+}
+
+/// Writes slices that are one value cut into all its parts as what they are. Whether this one is of that kind.
+fn split(w: &mut Writer<'_>, spelled: &Spelled<'_>, axis: usize) -> Result<bool, OnnxError> {
+    let x: Value = spelled.operands[0];
+    let Some(size) = spelled.types[0].len(axis) else {
+        return Ok(false);
+    };
+    let mut parts: Vec<(i64, i64, NodeId)> = Vec::new();
+    for (reader, _) in w.graph.readers(x) {
+        if let Some(Op::Slice {
+            axis: other,
+            start,
+            end,
+            step: 1,
+        }) = w.graph.op(reader)
+            && *other == axis
+            && let (Some(start), Some(end)) = (start.as_number(), end.as_number())
+        {
+            parts.push((start, end, reader));
+        }
+    }
+    parts.sort();
+    let joined = parts
+        .windows(2)
+        .all(|pair| pair[0].1 == pair[1].0 && pair[0].0 < pair[0].1);
+    let first = parts.first().map(|part| part.0);
+    let last = parts.last().map(|part| part.1);
+    if parts.len() < 2 || !joined || first != Some(0) || last != Some(size as i64) {
+        return Ok(false);
+    }
+    let name = w.value(x)?;
+    let lengths = parts.iter().map(|(start, end, _)| end - start);
+    let mut inputs = vec![name];
+    let mut attributes = vec![int("axis", axis as i64)];
+    match w.opset < 13 {
+        true => attributes.push(ints("split", lengths)),
+        false => {
+            let lengths = w.int_list(lengths);
+            inputs.push(lengths);
+        }
+    }
+    let outputs: Vec<String> = { parts.iter() }
+        .filter_map(|(.., part)| w.name((*part).into()).cloned())
+        .collect();
+    w.split.extend(parts.iter().map(|(.., part)| *part));
+    w.emit_all("Split", &inputs, attributes, &outputs);
+    Ok(true)
+}
+
+/// A list of a repeated number.
+pub(super) fn filled(w: &mut Writer<'_>, shape: &[usize], x: f64, dtype: DType) -> String {
+    let count = shape.iter().product();
+    w.literal(Tensor::from_f64(
+        dtype,
+        shape,
+        std::iter::repeat_n(x, count),
+    ))
+}

@@ -1,0 +1,122 @@
+//! Operators of the IR as nodes of ONNX, each in the version of the model: one table, and what a version lacks out of what it has.
+
+mod adaptive;
+mod attention;
+mod layers;
+mod layout;
+mod normalisation;
+mod pointwise;
+
+use super::error::OnnxError;
+use super::write::{Spelled, Writer, float, int, ints};
+use crate::ir::Op;
+
+/// Adds the nodes of an operation; the last one's result has the name that `spelled` says.
+pub(super) fn spell(w: &mut Writer<'_>, op: &Op, spelled: &Spelled<'_>) -> Result<(), OnnxError> {
+    use Op::*;
+    match op {
+        Conv { .. } | ConvTranspose { .. } => layers::conv(w, op, spelled),
+        Linear {} => layers::linear(w, spelled),
+        MatMul {} => pointwise::alike(w, "MatMul", spelled),
+        Attention { scale, causal } => {
+            attention::attention(w, spelled, scale.map(|s| s.0), *causal)
+        }
+        MaxPool { .. } | AvgPool { .. } => layers::pool(w, op, spelled),
+        AdaptiveAvgPool { output } => adaptive::pool(w, spelled, output, false),
+        AdaptiveMaxPool { output } => adaptive::pool(w, spelled, output, true),
+        Resize { size, mode } => layers::resize(w, spelled, size, *mode),
+
+        BatchNorm { eps } => normalisation::batch(w, spelled, eps.0),
+        LayerNorm { axes, eps } => normalisation::layer(w, spelled, *axes, eps.0),
+        GroupNorm { groups, eps } => normalisation::group(w, spelled, *groups, eps.0),
+        PRelu {} => pointwise::prelu(w, spelled),
+
+        LeakyRelu { slope } => pointwise::with(w, "LeakyRelu", spelled, float("alpha", slope.0)),
+        Elu { alpha } => pointwise::with(w, "Elu", spelled, float("alpha", alpha.0)),
+        Clip { min, max } => pointwise::clip(w, spelled, min.0, max.0),
+        Relu {} => pointwise::alike(w, "Relu", spelled),
+        Sigmoid {} => pointwise::alike(w, "Sigmoid", spelled),
+        Tanh {} => pointwise::alike(w, "Tanh", spelled),
+        Softplus {} => pointwise::alike(w, "Softplus", spelled),
+        Exp {} => pointwise::alike(w, "Exp", spelled),
+        Log {} => pointwise::alike(w, "Log", spelled),
+        Sqrt {} => pointwise::alike(w, "Sqrt", spelled),
+        Erf {} => pointwise::alike(w, "Erf", spelled),
+        Abs {} => pointwise::alike(w, "Abs", spelled),
+        Neg {} => pointwise::alike(w, "Neg", spelled),
+        Silu {} | Gelu { .. } | HardSigmoid {} | HardSwish {} | Mish {} | Rsqrt {} => {
+            pointwise::composed(w, op, spelled)
+        }
+
+        Add {} => pointwise::alike(w, "Add", spelled),
+        Sub {} => pointwise::alike(w, "Sub", spelled),
+        Mul {} => pointwise::alike(w, "Mul", spelled),
+        Div {} => pointwise::quotient(w, spelled),
+        Pow {} => pointwise::alike(w, "Pow", spelled),
+        Maximum {} => pointwise::alike(w, "Max", spelled),
+        Minimum {} => pointwise::alike(w, "Min", spelled),
+        Softmax { axis } => normalisation::softmax(w, "Softmax", spelled, *axis),
+        LogSoftmax { axis } => normalisation::softmax(w, "LogSoftmax", spelled, *axis),
+
+        ReduceMean { axes, keep } => reduce(w, "ReduceMean", 18, spelled, axes, *keep),
+        ReduceSum { axes, keep } => reduce(w, "ReduceSum", 13, spelled, axes, *keep),
+        ReduceMax { axes, keep } => reduce(w, "ReduceMax", 18, spelled, axes, *keep),
+
+        Pad { .. } => layout::pad(w, op, spelled),
+        Concat { axis } => pointwise::with(w, "Concat", spelled, int("axis", *axis as i64)),
+        Slice { .. } => layout::slice(w, op, spelled),
+        Gather { axis, index } => layout::gather(w, spelled, *axis, index),
+        Flatten { start, end } => layout::flatten(w, spelled, *start, *end),
+        Reshape { shape } => layout::reshape(w, spelled, shape),
+        Transpose { perm } => {
+            let perm = ints("perm", perm.iter().map(|axis| *axis as i64));
+            pointwise::with(w, "Transpose", spelled, perm)
+        }
+        Squeeze { axes } => with_axes(w, "Squeeze", 13, spelled, axes, vec![]),
+        Unsqueeze { axes } => with_axes(w, "Unsqueeze", 13, spelled, axes, vec![]),
+        Expand { shape } => layout::expand(w, spelled, shape),
+        Cast { dtype } => {
+            let to = int("to", super::tensor::code(*dtype).into());
+            pointwise::with(w, "Cast", spelled, to)
+        }
+        Dropout { p } => layout::dropout(w, spelled, p.0),
+        Identity {} => pointwise::alike(w, "Identity", spelled),
+        // These are written by their template.
+        Opaque(_) => Ok(()),
+    }
+}
+
+/// A node whose axes are an attribute before version `since`, and an operand from then on.
+fn with_axes(
+    w: &mut Writer<'_>,
+    op: &str,
+    since: i64,
+    spelled: &Spelled<'_>,
+    axes: &[usize],
+    mut attributes: Vec<super::proto::AttributeProto>,
+) -> Result<(), OnnxError> {
+    let mut inputs = vec![w.value(spelled.operands[0])?];
+    let axes = axes.iter().map(|axis| *axis as i64);
+    match w.opset < since {
+        true => attributes.push(ints("axes", axes)),
+        false => inputs.push(w.int_list(axes)),
+    }
+    w.emit(op, &inputs, attributes, &spelled.out);
+    Ok(())
+}
+
+fn reduce(
+    w: &mut Writer<'_>,
+    op: &str,
+    since: i64,
+    spelled: &Spelled<'_>,
+    axes: &[usize],
+    keep: bool,
+) -> Result<(), OnnxError> {
+    // No axes at all would mean all of them.
+    if axes.is_empty() {
+        return pointwise::alike(w, "Identity", spelled);
+    }
+    let keep = int("keepdims", keep.into());
+    with_axes(w, op, since, spelled, axes, vec![keep])
+}

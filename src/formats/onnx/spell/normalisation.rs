@@ -1,0 +1,210 @@
+//! Normalisations.
+
+use crate::formats::onnx::error::OnnxError;
+use crate::formats::onnx::write::{Spelled, Writer, float, int, ints};
+use crate::ir::{DType, Dim, Tensor};
+
+fn dtype(spelled: &Spelled<'_>) -> DType {
+    spelled.result.dtype().unwrap_or(DType::F32)
+}
+
+pub(super) fn batch(w: &mut Writer<'_>, spelled: &Spelled<'_>, eps: f64) -> Result<(), OnnxError> {
+    let mut inputs = Vec::with_capacity(5);
+    for value in &spelled.operands {
+        inputs.push(w.value(*value)?);
+    }
+    w.emit(
+        "BatchNormalization",
+        &inputs,
+        vec![float("epsilon", eps)],
+        &spelled.out,
+    );
+    Ok(())
+}
+
+/// The operand, or what leaves a result as it is: ones for a scale, zeros for a shift.
+fn parameter(
+    w: &mut Writer<'_>,
+    spelled: &Spelled<'_>,
+    i: usize,
+    shape: &[usize],
+) -> Result<String, OnnxError> {
+    match spelled.operands.get(i) {
+        Some(value) => w.value(*value),
+        None => Ok(constant(
+            w,
+            shape,
+            if i == 1 { 1.0 } else { 0.0 },
+            dtype(spelled),
+        )),
+    }
+}
+
+fn constant(w: &mut Writer<'_>, shape: &[usize], x: f64, dtype: DType) -> String {
+    let count = shape.iter().product();
+    w.literal(Tensor::from_f64(
+        dtype,
+        shape,
+        std::iter::repeat_n(x, count),
+    ))
+}
+
+pub(super) fn layer(
+    w: &mut Writer<'_>,
+    spelled: &Spelled<'_>,
+    axes: usize,
+    eps: f64,
+) -> Result<(), OnnxError> {
+    let rank = w.known_rank(spelled, 0)?;
+    let x = w.value(spelled.operands[0])?;
+    let first = rank.saturating_sub(axes);
+    let lengths: Option<Vec<usize>> = { spelled.types[0].shape().unwrap_or_default() }
+        .get(first..)
+        .and_then(|dims| dims.iter().map(Dim::as_len).collect());
+    if w.opset >= 17
+        && let (Some(lengths), false) = (&lengths, axes == 0)
+    {
+        let mut inputs = vec![x, parameter(w, spelled, 1, lengths)?];
+        if spelled.operands.len() > 2 {
+            inputs.push(parameter(w, spelled, 2, lengths)?);
+        }
+        // From the end, so that it holds for any rank.
+        let attributes = vec![int("axis", -(axes as i64)), float("epsilon", eps)];
+        w.emit("LayerNormalization", &inputs, attributes, &spelled.out);
+        return Ok(());
+    }
+    let over: Vec<usize> = (first..rank).collect();
+    let mean = mean(w, spelled, &x, &over);
+    let centred = w.step(spelled, "Sub", &[x, mean], vec![]);
+    let square = w.step(spelled, "Mul", &[centred.clone(), centred.clone()], vec![]);
+    let variance = self::mean(w, spelled, &square, &over);
+    let eps = w.scalar(eps, dtype(spelled));
+    let shifted = w.step(spelled, "Add", &[variance, eps], vec![]);
+    let root = w.step(spelled, "Sqrt", &[shifted], vec![]);
+    let mut value = w.step(spelled, "Div", &[centred, root], vec![]);
+    for (i, op) in [(1, "Mul"), (2, "Add")] {
+        if let Some(parameter) = spelled.operands.get(i) {
+            let parameter = w.value(*parameter)?;
+            value = w.step(spelled, op, &[value, parameter], vec![]);
+        }
+    }
+    w.emit("Identity", &[value], vec![], &spelled.out);
+    Ok(())
+}
+
+fn mean(w: &mut Writer<'_>, spelled: &Spelled<'_>, x: &str, axes: &[usize]) -> String {
+    let axes = axes.iter().map(|axis| *axis as i64);
+    let mut inputs = vec![x.to_owned()];
+    let mut attributes = vec![int("keepdims", 1)];
+    match w.opset < 18 {
+        true => attributes.push(ints("axes", axes)),
+        false => inputs.push(w.int_list(axes)),
+    }
+    w.step(spelled, "ReduceMean", &inputs, attributes)
+}
+
+/// As the normalisation of instances, each of them a group.
+pub(super) fn group(
+    w: &mut Writer<'_>,
+    spelled: &Spelled<'_>,
+    groups: usize,
+    eps: f64,
+) -> Result<(), OnnxError> {
+    let rank = w.known_rank(spelled, 0)?;
+    let x = w.value(spelled.operands[0])?;
+    let channels = spelled.types[0].len(1);
+    let epsilon = float("epsilon", eps);
+    if channels == Some(groups) && rank > 2 {
+        let scale = parameter(w, spelled, 1, &[groups])?;
+        let shift = parameter(w, spelled, 2, &[groups])?;
+        w.emit(
+            "InstanceNormalization",
+            &[x, scale, shift],
+            vec![epsilon],
+            &spelled.out,
+        );
+        return Ok(());
+    }
+    if w.opset >= 21
+        && let Some(channels) = channels
+    {
+        let scale = parameter(w, spelled, 1, &[channels])?;
+        let shift = parameter(w, spelled, 2, &[channels])?;
+        let attributes = vec![epsilon, int("num_groups", groups as i64)];
+        w.emit(
+            "GroupNormalization",
+            &[x, scale, shift],
+            attributes,
+            &spelled.out,
+        );
+        return Ok(());
+    }
+    let rows = w.int_list([0, groups as i64, -1]);
+    let rows = w.step(spelled, "Reshape", &[x.clone(), rows], vec![]);
+    let ones = constant(w, &[groups], 1.0, dtype(spelled));
+    let zeros = constant(w, &[groups], 0.0, dtype(spelled));
+    let normal = w.step(
+        spelled,
+        "InstanceNormalization",
+        &[rows, ones, zeros],
+        vec![epsilon],
+    );
+    let shape = w.step(spelled, "Shape", &[x], vec![]);
+    let mut value = w.step(spelled, "Reshape", &[normal, shape], vec![]);
+    for (i, op) in [(1, "Mul"), (2, "Add")] {
+        let Some(parameter) = spelled.operands.get(i) else {
+            continue;
+        };
+        let trailing = rank.saturating_sub(2);
+        let parameter = match spelled.types[i].len(0) {
+            Some(count) if w.graph.constant(parameter.node).is_some() => {
+                let mut shape = vec![1; trailing + 1];
+                shape[0] = count;
+                w.reshaped(*parameter, &shape)?
+            }
+            _ => {
+                let parameter = w.value(*parameter)?;
+                let shape = std::iter::once(-1).chain(std::iter::repeat_n(1, trailing));
+                let shape = w.int_list(shape);
+                w.step(spelled, "Reshape", &[parameter, shape], vec![])
+            }
+        };
+        value = w.step(spelled, op, &[value, parameter], vec![]);
+    }
+    w.emit("Identity", &[value], vec![], &spelled.out);
+    Ok(())
+}
+
+/// Until version 13 the last axis is the only one over which ONNX means what the IR does.
+pub(super) fn softmax(
+    w: &mut Writer<'_>,
+    op: &str,
+    spelled: &Spelled<'_>,
+    axis: usize,
+) -> Result<(), OnnxError> {
+    let x = w.value(spelled.operands[0])?;
+    let attribute = |axis: usize| vec![int("axis", axis as i64)];
+    if w.opset >= 13 {
+        w.emit(op, &[x], attribute(axis), &spelled.out);
+        return Ok(());
+    }
+    let rank = w.known_rank(spelled, 0)?;
+    let after = spelled.types[0]
+        .shape()
+        .and_then(|shape| shape.get(axis + 1..));
+    if after.is_some_and(|after| after.iter().all(|d| d.as_number() == Some(1))) {
+        w.emit(op, &[x], attribute(axis), &spelled.out);
+        return Ok(());
+    }
+    let mut perm: Vec<i64> = (0..rank as i64).collect();
+    perm.swap(axis, rank - 1);
+    let swapped = w.step(spelled, "Transpose", &[x], vec![ints("perm", perm.clone())]);
+    let value = w.step(spelled, op, &[swapped], attribute(rank - 1));
+    w.emit(
+        "Transpose",
+        &[value],
+        vec![ints("perm", perm)],
+        &spelled.out,
+    );
+    Ok(())
+}

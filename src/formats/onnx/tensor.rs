@@ -1,0 +1,258 @@
+//! Tensors of the file as tensors of the graph, and back.
+
+use std::sync::{Arc, OnceLock};
+
+use half::{bf16, f16};
+
+use super::error::OnnxError;
+use super::files::External;
+use super::proto::{EXTERNAL, TensorProto};
+use crate::ir::tensor::byte_len;
+use crate::ir::{Bytes, DType, Tensor};
+
+/// ONNX's numbers for element types that the IR has.
+const DTYPES: [(i32, DType); 10] = [
+    (1, DType::F32),
+    (2, DType::U8),
+    (3, DType::I8),
+    (5, DType::I16),
+    (6, DType::I32),
+    (7, DType::I64),
+    (9, DType::Bool),
+    (10, DType::F16),
+    (11, DType::F64),
+    (16, DType::BF16),
+];
+
+/// Names and bits of the others, by number; 0 bits where elements have no fixed length.
+const OTHERS: [(i32, &str, usize); 18] = [
+    (4, "uint16", 16),
+    (8, "string", 0),
+    (12, "uint32", 32),
+    (13, "uint64", 64),
+    (14, "complex64", 64),
+    (15, "complex128", 128),
+    (17, "float8e4m3fn", 8),
+    (18, "float8e4m3fnuz", 8),
+    (19, "float8e5m2", 8),
+    (20, "float8e5m2fnuz", 8),
+    (21, "uint4", 4),
+    (22, "int4", 4),
+    (23, "float4e2m1", 4),
+    (24, "float8e8m0", 8),
+    (25, "uint2", 2),
+    (26, "int2", 2),
+    (27, "float6e2m3", 0),
+    (28, "float6e3m2", 0),
+];
+
+/// The element type with this number, if the IR has it.
+pub(super) fn dtype(code: i32) -> Option<DType> {
+    let known = DTYPES.iter().find(|(n, _)| *n == code);
+    known.map(|(_, dtype)| *dtype)
+}
+
+/// ONNX's number for an element type.
+pub(super) fn code(dtype: DType) -> i32 {
+    let known = DTYPES.iter().find(|(_, d)| *d == dtype);
+    known.map_or(0, |(n, _)| *n)
+}
+
+/// How the type of a tensor with such elements, which the IR lacks, is called.
+pub(super) fn other_name(code: i32) -> String {
+    match OTHERS.iter().find(|(n, ..)| *n == code) {
+        Some((_, name, _)) => format!("tensor({name})"),
+        None => format!("tensor({code})"),
+    }
+}
+
+/// The dimensions as lengths, checked against overflow.
+fn lengths(proto: &TensorProto, name: &str) -> Result<Vec<usize>, OnnxError> {
+    let lengths = proto.dims.iter().map(|n| usize::try_from(*n));
+    lengths.collect::<Result<_, _>>().map_err(|_| {
+        OnnxError::tensor(
+            name,
+            format!("its shape {:?} has a negative size", proto.dims),
+        )
+    })
+}
+
+/// A tensor of an element type that the IR has; `None` for others.
+///
+/// # Errors
+/// When the data is not what shape and type ask for.
+pub(super) fn tensor(
+    proto: &TensorProto,
+    name: &str,
+    map: Option<&Bytes>,
+    external: &mut External,
+) -> Result<Option<Tensor>, OnnxError> {
+    let code = proto.data_type.unwrap_or(0);
+    let shape = lengths(proto, name)?;
+    let Some(dtype) = dtype(code) else {
+        check_other(proto, name, &shape)?;
+        return Ok(None);
+    };
+    if proto.segment.is_some() {
+        return Err(OnnxError::tensor(
+            name,
+            "it is a segment of a larger tensor",
+        ));
+    }
+    let needed = byte_len(dtype, &shape)
+        .ok_or_else(|| OnnxError::tensor(name, format!("its shape {shape:?} is too large")))?;
+    let bytes = if proto.data_location == Some(EXTERNAL) {
+        external.tensor(proto, name, needed)?
+    } else if let Some(raw) = &proto.raw_data {
+        raw_bytes(raw, map)
+    } else {
+        typed_bytes(proto, dtype)
+    };
+    let found = bytes.len();
+    if found != needed {
+        let what = format!("{dtype}{shape:?} takes {needed} bytes, and there are {found}");
+        return Err(OnnxError::tensor(name, what));
+    }
+    Tensor::new(dtype, &shape, bytes)
+        .map(Some)
+        .map_err(|what| OnnxError::tensor(name, what))
+}
+
+/// Bytes decoded out of the map, as a part of it.
+fn raw_bytes(raw: &bytes::Bytes, map: Option<&Bytes>) -> Bytes {
+    let part = map.and_then(|map| {
+        let start = (raw.as_ptr() as usize).checked_sub(map.as_ref().as_ptr() as usize)?;
+        map.slice(start..start.checked_add(raw.len())?)
+    });
+    part.unwrap_or_else(|| Bytes::new(Arc::new(raw.clone())))
+}
+
+/// The elements that lie in a field of their own type, or of a wider one.
+fn typed_bytes(proto: &TensorProto, dtype: DType) -> Bytes {
+    fn packed<T: Copy, const N: usize>(items: &[T], to_bytes: impl Fn(T) -> [u8; N]) -> Bytes {
+        let bytes: Vec<u8> = items.iter().flat_map(|item| to_bytes(*item)).collect();
+        Bytes::new(Arc::new(bytes))
+    }
+    let ints = &proto.int32_data;
+    match dtype {
+        DType::F32 => packed(&proto.float_data, f32::to_le_bytes),
+        DType::F64 => packed(&proto.double_data, f64::to_le_bytes),
+        DType::I64 => packed(&proto.int64_data, i64::to_le_bytes),
+        DType::I32 => packed(ints, i32::to_le_bytes),
+        DType::I16 => packed(ints, |n| (n as i16).to_le_bytes()),
+        DType::I8 => packed(ints, |n| (n as i8).to_le_bytes()),
+        DType::U8 | DType::Bool => packed(ints, |n| [n as u8]),
+        DType::F16 => packed(ints, |n| f16::from_bits(n as u16).to_le_bytes()),
+        DType::BF16 => packed(ints, |n| bf16::from_bits(n as u16).to_le_bytes()),
+    }
+}
+
+/// Checks the length of a tensor that is kept as it is.
+fn check_other(proto: &TensorProto, name: &str, shape: &[usize]) -> Result<(), OnnxError> {
+    let bits = OTHERS.iter().find(|(n, ..)| Some(*n) == proto.data_type);
+    let Some((.., bits)) = bits else {
+        let what = format!("its element type {:?} is not known", proto.data_type);
+        return Err(OnnxError::tensor(name, what));
+    };
+    let count = shape.iter().try_fold(1usize, |n, len| n.checked_mul(*len));
+    let needed = count.and_then(|n| Some(n.checked_mul(*bits)?.div_ceil(8)));
+    let needed = needed
+        .ok_or_else(|| OnnxError::tensor(name, format!("its shape {shape:?} is too large")))?;
+    match &proto.raw_data {
+        Some(raw) if *bits > 0 && raw.len() != needed => {
+            let what = format!(
+                "{}{shape:?} takes {needed} bytes, and there are {}",
+                other_name(proto.data_type.unwrap_or(0)),
+                raw.len()
+            );
+            Err(OnnxError::tensor(name, what))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The bytes of a tensor that is kept as it is, brought into the message itself.
+pub(super) fn inlined(
+    proto: &TensorProto,
+    name: &str,
+    external: &mut External,
+) -> Result<TensorProto, OnnxError> {
+    let mut own = proto.clone();
+    if proto.data_location != Some(EXTERNAL) {
+        return Ok(own);
+    }
+    let shape = lengths(proto, name)?;
+    let code = proto.data_type.unwrap_or(0);
+    let bits = match dtype(code) {
+        Some(dtype) => dtype.size() * 8,
+        None => OTHERS.iter().find(|(n, ..)| *n == code).map_or(0, |o| o.2),
+    };
+    let count = shape.iter().try_fold(1usize, |n, len| n.checked_mul(*len));
+    let needed = count.and_then(|n| Some(n.checked_mul(bits)?.div_ceil(8)));
+    let needed = needed
+        .filter(|n| *n <= MAX_INLINED)
+        .ok_or_else(|| OnnxError::Limit {
+            what: format!(
+                "`{name}`, which optc keeps as it is, has over {MAX_INLINED} bytes in another file"
+            ),
+            help: "export the model with weights of a common type, outside of subgraphs",
+        })?;
+    let bytes = external.tensor(proto, name, needed)?;
+    own.raw_data = Some(bytes::Bytes::copy_from_slice(bytes.as_ref()));
+    own.data_location = None;
+    own.external_data.clear();
+    Ok(own)
+}
+
+/// The largest tensor that is taken out of another file into an opaque node.
+const MAX_INLINED: usize = 1 << 30;
+
+/// A matrix transposed when somebody first looks at it.
+struct Transposed {
+    of: Tensor,
+    bytes: OnceLock<Vec<u8>>,
+}
+
+impl AsRef<[u8]> for Transposed {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes.get_or_init(|| transposed_bytes(&self.of))
+    }
+}
+
+/// The elements of a matrix, column by column.
+pub(super) fn transposed_bytes(matrix: &Tensor) -> Vec<u8> {
+    let [rows, columns] = *matrix.shape() else {
+        return matrix.bytes().to_vec();
+    };
+    let (bytes, size) = (matrix.bytes(), matrix.dtype().size());
+    let mut out = vec![0; bytes.len()];
+    // In blocks, so that both sides stay in the cache.
+    const BLOCK: usize = 32;
+    for row_block in (0..rows).step_by(BLOCK) {
+        for column_block in (0..columns).step_by(BLOCK) {
+            for row in row_block..rows.min(row_block + BLOCK) {
+                for column in column_block..columns.min(column_block + BLOCK) {
+                    let (from, to) = (
+                        (row * columns + column) * size,
+                        (column * rows + row) * size,
+                    );
+                    out[to..to + size].copy_from_slice(&bytes[from..from + size]);
+                }
+            }
+        }
+    }
+    out
+}
+
+/// The transpose of a matrix, computed only when somebody reads it.
+pub(super) fn transposed(matrix: &Tensor) -> Option<Tensor> {
+    let [rows, columns] = *matrix.shape() else {
+        return None;
+    };
+    let lazy = Transposed {
+        of: matrix.clone(),
+        bytes: OnceLock::new(),
+    };
+    let bytes = Bytes::lazy(Arc::new(lazy), matrix.byte_len());
+    Tensor::new(matrix.dtype(), &[columns, rows], bytes).ok()
+}

@@ -1,0 +1,351 @@
+//! The types of what opaque nodes compute: as the file declares them, else as far as ONNX's definition of the operator tells.
+
+use smallvec::SmallVec;
+
+use super::fold::axis_of;
+use super::import::Importer;
+use super::proto::GraphProto;
+use super::tensor;
+use super::view::View;
+use crate::ir::infer::broadcast;
+use crate::ir::{DType, Dim, Dims, Type, Value};
+
+/// What a result is called of which nothing is known.
+pub(super) const UNKNOWN: &str = "unknown";
+
+/// The types of the results that have names.
+pub(super) fn results<'m>(
+    im: &mut Importer<'m>,
+    view: &View<'m>,
+    operands: &[Value],
+) -> SmallVec<[Type; 1]> {
+    let own = matches!(view.node.domain.as_deref(), None | Some("" | "ai.onnx"))
+        && !im
+            .functions
+            .contains(&(view.node.domain.as_deref().unwrap_or_default(), view.op()));
+    let mut types = SmallVec::new();
+    for (i, name) in view.node.output.iter().enumerate() {
+        if name.is_empty() {
+            continue;
+        }
+        let derived = if own {
+            result(im, view, operands, i)
+        } else {
+            None
+        };
+        let declared = im.declared_type(name);
+        types.push(match (declared, derived) {
+            (Some(Type::Tensor(dtype, None)), Some(Type::Tensor(_, shape))) => {
+                Type::Tensor(dtype, shape)
+            }
+            (Some(Type::Other(name)), Some(derived)) if *name == *UNKNOWN => derived,
+            (Some(declared), _) => declared,
+            (None, Some(derived)) => derived,
+            (None, None) => Type::Other(UNKNOWN.into()),
+        });
+    }
+    types
+}
+
+/// Operators whose result has type and shape of the first operand.
+const LIKE_FIRST: &[&str] = &[
+    "Acos",
+    "Acosh",
+    "Asin",
+    "Asinh",
+    "Atan",
+    "Atanh",
+    "BatchNormalization",
+    "Bernoulli",
+    "BitwiseNot",
+    "Ceil",
+    "Celu",
+    "Clip",
+    "Cos",
+    "Cosh",
+    "CumProd",
+    "CumSum",
+    "Dropout",
+    "Elu",
+    "Floor",
+    "GroupNormalization",
+    "HardSigmoid",
+    "Hardmax",
+    "Identity",
+    "InstanceNormalization",
+    "LRN",
+    "LayerNormalization",
+    "LogSoftmax",
+    "LpNormalization",
+    "MeanVarianceNormalization",
+    "Neg",
+    "Not",
+    "PRelu",
+    "RMSNormalization",
+    "Reciprocal",
+    "Relu",
+    "ReverseSequence",
+    "RotaryEmbedding",
+    "Round",
+    "Scatter",
+    "ScatterElements",
+    "ScatterND",
+    "Selu",
+    "Shrink",
+    "Sign",
+    "Sin",
+    "Sinh",
+    "Softmax",
+    "Softsign",
+    "Swish",
+    "Tan",
+    "ThresholdedRelu",
+    "Trilu",
+    "Abs",
+];
+
+/// Operators of two operands that broadcast, with a result of their type.
+const ARITHMETIC: &[&str] = &[
+    "Add",
+    "BitShift",
+    "BitwiseAnd",
+    "BitwiseOr",
+    "BitwiseXor",
+    "Div",
+    "Max",
+    "Mean",
+    "Min",
+    "Mod",
+    "Mul",
+    "Pow",
+    "Sub",
+    "Sum",
+];
+
+/// The same with truth values as results.
+const COMPARISONS: &[&str] = &[
+    "And",
+    "Equal",
+    "Greater",
+    "GreaterOrEqual",
+    "Less",
+    "LessOrEqual",
+    "Or",
+    "Xor",
+];
+
+/// Operators whose result has the type of the first operand, and a shape that is not worked out here.
+const TYPE_OF_FIRST: &[&str] = &[
+    "AveragePool",
+    "CenterCropPad",
+    "Col2Im",
+    "Compress",
+    "Concat",
+    "Conv",
+    "ConvTranspose",
+    "DepthToSpace",
+    "Einsum",
+    "Expand",
+    "Flatten",
+    "GRU",
+    "GatherND",
+    "Gemm",
+    "GlobalAveragePool",
+    "GlobalLpPool",
+    "GlobalMaxPool",
+    "GridSample",
+    "LSTM",
+    "LpPool",
+    "MatMul",
+    "MaxPool",
+    "MaxRoiPool",
+    "MaxUnpool",
+    "Pad",
+    "RNN",
+    "Range",
+    "ReduceL1",
+    "ReduceL2",
+    "ReduceLogSum",
+    "ReduceLogSumExp",
+    "ReduceMax",
+    "ReduceMean",
+    "ReduceMin",
+    "ReduceProd",
+    "ReduceSum",
+    "ReduceSumSquare",
+    "Reshape",
+    "Resize",
+    "RoiAlign",
+    "Slice",
+    "SpaceToDepth",
+    "Split",
+    "Squeeze",
+    "Tile",
+    "Transpose",
+    "Unique",
+    "Unsqueeze",
+    "Upsample",
+];
+
+/// The type of result `i`.
+fn result<'m>(
+    im: &mut Importer<'m>,
+    view: &View<'m>,
+    operands: &[Value],
+    i: usize,
+) -> Option<Type> {
+    let op = view.op();
+    if matches!(op, "If" | "Loop" | "Scan") {
+        return of_subgraph(im, view, i);
+    }
+    let first = view.input(0).and_then(|name| im.value(name));
+    let first_type = first.map(|value| im.ty(value).clone());
+    if LIKE_FIRST.contains(&op) && i == 0 {
+        return first_type;
+    }
+    let dtype = first_type.as_ref().and_then(Type::dtype);
+    let shape = first_type.as_ref().and_then(Type::shape).map(Dims::from);
+    if ARITHMETIC.contains(&op) {
+        return Some(Type::Tensor(dtype?, all_broadcast(im, operands)));
+    }
+    if COMPARISONS.contains(&op) {
+        return Some(Type::Tensor(DType::Bool, all_broadcast(im, operands)));
+    }
+    let of_input = |im: &mut Importer<'m>, i: usize| {
+        let value = im.value(view.input(i)?)?;
+        Some(im.ty(value).clone())
+    };
+    Some(match (op, i) {
+        ("Shape", 0) => {
+            let rank = shape.map(|shape| Dims::from_iter([Dim::from(shape.len())]));
+            let whole = view.node.attribute.is_empty();
+            Type::Tensor(DType::I64, rank.filter(|_| whole))
+        }
+        ("Size", 0) => Type::Tensor(DType::I64, Some(Dims::new())),
+        ("IsNaN" | "IsInf", 0) => Type::Tensor(DType::Bool, shape),
+        ("Where", 0) => {
+            let dtype = of_input(im, 1)?.dtype()?;
+            Type::Tensor(dtype, all_broadcast(im, operands))
+        }
+        ("Cast", 0) => Type::Tensor(
+            tensor::dtype(i32::try_from(view.int("to", 0)).ok()?)?,
+            shape,
+        ),
+        ("ArgMax" | "ArgMin", 0) => {
+            let reduced = shape.and_then(|mut shape| {
+                let axis = axis_of(view.int("axis", 0), shape.len())?;
+                match view.int("keepdims", 1) {
+                    0 => drop(shape.remove(axis)),
+                    _ => shape[axis] = Dim::from(1),
+                }
+                Some(shape)
+            });
+            Type::Tensor(DType::I64, reduced)
+        }
+        ("TopK", _) => {
+            let count = im.sizes(view, 1, first?).and_then(|k| k.first().cloned());
+            let shape = shape.zip(count).and_then(|(mut shape, count)| {
+                let axis = axis_of(view.int("axis", -1), shape.len())?;
+                shape[axis] = count;
+                Some(shape)
+            });
+            Type::Tensor(if i == 0 { dtype? } else { DType::I64 }, shape)
+        }
+        ("Gather", 0) => {
+            let index = of_input(im, 1)?;
+            let gathered = shape.zip(index.shape()).and_then(|(shape, index)| {
+                let axis = axis_of(view.int("axis", 0), shape.len())?;
+                let parts = shape[..axis].iter().chain(index).chain(&shape[axis + 1..]);
+                Some(parts.cloned().collect())
+            });
+            Type::Tensor(dtype?, gathered)
+        }
+        ("GatherElements", 0) => {
+            let index = of_input(im, 1)?;
+            Type::Tensor(dtype?, index.shape().map(Dims::from))
+        }
+        ("NonZero", 0) => {
+            let rank = shape.map(|shape| Dim::from(shape.len()));
+            let count = im.fresh_size(view.name());
+            Type::Tensor(DType::I64, rank.map(|rank| Dims::from_iter([rank, count])))
+        }
+        ("NonMaxSuppression", 0) => {
+            let count = im.fresh_size(view.name());
+            Type::tensor(DType::I64, [count, Dim::from(3)])
+        }
+        ("OneHot", 0) => Type::Tensor(of_input(im, 2)?.dtype()?, None),
+        ("DequantizeLinear", 0) => Type::Tensor(of_input(im, 1)?.dtype()?, shape),
+        ("QuantizeLinear", 0) => match view.input(2) {
+            Some(_) => match of_input(im, 2)? {
+                Type::Tensor(dtype, _) => Type::Tensor(dtype, shape),
+                other => other,
+            },
+            None if view.int("output_dtype", 0) == 0 => Type::Tensor(DType::U8, shape),
+            None => Type::Tensor(
+                tensor::dtype(i32::try_from(view.int("output_dtype", 0)).ok()?)?,
+                shape,
+            ),
+        },
+        ("DynamicQuantizeLinear", 0) => Type::Tensor(DType::U8, shape),
+        ("DynamicQuantizeLinear", 1) => Type::Tensor(DType::F32, Some(Dims::new())),
+        ("DynamicQuantizeLinear", 2) => Type::Tensor(DType::U8, Some(Dims::new())),
+        ("QLinearConv" | "QLinearMatMul", 0) => Type::Tensor(of_input(im, 7)?.dtype()?, None),
+        ("ConvInteger" | "MatMulInteger", 0) => Type::Tensor(DType::I32, None),
+        ("Reshape", 0) => {
+            let target = view.input(1)?;
+            let target = im.value(target).map(|value| im.ty(value).clone())?;
+            Type::Tensor(dtype?, unknown_sizes(im, view, target.len(0)))
+        }
+        ("MaxPool", 1) | ("Unique", 1..) => Type::Tensor(DType::I64, None),
+        ("ConstantOfShape", 0) => match view.attribute("value").and_then(|a| a.t.as_deref()) {
+            None => Type::Tensor(DType::F32, None),
+            Some(value) => Type::Tensor(tensor::dtype(value.data_type?)?, None),
+        },
+        (
+            "Concat" | "Slice" | "Pad" | "Tile" | "Resize" | "Transpose" | "GridSample"
+            | "ReverseSequence",
+            0,
+        ) => {
+            let rank = shape.map(|shape| shape.len());
+            Type::Tensor(dtype?, unknown_sizes(im, view, rank))
+        }
+        _ if TYPE_OF_FIRST.contains(&op) => Type::Tensor(dtype?, None),
+        _ => return None,
+    })
+}
+
+/// As many sizes of which nothing is known.
+fn unknown_sizes<'m>(im: &mut Importer<'m>, view: &View<'m>, rank: Option<usize>) -> Option<Dims> {
+    let rank = rank.filter(|rank| *rank <= 16)?;
+    let size = |axis| im.fresh_size(&format!("{}.{axis}", view.name()));
+    Some((0..rank).map(size).collect())
+}
+
+/// The shape that all operands broadcast to.
+fn all_broadcast<'m>(im: &Importer<'m>, operands: &[Value]) -> Option<Dims> {
+    let mut shape = Dims::new();
+    for value in operands {
+        shape = broadcast(&shape, im.ty(*value).shape()?).ok()?;
+    }
+    Some(shape)
+}
+
+/// Result `i` of a node that runs subgraphs, as these declare it.
+fn of_subgraph<'m>(im: &mut Importer<'m>, view: &View<'m>, i: usize) -> Option<Type> {
+    // The body of a loop gives the condition first; what a scan gives may be stacked.
+    let at = if view.op() == "Loop" { i + 1 } else { i };
+    let mut types = Vec::new();
+    let graphs: Vec<&GraphProto> = view.graphs().collect();
+    for graph in graphs {
+        let proto = graph.output.get(at)?.r#type.as_ref()?;
+        types.push(im.type_of(proto, view.name()));
+    }
+    let (first, rest) = types.split_first()?;
+    match first {
+        Type::Tensor(dtype, _) if rest.iter().all(|ty| ty.dtype() == Some(*dtype)) => {
+            Some(Type::Tensor(*dtype, None))
+        }
+        Type::Other(_) if rest.iter().all(|ty| ty == first) => Some(first.clone()),
+        _ => None,
+    }
+}

@@ -1,0 +1,699 @@
+//! Writing: from a graph to the messages of an ONNX file.
+//!
+//! Every operator is spelled anew, in the version of the model's own operators. What the file had beside them - names, doc strings,
+//! metadata - comes back where the value it belongs to is still there.
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::captures;
+use super::error::{MISTAKE, OnnxError};
+use super::opaque;
+use super::proto::{
+    AttributeProto, AttributeType, Dimension, DimensionValue, GraphProto, ModelProto, NodeProto,
+    OperatorSetIdProto, TensorProto, TensorShapeProto, TensorType, TypeProto, TypeValue,
+    ValueInfoProto,
+};
+use super::source::{Source, WeightInfo};
+use super::{spell, tensor};
+use crate::ir::{
+    DType, Dim, Dims, Graph, NodeId, NodeKind, Op, Opaque, Symbol, Tensor, Type, Value,
+};
+
+/// The version of the operators for models that do not come from ONNX, and the version of the format that it goes with.
+const OPSET: i64 = 20;
+const IR_VERSION: i64 = 9;
+
+/// A model to be stored: the messages, and the weights that go into its graph.
+pub(super) struct Written {
+    pub model: ModelProto,
+    pub weights: Vec<Weight>,
+}
+
+/// A weight to be stored.
+pub(super) struct Weight {
+    /// All but the elements.
+    pub header: TensorProto,
+    pub data: Data,
+}
+
+/// The elements of a weight.
+pub(super) enum Data {
+    /// As they are.
+    Tensor(Tensor),
+    /// Of the transpose of this.
+    Transposed(Tensor),
+    /// Already in the message.
+    Within,
+}
+
+/// In which form a node reads a constant.
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Form {
+    AsIs,
+    Transposed,
+    Reshaped(Vec<usize>),
+}
+
+/// The model while it is being written.
+pub(super) struct Writer<'g> {
+    pub graph: &'g Graph,
+    source: &'g Source,
+    pub opset: i64,
+    names: FxHashMap<Value, String>,
+    taken: FxHashSet<String>,
+    /// Names of the graph that are still to be given to their own nodes.
+    reserved: FxHashSet<&'g str>,
+    nodes: Vec<NodeProto>,
+    weights: Vec<Weight>,
+    forms: FxHashMap<(NodeId, Form), String>,
+    literals: FxHashMap<(DType, Vec<usize>, Vec<u8>), String>,
+    /// Sizes that are computed already, and where each symbol can be read.
+    pub sizes: FxHashMap<Dim, String>,
+    pub size_nodes: FxHashMap<(&'static str, String, String), String>,
+    pub symbols: FxHashMap<Symbol, (String, usize)>,
+    pub missing: Option<Symbol>,
+    /// Slices that one `Split` has computed.
+    pub split: FxHashSet<NodeId>,
+}
+
+/// An operation to be spelled.
+pub(super) struct Spelled<'g> {
+    pub id: NodeId,
+    pub operands: Vec<Value>,
+    pub types: Vec<&'g Type>,
+    pub result: &'g Type,
+    /// The name of its result.
+    pub out: String,
+}
+
+/// Makes the messages for a graph.
+pub(super) fn write(graph: &Graph, source: &Source) -> Result<Written, OnnxError> {
+    let native = source.opset > 0;
+    let mut writer = Writer {
+        graph,
+        source,
+        opset: if native { source.opset } else { OPSET },
+        names: FxHashMap::default(),
+        taken: source.inner.clone(),
+        reserved: FxHashSet::default(),
+        nodes: Vec::new(),
+        weights: Vec::new(),
+        forms: FxHashMap::default(),
+        literals: FxHashMap::default(),
+        sizes: FxHashMap::default(),
+        size_nodes: FxHashMap::default(),
+        symbols: FxHashMap::default(),
+        missing: None,
+        split: FxHashSet::default(),
+    };
+    writer.claim_names()?;
+    let order = graph.topological_order().map_err(|node| OnnxError::Cycle {
+        name: graph.node(node).name.to_string(),
+    })?;
+    for node in order {
+        writer.node(node)?;
+    }
+    writer.returns()?;
+    Ok(writer.finish())
+}
+
+impl<'g> Writer<'g> {
+    /// Gives names to inputs, to what is returned, and to all results.
+    fn claim_names(&mut self) -> Result<(), OnnxError> {
+        for input in self.graph.inputs() {
+            let name = self.graph.node(*input).name.to_string();
+            self.taken.insert(name.clone());
+            self.see(&name, self.graph.ty((*input).into()));
+            self.names.insert((*input).into(), name);
+        }
+        for output in &self.graph.outputs {
+            let computed = matches!(self.graph.node(output.value.node).kind, NodeKind::Op(_));
+            let name = output.name.to_string();
+            let free = self.taken.insert(name.clone());
+            if computed && free {
+                self.names.entry(output.value).or_insert(name);
+            }
+        }
+        self.reserved = { self.graph.nodes() }
+            .map(|node| &*self.graph.node(node).name)
+            .collect();
+        for node in self.graph.nodes() {
+            let info = self.graph.node(node);
+            if !matches!(info.kind, NodeKind::Op(_)) {
+                continue;
+            }
+            let known = self.source.nodes.get(&info.name);
+            let mut listed = known.map(|known| known.outputs.iter().filter(|n| !n.is_empty()));
+            for port in 0..info.outputs.len() {
+                let listed = listed.as_mut().and_then(Iterator::next);
+                let value = Value {
+                    node,
+                    port: port as u32,
+                };
+                if self.names.contains_key(&value) {
+                    continue;
+                }
+                let name = match (listed, port) {
+                    (Some(name), _) => self.claim(name),
+                    (None, 0) => self.claim(&info.name),
+                    (None, port) => self.claim(&format!("{}.{port}", info.name)),
+                };
+                self.names.insert(value, name);
+            }
+        }
+        Ok(())
+    }
+
+    /// This name, for the node of the graph that has it, or one like it.
+    fn claim(&mut self, name: &str) -> String {
+        if self.taken.insert(name.to_owned()) {
+            return name.to_owned();
+        }
+        self.fresh(name)
+    }
+
+    /// A name that nothing else has.
+    pub(super) fn fresh(&mut self, base: &str) -> String {
+        let free = |name: &str| !self.taken.contains(name) && !self.reserved.contains(name);
+        let name = match free(base) {
+            true => base.to_owned(),
+            false => { 1u64.. }
+                .map(|n| format!("{base}_{n}"))
+                .find(|name| free(name))
+                .unwrap_or_default(),
+        };
+        self.taken.insert(name.clone());
+        name
+    }
+
+    /// Notes the sizes that can be read from a value.
+    fn see(&mut self, name: &str, ty: &Type) {
+        for (axis, dim) in ty.shape().unwrap_or_default().iter().enumerate() {
+            if let Some(symbol) = dim.as_symbol() {
+                let place = (name.to_owned(), axis);
+                self.symbols.entry(symbol.clone()).or_insert(place);
+            }
+        }
+    }
+
+    fn node(&mut self, id: NodeId) -> Result<(), OnnxError> {
+        let node = self.graph.node(id);
+        let NodeKind::Op(op) = &node.kind else {
+            return Ok(());
+        };
+        let operands = self.graph.operands(id).to_vec();
+        if let Op::Opaque(opaque) = op {
+            self.opaque(id, opaque, &operands)?;
+        } else {
+            let Some(result) = node.outputs.first() else {
+                return Err(OnnxError::unwritable(
+                    format!("`{}` has no result", node.name),
+                    MISTAKE,
+                ));
+            };
+            let spelled = Spelled {
+                id,
+                types: operands.iter().map(|v| self.graph.ty(*v)).collect(),
+                operands,
+                result,
+                out: self.names.get(&id.into()).cloned().unwrap_or_default(),
+            };
+            spell::spell(self, op, &spelled)?;
+        }
+        if let Some(symbol) = self.missing.take() {
+            let what = format!(
+                "`{}` needs the size {symbol}, which is no size of an input or of a result before it",
+                node.name
+            );
+            return Err(OnnxError::unwritable(what, MISTAKE));
+        }
+        for (port, ty) in node.outputs.iter().enumerate() {
+            let port = port as u32;
+            if let Some(name) = self.names.get(&Value { node: id, port }).cloned() {
+                self.see(&name, ty);
+            }
+        }
+        Ok(())
+    }
+
+    /// What a node is called in the file, and what else it has there, if it still is what it was.
+    fn describe(&self, proto: &mut NodeProto, name: &str) {
+        let Some(info) = self.source.nodes.get(name) else {
+            return;
+        };
+        if Some(info.op_type.as_str()) != proto.op_type.as_deref() {
+            return;
+        }
+        proto.name.clone_from(&info.name);
+        proto.doc_string.clone_from(&info.doc_string);
+        proto.metadata_props.clone_from(&info.metadata_props);
+        proto
+            .device_configurations
+            .clone_from(&info.device_configurations);
+    }
+
+    fn opaque(&mut self, id: NodeId, op: &Opaque, operands: &[Value]) -> Result<(), OnnxError> {
+        let name = &self.graph.node(id).name;
+        let broken = |what: String| {
+            OnnxError::unwritable(
+                format!("`{name}`: {what}"),
+                "the operator's template is damaged",
+            )
+        };
+        let parsed = opaque::parse(&op.template).map_err(broken)?;
+        let mut proto = parsed.node;
+        if let ([], [attribute], Some("Constant"), [Some(0)]) = (
+            operands,
+            proto.attribute.as_slice(),
+            proto.op_type.as_deref(),
+            parsed.outputs.as_slice(),
+        ) && attribute.name.as_deref() == Some("value")
+            && let Some(tensor) = &attribute.t
+        {
+            let mut header = TensorProto::clone(tensor);
+            header.name = self.names.get(&id.into()).cloned();
+            self.weights.push(Weight {
+                header,
+                data: Data::Within,
+            });
+            return Ok(());
+        }
+        let operand = |at: usize| {
+            let value = operands.get(at).copied();
+            value.ok_or_else(|| broken(format!("there is no operand {at}")))
+        };
+        for place in parsed.inputs {
+            let input = match place {
+                Some(at) => self.value(operand(at)?)?,
+                None => String::new(),
+            };
+            proto.input.push(input);
+        }
+        for place in parsed.outputs {
+            let name = place.and_then(|port| {
+                let port = port as u32;
+                self.names.get(&Value { node: id, port }).cloned()
+            });
+            proto.output.push(name.unwrap_or_default());
+        }
+        let mut renamed = FxHashMap::default();
+        for (inside, at) in parsed.captures {
+            let mut outside = self.value(operand(at)?)?;
+            if outside == inside {
+                continue;
+            }
+            // A name that the subgraph has a meaning of its own for cannot be used in it.
+            if captures::defines(&proto, &outside) {
+                let copy = self.fresh(&format!("{inside}.outer"));
+                self.emit("Identity", &[outside], vec![], &copy);
+                outside = copy;
+            }
+            renamed.insert(inside, outside);
+        }
+        if !renamed.is_empty() {
+            captures::rename(&mut proto, &renamed);
+        }
+        self.describe(&mut proto, name);
+        self.nodes.push(proto);
+        Ok(())
+    }
+
+    /// Adds a node of ONNX's own operators.
+    pub(super) fn emit(
+        &mut self,
+        op: &str,
+        inputs: &[String],
+        attribute: Vec<AttributeProto>,
+        output: &str,
+    ) {
+        self.emit_all(op, inputs, attribute, &[output.to_owned()]);
+    }
+
+    /// Adds a node with several results.
+    pub(super) fn emit_all(
+        &mut self,
+        op: &str,
+        inputs: &[String],
+        attribute: Vec<AttributeProto>,
+        outputs: &[String],
+    ) {
+        let mut proto = NodeProto {
+            input: inputs.to_vec(),
+            output: outputs.to_vec(),
+            op_type: Some(op.to_owned()),
+            attribute,
+            ..NodeProto::default()
+        };
+        if let Some(first) = outputs.first() {
+            proto.name = Some(first.clone());
+            self.describe(&mut proto, first);
+        }
+        self.nodes.push(proto);
+    }
+
+    /// Adds a node on the way to `spelled`, and gives the name of its result.
+    pub(super) fn step(
+        &mut self,
+        spelled: &Spelled<'_>,
+        op: &str,
+        inputs: &[String],
+        attributes: Vec<AttributeProto>,
+    ) -> String {
+        let name = self.fresh(&format!("{}/{op}", spelled.out));
+        self.emit(op, inputs, attributes, &name);
+        name
+    }
+
+    /// The name of a value.
+    pub(super) fn value(&mut self, value: Value) -> Result<String, OnnxError> {
+        if let Some(name) = self.names.get(&value) {
+            return Ok(name.clone());
+        }
+        self.formed(value, Form::AsIs)
+    }
+
+    /// The name of the transpose of a constant matrix.
+    pub(super) fn transposed(&mut self, value: Value) -> Result<String, OnnxError> {
+        self.formed(value, Form::Transposed)
+    }
+
+    /// The name of a constant under another shape.
+    pub(super) fn reshaped(&mut self, value: Value, shape: &[usize]) -> Result<String, OnnxError> {
+        match self.graph.constant(value.node) {
+            Some(constant) if constant.tensor.shape() == shape => self.formed(value, Form::AsIs),
+            _ => self.formed(value, Form::Reshaped(shape.to_vec())),
+        }
+    }
+
+    fn formed(&mut self, value: Value, form: Form) -> Result<String, OnnxError> {
+        let node = self.graph.node(value.node);
+        let Some(constant) = self.graph.constant(value.node) else {
+            let what = format!("`{}` is read before it is computed", node.name);
+            return Err(OnnxError::unwritable(what, MISTAKE));
+        };
+        if let Some(name) = self.forms.get(&(value.node, form.clone())) {
+            return Ok(name.clone());
+        }
+        let first = self.forms.keys().all(|(node, _)| *node != value.node);
+        let name = match first {
+            true => self.claim(&node.name),
+            false => self.fresh(&node.name),
+        };
+        let mut tensor = constant.tensor.clone();
+        let data = match &form {
+            Form::AsIs => Data::Tensor(tensor.clone()),
+            Form::Reshaped(shape) => {
+                tensor = { tensor.reshaped(shape) }
+                    .map_err(|what| OnnxError::unwritable(what, MISTAKE))?;
+                Data::Tensor(tensor.clone())
+            }
+            Form::Transposed => match self.source.transposed.get(&node.name) {
+                // As it came out of the file.
+                Some((now, original)) if now.same_memory(&tensor) => Data::Tensor(original.clone()),
+                _ => Data::Transposed(tensor.clone()),
+            },
+        };
+        let mut shape = tensor.shape().to_vec();
+        if form == Form::Transposed {
+            shape.reverse();
+        }
+        let info = self.source.weights.get(&node.name).filter(|_| first);
+        let WeightInfo {
+            doc_string,
+            metadata_props,
+        } = info.cloned().unwrap_or_default();
+        let header = TensorProto {
+            dims: shape.iter().map(|n| *n as i64).collect(),
+            data_type: Some(tensor::code(tensor.dtype())),
+            name: Some(name.clone()),
+            doc_string,
+            metadata_props,
+            ..TensorProto::default()
+        };
+        self.weights.push(Weight { header, data });
+        self.forms.insert((value.node, form), name.clone());
+        Ok(name)
+    }
+
+    /// A constant that is no weight: the same for all that need the same.
+    pub(super) fn literal(&mut self, tensor: Tensor) -> String {
+        let key = (
+            tensor.dtype(),
+            tensor.shape().to_vec(),
+            tensor.bytes().to_vec(),
+        );
+        if let Some(name) = self.literals.get(&key) {
+            return name.clone();
+        }
+        let name = self.fresh("constant");
+        let header = TensorProto {
+            dims: tensor.shape().iter().map(|n| *n as i64).collect(),
+            data_type: Some(tensor::code(tensor.dtype())),
+            name: Some(name.clone()),
+            ..TensorProto::default()
+        };
+        let data = Data::Tensor(tensor);
+        self.weights.push(Weight { header, data });
+        self.literals.insert(key, name.clone());
+        name
+    }
+
+    /// A number without dimensions.
+    pub(super) fn scalar(&mut self, x: f64, dtype: DType) -> String {
+        self.literal(Tensor::from_f64(dtype, &[], [x]))
+    }
+
+    /// A list of whole numbers.
+    pub(super) fn int_list(&mut self, ints: impl IntoIterator<Item = i64>) -> String {
+        let ints: Vec<i64> = ints.into_iter().collect();
+        let count = ints.len();
+        let bytes: Vec<u8> = ints.iter().flat_map(|n| n.to_le_bytes()).collect();
+        let bytes = crate::ir::Bytes::new(std::sync::Arc::new(bytes));
+        match Tensor::new(DType::I64, &[count], bytes) {
+            Ok(tensor) => self.literal(tensor),
+            Err(_) => String::new(), // The bytes are as many as the count says.
+        }
+    }
+
+    /// The name of a value as one of this type: numbers without dimensions take the type of the others.
+    pub(super) fn value_as(
+        &mut self,
+        spelled: &Spelled<'_>,
+        i: usize,
+        dtype: DType,
+    ) -> Result<String, OnnxError> {
+        let value = spelled.operands[i];
+        if spelled.types[i].dtype() == Some(dtype) {
+            return self.value(value);
+        }
+        if let Some(constant) = self.graph.constant(value.node)
+            && constant.tensor.shape().is_empty()
+        {
+            let x = constant.tensor.elements::<f64>().first().copied();
+            return Ok(self.scalar(x.unwrap_or(0.0), dtype));
+        }
+        let name = self.value(value)?;
+        let to = int("to", tensor::code(dtype).into());
+        Ok(self.step(spelled, "Cast", &[name], vec![to]))
+    }
+
+    /// Whether a `Gemm` of the file had its weight as the graph has it.
+    pub(super) fn info(&self, id: NodeId) -> Option<&super::source::NodeInfo> {
+        self.source.nodes.get(&self.graph.node(id).name)
+    }
+
+    /// The name that a value was given.
+    pub(super) fn name(&self, value: Value) -> Option<&String> {
+        self.names.get(&value)
+    }
+
+    /// Adds copies of what is returned under another name than its own.
+    fn returns(&mut self) -> Result<(), OnnxError> {
+        for output in &self.graph.outputs {
+            let name = self.value(output.value)?;
+            if *name != *output.name {
+                self.emit("Identity", &[name], vec![], &output.name);
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Written {
+        let native = self.source.opset > 0;
+        let mut model = self.source.model.clone();
+        if !native {
+            model.ir_version = Some(IR_VERSION);
+            model.producer_name = Some("optc".to_owned());
+            model.producer_version = Some(env!("CARGO_PKG_VERSION").to_owned());
+            model.opset_import = vec![OperatorSetIdProto {
+                domain: Some(String::new()),
+                version: Some(OPSET),
+            }];
+        }
+        let mut graph = model.graph.take().unwrap_or_else(|| GraphProto {
+            name: Some(self.graph.name.clone()),
+            ..GraphProto::default()
+        });
+        let listed = std::mem::take(&mut graph.input);
+        let weight_info = |weight: &Weight| {
+            let header = &weight.header;
+            let name = header.name.clone().unwrap_or_default();
+            let mut info = self
+                .source
+                .weight_inputs
+                .get(name.as_str())
+                .cloned()
+                .unwrap_or_default();
+            let shape: Dims = header.dims.iter().map(|n| Dim::from(*n)).collect();
+            info.name = Some(name);
+            info.r#type = Some(tensor_type(header.data_type.unwrap_or(0), Some(&shape)));
+            info
+        };
+        let mut weights: FxHashMap<&str, &Weight> = { self.weights.iter() }
+            .filter_map(|w| Some((w.header.name.as_deref()?, w)))
+            .collect();
+        let old = model.ir_version.is_some_and(|version| version < 4);
+        // In the order of the file; what the file did not have comes last.
+        let mut inputs: FxHashMap<&str, ValueInfoProto> = { self.graph.inputs().iter() }
+            .map(|input| {
+                let name = &*self.graph.node(*input).name;
+                (name, value_info(name, self.graph.ty((*input).into())))
+            })
+            .collect();
+        for info in listed {
+            let name = info.name.as_deref().unwrap_or_default();
+            if inputs.remove(name).is_some() {
+                graph.input.push(info);
+            } else if let Some(weight) = weights.remove(name) {
+                graph.input.push(weight_info(weight));
+            }
+        }
+        for input in self.graph.inputs() {
+            graph
+                .input
+                .extend(inputs.remove(&*self.graph.node(*input).name));
+        }
+        if old {
+            let further = { self.weights.iter() }
+                .filter(|w| weights.contains_key(w.header.name.as_deref().unwrap_or_default()));
+            graph.input.extend(further.map(weight_info));
+        }
+        let mut outputs = std::mem::take(&mut graph.output);
+        for output in &self.graph.outputs {
+            let known = outputs
+                .iter()
+                .position(|o| o.name.as_deref() == Some(&*output.name));
+            graph.output.push(match known {
+                Some(at) => outputs.swap_remove(at),
+                None => value_info(&output.name, self.graph.ty(output.value)),
+            });
+        }
+        let mut alive: FxHashSet<&str> = { self.weights.iter() }
+            .filter_map(|w| w.header.name.as_deref())
+            .collect();
+        for node in self.graph.nodes() {
+            for (port, ty) in self.graph.node(node).outputs.iter().enumerate() {
+                let port = port as u32;
+                let Some(name) = self.names.get(&Value { node, port }) else {
+                    continue;
+                };
+                alive.insert(name);
+                // What the file says of a value is true as long as its type is what it was.
+                if let Some((info, was)) = self.source.values.get(name.as_str())
+                    && was == ty
+                {
+                    graph.value_info.push(info.clone());
+                }
+            }
+        }
+        let returned: FxHashSet<&str> = { self.graph.outputs.iter() }.map(|o| &*o.name).collect();
+        graph
+            .value_info
+            .retain(|info| !info.name.as_deref().is_some_and(|n| returned.contains(n)));
+        alive.extend(returned);
+        graph.quantization_annotation.retain(|a| {
+            a.tensor_name
+                .as_deref()
+                .is_some_and(|name| alive.contains(name))
+        });
+        graph.node = self.nodes;
+        model.graph = Some(graph);
+        Written {
+            model,
+            weights: self.weights,
+        }
+    }
+}
+
+/// What the file says of an input or an output.
+fn value_info(name: &str, ty: &Type) -> ValueInfoProto {
+    let ty = match ty {
+        Type::Tensor(dtype, shape) => Some(tensor_type(tensor::code(*dtype), shape.as_ref())),
+        Type::Other(_) => None,
+    };
+    ValueInfoProto {
+        name: Some(name.to_owned()),
+        r#type: ty,
+        ..ValueInfoProto::default()
+    }
+}
+
+fn tensor_type(code: i32, shape: Option<&Dims>) -> TypeProto {
+    let dim = |dim: &Dim| Dimension {
+        value: Some(match dim.as_number() {
+            Some(n) => DimensionValue::DimValue(n),
+            None => DimensionValue::DimParam(dim.to_string()),
+        }),
+        denotation: None,
+    };
+    let shape = shape.map(|shape| TensorShapeProto {
+        dim: shape.iter().map(dim).collect(),
+    });
+    TypeProto {
+        value: Some(TypeValue::Tensor(TensorType {
+            elem_type: Some(code),
+            shape,
+        })),
+        denotation: None,
+    }
+}
+
+fn attribute(name: &str, kind: AttributeType) -> AttributeProto {
+    AttributeProto {
+        name: Some(name.to_owned()),
+        r#type: Some(kind.into()),
+        ..AttributeProto::default()
+    }
+}
+
+/// An attribute that is a whole number.
+pub(super) fn int(name: &str, i: i64) -> AttributeProto {
+    AttributeProto {
+        i: Some(i),
+        ..attribute(name, AttributeType::Int)
+    }
+}
+
+/// An attribute that is a list of whole numbers.
+pub(super) fn ints(name: &str, ints: impl IntoIterator<Item = i64>) -> AttributeProto {
+    AttributeProto {
+        ints: ints.into_iter().collect(),
+        ..attribute(name, AttributeType::Ints)
+    }
+}
+
+/// An attribute that is a number.
+pub(super) fn float(name: &str, f: f64) -> AttributeProto {
+    AttributeProto {
+        f: Some(f as f32),
+        ..attribute(name, AttributeType::Float)
+    }
+}
+
+/// An attribute that is a text.
+pub(super) fn string(name: &str, text: &'static str) -> AttributeProto {
+    AttributeProto {
+        s: Some(bytes::Bytes::from_static(text.as_bytes())),
+        ..attribute(name, AttributeType::String)
+    }
+}

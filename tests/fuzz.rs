@@ -256,9 +256,9 @@ fn random_graphs_keep_the_rules_and_have_every_kind_of_layer() {
             }
         }
     }
-    let expected = "adaptive_avg_pool adaptive_max_pool add avg_pool batch_norm clip concat conv conv_transpose dense dropout \
-                    elu flatten gather gelu grouped hard_swish leaky_relu linear max_pool maximum mul pad prelu relu reshape \
-                    resize sigmoid silu slice sub tanh transpose";
+    let expected = "adaptive_avg_pool adaptive_max_pool add attention avg_pool batch_norm clip concat conv conv_transpose dense \
+                    dropout elu flatten gather gelu grouped hard_swish layer_norm leaky_relu linear matmul max max_pool maximum \
+                    mul pad prelu relu reshape resize sigmoid silu slice softmax squeeze sub sum tanh transpose";
     assert_eq!(kinds, expected.split_whitespace().collect());
     assert!(operations > 500 * 8, "{operations}");
 }

@@ -94,17 +94,7 @@ fn absorb(rewriter: &mut Rewriter<'_>, dense: &Dense, x: Id, picks: &Picks) -> O
         dense.bias
     };
     let constants = rewriter.constants();
-    let (name, shape) = (
-        constants.name(dense.weight).clone(),
-        constants.shape_with(dense.weight, dense.axes.input, width),
-    );
-    let recipe = Recipe::Sum {
-        of: dense.weight,
-        axis: dense.axes.input,
-        picks: narrowed,
-        width,
-    };
-    let weight = constants.add(recipe, dense.weight, name, &shape);
+    let weight = constants.sum(dense.weight, dense.axes.input, narrowed, width);
     dense.with(rewriter, x, weight, bias)
 }
 

@@ -240,7 +240,7 @@ fn through_keeping(
     for (operand, id) in operands.iter().zip(&term.children) {
         children.push(match operand.axis {
             None => *id,
-            Some(a) => narrowed(rewriter, operand, *id, a, &first)?,
+            Some(a) => narrowed(rewriter, operand, a, &first)?,
         });
     }
     let inner = rewriter.op(op.with_channels(axis, first.len()), &children)?;
@@ -251,23 +251,14 @@ fn through_keeping(
 fn narrowed(
     rewriter: &mut Rewriter<'_>,
     operand: &Operand,
-    id: Id,
     axis: usize,
     first: &[usize],
 ) -> Option<Id> {
-    let picked: Vec<Pick> = first.iter().map(|c| operand.picks.0[*c]).collect();
-    let plain = picked
-        .iter()
-        .all(|pick| matches!(pick, Pick::Channel { scale, .. } if scale.0 == 1.0));
-    if plain {
-        // In terms of the operand itself, so that the gather can move into whatever computes it.
-        return rewriter.gather(id, axis, Picks::channels(first.iter().copied()));
-    }
-    let unscaled = |pick: Pick| match pick {
+    let unscaled = |c: &usize| match operand.picks.0[*c] {
         Pick::Channel { index, .. } => Pick::channel(index as usize),
         constant => constant,
     };
-    rewriter.gather(operand.of, axis, picked.into_iter().map(unscaled).collect())
+    rewriter.gather(operand.of, axis, first.iter().map(unscaled).collect())
 }
 
 /// What is known of an operand's channels: the coarsest gather that the operator's factors allow, or a constant's equal slices.

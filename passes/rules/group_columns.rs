@@ -38,7 +38,8 @@ impl Rule for AbsorbInGroups {
         };
         let gathers = rewriter.gathers(grouped.x, 1);
         { gathers.into_iter() }
-            .filter_map(|(x, picks)| absorb(rewriter, &grouped, x, &picks))
+            .find_map(|(x, picks)| absorb(rewriter, &grouped, x, &picks))
+            .into_iter()
             .collect()
     }
 

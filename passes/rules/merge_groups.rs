@@ -37,13 +37,14 @@ impl Rule for MergeGroups {
         let rows = rewriter.constants().rows(grouped.weight, 0);
         let zero = |g: usize| grouped.makes(g).all(|row| rows.zero[row]);
         let zero: Vec<bool> = (0..grouped.groups).map(zero).collect();
-        let gathers = rewriter.gathers(grouped.x, 1);
-        let mut picks: Vec<Picks> = gathers.into_iter().map(|(_, picks)| picks).collect();
-        if picks.is_empty() && zero.contains(&true) {
-            picks.push(Picks::channels(0..grouped.groups * grouped.inputs));
+        let mut gathers = rewriter.gathers(grouped.x, 1);
+        if gathers.is_empty() && zero.contains(&true) {
+            let all = Picks::channels(0..grouped.groups * grouped.inputs);
+            gathers.push((grouped.x, all));
         }
-        { picks.iter() }
-            .filter_map(|picks| merge(rewriter, &grouped, &zero, picks))
+        { gathers.iter() }
+            .find_map(|(x, picks)| merge(rewriter, &grouped, &zero, *x, picks))
+            .into_iter()
             .collect()
     }
 
@@ -86,6 +87,7 @@ fn merge(
     rewriter: &mut Rewriter<'_>,
     grouped: &Grouped,
     zero: &[bool],
+    x: Id,
     picks: &Picks,
 ) -> Option<Id> {
     let sees_constants = grouped.sees_constants();
@@ -116,8 +118,8 @@ fn merge(
         ],
         false => Default::default(),
     };
-    for g in 0..grouped.groups {
-        if let Some(values) = &constants[g] {
+    for (g, constants) in constants.iter().enumerate() {
+        if let Some(values) = constants {
             let output = |row: usize| constant_output(grouped, row, values, &numbers);
             spread.extend(grouped.makes(g).map(output));
             continue;
@@ -136,8 +138,8 @@ fn merge(
     if first.len() == grouped.groups {
         return None;
     }
-    let inputs = first.iter().flat_map(|g| grouped.reads(*g));
-    let x = rewriter.gather(grouped.x, 1, Picks::channels(inputs))?;
+    let inputs = first.iter().flat_map(|g| &picks.0[grouped.reads(*g)]);
+    let x = rewriter.gather(x, 1, inputs.copied().collect())?;
     let rows = Picks::channels(first.iter().flat_map(|g| grouped.makes(*g)));
     let merged = grouped.rows(rewriter, first.len(), x, &rows)?;
     rewriter.gather(merged, 1, spread.into_iter().collect())

@@ -5,7 +5,7 @@
 //! another order; that is a gather itself, and then it does not matter that no run survives.
 
 use egg::Id;
-use indexmap::IndexMap;
+use indexmap::IndexSet;
 use smallvec::SmallVec;
 
 use crate::egraph::instance::Instance;
@@ -92,9 +92,8 @@ fn merged(
         from,
         to,
     } = regroup;
-    let mut classes: IndexMap<SmallVec<[Pick; 4]>, usize> = IndexMap::new();
+    let mut classes: IndexSet<SmallVec<[Pick; 4]>> = IndexSet::new();
     let mut spread = Vec::with_capacity(channels);
-    let mut factors = false;
     for channel in 0..channels {
         let own = from.positions(channels, channel).map(|at| picks.0[at]);
         let (key, scale) = without_factor(own.collect());
@@ -104,35 +103,26 @@ fn merged(
             spread.push(Pick::Constant(*value));
             continue;
         }
-        factors |= scale.0 != 1.0;
-        let entry = classes.entry(key);
-        let index = entry.index() as u32;
+        let index = classes.insert_full(key).0 as u32;
         spread.push(Pick::Channel { index, scale });
-        entry.or_insert(channel);
     }
-    let first: Vec<usize> = classes.values().copied().collect();
-    if first.is_empty() || first.len() >= channels {
+    let n = classes.len();
+    if n == 0 || n >= channels {
         return None;
     }
-    let kept = Picks::channels(first.iter().copied()).spread(channels, from);
-    let x = match factors {
-        // In terms of the operand itself, so that the gather can move into whatever computes it.
-        false => rewriter.gather(term.children[0], from_axis, kept)?,
-        true => {
-            let unscaled = |pick: &Pick| match pick {
-                Pick::Channel { index, .. } => Pick::channel(*index as usize),
-                constant => *constant,
-            };
-            let kept = kept.after(picks);
-            rewriter.gather(of, from_axis, kept.0.iter().map(unscaled).collect())?
-        }
+    let run = |r: usize| {
+        let own = r * from.block..(r + 1) * from.block;
+        classes
+            .iter()
+            .flat_map(move |key| key[own.clone()].iter().copied())
     };
+    let x = rewriter.gather(of, from_axis, (0..from.repeats).flat_map(run).collect())?;
     let Head::Op(op) = &term.head else {
         return None;
     };
-    let inner = rewriter.op(op.with_channels(axis, to.len(first.len())), &[x])?;
+    let inner = rewriter.op(op.with_channels(axis, to.len(n)), &[x])?;
     let spread: Picks = spread.into_iter().collect();
-    rewriter.gather(inner, axis, spread.spread(first.len(), to))
+    rewriter.gather(inner, axis, spread.spread(n, to))
 }
 
 /// Picks without the factor that all of them have.
@@ -191,6 +181,18 @@ pub(super) fn instance(make: &mut Instance<'_>, picks: &Picks) -> Id {
     let picks = make.scaled(picks, false);
     let picks = make.with_constants(&picks);
     let [runs, blocks] = [(2, 1), (1, 2)].map(|(repeats, block)| Spread { repeats, block });
+    // Some have a factor of their own in each run, and are no multiples of others.
+    let spread = |make: &mut Instance<'_>, over: Spread| {
+        let mut all = picks.spread(3, over).0.to_vec();
+        if make.coin() {
+            let at = make.below(all.len());
+            all[at] = Pick::Channel {
+                index: make.below(6) as u32,
+                scale: make.number().into(),
+            };
+        }
+        all.into_iter().collect::<Picks>()
+    };
     match make.below(3) {
         0 => {
             let x = make.image(3);
@@ -199,12 +201,14 @@ pub(super) fn instance(make: &mut Instance<'_>, picks: &Picks) -> Id {
         }
         1 => {
             let x = make.image(6);
-            let x = make.gather(x, 1, picks.spread(3, runs));
+            let spread = spread(make, runs);
+            let x = make.gather(x, 1, spread);
             reshape(make, x, |s| [s[0], 2, 6, s[2] * s[3]].to_vec())
         }
         _ => {
             let x = make.image(6);
-            let x = make.gather(x, 1, picks.spread(3, blocks));
+            let spread = spread(make, blocks);
+            let x = make.gather(x, 1, spread);
             reshape(make, x, |s| [s[0], 6, 2, s[2] * s[3]].to_vec())
         }
     }

@@ -81,15 +81,27 @@ fn separate(rewriter: &mut Rewriter<'_>, term: &Term) -> Option<Id> {
     };
     let weight = rewriter.constant(term.children[1])?;
     let layout = layout(rewriter, op, weight)?;
-    // Some rows or columns of a weight that is separated itself: its separated form leads there, by the rules of gathers.
-    let whole = rewriter.constants().whole(weight);
-    if whole != weight
-        && let Some(layout) = self::layout(rewriter, op, whole)
-        && rewriter.constants().separated(whole, layout).is_some()
-    {
-        return None;
-    }
-    let separated = rewriter.constants().separated(weight, layout)?;
+    let rows = op.weight_axes().map(|axes| axes.output);
+    let rows = rows.and_then(|axis| rewriter.constants().rows_of(weight, axis));
+    let of_whole = rows.and_then(|(whole, rows)| {
+        let layout = self::layout(rewriter, op, whole)?;
+        Some((rewriter.constants().separated(whole, layout)?, rows))
+    });
+    let (separated, rows) = match of_whole {
+        // Some rows of a weight that is separated itself are the same rows of the mix.
+        Some((separated, rows)) => (separated, Some(rows)),
+        None => {
+            let whole = rewriter.constants().whole(weight);
+            if whole != weight
+                && let Some(layout) = self::layout(rewriter, op, whole)
+                && rewriter.constants().separated(whole, layout).is_some()
+            {
+                // Some columns: the separated form leads there, by the rules of gathers.
+                return None;
+            }
+            (rewriter.constants().separated(weight, layout)?, None)
+        }
+    };
     let x = rewriter.gather(term.children[0], 1, separated.picks.clone())?;
     let depthwise = op.with_groups(separated.picks.len());
     let middle = rewriter.apart(|rewriter| {
@@ -98,7 +110,11 @@ fn separate(rewriter: &mut Rewriter<'_>, term: &Term) -> Option<Id> {
     })?;
     let dims = rewriter.constants().shape(weight).len() - 2;
     let pointwise = Op::pointwise(dims, layout.groups);
-    let mut children: SmallVec<[Id; 3]> = smallvec![middle, rewriter.add_constant(separated.mix)];
+    let mix = match rows {
+        Some(rows) => rewriter.gather_constant(separated.mix, 0, rows),
+        None => separated.mix,
+    };
+    let mut children: SmallVec<[Id; 3]> = smallvec![middle, rewriter.add_constant(mix)];
     children.extend(term.children.get(2).copied());
     rewriter.op(pointwise, &children)
 }

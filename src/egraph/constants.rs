@@ -251,6 +251,84 @@ impl Constants {
         shape
     }
 
+    /// The constant `of` with other positions along `axis`. Gathers of one axis are one; those of several axes, and sums, have one order,
+    /// so that what rules do to rows and to columns one after the other gives the same constant whichever came first.
+    pub fn gather(&mut self, of: ConstId, axis: usize, picks: Picks) -> ConstId {
+        if picks.is_identity(self.shape(of)[axis]) {
+            return of;
+        }
+        match self.entry(of).recipe.clone() {
+            Recipe::Gather {
+                of: whole,
+                axis: first,
+                picks: inner,
+            } if first == axis => return self.gather(whole, axis, picks.after(&inner)),
+            Recipe::Gather {
+                of: whole,
+                axis: first,
+                picks: inner,
+            } if first > axis => {
+                let whole = self.gather(whole, axis, picks);
+                return self.gather(whole, first, inner);
+            }
+            Recipe::Sum {
+                of: whole,
+                axis: summed,
+                picks: inner,
+                width,
+            } if summed != axis => {
+                let whole = self.gather(whole, axis, picks);
+                return self.sum(whole, summed, inner, width);
+            }
+            _ => {}
+        }
+        let (name, shape) = (
+            self.name(of).clone(),
+            self.shape_with(of, axis, picks.len()),
+        );
+        self.add(Recipe::Gather { of, axis, picks }, of, name, &shape)
+    }
+
+    /// The rows that this constant is of another, if it is that along `axis` alone and as they are.
+    pub fn rows_of(&self, id: ConstId, axis: usize) -> Option<(ConstId, Picks)> {
+        match &self.entry(id).recipe {
+            Recipe::Gather {
+                of,
+                axis: own,
+                picks,
+            } if *own == axis && picks.plain().is_some() => Some((*of, picks.clone())),
+            _ => None,
+        }
+    }
+
+    /// The constant `of` with its positions along `axis` summed as [`Recipe::Sum`] says. Sums of sums are one, so that moving columns
+    /// about in a circle comes to an end.
+    pub fn sum(&mut self, of: ConstId, axis: usize, picks: Picks, width: usize) -> ConstId {
+        let (whole, picks) = match &self.entry(of).recipe {
+            Recipe::Sum {
+                of: whole,
+                axis: first,
+                picks: inner,
+                ..
+            } if *first == axis => (*whole, inner.after(&picks)),
+            _ => (of, picks),
+        };
+        if width == self.shape(whole)[axis] && picks.is_identity(width) {
+            return whole;
+        }
+        let (name, shape) = (
+            self.name(whole).clone(),
+            self.shape_with(whole, axis, width),
+        );
+        let recipe = Recipe::Sum {
+            of: whole,
+            axis,
+            picks,
+            width,
+        };
+        self.add(recipe, whole, name, &shape)
+    }
+
     /// The numbers, computed now if nobody looked before.
     pub fn value(&self, id: ConstId) -> &Tensor {
         let entry = self.entry(id);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use egg::{Applier, Id, PatternAst, Rewrite, SearchMatches, Searcher, Subst, Symbol, Var};
 use smallvec::SmallVec;
 
-use super::constants::{ConstId, Recipe};
+use super::constants::ConstId;
 use super::instance::Instance;
 use super::picks::Picks;
 use super::term::{EGraph, Facts, Head, Naming, Term};
@@ -161,13 +161,7 @@ impl<'a> Rewriter<'a> {
 
     /// The constant `of` with other positions along `axis`.
     pub fn gather_constant(&mut self, of: ConstId, axis: usize, picks: Picks) -> ConstId {
-        let constants = self.constants();
-        if picks.is_identity(constants.shape(of)[axis]) {
-            return of;
-        }
-        let shape = constants.shape_with(of, axis, picks.len());
-        let name = constants.name(of).clone();
-        constants.add(Recipe::Gather { of, axis, picks }, of, name, &shape)
+        self.constants().gather(of, axis, picks)
     }
 
     /// Adds any term; `None` where it does not type.

@@ -1,5 +1,7 @@
 //! Random small networks with redundancy planted in their weights.
 
+mod layouts;
+
 use smallvec::SmallVec;
 
 use super::choices::Choices;
@@ -10,7 +12,7 @@ use crate::ir::{
 };
 
 /// A valid network for these bytes, the same on every run: convolutions of all kinds, normalisations, activations, residual
-/// adds, gates, concatenations, slices, pools, and a classifier, with equal, proportional and zero channels. Every size
+/// adds, gates, concatenations, slices, attention, other layouts, pools, and a classifier, with equal, proportional and zero channels. Every size
 /// of its one input has a number in the bindings; the interpreter can run it.
 pub fn random_graph(bytes: &[u8]) -> Graph {
     let mut choices = Choices::new(bytes);
@@ -56,7 +58,7 @@ impl Builder<'_> {
     /// Adds a layer or a few. A layer that does not fit leaves the features as they are; what it has added is dead.
     fn step(&mut self) {
         let x = self.feature();
-        let added = match self.choices.below(21) {
+        let added = match self.choices.below(25) {
             // What bytes that are used up, or were cleared to make a failing case smaller, give.
             0 => return,
             1..4 | 20 => self.convolution(x),
@@ -72,6 +74,7 @@ impl Builder<'_> {
             16 => self.per_channel(x),
             17 => self.shuffle(x),
             18 => self.transposed_convolution(x),
+            21.. => self.layout(x),
             _ => self.resize(x),
         };
         self.features.extend(added);

@@ -1,6 +1,6 @@
 //! Measures what `drop` does to LeNet-5 and writes `benches/DROP.md`.
 //!
-//!     cargo run --release --features torch --example drop_tables -- --jobs 2
+//!     cargo run --release --features torch --example drop_tables
 //!
 //! MNIST lies in `../shared/data/mnist` beside the project; where it does not, this says so and does nothing. The dense networks
 //! are trained first, from `examples/lenet5.ir`, one for each seed, and written as TorchScript beside the build's other files. The
@@ -291,7 +291,7 @@ fn preface(seconds: u64) -> String {
     format!(
         "# What `drop` does to LeNet-5\n\n\
         {}; {} min in all. Made by\n\n    \
-        cargo run --release --features torch --example drop_tables -- --jobs 2\n\n\
+        cargo run --release --features torch --example drop_tables\n\n\
         `examples/lenet5.ir` has 430,500 weights that are pruned, and 580 biases that are not. It is trained on MNIST's 60,000\n\
         training images, not varied, but for a tenth that is held out to choose epochs by. A row is the mean of up to three seeds,\n\
         which give the weights, the order of images and what is dropped, and the deviation between them. Each network was tested\n\

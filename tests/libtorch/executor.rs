@@ -176,13 +176,17 @@ fn batch_norms_in_training_do_what_libtorch_does() {
             true,
         );
         let found = network.run(&[x], TRAINING).unwrap().remove(0);
-        assert_eq!(found.detach(), expected);
+        // Sums over images whose channels lie side by side have another order.
+        let apart = (found.detach() - expected).abs().max().double_value(&[]);
+        assert!(apart < 1e-5, "{apart}");
     }
     assert_ne!((&mean, &variance), (&statistics.0, &statistics.1));
     network.write_back(&mut graph).unwrap();
     let stored = |name| tch::Tensor::from_slice(&constant(&graph, name).elements::<f32>());
-    assert_eq!(stored("bn.running_mean"), mean);
-    assert_eq!(stored("bn.running_var"), variance);
+    for (name, expected) in [("bn.running_mean", &mean), ("bn.running_var", &variance)] {
+        let apart = (stored(name) - expected).abs().max().double_value(&[]);
+        assert!(apart < 1e-6, "{name}: {apart}");
+    }
     // In evaluation they stay.
     network
         .run(&[normal(&[6, 3, 5, 4], 9)], Mode::Evaluation)

@@ -295,7 +295,7 @@ fn random_graphs_run_and_give_the_inferred_shapes() {
 fn every_rule_fires_on_some_random_graph() {
     let red = Pipeline::parse("red{hash=none}").unwrap();
     let mut missing: BTreeSet<&str> = optc::passes::rules::ALL.iter().map(|r| r.name()).collect();
-    for bytes in choices(150) {
+    for bytes in choices(600) {
         let report = red.run(&mut Model::new(random_graph(&bytes))).unwrap();
         for remark in &report.passes[0].remarks {
             missing.retain(|rule| !remark.text.contains(&format!("{rule} ")));

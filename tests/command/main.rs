@@ -3,6 +3,8 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod mistakes;
+#[cfg(feature = "torch")]
+mod training;
 
 use std::fs;
 use std::path::Path;

@@ -90,6 +90,9 @@ mod with_torch {
                     false => Ok(()),
                 }
             })?;
+            if !context.saves() {
+                continue;
+            }
             let mut state = trainer.state()?;
             state.notes.extend(own.notes.clone());
             state.tensors.extend(own.tensors.clone());

@@ -1,5 +1,7 @@
 //! The pass: steps of the flow, and training between them.
 
+use std::collections::BTreeMap;
+
 use super::DROP;
 use super::flow::{Flow, Moved, Scope, count};
 use super::layers::Layer;
@@ -137,7 +139,10 @@ impl Drop {
             settings,
             own: State {
                 notes: [(ROUND.to_string(), round.to_string())].into(),
-                tensors: layers.iter().flat_map(Layer::tensors).collect(),
+                tensors: match context.saves() {
+                    true => layers.iter().flat_map(Layer::tensors).collect(),
+                    false => BTreeMap::new(),
+                },
             },
             place: self.place(round),
             part: before as f64 / all..(before + epochs) as f64 / all,

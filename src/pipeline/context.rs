@@ -169,6 +169,11 @@ impl<'a> PassContext<'a> {
         checkpoint.state(*pass)
     }
 
+    /// Whether there is a checkpoint to save states in.
+    pub fn saves(&self) -> bool {
+        self.checkpoint.is_some()
+    }
+
     /// Saves what this pass needs to go on from here, instead of what it saved before. Without a checkpoint nothing happens.
     ///
     /// # Errors

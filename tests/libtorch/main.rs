@@ -9,6 +9,7 @@ mod killed;
 mod lrf;
 mod torch;
 mod training;
+mod vgg;
 
 use std::path::{Path, PathBuf};
 

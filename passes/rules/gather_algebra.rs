@@ -39,7 +39,8 @@ impl Rule for GatherGather {
         let Head::Gather { axis, picks } = &term.head else {
             return smallvec![];
         };
-        let inner = rewriter.gathers(term.children[0], *axis);
+        // The coarsest alone: what several have in common would be found along every way through them.
+        let inner = rewriter.gathers(term.children[0], *axis).into_iter().next();
         let compose = |(x, first): (Id, Picks)| rewriter.gather(x, *axis, picks.after(&first));
         inner.into_iter().filter_map(compose).collect()
     }
@@ -77,6 +78,10 @@ impl Rule for GatherIdentity {
         };
         if picks.is_identity(n) {
             return smallvec![x];
+        }
+        // What is a gather itself is looked through first, by `gather-gather`.
+        if !rewriter.gathers(x, *axis).is_empty() {
+            return smallvec![];
         }
         let read = picks.read();
         if read.is_empty() || read.len() == n || *picks == Picks::channels(read.iter().copied()) {

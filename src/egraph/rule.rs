@@ -107,14 +107,16 @@ impl<'a> Rewriter<'a> {
         Facts::types(self.egraph, term).ok()?.into_iter().next()
     }
 
-    /// The gathers along `axis` among the terms of a class, fewest operand channels first: operand and picks.
+    /// The gathers along `axis` among the terms of a class, fewest operand channels first: operand and picks. Not those of the class
+    /// itself, whose channels are then the same as others of its own.
     pub fn gathers(&self, id: Id, axis: usize) -> Vec<(Id, Picks)> {
         let mut found: Vec<(usize, Id, Picks)> = self
             .terms(id)
             .filter_map(|term| match &term.head {
                 Head::Gather { axis: a, picks } if *a == axis => {
-                    let operand = term.children[0];
-                    Some((self.ty(operand).len(axis)?, operand, picks.clone()))
+                    let operand = self.egraph.find(term.children[0]);
+                    let own = operand == self.egraph.find(id);
+                    Some((self.ty(operand).len(axis)?, operand, picks.clone())).filter(|_| !own)
                 }
                 _ => None,
             })

@@ -153,6 +153,24 @@ fn an_archive_of_any_entries_is_read_or_refused() {
 }
 
 #[test]
+fn any_onnx_model_is_read_or_refused() {
+    let graphs = choices(8);
+    let written = graphs
+        .iter()
+        .filter_map(|b| fuzzing::onnx_of(&random_graph(b)));
+    let exported = ["traced", "dynamo", "structured"].map(|name| {
+        let root = env!("CARGO_MANIFEST_DIR");
+        std::fs::read(format!("{root}/tests/fixtures/onnx/{name}.onnx")).unwrap()
+    });
+    fuzz(&written.chain(exported).collect::<Vec<_>>(), fuzzing::onnx);
+}
+
+#[test]
+fn a_random_graph_computes_the_same_as_an_onnx_model() {
+    fuzz(&choices(8), fuzzing::onnx_of_graph);
+}
+
+#[test]
 fn samples_of_any_entries_are_read_or_refused() {
     let array = |descr: &str, shape: &str, elements: &[u8]| {
         let text = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}\n");

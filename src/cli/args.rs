@@ -40,7 +40,7 @@ pub enum Command {
 #[derive(Debug, Parser)]
 #[command(name = "optc", version, styles = STYLES, allow_negative_numbers = true, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true, disable_help_subcommand = true, after_help = after_help(), override_usage = USAGE, max_term_width = 100)]
 pub struct Args {
-    /// The model: a TorchScript file, traced, scripted or frozen
+    /// The model: a TorchScript file (traced, scripted or frozen) or an ONNX file
     #[arg(required_unless_present = "list_passes")]
     pub model: Option<PathBuf>,
 

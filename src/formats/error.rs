@@ -81,11 +81,11 @@ impl Foreign {
             Foreign::Safetensors => {
                 "it is a safetensors file: tensors only, not the network that uses them"
             }
-            Foreign::Onnx => "it looks like ONNX (protobuf), a format this version does not read",
+            Foreign::Onnx => "it is an ONNX model",
             Foreign::Zip => {
                 "it is a zip archive, but neither TorchScript nor anything else PyTorch writes"
             }
-            Foreign::Unknown => "it is not a zip archive, so not TorchScript",
+            Foreign::Unknown => "it is neither a zip archive, so not TorchScript, nor ONNX",
         }
     }
 }
@@ -106,7 +106,7 @@ pub enum FormatError {
     )]
     Empty,
     /// Another kind of file.
-    #[error("not a TorchScript model: {0}\n{EXPORT}")]
+    #[error("not a model that optc reads: {0}\n{EXPORT}")]
     Foreign(Foreign),
     /// The zip structure does not hold together.
     #[error(

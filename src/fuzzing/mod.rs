@@ -3,11 +3,13 @@
 mod archives;
 mod choices;
 mod graphs;
+mod models;
 mod weights;
 
 pub use archives::{archive, archive_of, samples, unpacked, unpacked_archive};
 pub use choices::Choices;
 pub use graphs::random_graph;
+pub use models::{onnx, onnx_of, onnx_of_graph};
 
 use crate::ir::{Graph, text};
 use crate::pipeline::{Kind, Registry, RunOptions, Verify};

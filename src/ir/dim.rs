@@ -101,21 +101,46 @@ impl Dim {
         }
     }
 
-    /// Whether the expression is 0 or more whatever sizes the symbols stand for, as far as its form shows.
+    /// Whether the expression is 0 or more whatever sizes, of 1 or more, the symbols stand for; as far as its form shows.
     pub fn is_never_negative(&self) -> bool {
-        let never = |atom: &Atom| match atom {
-            Atom::Symbol(_) => true,
-            Atom::Quotient(a, b) => a.is_never_negative() && b.is_never_negative(),
-            Atom::Max(a, b) => a.is_never_negative() || b.is_never_negative(),
-        };
-        match &self.0 {
-            Repr::Number(n) => *n >= 0,
-            Repr::Sum(sum) => {
-                let mut products = sum.products.iter();
-                sum.constant >= 0 && products.all(|(atoms, c)| *c > 0 && atoms.iter().all(never))
-            }
-        }
+        self.least(0).is_some_and(|least| least >= 0)
     }
+
+    /// A lower bound for symbols of 1 or more; `None` if the form shows none.
+    fn least(&self, depth: usize) -> Option<i64> {
+        let Repr::Sum(sum) = &self.0 else {
+            return self.as_number();
+        };
+        if depth > Dim::MAX_PROOF || self.is_too_long() {
+            return None;
+        }
+        let mut least = sum.constant;
+        for (factors, c) in &sum.products {
+            if *c < 0 {
+                return self.least_without(factors, *c, depth);
+            }
+            let factors = factors.iter().try_fold(1i64, |product, atom| {
+                let factor = atom.least(depth).filter(|n| *n >= 0)?;
+                Some(product.saturating_mul(factor))
+            });
+            least = least.saturating_add(factors?.saturating_mul(*c));
+        }
+        Some(least)
+    }
+
+    /// A lower bound where `c` times these factors is taken away: a quotient is at most what it is without rounding.
+    fn least_without(&self, factors: &[Atom], c: i64, depth: usize) -> Option<i64> {
+        let [Atom::Quotient(a, by)] = factors else {
+            return None;
+        };
+        let by = by.as_number().filter(|by| *by > 0)?;
+        let quotient = Dim::atom(Atom::Quotient(a.clone(), by.into())) * Dim::from(c);
+        let whole = (self.clone() - quotient) * Dim::from(by) + a.clone() * Dim::from(c);
+        whole.least(depth + 1).map(|n| n.div_euclid(by))
+    }
+
+    /// How many quotients a bound is followed through.
+    const MAX_PROOF: usize = 8;
 
     /// The quotient by `divisor`, rounded down. A divisor that is 0 gives 0, as there is no such size.
     pub fn floor_div(&self, divisor: &Dim) -> Dim {
@@ -328,6 +353,24 @@ impl Dim {
     }
 }
 
+impl Atom {
+    /// As [`Dim::least`].
+    fn least(&self, depth: usize) -> Option<i64> {
+        match self {
+            Atom::Symbol(_) => Some(1),
+            Atom::Quotient(a, b) => {
+                let a = a.least(depth + 1)?;
+                match b.as_number() {
+                    Some(0) => Some(0),
+                    Some(b @ 1..) => Some(a.div_euclid(b)),
+                    _ => (a >= 0 && b.least(depth + 1)? >= 0).then_some(0),
+                }
+            }
+            Atom::Max(a, b) => a.least(depth + 1).max(b.least(depth + 1)),
+        }
+    }
+}
+
 /// Turns a [`Dim`] into something else, an expression of a file format for example.
 pub trait DimBuilder<T> {
     /// A number.
@@ -528,6 +571,30 @@ mod tests {
                 error.contains("longer than") || error.contains("deep"),
                 "{error}"
             );
+        }
+    }
+
+    #[test]
+    fn the_form_of_a_size_shows_that_it_is_not_negative() {
+        for text in [
+            "N",
+            "N-1",
+            "floor((H+1)/2)-1",
+            "H-floor(H/4)",
+            "max(0,N-7)",
+            "2*H-floor((3*H)/2)",
+        ] {
+            assert!(dim(text).is_never_negative(), "{text}");
+        }
+        for text in [
+            "N-2",
+            "-N",
+            "N-M",
+            "floor(H/2)-1",
+            "H-floor((5*H)/4)",
+            "N*(M-2)",
+        ] {
+            assert!(!dim(text).is_never_negative(), "{text}");
         }
     }
 

@@ -253,7 +253,7 @@ pub struct Opaque {
     pub dialect: Dialect,
     /// The operator's name in its format, such as `aten::foo`, for messages.
     pub name: Arc<str>,
-    /// The node as its format writes it: `{0}`, `{1}` .. stand for operands, `{$0}`, `{$1}` .. for `sizes`.
+    /// The node as its format writes it. In TorchScript `{0}`, `{1}` .. stand for operands, `{$0}`, `{$1}` .. for `sizes`.
     pub template: Arc<str>,
     /// Sizes that the template refers to.
     pub sizes: SmallVec<[Dim; 2]>,

@@ -1,7 +1,7 @@
 //! What the pass manager checks: the rules of the IR, the interface, and the outputs.
 
 use super::manager::RunOptions;
-use crate::ir::{Dim, Graph, Interface, NodeId, Violation, verify};
+use crate::ir::{Dim, Graph, Interface, NodeId, Op, Violation, verify};
 use crate::report::Verification;
 use crate::{Error, Result, exec};
 
@@ -55,12 +55,29 @@ fn invalid(stage: &str, violations: Vec<Violation>) -> Error {
     }
 }
 
-/// Comparing weights means nothing where some are not numbers.
+/// Comparing weights means nothing where some are not numbers. What hides scores is infinite, and no weight.
 pub(crate) fn refuse_non_finite(pass: &str, graph: &Graph) -> Result<()> {
+    let is_weight = |node: NodeId| {
+        let readers = graph.readers(node.into()).into_iter();
+        readers
+            .filter_map(|(reader, _)| graph.op(reader))
+            .any(|op| {
+                matches!(
+                    op,
+                    Op::Conv { .. }
+                        | Op::ConvTranspose { .. }
+                        | Op::Linear {}
+                        | Op::MatMul {}
+                        | Op::BatchNorm { .. }
+                        | Op::LayerNorm { .. }
+                        | Op::GroupNorm { .. }
+                        | Op::PRelu {}
+                )
+            })
+    };
     let bad = graph.nodes().find(|n| {
-        graph
-            .constant(*n)
-            .is_some_and(|c| c.tensor.has_non_finite())
+        let constant = graph.constant(*n).filter(|_| is_weight(*n));
+        constant.is_some_and(|c| c.tensor.has_non_finite())
     });
     match bad {
         None => Ok(()),

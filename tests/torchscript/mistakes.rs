@@ -292,7 +292,7 @@ fn what_cannot_be_written_is_explained() {
         "graph net(%x: f32[N,3,8,8]) {\n  return %x\n}",
     ];
     let mut text = String::new();
-    for (graph, name) in texts.iter().zip(["net.pt", "net.docx"]) {
+    for (graph, name) in texts.iter().zip(["net.pt", "net.h5"]) {
         let model = optc::Model::new(graph.parse().unwrap());
         let error = optc::write(&model, folder.path().join(name)).unwrap_err();
         let error = error.to_string();

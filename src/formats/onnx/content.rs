@@ -9,6 +9,9 @@ use crate::ir::{DType, Dim, Dims, Tensor};
 /// The most elements that are kept track of.
 pub(super) const MAX_ELEMENTS: usize = 4096;
 
+/// The same where elements are floating-point numbers: more are no scales of sizes, but weights.
+const MAX_SCALES: usize = 16;
+
 /// The largest divisor of a size that is not whole: all products with it are exact in `f32` for sizes below 65,536.
 const MAX_OVER: i64 = 256;
 
@@ -203,7 +206,12 @@ impl Content {
     /// Of a tensor that is small, and of a type that sizes are computed in.
     pub(super) fn of(tensor: &Tensor) -> Option<Content> {
         let dtype = tensor.dtype();
-        let fits = tensor.shape().len() <= 4 && tensor.len() <= MAX_ELEMENTS;
+        let most = if dtype.is_float() {
+            MAX_SCALES
+        } else {
+            MAX_ELEMENTS
+        };
+        let fits = tensor.shape().len() <= 4 && tensor.len() <= most;
         if !fits || matches!(dtype, DType::F16 | DType::BF16 | DType::F64) {
             return None;
         }

@@ -33,6 +33,7 @@ pub(super) fn fold<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content
         }
         "Gather" => gather(im, view)?,
         "Slice" => slice(im, view)?,
+        "Transpose" => transpose(im, view)?,
         "Concat" => concat(im, view)?,
         "Unsqueeze" => {
             let axes = axes(im, view)?;
@@ -162,19 +163,44 @@ fn shape<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content> {
     Some(Content::list(dims.get(start..end.max(start))?))
 }
 
+/// The elements at these positions of an axis.
+fn select(x: &Content, axis: usize, positions: &[usize]) -> Option<Content> {
+    let length = *x.shape.get(axis)?;
+    let inner: usize = x.shape[axis + 1..].iter().product();
+    let outer: usize = x.shape[..axis].iter().product();
+    let mut elements = Vec::new();
+    for block in 0..outer {
+        for position in positions {
+            let start = (block * length + position) * inner;
+            elements.extend_from_slice(x.elements.get(start..start + inner)?);
+        }
+        if elements.len() > MAX_ELEMENTS {
+            return None;
+        }
+    }
+    let mut shape = x.shape.clone();
+    shape[axis] = positions.len();
+    Some(Content {
+        dtype: x.dtype,
+        shape,
+        elements,
+    })
+}
+
 fn gather<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content> {
     let index = im.content(view.input(1)?)?.clone();
     let x = im.content(view.input(0)?)?;
-    if x.shape.len() != 1 || view.int("axis", 0).abs() > 1 || view.int("axis", 0) == 1 {
-        return None;
+    let axis = axis_of(view.int("axis", 0), x.shape.len())?;
+    let length = x.shape[axis];
+    let positions = { index.ints()?.into_iter() }
+        .map(|n| axis_of(n, length))
+        .collect::<Option<Vec<_>>>()?;
+    let mut picked = select(x, axis, &positions)?;
+    picked.shape.remove(axis);
+    for (i, n) in index.shape.iter().enumerate() {
+        picked.shape.insert(axis + i, *n);
     }
-    let pick = |n: i64| x.elements.get(axis_of(n, x.elements.len())?).cloned();
-    let elements = index.ints()?.into_iter().map(pick);
-    Some(Content {
-        dtype: x.dtype,
-        elements: elements.collect::<Option<_>>()?,
-        shape: index.shape,
-    })
+    Some(picked)
 }
 
 fn slice<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content> {
@@ -186,62 +212,115 @@ fn slice<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content> {
             None => None,
         });
     }
-    let x = im.content(view.input(0)?)?;
-    let one = |list: &Option<Vec<i64>>, default: i64| match list.as_deref() {
-        None => Some(default),
-        Some([only]) => Some(*only),
-        Some(_) => None,
-    };
-    let (start, end) = (one(&lists[0], 0)?, one(&lists[1], i64::MAX)?);
-    let (axis, step) = (one(&lists[2], 0)?, one(&lists[3], 1)?);
-    let length = x.elements.len() as i64;
-    if x.shape.len() != 1 || !matches!(axis, 0 | -1) || step == 0 || lists[0].is_none() {
+    let mut x = im.content(view.input(0)?)?.clone();
+    let (starts, ends) = (lists[0].take()?, lists[1].take()?);
+    let axes = lists[2]
+        .take()
+        .unwrap_or_else(|| (0..starts.len() as i64).collect());
+    let steps = lists[3].take().unwrap_or_else(|| vec![1; starts.len()]);
+    if [ends.len(), axes.len(), steps.len()] != [starts.len(); 3] {
         return None;
     }
+    for (i, axis) in axes.iter().enumerate() {
+        let axis = axis_of(*axis, x.shape.len())?;
+        let positions = positions(x.shape[axis], starts[i], ends[i], steps[i])?;
+        x = select(&x, axis, &positions)?;
+    }
+    Some(x)
+}
+
+/// The positions of a slice.
+fn positions(length: usize, start: i64, end: i64, step: i64) -> Option<Vec<usize>> {
+    let length = i64::try_from(length).ok()?;
     let wrap = |n: i64| if n < 0 { n.saturating_add(length) } else { n };
-    let mut elements = Vec::new();
-    if step > 0 {
-        let (start, end) = (wrap(start).clamp(0, length), wrap(end).clamp(0, length));
-        let positions = (start..end).step_by(usize::try_from(step).ok()?);
-        elements.extend(positions.map(|i| x.elements[i as usize].clone()));
-    } else {
-        let (start, end) = (
-            wrap(start).clamp(-1, length - 1),
-            wrap(end).clamp(-1, length - 1),
-        );
-        let mut at = start;
-        while at > end {
-            elements.push(x.elements[at as usize].clone());
-            at = at.saturating_add(step);
+    let mut positions = Vec::new();
+    match step {
+        0 => return None,
+        1.. => {
+            let (start, end) = (wrap(start).clamp(0, length), wrap(end).clamp(0, length));
+            let step = usize::try_from(step).ok()?;
+            positions.extend((start..end).step_by(step).map(|i| i as usize));
+        }
+        _ => {
+            let (mut at, end) = (
+                wrap(start).clamp(-1, length - 1),
+                wrap(end).clamp(-1, length - 1),
+            );
+            while at > end {
+                positions.push(at as usize);
+                at = at.saturating_add(step);
+            }
         }
     }
+    Some(positions)
+}
+
+fn transpose<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content> {
+    let x = im.content(view.input(0)?)?;
+    let rank = x.shape.len();
+    let perm: Vec<usize> = match view.ints("perm") {
+        Some(perm) => { perm.iter() }
+            .map(|axis| axis_of(*axis, rank))
+            .collect::<Option<_>>()?,
+        None => (0..rank).rev().collect(),
+    };
+    if perm.len() != rank || (0..rank).any(|axis| !perm.contains(&axis)) {
+        return None;
+    }
+    let shape: SmallVec<[usize; 2]> = perm.iter().map(|axis| x.shape[*axis]).collect();
+    let element = |mut i: usize| {
+        let mut at = vec![0; rank];
+        for (axis, from) in perm.iter().enumerate().rev() {
+            at[*from] = i % shape[axis];
+            i /= shape[axis];
+        }
+        let at = at
+            .iter()
+            .zip(&x.shape)
+            .fold(0, |sum, (i, length)| sum * length + i);
+        x.elements.get(at).cloned()
+    };
     Some(Content {
         dtype: x.dtype,
-        shape: smallvec![elements.len()],
-        elements,
+        elements: (0..x.elements.len()).map(element).collect::<Option<_>>()?,
+        shape: shape.clone(),
     })
 }
 
 fn concat<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content> {
-    let mut joined: Option<Content> = None;
+    let mut parts = Vec::with_capacity(view.node.input.len());
     for i in 0..view.node.input.len() {
-        let part = im.content(view.input(i)?)?;
-        if part.shape.len() != 1 {
-            return None;
+        parts.push(im.content(view.input(i)?)?.clone());
+    }
+    let first = parts.first()?;
+    let rank = first.shape.len();
+    let axis = axis_of(view.int("axis", 0), rank)?;
+    let alike = |part: &Content| {
+        let mut shape = part.shape.clone();
+        part.shape.len() == rank && {
+            shape[axis] = first.shape[axis];
+            shape == first.shape
         }
-        match &mut joined {
-            None => joined = Some(part.clone()),
-            Some(joined) => {
-                joined.elements.extend(part.elements.iter().cloned());
-                if joined.elements.len() > MAX_ELEMENTS {
-                    return None;
-                }
-            }
+    };
+    let total: usize = parts.iter().map(|part| part.elements.len()).sum();
+    if total > MAX_ELEMENTS || !parts.iter().all(alike) {
+        return None;
+    }
+    let outer: usize = first.shape[..axis].iter().product();
+    let mut shape = first.shape.clone();
+    shape[axis] = parts.iter().map(|part| part.shape[axis]).sum();
+    let mut elements = Vec::with_capacity(total);
+    for block in 0..outer {
+        for part in &parts {
+            let length = part.elements.len() / outer;
+            elements.extend_from_slice(&part.elements[block * length..(block + 1) * length]);
         }
     }
-    let mut joined = joined?;
-    joined.shape = smallvec![joined.elements.len()];
-    Some(joined)
+    Some(Content {
+        dtype: first.dtype,
+        shape,
+        elements,
+    })
 }
 
 fn squeeze<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content> {

@@ -26,10 +26,13 @@ pub(super) struct Importer<'m> {
     pub functions: FxHashSet<(&'m str, &'m str)>,
     /// Every name of a value, so that no other gets it.
     pub names: FxHashSet<&'m str>,
-    /// The names that somebody reads.
+    /// The names that somebody reads, and of these what the model returns.
     pub read: FxHashSet<&'m str>,
+    pub returned: FxHashSet<&'m str>,
     pub values: FxHashMap<&'m str, Value>,
-    pub weights: FxHashMap<&'m str, Weight>,
+    weights: Vec<Weight<'m>>,
+    /// Which weight a name is of; several can be of one.
+    weight_names: FxHashMap<&'m str, usize>,
     contents: FxHashMap<&'m str, Content>,
     /// What the file says of the types of values.
     pub declared: FxHashMap<&'m str, &'m TypeProto>,
@@ -42,8 +45,11 @@ pub(super) struct Importer<'m> {
 }
 
 /// A tensor of the file: an initializer, or a `Constant`.
-pub(super) struct Weight {
-    pub tensor: Tensor,
+struct Weight<'m> {
+    name: &'m str,
+    tensor: Tensor,
+    /// Its further names.
+    aliases: Vec<Arc<str>>,
     /// The constants of the graph that it is, by shape and whether transposed.
     forms: Vec<(Form, Value)>,
 }
@@ -64,8 +70,10 @@ impl<'m> Importer<'m> {
             functions: FxHashSet::default(),
             names: FxHashSet::default(),
             read: FxHashSet::default(),
+            returned: FxHashSet::default(),
             values: FxHashMap::default(),
-            weights: FxHashMap::default(),
+            weights: Vec::new(),
+            weight_names: FxHashMap::default(),
             contents: FxHashMap::default(),
             declared: FxHashMap::default(),
             input_symbols: FxHashSet::default(),
@@ -88,8 +96,32 @@ impl<'m> Importer<'m> {
 
     /// Makes a tensor known, which becomes a constant when somebody reads it.
     pub(super) fn weight(&mut self, name: &'m str, tensor: Tensor) {
-        let forms = Vec::new();
-        self.weights.insert(name, Weight { tensor, forms });
+        self.weight_names.insert(name, self.weights.len());
+        self.weights.push(Weight {
+            name,
+            tensor,
+            aliases: Vec::new(),
+            forms: Vec::new(),
+        });
+    }
+
+    /// Gives a weight another name: exporters say so by `Identity` that several layers have the same one.
+    fn alias(&mut self, view: &View<'m>) -> Option<()> {
+        let (from, to) = (view.input(0)?, view.output(0)?);
+        let at = *self.weight_names.get(from)?;
+        let returned = self.returned.contains(to);
+        if view.op() != "Identity" || returned {
+            return None;
+        }
+        self.weight_names.insert(to, at);
+        let weight = self.weights.get_mut(at)?;
+        weight.aliases.push(to.into());
+        // It may be there already, under its first name.
+        let known = weight.forms.first().map(|(_, value)| value.node);
+        if let Some(node) = known.filter(|_| weight.tensor.dtype().is_float()) {
+            self.graph.add_aliases(node, [to.into()]);
+        }
+        Some(())
     }
 
     /// Adds what a node computes.
@@ -105,12 +137,14 @@ impl<'m> Importer<'m> {
         let domain = node.domain.as_deref().unwrap_or_default();
         let typed = own && !self.functions.contains(&(domain, view.op()));
         if typed && self.opset >= OLDEST_TYPED {
-            if self.constant(&view)? {
+            if self.constant(&view)? || self.alias(&view).is_some() {
                 return Ok(());
             }
             if let Some(content) = fold::fold(self, &view) {
-                // What is known to be a number needs no computing.
-                if let Some(tensor) = content.tensor() {
+                // What is known to be a number needs no computing; of weights `canonicalize` sees to that.
+                if let Some(tensor) = content.tensor()
+                    && !content.dtype.is_float()
+                {
                     self.weight(view.name(), tensor);
                     self.contents.insert(view.name(), content);
                     return Ok(());
@@ -206,14 +240,15 @@ impl<'m> Importer<'m> {
 
     /// A tensor of the file under another shape.
     pub(super) fn reshaped(&mut self, name: &str, shape: &[usize]) -> Option<Value> {
-        match self.weights.get(name)?.tensor.shape() == shape {
+        match self.tensor(name)?.shape() == shape {
             true => self.formed(name, Form::AsIs, None),
             false => self.formed(name, Form::Reshaped(shape.to_vec()), None),
         }
     }
 
     fn formed(&mut self, name: &str, form: Form, role: Option<Role>) -> Option<Value> {
-        let weight = self.weights.get(name)?;
+        let at = *self.weight_names.get(name)?;
+        let weight = self.weights.get(at)?;
         if let Some((_, value)) = weight.forms.iter().find(|(f, _)| *f == form) {
             return Some(*value);
         }
@@ -230,10 +265,13 @@ impl<'m> Importer<'m> {
         let original = weight.tensor.clone();
         let first = weight.forms.is_empty();
         let own_name = match first {
-            true => name.to_owned(),
-            false => self.fresh(&format!("{name}.form")),
+            true => weight.name.to_owned(),
+            false => self.fresh(&format!("{}.form", weight.name)),
         };
-        let constant = Constant::new(tensor.clone(), role);
+        let mut constant = Constant::new(tensor.clone(), role);
+        if first && tensor.dtype().is_float() {
+            constant.aliases.clone_from(&weight.aliases);
+        }
         let value: Value = self.graph.add_constant(&own_name, constant).into();
         if form == Form::Transposed {
             let graph_name = self.graph.node(value.node).name.clone();
@@ -241,19 +279,20 @@ impl<'m> Importer<'m> {
                 .transposed
                 .insert(graph_name, (tensor, original));
         }
-        self.weights.get_mut(name)?.forms.push((form, value));
+        self.weights.get_mut(at)?.forms.push((form, value));
         Some(value)
     }
 
     /// The tensor with this name, if it is one of the file.
     pub(super) fn tensor(&self, name: &str) -> Option<&Tensor> {
-        self.weights.get(name).map(|weight| &weight.tensor)
+        let at = self.weight_names.get(name)?;
+        self.weights.get(*at).map(|weight| &weight.tensor)
     }
 
     /// What a value is known to hold.
     pub(super) fn content(&mut self, name: &'m str) -> Option<&Content> {
         if !self.contents.contains_key(name) {
-            let content = Content::of(&self.weights.get(name)?.tensor)?;
+            let content = Content::of(self.tensor(name)?)?;
             self.contents.insert(name, content);
         }
         self.contents.get(name)
@@ -309,8 +348,8 @@ impl<'m> Importer<'m> {
 
     /// The shape of a value whose node may not be in the graph.
     pub(super) fn shape_of(&mut self, name: &'m str) -> Option<Dims> {
-        if let Some(weight) = self.weights.get(name) {
-            return Some(weight.tensor.shape().iter().map(|n| (*n).into()).collect());
+        if let Some(tensor) = self.tensor(name) {
+            return Some(tensor.shape().iter().map(|n| (*n).into()).collect());
         }
         let value = self.values.get(name)?;
         self.shape(*value)

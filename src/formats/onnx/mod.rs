@@ -7,10 +7,12 @@
 //! - `write` makes a model of a graph: `spell` says each operator in the model's own version, `sizes` computes what is symbolic,
 //!   `store` writes the messages and the weights.
 
+mod attributes;
 mod captures;
 mod content;
 mod error;
 mod files;
+mod finish;
 mod fold;
 mod import;
 mod lower;

@@ -72,8 +72,13 @@ fn read_with(
 ) -> Result<(Graph, Source), OnnxError> {
     // Messages share the map, so that weights are never copied.
     let shared = bytes::Bytes::from_owner(map.clone());
-    let mut model =
-        ModelProto::decode(shared).map_err(|error| OnnxError::damaged(error.to_string()))?;
+    let mut model = ModelProto::decode(shared).map_err(|error| {
+        let text = error.to_string();
+        OnnxError::damaged(match text.contains("recursion limit") {
+            true => "messages lie within each other more deeply than any model needs".to_owned(),
+            false => text,
+        })
+    })?;
     let Some(graph) = model.graph.take() else {
         return Err(OnnxError::damaged("it has no graph"));
     };
@@ -114,7 +119,12 @@ fn import_model(
     import(&mut im, graph, map, options)?;
     im.graph.remove_dead();
     im.external.check_overlaps()?;
-    for info in &graph.value_info {
+    for info in graph
+        .value_info
+        .iter()
+        .chain(&graph.input)
+        .chain(&graph.output)
+    {
         let name = info.name.as_deref().unwrap_or_default();
         let value = im.values.get(name);
         let ty = value.and_then(|v| im.graph.get(v.node)?.outputs.get(v.port as usize));
@@ -202,8 +212,9 @@ fn import<'m>(
         im.read.extend(node.input.iter().map(String::as_str));
         im.read.extend(captured(node));
     }
-    im.read
+    im.returned
         .extend(graph.output.iter().filter_map(|o| o.name.as_deref()));
+    im.read.extend(&im.returned);
 
     for info in &graph.input {
         let name = info.name.as_deref().unwrap_or_default();
@@ -281,8 +292,8 @@ fn ordered<'m>(
         let inputs = node.input.iter().map(String::as_str).chain(captured(node));
         for name in inputs.filter(|name| !name.is_empty()) {
             if !defined.contains(name) {
-                let reader = [&node.name, &node.op_type].into_iter().flatten();
-                let reader = reader.filter(|text| !text.is_empty()).next();
+                let mut reader = [&node.name, &node.op_type].into_iter().flatten();
+                let reader = reader.find(|text| !text.is_empty());
                 return Err(OnnxError::Undefined {
                     reader: reader.map_or("a node".to_owned(), |text| format!("`{text}`")),
                     name: name.to_owned(),

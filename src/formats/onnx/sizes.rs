@@ -1,7 +1,8 @@
 //! Sizes as nodes that compute them: each is a list of one number, so that lists of sizes are put together by `Concat`.
 
+use super::attributes::int;
 use super::error::OnnxError;
-use super::write::{Writer, int};
+use super::write::Writer;
 use crate::ir::dim::DimBuilder;
 use crate::ir::{DType, Dim, Symbol};
 

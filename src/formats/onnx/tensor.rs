@@ -151,7 +151,8 @@ fn typed_bytes(proto: &TensorProto, dtype: DType) -> Bytes {
 fn check_other(proto: &TensorProto, name: &str, shape: &[usize]) -> Result<(), OnnxError> {
     let bits = OTHERS.iter().find(|(n, ..)| Some(*n) == proto.data_type);
     let Some((.., bits)) = bits else {
-        let what = format!("its element type {:?} is not known", proto.data_type);
+        let code = proto.data_type.unwrap_or(0);
+        let what = format!("its element type, number {code}, is not known");
         return Err(OnnxError::tensor(name, what));
     };
     let count = shape.iter().try_fold(1usize, |n, len| n.checked_mul(*len));

@@ -5,23 +5,17 @@
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::attributes::int;
 use super::captures;
 use super::error::{MISTAKE, OnnxError};
 use super::opaque;
-use super::proto::{
-    AttributeProto, AttributeType, Dimension, DimensionValue, GraphProto, ModelProto, NodeProto,
-    OperatorSetIdProto, TensorProto, TensorShapeProto, TensorType, TypeProto, TypeValue,
-    ValueInfoProto,
-};
+use super::proto::{AttributeProto, ModelProto, NodeProto, TensorProto};
 use super::source::{Source, WeightInfo};
 use super::{spell, tensor};
-use crate::ir::{
-    DType, Dim, Dims, Graph, NodeId, NodeKind, Op, Opaque, Symbol, Tensor, Type, Value,
-};
+use crate::ir::{DType, Dim, Graph, NodeId, NodeKind, Op, Opaque, Symbol, Tensor, Type, Value};
 
-/// The version of the operators for models that do not come from ONNX, and the version of the format that it goes with.
-const OPSET: i64 = 20;
-const IR_VERSION: i64 = 9;
+/// The version of the operators for models that do not come from ONNX.
+pub(super) const OPSET: i64 = 20;
 
 /// A model to be stored: the messages, and the weights that go into its graph.
 pub(super) struct Written {
@@ -57,14 +51,14 @@ enum Form {
 /// The model while it is being written.
 pub(super) struct Writer<'g> {
     pub graph: &'g Graph,
-    source: &'g Source,
+    pub source: &'g Source,
     pub opset: i64,
-    names: FxHashMap<Value, String>,
+    pub names: FxHashMap<Value, String>,
     taken: FxHashSet<String>,
     /// Names of the graph that are still to be given to their own nodes.
     reserved: FxHashSet<&'g str>,
-    nodes: Vec<NodeProto>,
-    weights: Vec<Weight>,
+    pub nodes: Vec<NodeProto>,
+    pub weights: Vec<Weight>,
     forms: FxHashMap<(NodeId, Form), String>,
     literals: FxHashMap<(DType, Vec<usize>, Vec<u8>), String>,
     /// Sizes that are computed already, and where each symbol can be read.
@@ -516,184 +510,5 @@ impl<'g> Writer<'g> {
             }
         }
         Ok(())
-    }
-
-    fn finish(self) -> Written {
-        let native = self.source.opset > 0;
-        let mut model = self.source.model.clone();
-        if !native {
-            model.ir_version = Some(IR_VERSION);
-            model.producer_name = Some("optc".to_owned());
-            model.producer_version = Some(env!("CARGO_PKG_VERSION").to_owned());
-            model.opset_import = vec![OperatorSetIdProto {
-                domain: Some(String::new()),
-                version: Some(OPSET),
-            }];
-        }
-        let mut graph = model.graph.take().unwrap_or_else(|| GraphProto {
-            name: Some(self.graph.name.clone()),
-            ..GraphProto::default()
-        });
-        let listed = std::mem::take(&mut graph.input);
-        let weight_info = |weight: &Weight| {
-            let header = &weight.header;
-            let name = header.name.clone().unwrap_or_default();
-            let mut info = self
-                .source
-                .weight_inputs
-                .get(name.as_str())
-                .cloned()
-                .unwrap_or_default();
-            let shape: Dims = header.dims.iter().map(|n| Dim::from(*n)).collect();
-            info.name = Some(name);
-            info.r#type = Some(tensor_type(header.data_type.unwrap_or(0), Some(&shape)));
-            info
-        };
-        let mut weights: FxHashMap<&str, &Weight> = { self.weights.iter() }
-            .filter_map(|w| Some((w.header.name.as_deref()?, w)))
-            .collect();
-        let old = model.ir_version.is_some_and(|version| version < 4);
-        // In the order of the file; what the file did not have comes last.
-        let mut inputs: FxHashMap<&str, ValueInfoProto> = { self.graph.inputs().iter() }
-            .map(|input| {
-                let name = &*self.graph.node(*input).name;
-                (name, value_info(name, self.graph.ty((*input).into())))
-            })
-            .collect();
-        for info in listed {
-            let name = info.name.as_deref().unwrap_or_default();
-            if inputs.remove(name).is_some() {
-                graph.input.push(info);
-            } else if let Some(weight) = weights.remove(name) {
-                graph.input.push(weight_info(weight));
-            }
-        }
-        for input in self.graph.inputs() {
-            graph
-                .input
-                .extend(inputs.remove(&*self.graph.node(*input).name));
-        }
-        if old {
-            let further = { self.weights.iter() }
-                .filter(|w| weights.contains_key(w.header.name.as_deref().unwrap_or_default()));
-            graph.input.extend(further.map(weight_info));
-        }
-        let mut outputs = std::mem::take(&mut graph.output);
-        for output in &self.graph.outputs {
-            let known = outputs
-                .iter()
-                .position(|o| o.name.as_deref() == Some(&*output.name));
-            graph.output.push(match known {
-                Some(at) => outputs.swap_remove(at),
-                None => value_info(&output.name, self.graph.ty(output.value)),
-            });
-        }
-        let mut alive: FxHashSet<&str> = { self.weights.iter() }
-            .filter_map(|w| w.header.name.as_deref())
-            .collect();
-        for node in self.graph.nodes() {
-            for (port, ty) in self.graph.node(node).outputs.iter().enumerate() {
-                let port = port as u32;
-                let Some(name) = self.names.get(&Value { node, port }) else {
-                    continue;
-                };
-                alive.insert(name);
-                // What the file says of a value is true as long as its type is what it was.
-                if let Some((info, was)) = self.source.values.get(name.as_str())
-                    && was == ty
-                {
-                    graph.value_info.push(info.clone());
-                }
-            }
-        }
-        let returned: FxHashSet<&str> = { self.graph.outputs.iter() }.map(|o| &*o.name).collect();
-        graph
-            .value_info
-            .retain(|info| !info.name.as_deref().is_some_and(|n| returned.contains(n)));
-        alive.extend(returned);
-        graph.quantization_annotation.retain(|a| {
-            a.tensor_name
-                .as_deref()
-                .is_some_and(|name| alive.contains(name))
-        });
-        graph.node = self.nodes;
-        model.graph = Some(graph);
-        Written {
-            model,
-            weights: self.weights,
-        }
-    }
-}
-
-/// What the file says of an input or an output.
-fn value_info(name: &str, ty: &Type) -> ValueInfoProto {
-    let ty = match ty {
-        Type::Tensor(dtype, shape) => Some(tensor_type(tensor::code(*dtype), shape.as_ref())),
-        Type::Other(_) => None,
-    };
-    ValueInfoProto {
-        name: Some(name.to_owned()),
-        r#type: ty,
-        ..ValueInfoProto::default()
-    }
-}
-
-fn tensor_type(code: i32, shape: Option<&Dims>) -> TypeProto {
-    let dim = |dim: &Dim| Dimension {
-        value: Some(match dim.as_number() {
-            Some(n) => DimensionValue::DimValue(n),
-            None => DimensionValue::DimParam(dim.to_string()),
-        }),
-        denotation: None,
-    };
-    let shape = shape.map(|shape| TensorShapeProto {
-        dim: shape.iter().map(dim).collect(),
-    });
-    TypeProto {
-        value: Some(TypeValue::Tensor(TensorType {
-            elem_type: Some(code),
-            shape,
-        })),
-        denotation: None,
-    }
-}
-
-fn attribute(name: &str, kind: AttributeType) -> AttributeProto {
-    AttributeProto {
-        name: Some(name.to_owned()),
-        r#type: Some(kind.into()),
-        ..AttributeProto::default()
-    }
-}
-
-/// An attribute that is a whole number.
-pub(super) fn int(name: &str, i: i64) -> AttributeProto {
-    AttributeProto {
-        i: Some(i),
-        ..attribute(name, AttributeType::Int)
-    }
-}
-
-/// An attribute that is a list of whole numbers.
-pub(super) fn ints(name: &str, ints: impl IntoIterator<Item = i64>) -> AttributeProto {
-    AttributeProto {
-        ints: ints.into_iter().collect(),
-        ..attribute(name, AttributeType::Ints)
-    }
-}
-
-/// An attribute that is a number.
-pub(super) fn float(name: &str, f: f64) -> AttributeProto {
-    AttributeProto {
-        f: Some(f as f32),
-        ..attribute(name, AttributeType::Float)
-    }
-}
-
-/// An attribute that is a text.
-pub(super) fn string(name: &str, text: &'static str) -> AttributeProto {
-    AttributeProto {
-        s: Some(bytes::Bytes::from_static(text.as_bytes())),
-        ..attribute(name, AttributeType::String)
     }
 }

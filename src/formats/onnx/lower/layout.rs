@@ -1,9 +1,10 @@
 //! The same elements under another shape, type or order.
 
+use super::pointwise::number;
 use crate::formats::onnx::fold::{axes, axis_of};
 use crate::formats::onnx::import::Importer;
 use crate::formats::onnx::tensor;
-use crate::formats::onnx::view::View;
+use crate::formats::onnx::view::{View, decimal};
 use crate::ir::{Dim, Dims, Ints, Op, Type, Value};
 
 /// The operand, if it is a tensor of a type that the IR has.
@@ -35,16 +36,12 @@ pub(super) fn dropout<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Valu
     let p = match (view.opset < 12, view.input(1)) {
         (true, _) => view.float("ratio", 0.5),
         (false, None) => 0.5,
-        (false, Some(name)) => {
-            let ratio = im.tensor(name)?.elements::<f64>().first().copied()?;
-            crate::formats::onnx::view::decimal(ratio as f32)
-        }
+        (false, Some(name)) => decimal(number(im, name)? as f32),
     };
-    if let Some(training) = view.input(2) {
-        let training = im.tensor(training)?.elements::<f64>().first().copied()?;
-        if training != 0.0 {
-            return None;
-        }
+    if let Some(training) = view.input(2)
+        && number(im, training) != Some(0.0)
+    {
+        return None;
     }
     im.last(view, Op::Dropout { p: p.into() }, &[x])
 }
@@ -92,16 +89,25 @@ pub(super) fn reshape<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Valu
         }
     }
     if let Some(at) = { shape.iter() }.position(|size| size.as_number() == Some(-1)) {
-        let others: Dim = { shape.iter().enumerate() }
-            .filter(|(axis, _)| *axis != at)
-            .map(|(_, size)| size)
-            .product();
-        let whole: Dim = from.as_ref()?.iter().product();
+        let mut others: Dims = shape.clone();
+        others.remove(at);
+        let mut whole: Dims = from?;
+        // What is on both sides has no part in the quotient.
+        others.retain(
+            |size| match { whole.iter() }.position(|other| other == size) {
+                Some(same) => {
+                    whole.remove(same);
+                    false
+                }
+                None => true,
+            },
+        );
+        let (whole, others): (Dim, Dim) = (whole.iter().product(), others.iter().product());
         if others.as_number() == Some(0) || others.is_too_long() || whole.is_too_long() {
             return None;
         }
         let rest = whole.floor_div(&others);
-        if rest.clone() * others.clone() != whole && whole.as_number().is_some() {
+        if rest.clone() * others != whole && whole.as_number().is_some() {
             return None; // The sizes do not fit; whoever runs the model says so.
         }
         shape[at] = rest;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::layout::operand;
+use super::pointwise::number;
 use crate::formats::onnx::fold::axis_of;
 use crate::formats::onnx::import::Importer;
 use crate::formats::onnx::tensor;
@@ -126,7 +127,7 @@ pub(super) fn pad<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value> {
         (amounts, view.float("value", 0.0))
     } else {
         let value = match view.input(2) {
-            Some(name) => im.tensor(name)?.elements::<f64>().first().copied()?,
+            Some(name) => number(im, name)?,
             None => 0.0,
         };
         (im.sizes(view, 1, x)?, value)

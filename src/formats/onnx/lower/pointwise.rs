@@ -73,15 +73,23 @@ pub(super) fn hard_sigmoid<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option
     known.then(|| im.last(view, Op::HardSigmoid {}, &[x]))?
 }
 
+/// The number that a value holds.
+pub(super) fn number<'m>(im: &mut Importer<'m>, name: &'m str) -> Option<f64> {
+    if let Some(tensor) = im.tensor(name) {
+        return tensor.elements::<f64>().first().copied();
+    }
+    im.content(name)?.only()?.value()
+}
+
 pub(super) fn clip<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value> {
     let x = float(im, view, 0)?;
-    let bound = |i: usize, attribute: &str, default: f64| {
+    let mut bound = |i: usize, attribute: &str, default: f64| {
         if view.opset < 11 {
             return Some(view.float(attribute, default));
         }
         match view.input(i) {
             None => Some(default),
-            Some(name) => im.tensor(name)?.elements::<f64>().first().copied(),
+            Some(name) => number(im, name),
         }
     };
     let min = bound(1, "min", f64::NEG_INFINITY)?;

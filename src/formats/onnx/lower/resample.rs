@@ -59,14 +59,27 @@ pub(super) fn resize<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value
     });
     let mode = match (mode, coordinates) {
         ("nearest", "asymmetric") if nearest == "floor" => ResizeMode::Nearest,
-        // Pixels repeated a whole number of times: where within a pixel it is looked at does not matter.
-        ("nearest", "half_pixel") if nearest.starts_with("round_prefer") => ResizeMode::Nearest,
+        // Where pixels are repeated a whole number of times it does not matter where within one it is looked.
+        ("nearest", "half_pixel")
+            if nearest.starts_with("round_prefer") && whole(&shape, &target) =>
+        {
+            ResizeMode::Nearest
+        }
         ("linear", "half_pixel") => ResizeMode::Linear,
         ("linear", "pytorch_half_pixel") if more_than_one(&target[2..]) => ResizeMode::Linear,
         ("linear", "align_corners") => ResizeMode::LinearAligned,
         _ => return None,
     };
     resampled(im, view, x, &shape, target, mode)
+}
+
+/// Whether every size becomes a multiple of itself.
+fn whole(shape: &[Dim], target: &[Dim]) -> bool {
+    let multiple = |(from, to): (&Dim, &Dim)| {
+        let times = to.floor_div(from);
+        times.clone() * from.clone() == *to && times.as_number().is_some()
+    };
+    shape.iter().zip(target).all(multiple)
 }
 
 /// `Upsample`, until version 9.
@@ -113,14 +126,25 @@ fn resampled<'m>(
     if target[..2] != shape[..2] || !(3..=5).contains(&shape.len()) {
         return None;
     }
-    // How a quotient that is not whole rounds depends on the runtime.
-    let repeats = |(from, to): (&Dim, &Dim)| {
-        let times = to.floor_div(from);
-        times.clone() * from.clone() == *to && times.as_number().is_some()
-    };
-    if mode == ResizeMode::Nearest && !shape[2..].iter().zip(&target[2..]).all(repeats) {
+    // Symbols may stand for sizes whose quotient a runtime rounds as the IR does not.
+    let alike = |(from, to): (&Dim, &Dim)| is_rounded_alike(from, to);
+    let sizes = || shape[2..].iter().zip(&target[2..]);
+    if mode == ResizeMode::Nearest && !whole(shape, &target) && !sizes().all(alike) {
         return None;
     }
     let size = Dims::from(&target[2..]);
     im.last(view, Op::Resize { size, mode }, &[x])
 }
+
+/// Whether a position divided by the scale, in `f32` as runtimes do, is the position that the IR takes.
+fn is_rounded_alike(from: &Dim, to: &Dim) -> bool {
+    let (Some(from), Some(to)) = (from.as_len(), to.as_len()) else {
+        return false;
+    };
+    let scale = to as f32 / from as f32;
+    let alike = |at: usize| (at as f32 / scale) as usize == at * from / to;
+    to <= MAX_POSITIONS && from <= MAX_POSITIONS && (0..to).all(alike)
+}
+
+/// The longest axis whose positions are looked at one by one.
+const MAX_POSITIONS: usize = 1 << 16;

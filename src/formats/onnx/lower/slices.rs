@@ -19,13 +19,26 @@ fn bound(at: &Dim, size: &Dim) -> Dim {
         // "To the end", as exporters say it.
         (Some(n), None) if n >= i64::from(i32::MAX) => size.clone(),
         (Some(n), None) if n <= -i64::from(i32::MAX) || n == 0 => zero,
-        (Some(n), None) if n < 0 => (size.clone() + at.clone()).at_least(&zero),
-        (Some(_), None) => at.at_most(size),
+        (Some(n), None) if n < 0 => not_below(size.clone() + at.clone(), &zero),
+        (Some(_), None) => not_above(at.clone(), size),
         (None, _) if at == size => at.clone(),
-        (None, _) => match (size.clone() - at.clone()).as_number() {
-            Some(0..) => at.at_least(&zero),
-            _ => at.at_least(&zero).at_most(size),
-        },
+        (None, _) => not_above(not_below(at.clone(), &zero), size),
+    }
+}
+
+/// The larger of both, which most often is plain to see.
+fn not_below(a: Dim, b: &Dim) -> Dim {
+    match (a.clone() - b.clone()).is_never_negative() {
+        true => a,
+        false => a.at_least(b),
+    }
+}
+
+/// The smaller of both.
+fn not_above(a: Dim, b: &Dim) -> Dim {
+    match (b.clone() - a.clone()).is_never_negative() {
+        true => a,
+        false => a.at_most(b),
     }
 }
 
@@ -72,11 +85,7 @@ pub(super) fn slice<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value>
         let start = bound(&starts[i], &shape[axis]);
         let end = bound(&ends[i], &shape[axis]);
         // An empty part ends where it starts.
-        let end = match (end.clone() - start.clone()).as_number() {
-            Some(..0) => start.clone(),
-            Some(0..) => end,
-            None => end.at_least(&start),
-        };
+        let end = not_below(end, &start);
         parts.push(Op::Slice {
             axis,
             start,

@@ -1,8 +1,9 @@
 //! Pools to a given size.
 
 use super::layout::cut;
+use crate::formats::onnx::attributes::{int, ints};
 use crate::formats::onnx::error::OnnxError;
-use crate::formats::onnx::write::{Spelled, Writer, int, ints};
+use crate::formats::onnx::write::{Spelled, Writer};
 use crate::ir::Dim;
 
 /// As a pool over everything, or one with windows of one size; else axis by axis, window by window.

@@ -1,9 +1,10 @@
 //! Attention, out of products and a softmax.
 
 use super::layout::filled;
+use crate::formats::onnx::attributes::{int, ints};
 use crate::formats::onnx::error::OnnxError;
-use crate::formats::onnx::write::{Spelled, Writer, int, ints};
-use crate::ir::{DType, Dim};
+use crate::formats::onnx::write::{Spelled, Writer};
+use crate::ir::{DType, Dim, Tensor};
 
 pub(super) fn attention(
     w: &mut Writer<'_>,
@@ -48,14 +49,44 @@ pub(super) fn attention(
         let (Some(rows), Some(columns)) = (length(q), length(k)) else {
             return w.known_rank(spelled, 0).map(|_| ());
         };
+        if let (Some(rows), Some(columns)) = (rows.as_len(), columns.as_len())
+            && rows.saturating_mul(columns) <= MAX_MASK
+        {
+            let hide = |i: usize| match i % columns > i / columns {
+                true => f64::NEG_INFINITY,
+                false => 0.0,
+            };
+            let mask = (0..rows * columns).map(hide);
+            let mask = w.literal(Tensor::from_f64(dtype, &[rows, columns], mask));
+            scores = w.step(spelled, "Add", &[scores, mask], vec![]);
+            return weigh(w, spelled, scores, &names[2], rank);
+        }
         let hidden = later(w, spelled, &rows, &columns);
         let minus = filled(w, &[], f64::NEG_INFINITY, dtype);
         scores = w.step(spelled, "Where", &[hidden, minus, scores], vec![]);
     }
+    weigh(w, spelled, scores, &names[2], rank)
+}
+
+/// The most elements of a mask that is written as a constant.
+const MAX_MASK: usize = 1 << 20;
+
+fn weigh(
+    w: &mut Writer<'_>,
+    spelled: &Spelled<'_>,
+    scores: String,
+    values: &str,
+    rank: usize,
+) -> Result<(), OnnxError> {
     let scores_rank = spelled.result.rank().unwrap_or(rank);
     let axis = vec![int("axis", scores_rank as i64 - 1)];
     let weights = w.step(spelled, "Softmax", &[scores], axis);
-    w.emit("MatMul", &[weights, names[2].clone()], vec![], &spelled.out);
+    w.emit(
+        "MatMul",
+        &[weights, values.to_owned()],
+        vec![],
+        &spelled.out,
+    );
     Ok(())
 }
 

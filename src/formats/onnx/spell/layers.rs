@@ -1,8 +1,9 @@
 //! Convolutions, linear layers, pools, and images resampled.
 
+use crate::formats::onnx::attributes::{int, ints, string};
 use crate::formats::onnx::error::{MISTAKE, OnnxError};
 use crate::formats::onnx::proto::AttributeProto;
-use crate::formats::onnx::write::{Spelled, Writer, int, ints, string};
+use crate::formats::onnx::write::{Spelled, Writer};
 use crate::ir::{DType, Dim, Op, Padding, ResizeMode, Tensor, Type};
 
 fn all_ints(name: &str, lengths: &[usize]) -> AttributeProto {

@@ -1,9 +1,10 @@
 //! Elements moved about.
 
 use super::layers::needs;
+use crate::formats::onnx::attributes::{float, int, ints, string};
 use crate::formats::onnx::error::{MISTAKE, OnnxError};
 use crate::formats::onnx::proto::AttributeProto;
-use crate::formats::onnx::write::{Spelled, Writer, float, int, ints, string};
+use crate::formats::onnx::write::{Spelled, Writer};
 use crate::ir::{DType, Dim, Dims, NodeId, Op, PadMode, Tensor, Value};
 
 pub(super) fn dropout(w: &mut Writer<'_>, spelled: &Spelled<'_>, p: f64) -> Result<(), OnnxError> {

@@ -7,8 +7,9 @@ mod layout;
 mod normalisation;
 mod pointwise;
 
+use super::attributes::{float, int, ints};
 use super::error::OnnxError;
-use super::write::{Spelled, Writer, float, int, ints};
+use super::write::{Spelled, Writer};
 use crate::ir::Op;
 
 /// Adds the nodes of an operation; the last one's result has the name that `spelled` says.

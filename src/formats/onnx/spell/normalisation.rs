@@ -1,7 +1,8 @@
 //! Normalisations.
 
+use crate::formats::onnx::attributes::{float, int, ints};
 use crate::formats::onnx::error::OnnxError;
-use crate::formats::onnx::write::{Spelled, Writer, float, int, ints};
+use crate::formats::onnx::write::{Spelled, Writer};
 use crate::ir::{DType, Dim, Tensor};
 
 fn dtype(spelled: &Spelled<'_>) -> DType {

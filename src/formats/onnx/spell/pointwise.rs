@@ -1,8 +1,9 @@
 //! Functions of single elements, and of two.
 
+use crate::formats::onnx::attributes::{float, string};
 use crate::formats::onnx::error::{MISTAKE, OnnxError};
 use crate::formats::onnx::proto::AttributeProto;
-use crate::formats::onnx::write::{Spelled, Writer, float, string};
+use crate::formats::onnx::write::{Spelled, Writer};
 use crate::ir::{DType, Op};
 
 /// A node of this operator and nothing more, whose operands are all of the result's type.

@@ -1,0 +1,159 @@
+//! The model around its nodes: inputs, outputs, and all that the file said beside.
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::proto::{
+    Dimension, DimensionValue, GraphProto, OperatorSetIdProto, TensorShapeProto, TensorType,
+    TypeProto, TypeValue, ValueInfoProto,
+};
+use super::tensor;
+use super::write::{OPSET, Weight, Writer, Written};
+use crate::ir::{Dim, Dims, Type, Value};
+
+/// The version of the format that goes with the operators of models that do not come from ONNX.
+const IR_VERSION: i64 = 9;
+
+impl Writer<'_> {
+    /// What the file says of an input or an output: what it said, if that is still so.
+    fn describe_value(&self, name: &str, ty: &Type) -> ValueInfoProto {
+        match self.source.values.get(name) {
+            Some((info, was)) if was == ty => info.clone(),
+            _ => value_info(name, ty),
+        }
+    }
+
+    /// The finished model.
+    pub(super) fn finish(self) -> Written {
+        let native = self.source.opset > 0;
+        let mut model = self.source.model.clone();
+        if !native {
+            model.ir_version = Some(IR_VERSION);
+            model.producer_name = Some("optc".to_owned());
+            model.producer_version = Some(env!("CARGO_PKG_VERSION").to_owned());
+            model.opset_import = vec![OperatorSetIdProto {
+                domain: Some(String::new()),
+                version: Some(OPSET),
+            }];
+        }
+        let mut graph = model.graph.take().unwrap_or_else(|| GraphProto {
+            name: Some(self.graph.name.clone()),
+            ..GraphProto::default()
+        });
+        let listed = std::mem::take(&mut graph.input);
+        let weight_info = |weight: &Weight| {
+            let header = &weight.header;
+            let name = header.name.clone().unwrap_or_default();
+            let mut info = self
+                .source
+                .weight_inputs
+                .get(name.as_str())
+                .cloned()
+                .unwrap_or_default();
+            let shape: Dims = header.dims.iter().map(|n| Dim::from(*n)).collect();
+            info.name = Some(name);
+            info.r#type = Some(tensor_type(header.data_type.unwrap_or(0), Some(&shape)));
+            info
+        };
+        let mut weights: FxHashMap<&str, &Weight> = { self.weights.iter() }
+            .filter_map(|w| Some((w.header.name.as_deref()?, w)))
+            .collect();
+        let old = model.ir_version.is_some_and(|version| version < 4);
+        // In the order of the file; what the file did not have comes last.
+        let mut inputs: FxHashMap<&str, ValueInfoProto> = { self.graph.inputs().iter() }
+            .map(|input| {
+                let name = &*self.graph.node(*input).name;
+                (
+                    name,
+                    self.describe_value(name, self.graph.ty((*input).into())),
+                )
+            })
+            .collect();
+        for info in listed {
+            let name = info.name.as_deref().unwrap_or_default();
+            if let Some(input) = inputs.remove(name) {
+                graph.input.push(input);
+            } else if let Some(weight) = weights.remove(name) {
+                graph.input.push(weight_info(weight));
+            }
+        }
+        for input in self.graph.inputs() {
+            graph
+                .input
+                .extend(inputs.remove(&*self.graph.node(*input).name));
+        }
+        if old {
+            let further = { self.weights.iter() }
+                .filter(|w| weights.contains_key(w.header.name.as_deref().unwrap_or_default()));
+            graph.input.extend(further.map(weight_info));
+        }
+        graph.output = { self.graph.outputs.iter() }
+            .map(|output| self.describe_value(&output.name, self.graph.ty(output.value)))
+            .collect();
+        let mut alive: FxHashSet<&str> = { self.weights.iter() }
+            .filter_map(|w| w.header.name.as_deref())
+            .collect();
+        for node in self.graph.nodes() {
+            for (port, ty) in self.graph.node(node).outputs.iter().enumerate() {
+                let port = port as u32;
+                let Some(name) = self.names.get(&Value { node, port }) else {
+                    continue;
+                };
+                alive.insert(name);
+                // What the file says of a value is true as long as its type is what it was.
+                if let Some((info, was)) = self.source.values.get(name.as_str())
+                    && was == ty
+                {
+                    graph.value_info.push(info.clone());
+                }
+            }
+        }
+        let returned: FxHashSet<&str> = { self.graph.outputs.iter() }.map(|o| &*o.name).collect();
+        graph
+            .value_info
+            .retain(|info| !info.name.as_deref().is_some_and(|n| returned.contains(n)));
+        alive.extend(returned);
+        graph.quantization_annotation.retain(|a| {
+            a.tensor_name
+                .as_deref()
+                .is_some_and(|name| alive.contains(name))
+        });
+        graph.node = self.nodes;
+        model.graph = Some(graph);
+        Written {
+            model,
+            weights: self.weights,
+        }
+    }
+}
+/// What the file says of an input or an output.
+fn value_info(name: &str, ty: &Type) -> ValueInfoProto {
+    let ty = match ty {
+        Type::Tensor(dtype, shape) => Some(tensor_type(tensor::code(*dtype), shape.as_ref())),
+        Type::Other(_) => None,
+    };
+    ValueInfoProto {
+        name: Some(name.to_owned()),
+        r#type: ty,
+        ..ValueInfoProto::default()
+    }
+}
+
+fn tensor_type(code: i32, shape: Option<&Dims>) -> TypeProto {
+    let dim = |dim: &Dim| Dimension {
+        value: Some(match dim.as_number() {
+            Some(n) => DimensionValue::DimValue(n),
+            None => DimensionValue::DimParam(dim.to_string()),
+        }),
+        denotation: None,
+    };
+    let shape = shape.map(|shape| TensorShapeProto {
+        dim: shape.iter().map(dim).collect(),
+    });
+    TypeProto {
+        value: Some(TypeValue::Tensor(TensorType {
+            elem_type: Some(code),
+            shape,
+        })),
+        denotation: None,
+    }
+}

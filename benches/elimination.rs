@@ -13,7 +13,7 @@ use std::time::Instant;
 use naive::Fit;
 use optc::analysis::elimination::Criterion;
 use optc::analysis::kernels::KernelLayout;
-use optc::passes::lrf::factor::{Choice, Kept, Reads, Weighed};
+use optc::passes::lrf::factor::{Around, Choice, Kept, Reads, Weighed};
 
 const TURNS: usize = 3;
 
@@ -69,6 +69,7 @@ fn times(shape: [usize; 3], seed: u64) -> [f64; 3] {
             transposed: false,
         },
         weight: weight.clone(),
+        around: Around::default(),
         rows: vec![1.0; outputs],
         mean: None,
         reads: Reads::Alike,

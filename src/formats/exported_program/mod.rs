@@ -1,7 +1,7 @@
 //! `.pt2`: the ExportedPrograms of `torch.export.save`, as exported or decomposed.
 //!
 //! - `package`: the archive, its tensors; `schema`: its JSON; `symbolic`: sizes as SymPy's expressions;
-//! - `read` makes a graph of a program, `node` of each of its nodes by the table of [`aten`](super::aten), `opaque` keeps
+//! - `read` makes a graph of a program, `node` of each of its nodes by the table of `aten`, `opaque` keeps
 //!   those that the IR does not know;
 //! - `write` and what is in it make a program of a graph, from scratch or in place of the one that was read.
 

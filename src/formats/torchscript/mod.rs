@@ -2,7 +2,7 @@
 //!
 //! - `pickle`: the objects in the archive; `code`: its Python, parsed;
 //! - `eval` runs that code with the input's values unknown, `scalar` does Python's own arithmetic, `lower` turns operators
-//!   into graph nodes by the table of [`aten`](super::aten);
+//!   into graph nodes by the table of `aten`;
 //! - `write_code`, `write_pickle` and `write` make an archive of a graph.
 
 mod code;

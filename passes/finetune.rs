@@ -1,5 +1,6 @@
 //! Training on data: all weights, by gradients, in libtorch.
 
+use super::training;
 use crate::Result;
 use crate::pipeline::{Kind, OptionSpec, Options, Pass, PassInfo, Values};
 
@@ -18,12 +19,7 @@ pub static FINETUNE: PassInfo = PassInfo {
             default: "10",
             help: "passes over the data; the best is kept, as judged on a tenth of the data that is held out",
         },
-        OptionSpec {
-            name: "lr",
-            values: Values::Number { min: 0.0, max: 1e3 },
-            default: "0.01",
-            help: "the first learning rate",
-        },
+        training::RATE,
         OptionSpec {
             name: "schedule",
             values: Values::Words(&["cosine", "step"]),
@@ -75,7 +71,7 @@ pub static FINETUNE: PassInfo = PassInfo {
 
 #[cfg(not(feature = "torch"))]
 fn build(_: &Options) -> Result<Box<dyn Pass>> {
-    Err(super::training::not_built_in("finetune"))
+    Err(training::not_built_in("finetune"))
 }
 
 #[cfg(feature = "torch")]
@@ -87,15 +83,18 @@ mod with_torch {
     use crate::exec::torch::{Schedule, Settings};
     use crate::ir::Graph;
     use crate::passes::balance::balance;
-    use crate::passes::training::{Round, train};
+    use crate::passes::training::{Round, rate, train};
     use crate::pipeline::{Changed, PassContext, State};
 
-    struct Finetune(Settings);
+    struct Finetune {
+        settings: Settings,
+        /// `None` for one that the network bears.
+        rate: Option<f64>,
+    }
 
     pub(super) fn build(options: &Options) -> Result<Box<dyn Pass>> {
-        Ok(Box::new(Finetune(Settings {
+        let settings = Settings {
             epochs: options.count("epochs")?,
-            rate: options.number("lr")?,
             schedule: match options.word("schedule")? {
                 "step" => Schedule::Step,
                 _ => Schedule::Cosine,
@@ -107,7 +106,11 @@ mod with_torch {
             distill: Some(options.number("distill")?).filter(|t| *t > 0.0),
             labels: options.flag("labels")?,
             ..Settings::default()
-        })))
+        };
+        Ok(Box::new(Finetune {
+            settings,
+            rate: options.number_or_auto("lr")?,
+        }))
     }
 
     impl Pass for Finetune {
@@ -118,7 +121,10 @@ mod with_torch {
         fn run(&self, graph: &mut Graph, context: &mut PassContext<'_>) -> Result<Changed> {
             let round = Round {
                 set: &context.training_set()?,
-                settings: self.0.clone(),
+                settings: Settings {
+                    rate: rate(self.rate, graph),
+                    ..self.settings.clone()
+                },
                 own: State::default(),
                 place: String::new(),
                 part: 0.0..1.0,

@@ -1,6 +1,20 @@
 //! What passes that train have in common: they go on where they were broken off, say how it goes, and keep the best epoch.
 
 use crate::Error;
+use crate::pipeline::{OptionSpec, Values};
+
+/// What the option `lr` is where it is not given: the first rate, that of all but deep networks without batch norms. Where
+/// these were folded a tenth of it is about what training bears: ResNet-20 stops at half of it in the first steps.
+pub(crate) const RATE: OptionSpec = OptionSpec {
+    name: "lr",
+    values: Values::NumberOrAuto { min: 0.0, max: 1e3 },
+    default: "auto",
+    help: "the first learning rate; auto for 0.01, and 0.001 for a network of more than eight layers without batch norms",
+};
+
+/// How many layers are no deep network yet.
+#[cfg(feature = "torch")]
+const SHALLOW: usize = 8;
 
 /// That the pass, perhaps with its options, trains and this build cannot.
 #[cfg(not(feature = "torch"))]
@@ -12,17 +26,17 @@ pub(crate) fn not_built_in(pass: &str) -> Error {
 }
 
 #[cfg(feature = "torch")]
-pub(crate) use with_torch::{Round, of_another_run, train};
+pub(crate) use with_torch::{Round, of_another_run, rate, train};
 
 #[cfg(feature = "torch")]
 mod with_torch {
     use std::ops::Range;
 
-    use super::Error;
+    use super::{Error, SHALLOW};
     use crate::Result;
     use crate::data::TrainingSet;
     use crate::exec::torch::{Epoch, Keep, Settings, Trainer};
-    use crate::ir::Graph;
+    use crate::ir::{Graph, Op};
     use crate::pipeline::{Changed, PassContext, State};
 
     /// A training, of several perhaps that a pass does one after another.
@@ -47,6 +61,24 @@ mod with_torch {
                 place => format!("{place}, {what}"),
             }
         }
+    }
+
+    /// The learning rate, where none is given one that the network bears: see [`RATE`](super::RATE).
+    pub(crate) fn rate(given: Option<f64>, graph: &Graph) -> f64 {
+        let ops = || graph.nodes().filter_map(|node| graph.op(node));
+        let is_layer = |op: &&Op| {
+            matches!(
+                op,
+                Op::Conv { .. } | Op::ConvTranspose { .. } | Op::Linear {}
+            )
+        };
+        let has_norms = ops().any(|op| matches!(op, Op::BatchNorm { .. }));
+        given.unwrap_or(
+            match has_norms || ops().filter(is_layer).count() <= SHALLOW {
+                true => 0.01,
+                false => 0.001,
+            },
+        )
     }
 
     /// Trains `graph`, with the network as it was read for a teacher.
@@ -122,6 +154,37 @@ mod with_torch {
         Error::Usage {
             what: format!("the checkpoint is of another run: {what}"),
             help: "remove it to begin anew".into(),
+        }
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::rate;
+        use crate::ir::Graph;
+
+        /// So many linear layers, and a batch norm.
+        fn network(layers: usize, norm: bool) -> Result<Graph, crate::Error> {
+            let mut text = "graph net(%x0: f32[N,2]) {\n  @w = parameter 1 : f32[2,2]\n\
+                @v = parameter 1 : f32[2]\n"
+                .to_string();
+            for i in 0..layers {
+                text += &format!("  %x{} = linear(%x{i}, @w)\n", i + 1);
+            }
+            if norm {
+                text += &format!("  %y = batch_norm(%x{layers}, @v, @v, @v, @v)\n  return %y\n}}");
+            } else {
+                text += &format!("  return %x{layers}\n}}");
+            }
+            text.parse()
+        }
+
+        #[test]
+        fn a_deep_network_without_batch_norms_gets_a_lower_rate() -> Result<(), crate::Error> {
+            assert_eq!(rate(None, &network(9, false)?), 0.001);
+            assert_eq!(rate(None, &network(9, true)?), 0.01);
+            assert_eq!(rate(None, &network(8, false)?), 0.01);
+            assert_eq!(rate(Some(0.5), &network(9, false)?), 0.5);
+            Ok(())
         }
     }
 }

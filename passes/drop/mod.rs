@@ -22,6 +22,7 @@ mod tests;
 #[cfg(feature = "torch")]
 mod training;
 
+use super::training::RATE;
 use crate::pipeline::{Kind, OptionSpec, PassInfo, Values};
 
 /// Prune single weights while training.
@@ -92,10 +93,8 @@ pub static DROP: PassInfo = PassInfo {
             help: "passes over the data after the last trim; the best is kept, as judged on a tenth of the data that is held out",
         },
         OptionSpec {
-            name: "lr",
-            values: Values::Number { min: 0.0, max: 1e3 },
-            default: "0.01",
-            help: "the first learning rate of each training, which falls along half a cosine to 0",
+            help: "the first learning rate of each training, which falls along half a cosine to 0; auto for 0.01, and 0.001 for a network of more than eight layers without batch norms",
+            ..RATE
         },
         OptionSpec {
             name: "distill",

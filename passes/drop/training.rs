@@ -8,7 +8,7 @@ use super::layers::Layer;
 use crate::data::TrainingSet;
 use crate::exec::torch::{Keep, Settings};
 use crate::ir::Graph;
-use crate::passes::training::{Round, of_another_run, train};
+use crate::passes::training::{Round, of_another_run, rate, train};
 use crate::pipeline::{Changed, Options, Pass, PassContext, PassInfo, State};
 use crate::{Error, Result};
 
@@ -22,7 +22,8 @@ struct Drop {
     steps: usize,
     /// After each step, and after the trim.
     epochs: [usize; 2],
-    rate: f64,
+    /// `None` for one that the network bears.
+    rate: Option<f64>,
     /// The teacher's temperature, if there is to be one.
     distill: Option<f64>,
     decay: f64,
@@ -43,7 +44,7 @@ pub(super) fn build(options: &Options) -> Result<Box<dyn Pass>> {
         ramp: options.flag("ramp")?,
         steps: options.count("steps")?,
         epochs: [options.count("epochs")?, options.count("last")?],
-        rate: options.number("lr")?,
+        rate: options.number_or_auto("lr")?,
         distill: Some(options.number("distill")?).filter(|t| *t > 0.0),
         decay: options.number("decay")?,
     }))
@@ -128,7 +129,7 @@ impl Drop {
                 true => Keep::Best,
                 false => Keep::Last,
             },
-            rate: self.rate,
+            rate: rate(self.rate, graph),
             distill: self.distill,
             decay: self.decay,
             ..Settings::default()

@@ -204,7 +204,7 @@ def table(results):
     return "\n".join([
         "# Every network of torchvision, in every format",
         "",
-        f"{datetime.date.today()}; {len(results)} networks with random weights; {good} of {all_cells} files that PyTorch exports are right. Made by",
+        f"{datetime.date.today()}; {len(results)} of {len(names())} networks so far, with random weights; {good} of {all_cells} files that PyTorch exports are right. Made by",
         "",
         "    python3 examples/zoo.py --optc target/release/optc",
         "",

@@ -8,7 +8,7 @@ use faer::Mat;
 use super::factor::{Choice, Kept, Pieces};
 use super::layer::{Layer, Placed};
 use super::weigh::{Weigh, weighed};
-use super::{Lrf, goes, misfit};
+use super::{goes, misfit};
 use crate::analysis::kernels::KernelLayout;
 use crate::ir::{Graph, NodeId, Tensor};
 use crate::pipeline::PassContext;
@@ -43,16 +43,6 @@ pub(super) struct InPieces {
     kept: Kept,
     /// Whether the bias takes what the mean of the result loses.
     shifts: bool,
-}
-
-impl Lrf {
-    /// By what layers are weighed that are in pieces. What batch norms promise is nothing that pieces read.
-    pub(super) fn weigh_interleaved(&self, context: &PassContext<'_>) -> Weigh {
-        match self.weigh(context) {
-            Weigh::Moments if context.samples.is_none() => Weigh::Norms,
-            weigh => weigh,
-        }
-    }
 }
 
 impl InPieces {

@@ -42,11 +42,22 @@ mod with_torch {
     use crate::passes::lrf::factor::Kept;
     use crate::passes::lrf::interleaved::{InPieces, Side};
     use crate::passes::lrf::layer::Layer;
+    use crate::passes::lrf::weigh::Weigh;
     use crate::passes::training::{Round, of_another_run, train};
     use crate::pipeline::{Options, PassContext, State};
 
     /// The note of a state that says how many sides of layers have lost what goes.
     const ROUND: &str = "round";
+
+    impl Lrf {
+        /// By what layers are weighed that are in pieces. What batch norms promise is nothing that pieces read.
+        fn weigh_interleaved(&self, context: &PassContext<'_>) -> Weigh {
+            match self.weigh(context) {
+                Weigh::Moments if context.samples.is_none() => Weigh::Norms,
+                weigh => weigh,
+            }
+        }
+    }
 
     /// How the network is trained while it loses filters and channels.
     pub(in crate::passes::lrf) struct Training {

@@ -63,7 +63,7 @@ impl<'p> Reader<'p> {
             Some(_) if names.is_none() => None,
             Some(entry) if !takes_all(entry, node) => None,
             Some(entry) => {
-                let args = self.arguments(node)?;
+                let args = self.arguments(node, entry)?;
                 let call = Call {
                     name,
                     args: &args,
@@ -135,7 +135,7 @@ impl<'p> Reader<'p> {
         }
         let lowered = match aten::find(base) {
             Some(entry) if takes_all(entry, node) => {
-                let args = self.arguments(node)?;
+                let args = self.arguments(node, entry)?;
                 let call = Call {
                     name: base,
                     args: &args,
@@ -207,9 +207,10 @@ impl<'p> Reader<'p> {
     }
 
     /// The arguments of a node by name, as every format has them.
-    fn arguments(&self, node: &'p Node) -> Eval<Arguments<'p>> {
+    fn arguments(&self, node: &'p Node, entry: &Entry) -> Eval<Arguments<'p>> {
         let mut arguments = Arguments::default();
         for NamedArgument { name, arg, .. } in &node.inputs {
+            let name = parameter(entry, name);
             arguments.keyword.push((name, self.argument(arg)?));
         }
         Ok(arguments)
@@ -450,7 +451,16 @@ fn takes_all(entry: &Entry, node: &Node) -> bool {
         "implicit",
     ];
     let known = |name: &str| entry.parameters.contains(&name) || PLACEMENT.contains(&name);
-    node.inputs.iter().all(|input| known(&input.name))
+    let mut names = { node.inputs.iter() }.map(|input| parameter(entry, &input.name));
+    names.all(known)
+}
+
+/// The name of a parameter in the table: operators that write in place call `self` what others have another name for.
+fn parameter<'n>(entry: &Entry, name: &'n str) -> &'n str {
+    match (name, entry.parameters.first()) {
+        ("self", Some(first)) => first,
+        _ => name,
+    }
 }
 
 /// The names of a node's results, if they are tensors, one or several, or one list of tensors.

@@ -173,28 +173,24 @@ fn groups(graph: &Graph, node: NodeId) -> usize {
 /// A remark for every layer that lost channels, or that has equal ones and kept them.
 fn explain(before: &Graph, after: Option<&Graph>, context: &mut PassContext<'_>) {
     let name = |graph: &Graph, layer: &Layer| graph.node(layer.node).name.to_string();
-    let kept: Option<FxHashMap<String, Option<Size>>> = after.map(|after| {
-        let layers = all_layers(after);
-        let sizes = layers.iter().map(|l| (name(after, l), Size::of(after, l)));
-        sizes.collect()
-    });
+    let last = after.unwrap_or(before);
+    let left: FxHashMap<String, Layer> = { all_layers(last).into_iter() }
+        .map(|layer| (name(last, &layer), layer))
+        .collect();
     for layer in all_layers(before) {
         let (name, old) = (name(before, &layer), Size::of(before, &layer));
-        let new = match &kept {
-            Some(kept) => kept.get(&name).copied(),
-            None => Some(old),
+        let Some(new) = left.get(&name) else {
+            context.applied(&name, "removed");
+            continue;
         };
-        match (old, new) {
-            (_, None) => context.applied(&name, "removed"),
-            (Some(old), Some(Some(new))) if old != new => {
-                let text = became(old, new, separated(before, after, &name));
-                context.applied(&name, text);
-            }
-            _ => {
-                if let Some(why) = missed(before, &layer) {
-                    context.missed(&name, why);
-                }
-            }
+        if let (Some(old), Some(size)) = (old, Size::of(last, new))
+            && old != size
+        {
+            let text = became(old, size, separated(before, after, &name));
+            context.applied(&name, text);
+        }
+        if let Some(why) = missed(last, new) {
+            context.missed(&name, why);
         }
     }
 }
@@ -244,7 +240,7 @@ fn missed(graph: &Graph, layer: &Layer) -> Option<String> {
     let obstacles = obstacles(graph, layer.node.into(), axis);
     let why = match each.iter().position(|redundant| *redundant == 0) {
         Some(group) => format!(
-            "group {group} of its {groups} has none, and groups have as many neurons as one another"
+            "group {group} of its {groups} has none, and a convolution without it would cost more"
         ),
         None if obstacles.is_empty() => "cost would rise".to_string(),
         None => obstacles.join("; "),

@@ -1,6 +1,7 @@
 //! conv(x, W, b) = gather(conv(x, W[u], b[u]), map) within groups: what `merge-equal` and `fold-constant-channel` are for dense ones.
 //!
-//! All groups must have as many outputs, so they lose as many as the group that has the fewest to lose.
+//! All groups must have as many outputs, so they lose as many as the group that has the fewest to lose. Or the groups that have more to
+//! lose become a convolution of their own.
 
 use egg::Id;
 use indexmap::IndexMap;
@@ -10,6 +11,7 @@ use crate::egraph::instance::Instance;
 use crate::egraph::picks::{Pick, Picks};
 use crate::egraph::term::{Head, Term};
 use crate::egraph::{Alternatives, Rewriter, Rule};
+use crate::ir::Op;
 
 /// Rows of a group that are equal or zero.
 pub struct MergeInGroups;
@@ -28,9 +30,14 @@ impl Rule for MergeInGroups {
     }
 
     fn apply(&self, rewriter: &mut Rewriter<'_>, term: &Term) -> Alternatives {
-        let grouped = Grouped::of(rewriter, term).filter(|grouped| grouped.outputs > 1);
-        { grouped.iter() }
-            .filter_map(|grouped| merge(rewriter, grouped))
+        let Some(grouped) = Grouped::of(rewriter, term).filter(|grouped| grouped.outputs > 1)
+        else {
+            return Alternatives::new();
+        };
+        let rows = Distinct::of(rewriter, &grouped);
+        let even = rows.even(rewriter, &grouped);
+        even.into_iter()
+            .chain(rows.in_two(rewriter, &grouped))
             .collect()
     }
 
@@ -54,35 +61,118 @@ impl Rule for MergeInGroups {
     }
 }
 
-fn merge(rewriter: &mut Rewriter<'_>, grouped: &Grouped) -> Option<Id> {
-    let rows = rewriter.constants().rows(grouped.weight, 0);
-    let bias = grouped.bias_numbers(rewriter);
-    let mut kept: Vec<Vec<usize>> = Vec::with_capacity(grouped.groups);
-    let mut spread: Vec<Option<usize>> = Vec::with_capacity(bias.len());
-    for group in 0..grouped.groups {
-        // + 0.0 makes -0.0 and 0.0 one.
-        let mut classes: IndexMap<(usize, u64), usize> = IndexMap::new();
-        for row in grouped.makes(group) {
-            spread.push((!rows.zero[row]).then(|| {
-                let entry = classes.entry((rows.equal.class[row], (bias[row] + 0.0).to_bits()));
-                let class = entry.index();
-                entry.or_insert(row);
-                class
-            }));
+/// The rows of each group that differ and are not zero.
+struct Distinct {
+    /// For each group the first row of each class.
+    kept: Vec<Vec<usize>>,
+    /// For each row its class in its group; `None` if it is zero.
+    class: Vec<Option<usize>>,
+    bias: Vec<f64>,
+}
+
+impl Distinct {
+    fn of(rewriter: &mut Rewriter<'_>, grouped: &Grouped) -> Distinct {
+        let rows = rewriter.constants().rows(grouped.weight, 0);
+        let bias = grouped.bias_numbers(rewriter);
+        let (mut kept, mut class) = (Vec::new(), Vec::new());
+        for group in 0..grouped.groups {
+            // + 0.0 makes -0.0 and 0.0 one.
+            let mut classes: IndexMap<(usize, u64), usize> = IndexMap::new();
+            for row in grouped.makes(group) {
+                class.push((!rows.zero[row]).then(|| {
+                    let key = (rows.equal.class[row], (bias[row] + 0.0).to_bits());
+                    let entry = classes.entry(key);
+                    let index = entry.index();
+                    entry.or_insert(row);
+                    index
+                }));
+            }
+            kept.push(classes.into_values().collect());
         }
-        kept.push(classes.into_values().collect());
+        Distinct { kept, class, bias }
     }
-    let width = kept.iter().map(Vec::len).max().unwrap_or(0).max(1);
-    if width >= grouped.outputs {
-        return None;
+
+    /// The most rows that a group has, at least one: a convolution without outputs is none.
+    fn width<'a>(&self, groups: impl IntoIterator<Item = &'a usize>) -> usize {
+        let widths = groups.into_iter().map(|group| self.kept[*group].len());
+        widths.max().unwrap_or(0).max(1)
     }
-    let rows = kept.iter().enumerate();
-    let rows = rows.flat_map(|(group, kept)| padded(kept, grouped.makes(group), width));
-    let merged = grouped.rows(rewriter, grouped.groups, grouped.x, &Picks::channels(rows))?;
-    let pick = |(row, class): (usize, &Option<usize>)| match class {
-        Some(class) => Pick::channel(row / grouped.outputs * width + class),
-        None => Pick::Constant(bias[row].into()),
-    };
-    let spread = spread.iter().enumerate().map(pick).collect();
-    rewriter.gather(merged, 1, spread)
+
+    /// All groups with as many rows as the one that has most.
+    fn even(&self, rewriter: &mut Rewriter<'_>, grouped: &Grouped) -> Option<Id> {
+        let all: Vec<usize> = (0..grouped.groups).collect();
+        let width = self.width(&all);
+        if width >= grouped.outputs {
+            return None;
+        }
+        let merged = self.part(rewriter, grouped, &all, width)?;
+        self.spread(rewriter, grouped, merged, |group| group * width)
+    }
+
+    /// The groups with few rows apart from those with many, as two convolutions.
+    fn in_two(&self, rewriter: &mut Rewriter<'_>, grouped: &Grouped) -> Option<Id> {
+        if rewriter.constants().whole(grouped.weight) != grouped.weight {
+            // Rows of another: that was taken apart.
+            return None;
+        }
+        let all: Vec<usize> = (0..grouped.groups).collect();
+        let most = self.width(&all);
+        let few = |limit: usize| {
+            all.iter()
+                .copied()
+                .partition(|g| self.kept[*g].len() <= limit)
+        };
+        let rows = |limit: &usize| {
+            let (narrow, wide): (Vec<usize>, Vec<usize>) = few(*limit);
+            narrow.len() * limit + wide.len() * most
+        };
+        let limit = (1..most).min_by_key(rows)?;
+        let (narrow, wide): (Vec<usize>, Vec<usize>) = few(limit);
+        if narrow.is_empty() {
+            return None;
+        }
+        let parts = [
+            self.part(rewriter, grouped, &narrow, limit)?,
+            self.part(rewriter, grouped, &wide, most)?,
+        ];
+        let joined = rewriter.op(Op::Concat { axis: 1 }, &parts)?;
+        self.spread(rewriter, grouped, joined, |group| {
+            match narrow.binary_search(&group) {
+                Ok(at) => at * limit,
+                Err(before) => narrow.len() * limit + (group - before) * most,
+            }
+        })
+    }
+
+    /// The convolution of some groups, with `width` rows each.
+    fn part(
+        &self,
+        rewriter: &mut Rewriter<'_>,
+        grouped: &Grouped,
+        groups: &[usize],
+        width: usize,
+    ) -> Option<Id> {
+        let rows = groups.iter();
+        let rows = rows.flat_map(|g| padded(&self.kept[*g], grouped.makes(*g), width));
+        let rows = Picks::channels(rows);
+        let inputs = Picks::channels(groups.iter().flat_map(|g| grouped.reads(*g)));
+        let x = rewriter.gather(grouped.x, 1, inputs)?;
+        grouped.rows(rewriter, groups.len(), x, &rows)
+    }
+
+    /// All outputs as picks of those computed, of which those of each group begin where `first` says.
+    fn spread(
+        &self,
+        rewriter: &mut Rewriter<'_>,
+        grouped: &Grouped,
+        merged: Id,
+        first: impl Fn(usize) -> usize,
+    ) -> Option<Id> {
+        let pick = |(row, class): (usize, &Option<usize>)| match class {
+            Some(class) => Pick::channel(first(row / grouped.outputs) + class),
+            None => Pick::Constant(self.bias[row].into()),
+        };
+        let spread = self.class.iter().enumerate().map(pick).collect();
+        rewriter.gather(merged, 1, spread)
+    }
 }

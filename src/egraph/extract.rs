@@ -96,7 +96,7 @@ impl Explored {
 }
 
 /// Steps that are spent on the cheapest choice: far more than a network of hundreds of layers takes.
-const STEPS: u64 = 10_000_000;
+const STEPS: u64 = 2_000_000;
 
 /// How often the bottom-up pass runs at most; it settles in two or three.
 const GREEDY_ROUNDS: usize = 16;

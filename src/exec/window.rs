@@ -71,18 +71,24 @@ impl Windows {
     pub fn new(spatial: &[usize], spec: &Spec) -> Result<Windows, String> {
         Windows::build(spatial, spec, |input, axis, spec| {
             let span = axis.dilation * (axis.kernel - 1) + 1;
-            let room = (input + axis.before + axis.after)
-                .checked_sub(span)
-                .ok_or_else(|| {
-                    format!(
+            let padded = input + axis.before + axis.after;
+            let (room, lacking) = (padded.checked_sub(span), span.saturating_sub(padded));
+            let output = match room {
+                Some(room) => {
+                    let whole = room / axis.stride + 1;
+                    let partial =
+                        room % axis.stride != 0 && whole * axis.stride < input + axis.before;
+                    whole + usize::from(spec.ceil && partial)
+                }
+                // The first window is the last that starts inside.
+                None if spec.ceil && lacking < axis.stride && padded > 0 => 1,
+                None => {
+                    return Err(format!(
                         "a window of {span} does not fit into a length of {input} with a pad of {} and {}",
                         axis.before, axis.after
-                    )
-                })?;
-            let mut output = room / axis.stride + 1;
-            if spec.ceil && room % axis.stride != 0 && output * axis.stride < input + axis.before {
-                output += 1;
-            }
+                    ));
+                }
+            };
             Ok(Axis {
                 input,
                 output,

@@ -46,6 +46,24 @@ fn pools_see_what_is_in_their_windows() {
         &mean("[3]", "[0]", "true", "true"),
         &array(&[1, 1, 2], &[2.0 / 3.0, 6.5]),
     );
+    // The only window is larger than all there is, and starts inside.
+    let short = array(&[1, 1, 2], &[1.0, -2.0]);
+    let attributes = [
+        ("kernel", "[3]"),
+        ("stride", "[2]"),
+        ("pad", "[0]"),
+        ("ceil", "true"),
+    ];
+    let max = [&attributes[..], &[("dilation", "[1]")]].concat();
+    assert_close(
+        &run(&op("max_pool", &max), &[&short]),
+        &array(&[1, 1, 1], &[1.0]),
+    );
+    let mean = [&attributes[..], &[("count_pad", "true")]].concat();
+    assert_close(
+        &run(&op("avg_pool", &mean), &[&short]),
+        &array(&[1, 1, 1], &[-0.5]),
+    );
     let adaptive = run(&op("adaptive_avg_pool", &[("output", "[3]")]), &[&x]);
     assert_close(&adaptive, &array(&[1, 1, 3], &[-0.5, 3.0, 6.5]));
     let adaptive = run(&op("adaptive_max_pool", &[("output", "[2]")]), &[&x]);

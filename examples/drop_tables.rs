@@ -304,7 +304,7 @@ fn preface(seconds: u64) -> String {
         training images, not varied, but for a tenth that is held out to choose epochs by. A row is the mean of up to three seeds,\n\
         which give the weights, the order of images and what is dropped, and the deviation between them. Each network was tested\n\
         once, when it was done, on the 10,000 test images; nothing was chosen by them. *Against dense* is the difference of errors\n\
-        to the dense network that it was pruned from, in points; *s* is seconds of training, several networks at a time. A row of\n\
+        to the dense network that it was pruned from, in points; *s* is seconds of training, on a busy machine. A row of\n\
         fewer than three seeds was cut short.\n\n\
         For scale, papers at about 0.8 % error: Han et al. 12x, Dynamic Network Surgery 108x, Sparse VD 280x; Drop Pruning itself\n\
         14.3x without loss. They train for far longer than the few epochs here.\n",

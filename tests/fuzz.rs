@@ -171,6 +171,31 @@ fn a_random_graph_computes_the_same_as_an_onnx_model() {
 }
 
 #[test]
+fn any_archive_of_a_program_is_read_or_refused() {
+    let programs = choices(8);
+    let programs = programs
+        .iter()
+        .filter_map(|b| fuzzing::program_of(&random_graph(b)));
+    fuzz(&programs.collect::<Vec<_>>(), fuzzing::program);
+}
+
+#[test]
+fn a_program_of_any_entries_is_read_or_refused() {
+    let programs = choices(8);
+    let programs = programs
+        .iter()
+        .filter_map(|b| fuzzing::program_of(&random_graph(b)));
+    let exported = ["dynamic", "decomposed", "structured"].map(|name| {
+        let root = env!("CARGO_MANIFEST_DIR");
+        std::fs::read(format!("{root}/tests/fixtures/exported_program/{name}.pt2")).unwrap()
+    });
+    let unpacked = programs
+        .chain(exported)
+        .map(|archive| fuzzing::unpacked(&archive).unwrap());
+    fuzz(&unpacked.collect::<Vec<_>>(), fuzzing::unpacked_program);
+}
+
+#[test]
 fn samples_of_any_entries_are_read_or_refused() {
     let array = |descr: &str, shape: &str, elements: &[u8]| {
         let text = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}\n");

@@ -192,9 +192,10 @@ fn of_node(graph: &Graph, node: NodeId, known: &FxHashMap<Value, Moments>) -> Op
 fn of_constant(graph: &Graph, value: Value, rank: usize) -> Option<Moments> {
     let tensor = &graph.constant(value.node)?.tensor;
     let offset = rank.checked_sub(tensor.shape().len())?;
-    let channels = CHANNELS
-        .checked_sub(offset)
-        .map_or(1, |axis| tensor.shape()[axis]);
+    let channels = match CHANNELS.checked_sub(offset) {
+        Some(axis) => *tensor.shape().get(axis)?,
+        None => 1,
+    };
     let elements = tensor.elements::<f64>();
     (elements.len() == channels).then(|| Moments::constant(elements.into_owned()))
 }

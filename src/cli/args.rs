@@ -40,7 +40,7 @@ pub enum Command {
 #[derive(Debug, Parser)]
 #[command(name = "optc", version, styles = STYLES, allow_negative_numbers = true, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true, disable_help_subcommand = true, after_help = after_help(), override_usage = USAGE, max_term_width = 100)]
 pub struct Args {
-    /// The model: a TorchScript file (traced, scripted or frozen) or an ONNX file
+    /// The model: TorchScript (traced, scripted or frozen), an ExportedProgram (.pt2) or ONNX
     #[arg(required_unless_present = "list_passes")]
     pub model: Option<PathBuf>,
 
@@ -51,7 +51,7 @@ pub struct Args {
     #[arg(long, value_name = "PIPELINE", default_value = "red")]
     pub passes: String,
 
-    /// The file to write [default: MODEL's name with .opt before its suffix, beside it]
+    /// The file to write; another suffix converts [default: MODEL's name with .opt before its suffix, beside it]
     #[arg(short, long, value_name = "PATH")]
     pub output: Option<PathBuf>,
 

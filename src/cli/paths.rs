@@ -24,7 +24,7 @@ pub fn check(model: &Path, targets: &[(&str, &Path)]) -> Result<()> {
     if file.metadata().map_err(io("read", model))?.is_dir() {
         return usage(
             format!("{} is a folder, not a model file", model.display()),
-            "give the path of a TorchScript or ONNX file",
+            "give the path of a .pt, .pt2 or .onnx file",
         );
     }
     for (i, (option, target)) in targets.iter().enumerate() {

@@ -76,7 +76,7 @@ impl Foreign {
                 "it is a tar archive as torch.save wrote them until 2017, without the network's code"
             }
             Foreign::ExportedProgram => {
-                "it is an ExportedProgram (torch.export.save), a format this version does not read"
+                "it is an ExportedProgram (torch.export.save), but its entries are in other folders than PyTorch's"
             }
             Foreign::Safetensors => {
                 "it is a safetensors file: tensors only, not the network that uses them"
@@ -85,7 +85,9 @@ impl Foreign {
             Foreign::Zip => {
                 "it is a zip archive, but neither TorchScript nor anything else PyTorch writes"
             }
-            Foreign::Unknown => "it is neither a zip archive, so not TorchScript, nor ONNX",
+            Foreign::Unknown => {
+                "it is neither a zip archive, so not TorchScript and no ExportedProgram, nor ONNX"
+            }
         }
     }
 }

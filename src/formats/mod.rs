@@ -11,6 +11,7 @@ mod identifiers;
 mod input;
 mod masks;
 pub mod onnx;
+mod pickle;
 mod storage;
 mod text;
 pub mod torchscript;

@@ -7,6 +7,7 @@ use rustc_hash::FxHashMap;
 
 use super::archive::Archive;
 use super::error::FormatError;
+use super::pickle::PickledTensor;
 use crate::ir::{Bytes, DType, Tensor};
 
 /// What strided tensors may take in memory beside four times the file.
@@ -35,6 +36,23 @@ impl<'a> Storages<'a> {
             loaded: RefCell::default(),
             copied: Cell::new(0),
         }
+    }
+
+    /// The elements of a tensor of a pickle whose storages are in `folder`.
+    pub fn pickled(
+        &self,
+        tensor: &PickledTensor,
+        folder: &str,
+        name: &str,
+    ) -> Result<Tensor, FormatError> {
+        let dtype = dtype_of(&tensor.storage.class, name)?;
+        let entry = format!("{folder}/{}", tensor.storage.key);
+        let geometry = Geometry {
+            offset: tensor.offset,
+            shape: &tensor.shape,
+            strides: &tensor.strides,
+        };
+        self.tensor(&entry, dtype, geometry, name)
     }
 
     /// The elements of a tensor: a slice of the map where they lie there in order.
@@ -171,4 +189,46 @@ fn gather(
         }
     }
     out
+}
+
+/// PyTorch's storage classes and the element types they hold.
+pub(in crate::formats) const STORAGES: [(&str, DType); 10] = [
+    ("DoubleStorage", DType::F64),
+    ("FloatStorage", DType::F32),
+    ("HalfStorage", DType::F16),
+    ("BFloat16Storage", DType::BF16),
+    ("LongStorage", DType::I64),
+    ("IntStorage", DType::I32),
+    ("ShortStorage", DType::I16),
+    ("CharStorage", DType::I8),
+    ("ByteStorage", DType::U8),
+    ("BoolStorage", DType::Bool),
+];
+
+fn dtype_of(class: &str, name: &str) -> Result<DType, FormatError> {
+    if let Some((_, dtype)) = STORAGES.iter().find(|(storage, _)| *storage == class) {
+        return Ok(*dtype);
+    }
+    let (kind, help) = match class {
+        c if c.starts_with("<quantized") || c.starts_with('Q') => (
+            "quantized".to_owned(),
+            "export the model before quantizing it",
+        ),
+        c if c.starts_with("Complex") => {
+            ("complex".to_owned(), "express the model with real tensors")
+        }
+        c if c.starts_with('<') => (
+            c.trim_matches(['<', '>']).to_owned(),
+            "make it an ordinary tensor (to_dense()) before exporting",
+        ),
+        c => (
+            format!("of type {c}"),
+            "convert the model to float32 before exporting",
+        ),
+    };
+    Err(FormatError::TensorKind {
+        name: name.to_owned(),
+        kind,
+        help: help.to_owned(),
+    })
 }

@@ -10,7 +10,7 @@ use zip::{CompressionMethod, ZipArchive, ZipWriter};
 use crate::data::in_memory;
 use crate::exec::top1;
 use crate::formats::torchscript::{Source, read_bytes, write};
-use crate::formats::{FormatError, ReadOptions};
+use crate::formats::{FormatError, ReadOptions, exported_program};
 use crate::ir::{Bytes, Graph, verify};
 
 /// What stands before each entry's name in an unpacked archive; a line end follows the name.
@@ -118,6 +118,37 @@ pub fn samples(bytes: &[u8]) {
         assert_eq!(count, data.len() - set.left_out().len());
     }
     let _ = top1(&graph, &data, |_| {});
+}
+
+/// Reads an archive of an exported program, as [`archive`] one of TorchScript.
+pub fn program(bytes: &[u8]) {
+    let read = |bytes: Vec<u8>| exported_program::read_bytes(Bytes::new(Arc::new(bytes)));
+    let Ok((graph, source)) = read(bytes.to_vec()) else {
+        return;
+    };
+    if let Err(violations) = verify(&graph) {
+        panic!("{}\n{graph}", violations[0]);
+    }
+    let mut written = Cursor::new(Vec::new());
+    if exported_program::write(&graph, Some(&source), "net", &mut written).is_ok()
+        && let Err(error) = read(written.into_inner())
+    {
+        panic!("{error}\n{graph}");
+    }
+}
+
+/// As [`program`], on the archive with these unpacked entries.
+pub fn unpacked_program(bytes: &[u8]) {
+    if let Ok(packed) = packed(bytes) {
+        program(&packed);
+    }
+}
+
+/// The archive that holds `graph` as an exported program, if the format can.
+pub fn program_of(graph: &Graph) -> Option<Vec<u8>> {
+    let mut archive = Cursor::new(Vec::new());
+    exported_program::write(graph, None, "net", &mut archive).ok()?;
+    Some(archive.into_inner())
 }
 
 /// As [`archive`], on the archive with these unpacked entries.

@@ -6,7 +6,9 @@ mod graphs;
 mod models;
 mod weights;
 
-pub use archives::{archive, archive_of, samples, unpacked, unpacked_archive};
+pub use archives::{
+    archive, archive_of, program, program_of, samples, unpacked, unpacked_archive, unpacked_program,
+};
 pub use choices::Choices;
 pub use graphs::random_graph;
 pub use models::{onnx, onnx_of, onnx_of_graph};

@@ -142,6 +142,19 @@ impl Dim {
     /// How many quotients a bound is followed through.
     const MAX_PROOF: usize = 8;
 
+    /// Symbol, factor and constant of a size that is `factor * symbol + constant` with a factor over 0: the symbol follows from it.
+    pub fn as_linear(&self) -> Option<(Symbol, i64, i64)> {
+        let Repr::Sum(sum) = &self.0 else { return None };
+        let mut products = sum.products.iter();
+        match (products.next(), products.next()) {
+            (Some((factors, factor @ 1..)), None) => match factors.as_slice() {
+                [Atom::Symbol(name)] => Some((name.clone(), *factor, sum.constant)),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     /// The quotient by `divisor`, rounded down. A divisor that is 0 gives 0, as there is no such size.
     pub fn floor_div(&self, divisor: &Dim) -> Dim {
         if let Some(d) = divisor.as_number() {
@@ -519,6 +532,19 @@ mod tests {
         assert_eq!(dim("N*C*H").floor_div(&dim("H*N")), dim("C"));
         assert_eq!(dim("H-H+3").as_number(), Some(3));
         assert_eq!(dim("H").at_least(&dim("H-1")), dim("H"));
+    }
+
+    #[test]
+    fn a_symbol_follows_from_a_multiple_of_it_and_from_nothing_less_plain() {
+        let linear = |text: &str| {
+            let found = dim(text).as_linear();
+            found.map(|(symbol, factor, constant)| (symbol.to_string(), factor, constant))
+        };
+        assert_eq!(linear("H"), Some(("H".to_owned(), 1, 0)));
+        assert_eq!(linear("4*H-3"), Some(("H".to_owned(), 4, -3)));
+        for text in ["7", "-H", "H*W", "H+W", "H*H", "floor(H/2)", "max(H,2)"] {
+            assert_eq!(linear(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -209,6 +209,11 @@ impl Graph {
         }
     }
 
+    /// Whether a node has this name.
+    pub fn has_name(&self, name: &str) -> bool {
+        self.names.contains(name)
+    }
+
     fn connect(&mut self, node: NodeId, operands: &[Value]) {
         for (operand, value) in operands.iter().enumerate() {
             self.graph.add_edge(

@@ -290,9 +290,15 @@ fn what_cannot_be_written_is_explained() {
   return %cut
 }",
         "graph net(%x: f32[N,3,8,8]) {\n  return %x\n}",
+        "graph net(%x: f32[N,3,8,8]) {
+  %a = opaque \"aten::foo\"(%x) {template=\"torch.foo({0})\"} : f32[N,3,8,8]
+  %b = opaque \"aten::bar\"(%a) {template=\"torch.bar({0})\"} : f32[N,3,8,8]
+  %c = opaque \"aten::foo\"(%b) {template=\"torch.foo({0})\"} : f32[N,3,8,8]
+  return %c
+}",
     ];
     let mut text = String::new();
-    for (graph, name) in texts.iter().zip(["net.pt", "net.h5"]) {
+    for (graph, name) in texts.iter().zip(["net.pt", "net.h5", "net.onnx"]) {
         let model = optc::Model::new(graph.parse().unwrap());
         let error = optc::write(&model, folder.path().join(name)).unwrap_err();
         let error = error.to_string();

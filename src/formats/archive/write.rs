@@ -20,7 +20,7 @@ pub(in crate::formats) struct ArchiveWriter<'r, W: Write + Seek> {
 }
 
 impl<'r, W: Write + Seek> ArchiveWriter<'r, W> {
-    /// An archive without entries.
+    /// An archive without entries; with an empty name for the root folder, it has none.
     pub(in crate::formats) fn new(out: W, root: &'r str) -> Self {
         let zip = ZipWriter::new(out);
         ArchiveWriter { zip, root }
@@ -37,8 +37,9 @@ impl<'r, W: Write + Seek> ArchiveWriter<'r, W> {
             .last_modified_time(DateTime::default())
             .with_alignment_and_header_id(ALIGNMENT, PADDING_FIELD)
             .large_file(bytes.len() as u64 >= u64::from(u32::MAX));
+        let slash = if self.root.is_empty() { "" } else { "/" };
         self.zip
-            .start_file(format!("{}/{name}", self.root), options)
+            .start_file(format!("{}{slash}{name}", self.root), options)
             .map_err(zip_error)?;
         self.zip.write_all(bytes).map_err(|source| FormatError::Io {
             doing: "cannot write",

@@ -210,6 +210,9 @@ fn linear(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
 fn matmul(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let (a, b) = (need!(call.tensor_at(0)), need!(call.tensor_at(1)));
     let ranks = (ev.shape(a).map(|s| s.len()), ev.shape(b).map(|s| s.len()));
+    if let (Some(2..), Some(weight)) = (ranks.0, transposed_constant(ev, b)) {
+        return one(ev.emit("linear", Op::Linear {}, &[a, weight])?);
+    }
     match ranks {
         (Some(2..), Some(2..)) => one(ev.emit("matmul", Op::MatMul {}, &[a, b])?),
         _ => Ok(None),
@@ -227,8 +230,25 @@ fn addmm(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     if !one_each {
         return Ok(None);
     }
+    if let Some(weight) = transposed_constant(ev, b)
+        && ev.shape(bias).is_some_and(|shape| shape.len() == 1)
+        && ev.graph().ty(bias).len(0) == ev.graph().ty(weight).len(0)
+    {
+        return one(ev.emit("linear", Op::Linear {}, &[a, weight, bias])?);
+    }
     let product = need!(ev.emit("matmul", Op::MatMul {}, &[a, b])?);
     one(ev.emit("add", Op::Add {}, &[product, bias])?)
+}
+
+/// The constant matrix that is transposed to this value: a product with it is a linear layer.
+fn transposed_constant(ev: &dyn Builder, value: ir::Value) -> Option<ir::Value> {
+    let graph = ev.graph();
+    match graph.op(value.node)? {
+        Op::Transpose { perm } if perm.as_slice() == [1, 0] => {}
+        _ => return None,
+    }
+    let matrix = *graph.operands(value.node).first()?;
+    graph.constant(matrix.node).map(|_| matrix)
 }
 
 fn attention(ev: &mut dyn Builder, call: &Call<'_>) -> Read {

@@ -14,6 +14,6 @@ mod source;
 mod symbolic;
 mod write;
 
-pub(crate) use read::{read, recognises};
+pub(crate) use read::{read, read_bytes, recognises};
 pub use source::Source;
 pub(crate) use write::write;

@@ -89,6 +89,9 @@ impl<'p> Reader<'p> {
             return self.opaque(node, &node.target);
         }
         for (value, result) in values.iter().zip(&names) {
+            if let Some(value) = value {
+                self.settle(*value, result)?;
+            }
             if let Some(value) = value
                 && !self.fits(*value, result)?
             {
@@ -174,6 +177,31 @@ impl<'p> Reader<'p> {
             [result] => self.bind(result, Slot::Tensor(cell)),
             _ => Ok(()),
         }
+    }
+
+    /// Gives a slice the end that the program says: `x[:1]` of `s0` rows has one row, as `s0` is at least 1.
+    fn settle(&mut self, value: ir::Value, name: &str) -> Eval<()> {
+        let Some(Op::Slice {
+            axis, start, step, ..
+        }) = self.graph.op(value.node)
+        else {
+            return Ok(());
+        };
+        let (axis, start, step) = (*axis, start.clone(), *step);
+        let declared = self.ty(name)?.len(axis);
+        if let (Some(n), None) = (declared, self.graph.ty(value).len(axis)) {
+            let end = start.clone() + Dim::from(n) * Dim::from(step);
+            let op = Op::Slice {
+                axis,
+                start,
+                end,
+                step,
+            };
+            let operands = self.graph.operands(value.node);
+            // If it does not fit, it stays as it was.
+            let _ = self.graph.replace_op(value.node, op, &operands);
+        }
+        Ok(())
     }
 
     /// Whether a value is what the program says of it, as far as that shows.
@@ -326,10 +354,10 @@ impl<'p> Reader<'p> {
             outputs: outputs.clone(),
         };
         let op = Op::Opaque(Arc::new(opaque));
-        let id = self
-            .graph
-            .add_typed_op(&name, op, &template.operands, outputs);
-        self.note(id);
+        let unique = self.unique(&name);
+        let operands = &template.operands;
+        let id = self.graph.add_typed_op(&unique, op, operands, outputs);
+        self.note(id, name);
         Ok(id)
     }
 
@@ -376,8 +404,9 @@ impl Builder for Reader<'_> {
             return Ok(None);
         };
         let name = self.node_name(label);
-        let id = self.graph.add_typed_op(&name, op, operands, outputs);
-        self.note(id);
+        let unique = self.unique(&name);
+        let id = self.graph.add_typed_op(&unique, op, operands, outputs);
+        self.note(id, name);
         Ok(Some(id.into()))
     }
 
@@ -397,7 +426,8 @@ impl Builder for Reader<'_> {
             false => name.to_owned(),
         };
         let constant = Constant::new(tensor, Role::Literal);
-        self.graph.add_constant(&name, constant).into()
+        let unique = self.unique(&name);
+        self.graph.add_constant(&unique, constant).into()
     }
 
     fn demand(&mut self, _: ir::Value, _: &[Option<i64>], _: Option<DType>) -> Eval<()> {
@@ -431,10 +461,10 @@ impl Builder for Reader<'_> {
         };
         let (op, outputs) = (Op::Opaque(Arc::new(opaque)), [ty].into_iter().collect());
         let name = self.node_name("slice_scatter");
-        let id = self
-            .graph
-            .add_typed_op(&name, op, &template.operands, outputs);
-        self.note(id);
+        let unique = self.unique(&name);
+        let operands = &template.operands;
+        let id = self.graph.add_typed_op(&unique, op, operands, outputs);
+        self.note(id, name);
         Ok(id.into())
     }
 }

@@ -52,13 +52,14 @@ impl Template {
         .contains(&target);
         let mut inputs = Vec::with_capacity(node.inputs.len());
         for input in &node.inputs {
-            let mut fields = input.other.clone();
+            let mut fields = Map::new();
             let name = match (view, input.name.as_str()) {
                 (true, "size") => "shape",
                 (_, name) => name,
             };
             fields.insert("name".to_owned(), name.into());
             fields.insert("arg".to_owned(), template.argument(reader, &input.arg)?);
+            fields.extend(input.other.clone());
             inputs.push(Json::Object(fields));
         }
         let outputs = node
@@ -66,9 +67,7 @@ impl Template {
             .iter()
             .map(|output| template.output(output))
             .collect();
-        let mut fields = node.other.clone();
-        // The name of the node is that of its result.
-        fields.shift_remove("name");
+        let mut fields = Map::new();
         let target = if view {
             "torch.ops.aten.reshape.default"
         } else {
@@ -77,6 +76,12 @@ impl Template {
         fields.insert("target".to_owned(), target.into());
         fields.insert("inputs".to_owned(), Json::Array(inputs));
         fields.insert("outputs".to_owned(), Json::Array(outputs));
+        // The name of the node is that of its result.
+        let others = node
+            .other
+            .iter()
+            .filter(|(key, value)| *key != "name" && !value.is_null());
+        fields.extend(others.map(|(key, value)| (key.clone(), value.clone())));
         template.text = Json::Object(fields).to_string();
         Ok(template)
     }

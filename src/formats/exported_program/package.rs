@@ -2,13 +2,16 @@
 
 use std::cell::RefCell;
 
+use indexmap::IndexMap;
 use rustc_hash::FxHashMap;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
+use super::read::DAMAGED;
 use super::schema::{Payload, PayloadConfig, Program, STRIDED, TensorMeta, tagged};
 use crate::formats::archive::Archive;
 use crate::formats::error::FormatError;
+use crate::formats::pickle::{Object, Pickle};
 use crate::formats::storage::{Geometry, Storages};
 use crate::ir::{DType, Tensor};
 
@@ -18,10 +21,25 @@ pub(super) const MAJOR: i64 = 8;
 pub(super) const WEIGHTS: &str = "data/weights/";
 pub(super) const CONSTANTS: &str = "data/constants/";
 const MODELS: &str = "models/";
+/// The program, where archives have no folders.
+pub(super) const FLAT: &str = "serialized_exported_program.json";
+
+/// How tensors and the program are kept in an archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Container {
+    /// Each tensor as an entry, listed in a configuration for weights that has this word in its name.
+    Entries { weights: &'static str },
+    /// In folders, weights and constants as one archive of `torch.save` each: PyTorch 2.8.
+    Saved,
+    /// The same without folders: PyTorch 2.7 and earlier.
+    Flat,
+}
 
 /// Whether an archive is what `torch.export.save` writes, or PyTorch's compiler in the same format.
 pub(super) fn is_package(archive: &Archive) -> bool {
-    archive.contains("archive_format") || model_names(archive).next().is_some()
+    archive.contains("archive_format")
+        || archive.contains(FLAT)
+        || model_names(archive).next().is_some()
 }
 
 /// The names of the programs in an archive.
@@ -40,14 +58,30 @@ fn model_names(archive: &Archive) -> impl Iterator<Item = &str> {
 /// An archive with one exported program.
 pub(super) struct Package<'a> {
     archive: &'a Archive,
+    pub container: Container,
     /// The program's name, usually `model`.
     pub model: String,
     pub program: Program,
-    pub weights: PayloadConfig,
-    pub constants: PayloadConfig,
+    weights: Tensors,
+    constants: Tensors,
     storages: Storages<'a>,
     /// Tensors that were read, so that those that are tied are one.
-    tensors: RefCell<FxHashMap<Place, Tensor>>,
+    read: RefCell<FxHashMap<Place, Tensor>>,
+}
+
+/// Tensors by their full names.
+enum Tensors {
+    Listed(PayloadConfig),
+    Saved(IndexMap<String, Tensor>),
+}
+
+impl Tensors {
+    fn names(&self) -> Vec<&str> {
+        match self {
+            Tensors::Listed(list) => list.config.keys().map(String::as_str).collect(),
+            Tensors::Saved(tensors) => tensors.keys().map(String::as_str).collect(),
+        }
+    }
 }
 
 /// Where a tensor is, and how it lies there.
@@ -73,6 +107,7 @@ impl<'a> Package<'a> {
         let mut names = model_names(archive);
         let model = match (names.next(), names.next()) {
             (Some(model), None) => model.to_owned(),
+            (None, _) if archive.contains(FLAT) => "model".to_owned(),
             (None, _) => {
                 return Err(FormatError::Missing {
                     entry: "`models/model.json`".to_owned(),
@@ -92,50 +127,64 @@ impl<'a> Package<'a> {
                 help: "save the model on a little-endian machine".to_owned(),
             });
         }
-        let entry = format!("{MODELS}{model}.json");
+        let container = container(archive, &model);
+        let entry = match container {
+            Container::Flat => FLAT.to_owned(),
+            _ => format!("{MODELS}{model}.json"),
+        };
         let text = archive.read_text(&entry)?;
         check_version(&text, &entry)?;
         let program: Program = parse(&text, &entry)?;
-        let names =
-            ["weights", "model_param"].map(|kind| format!("{WEIGHTS}{model}_{kind}_config.json"));
-        let weights = names
-            .iter()
-            .find(|name| archive.contains(name))
-            .unwrap_or(&names[0]);
-        let weights = parse(&archive.read_text(weights)?, weights)?;
-        let constants = format!("{CONSTANTS}{model}_constants_config.json");
-        let constants = match archive.contains(&constants) {
-            true => parse(&archive.read_text(&constants)?, &constants)?,
-            false => PayloadConfig::default(),
+        let [weights, constants] = container.lists(&model);
+        let tensors = |entry: &str| match container {
+            Container::Entries { .. } => {
+                parse(&archive.read_text(entry)?, entry).map(Tensors::Listed)
+            }
+            _ => saved(archive, entry).map(Tensors::Saved),
         };
+        let none = || Tensors::Saved(IndexMap::new());
         Ok(Package {
             archive,
+            container,
             model,
             program,
-            weights,
-            constants,
+            weights: tensors(&weights)?,
+            constants: match archive.contains(&constants) {
+                true => tensors(&constants)?,
+                false => none(),
+            },
             storages: Storages::new(archive),
-            tensors: RefCell::default(),
+            read: RefCell::default(),
         })
+    }
+
+    /// The names of the state dict.
+    pub fn weight_names(&self) -> Vec<&str> {
+        self.weights.names()
     }
 
     /// The tensor of a name in the state dict, or of a constant.
     pub fn tensor(&self, name: &str, is_constant: bool) -> Result<Tensor, FormatError> {
-        let own = match is_constant {
-            true => (CONSTANTS, &self.constants),
-            false => (WEIGHTS, &self.weights),
-        };
+        let both = [(WEIGHTS, &self.weights), (CONSTANTS, &self.constants)];
         // Where buffers that are not persistent are, has changed between versions.
-        let places = [own, (WEIGHTS, &self.weights), (CONSTANTS, &self.constants)];
-        let found = places
-            .into_iter()
-            .find_map(|(folder, list)| Some((folder, list.config.get(name)?)));
-        let Some((folder, payload)) = found else {
-            return Err(FormatError::Missing {
-                entry: format!("tensor `{name}`, which its graph reads"),
-            });
-        };
-        self.payload(name, folder, payload)
+        let order = if is_constant { [1, 0] } else { [0, 1] };
+        for (folder, tensors) in order.map(|i| both[i]) {
+            match tensors {
+                Tensors::Listed(list) => {
+                    if let Some(payload) = list.config.get(name) {
+                        return self.payload(name, folder, payload);
+                    }
+                }
+                Tensors::Saved(tensors) => {
+                    if let Some(tensor) = tensors.get(name) {
+                        return Ok(tensor.clone());
+                    }
+                }
+            }
+        }
+        Err(FormatError::Missing {
+            entry: format!("tensor `{name}`, which its graph reads"),
+        })
     }
 
     fn payload(&self, name: &str, folder: &str, payload: &Payload) -> Result<Tensor, FormatError> {
@@ -161,7 +210,7 @@ impl<'a> Package<'a> {
         }
         let dtype = dtype(meta).ok_or_else(|| {
             unsupported(
-                &format!("of PyTorch's element type {}", meta.dtype),
+                &format!("of type {}", dtype_name(meta.dtype)),
                 "convert the model to float32 before exporting",
             )
         })?;
@@ -181,7 +230,7 @@ impl<'a> Package<'a> {
         if place.shape.len() != place.strides.len() {
             return Err(damaged());
         }
-        if let Some(tensor) = self.tensors.borrow().get(&place) {
+        if let Some(tensor) = self.read.borrow().get(&place) {
             return Ok(tensor.clone());
         }
         let geometry = Geometry {
@@ -190,21 +239,81 @@ impl<'a> Package<'a> {
             strides: &place.strides,
         };
         let tensor = self.storages.tensor(&place.entry, dtype, geometry, name)?;
-        self.tensors.borrow_mut().insert(place, tensor.clone());
+        self.read.borrow_mut().insert(place, tensor.clone());
         Ok(tensor)
     }
 
     /// The entries that are kept as they are: sample inputs and extra files.
     pub fn extra(&self) -> Result<Vec<(String, crate::ir::Bytes)>, FormatError> {
-        let kept = |name: &&str| {
-            ["data/sample_inputs/", "extra/"]
+        let kept = |name: &&str| match self.container {
+            Container::Flat => {
+                name.starts_with("extra_files/")
+                    || ["serialized_example_inputs.pt", "version"].contains(name)
+            }
+            _ => ["data/sample_inputs/", "extra/"]
                 .iter()
-                .any(|folder| name.starts_with(folder))
+                .any(|folder| name.starts_with(folder)),
         };
         let names: Vec<&str> = self.archive.names().filter(kept).collect();
         let read = |name: &str| Ok((name.to_owned(), self.archive.read(name)?));
         names.into_iter().map(read).collect()
     }
+}
+
+impl Container {
+    /// The entries that list the weights and the constants, or are those.
+    pub fn lists(self, model: &str) -> [String; 2] {
+        match self {
+            Container::Entries { weights } => [
+                format!("{WEIGHTS}{model}_{weights}_config.json"),
+                format!("{CONSTANTS}{model}_constants_config.json"),
+            ],
+            Container::Saved => [
+                format!("{WEIGHTS}{model}.pt"),
+                format!("{CONSTANTS}{model}.pt"),
+            ],
+            Container::Flat => {
+                ["serialized_state_dict.pt", "serialized_constants.pt"].map(str::to_owned)
+            }
+        }
+    }
+}
+
+fn container(archive: &Archive, model: &str) -> Container {
+    let older = Container::Entries {
+        weights: "model_param",
+    };
+    let known = [Container::Flat, Container::Saved, older].into_iter();
+    let found = known.filter(|known| *known != Container::Flat || archive.contains(FLAT));
+    let mut found = found.filter(|known| archive.contains(&known.lists(model)[0]));
+    found
+        .next()
+        .unwrap_or(Container::Entries { weights: "weights" })
+}
+
+/// The tensors of a dictionary that `torch.save` wrote, an archive inside the archive.
+fn saved(archive: &Archive, entry: &str) -> Result<IndexMap<String, Tensor>, FormatError> {
+    let bytes = archive.read(entry)?;
+    if bytes.as_ref().is_empty() {
+        return Ok(IndexMap::new());
+    }
+    let inner = Archive::open(bytes)?;
+    let pickle = Pickle::parse(&inner.read_text("data.pkl")?, &format!("{entry}/data.pkl"))?;
+    let Object::Dict(items) = pickle.get(pickle.root()) else {
+        return Err(FormatError::Program {
+            what: "its tensors are no dictionary".to_owned(),
+            at: entry.to_owned(),
+            help: DAMAGED.to_owned(),
+        });
+    };
+    let storages = Storages::new(&inner);
+    let mut tensors = IndexMap::new();
+    for &(key, value) in items {
+        if let (Object::Str(name), Object::Tensor(tensor)) = (pickle.get(key), pickle.get(value)) {
+            tensors.insert(name.to_string(), storages.pickled(tensor, "data", name)?);
+        }
+    }
+    Ok(tensors)
 }
 
 /// Refuses what another major version of the schema means otherwise, before anything else is looked at.
@@ -276,6 +385,22 @@ pub(super) fn dtype(meta: &TensorMeta) -> Option<DType> {
 pub(super) fn dtype_of(code: i64) -> Option<DType> {
     let known = DTYPES.iter().find(|(c, _)| *c == code);
     known.map(|(_, dtype)| *dtype)
+}
+
+/// PyTorch's name for an element type that there is not here.
+pub(super) fn dtype_name(code: i64) -> String {
+    let known = match code {
+        9 => "complex32",
+        10 => "complex64",
+        11 => "complex128",
+        28 => "uint16",
+        29 => "float8_e4m3fn",
+        30 => "float8_e5m2",
+        31 => "float8_e4m3fnuz",
+        32 => "float8_e5m2fnuz",
+        _ => return format!("number {code}"),
+    };
+    known.to_owned()
 }
 
 /// The number of an element type.

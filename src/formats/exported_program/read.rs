@@ -7,7 +7,7 @@ use indexmap::IndexMap;
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde_json::Value as Json;
 
-use super::package::{Package, dtype, is_package};
+use super::package::{Package, dtype, dtype_name, is_package};
 use super::schema::{NamedArgument, Node, Program, TensorMeta, name_of, tagged};
 use super::source::{Placeholder, ResultSlot, Source, State, StateKind};
 use super::symbolic::Symbols;
@@ -80,6 +80,10 @@ pub(super) struct Reader<'p> {
     pub at: Option<usize>,
     origins: FxHashMap<NodeId, usize>,
     names: FxHashMap<ir::Value, &'p str>,
+    /// How many nodes were to have a name.
+    counts: FxHashMap<String, usize>,
+    /// Nodes that did not get the name that they were to have, as it was taken.
+    unnamed: Vec<(NodeId, String)>,
     placeholders: Vec<Placeholder>,
     state: IndexMap<String, State>,
     constants: Vec<(String, ir::Tensor)>,
@@ -108,6 +112,8 @@ impl<'p> Reader<'p> {
             at: None,
             origins: FxHashMap::default(),
             names: FxHashMap::default(),
+            counts: FxHashMap::default(),
+            unnamed: Vec::new(),
             placeholders: Vec::new(),
             state: IndexMap::new(),
             constants: Vec::new(),
@@ -128,6 +134,12 @@ impl<'p> Reader<'p> {
 
     fn finish(mut self) -> Result<(Graph, Source), FormatError> {
         self.graph.remove_dead();
+        for (id, name) in std::mem::take(&mut self.unnamed) {
+            // What had it may be gone.
+            if self.graph.get(id).is_some() && !self.graph.has_name(&name) {
+                self.graph.rename(id, &name);
+            }
+        }
         let mut nodes = FxHashMap::default();
         let mut read = FxHashSet::default();
         for id in self.graph.nodes() {
@@ -152,6 +164,7 @@ impl<'p> Reader<'p> {
             .filter(|(name, _)| !read.contains(name.as_str()));
         let source = Source {
             path: Default::default(),
+            container: self.package.container,
             model: self.package.model.clone(),
             program: self.program.clone(),
             placeholders: self.placeholders,
@@ -230,10 +243,27 @@ impl<'p> Reader<'p> {
         self.inner_modules.contains(path)
     }
 
-    /// Notes which node of the program one of the graph came from.
-    pub fn note(&mut self, id: NodeId) {
+    /// Notes which node of the program one of the graph came from, and the name that it was to have.
+    pub fn note(&mut self, id: NodeId, name: String) {
+        if *self.graph.node(id).name != *name {
+            self.unnamed.push((id, name));
+        }
         if let Some(at) = self.at {
             self.origins.insert(id, at);
+        }
+    }
+
+    /// A name that no node has had; a graph finds one too, but looks at all that were made of the same.
+    pub fn unique(&mut self, name: &str) -> String {
+        match self.counts.get_mut(name) {
+            Some(count) => {
+                *count += 1;
+                format!("{name}.{}", *count - 1)
+            }
+            None => {
+                self.counts.insert(name.to_owned(), 1);
+                name.to_owned()
+            }
         }
     }
 
@@ -273,7 +303,7 @@ impl<'p> Reader<'p> {
         };
         Ok(match dtype(meta) {
             Some(dtype) => Type::Tensor(dtype, Some(shape)),
-            None => Type::Other(format!("tensor of type {}", meta.dtype).into()),
+            None => Type::Other(dtype_name(meta.dtype).into()),
         })
     }
 
@@ -358,8 +388,8 @@ impl<'p> Reader<'p> {
                     let Some(shape) = ty.shape() else {
                         return self.fail(
                             format!(
-                                "the input `{name}` is of PyTorch's element type {}",
-                                self.meta(name)?.dtype
+                                "the input `{name}` is of type {}",
+                                dtype_name(self.meta(name)?.dtype)
                             ),
                             "export the model for inputs of floats or integers",
                         );
@@ -443,15 +473,12 @@ impl<'p> Reader<'p> {
             self.bind(known, Slot::Tensor(state(node.into())))?;
         }
         // State that is no input of the graph is nothing to it, and kept.
-        let weights = &self.package.weights.config;
-        for (fqn, payload) in weights
-            .iter()
-            .filter(|(fqn, _)| !self.state.contains_key(*fqn))
-        {
-            if let Ok(tensor) = self.package.tensor(fqn, false) {
-                self.constants.push((fqn.clone(), tensor));
+        for fqn in self.package.weight_names() {
+            if !self.state.contains_key(fqn)
+                && let Ok(tensor) = self.package.tensor(fqn, false)
+            {
+                self.constants.push((fqn.to_owned(), tensor));
             }
-            let _ = payload;
         }
         Ok(())
     }
@@ -557,31 +584,19 @@ impl<'p> Reader<'p> {
 
 /// The symbols that follow from a size: the one of `s0`, `2*s0` or `s0 + 1`.
 fn determined(dim: &Dim) -> Option<Symbol> {
-    linear(dim).map(|(symbol, ..)| symbol)
+    dim.as_linear().map(|(symbol, ..)| symbol)
 }
 
-/// Symbol, factor and constant of `factor * symbol + constant`, if the size is of this form.
-pub(super) fn linear(dim: &Dim) -> Option<(Symbol, i64, i64)> {
-    let mut symbols = Vec::new();
-    dim.for_each_symbol(&mut |symbol| symbols.push(symbol.clone()));
-    let [symbol] = symbols.as_slice() else {
-        return None;
-    };
-    let at = |n: i64| dim.substitute(&|_| Some(Dim::from(n))).as_number();
-    let constant = at(0)?;
-    let factor = at(1)?.checked_sub(constant).filter(|factor| *factor > 0)?;
-    let same = Dim::symbol(symbol.clone()) * Dim::from(factor) + Dim::from(constant) == *dim;
-    same.then(|| (symbol.clone(), factor, constant))
-}
-
-/// The class of the network, from what the nodes say of the modules that they came from.
+/// The class of the network, from what the nodes say of the modules that they came from: `key,path,class;key,path,class`.
 fn network_name(program: &Program) -> &str {
+    fn class(node: &Node) -> Option<&str> {
+        let stack = node.metadata.get("nn_module_stack")?.as_str()?;
+        // The network itself has no path.
+        let (_, class) = stack.split(';').next()?.split_once(",,")?;
+        class.rsplit('.').next()
+    }
     let nodes = &program.graph_module.graph.nodes;
-    let stack = nodes
-        .iter()
-        .find_map(|node| node.metadata.get("nn_module_stack")?.as_str());
-    let class = stack.and_then(|stack| stack.split(';').next()?.rsplit(['.', ',']).next());
-    class.filter(|class| !class.is_empty()).unwrap_or("program")
+    nodes.iter().find_map(class).unwrap_or("program")
 }
 
 /// All names that nodes and outputs read.

@@ -7,6 +7,7 @@ use indexmap::IndexMap;
 use rustc_hash::FxHashMap;
 use serde_json::Value as Json;
 
+use super::package::Container;
 use super::schema::Program;
 use super::symbolic::Symbols;
 use crate::ir::{Bytes, Dialect, Dim, Tensor};
@@ -17,6 +18,8 @@ use crate::report::FileFacts;
 pub struct Source {
     /// The file, which is never overwritten.
     pub(crate) path: PathBuf,
+    /// How the archive keeps its tensors.
+    pub(super) container: Container,
     /// The program's name in the archive.
     pub(super) model: String,
     /// The program as it was read.

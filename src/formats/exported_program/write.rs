@@ -4,23 +4,24 @@ mod nodes;
 mod sizes;
 mod state;
 
-use std::io::{Seek, Write};
+use std::io::{Cursor, Seek, Write};
 
 use indexmap::IndexMap;
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde_json::{Map, Value as Json, json};
 
-use super::package::{CONSTANTS, MAJOR, WEIGHTS, dtype_code};
+use super::package::{CONSTANTS, Container, FLAT, MAJOR, WEIGHTS, dtype_code};
 use super::schema::{
     Graph as GraphJson, GraphModule, ModuleCall, Node, Payload, PayloadConfig, Program, STRIDED,
     Signature, TensorMeta, Version, name_of, tag,
 };
-use super::source::{Placeholder, ResultSlot, Source};
+use super::source::{Placeholder, ResultSlot, Source, StateKind};
 use super::symbolic::{Symbols, constructor};
 use crate::formats::archive::ArchiveWriter;
 use crate::formats::error::FormatError;
 use crate::formats::identifiers::{RESERVED, identifier};
-use crate::ir::{Dim, Graph, Symbol, Tensor, Type, Value};
+use crate::formats::pickle::Pickler;
+use crate::ir::{Dim, Graph, NodeId, Symbol, Tensor, Type, Value};
 use state::{Entry, Layout};
 
 /// What messages call the format.
@@ -43,39 +44,92 @@ pub(crate) fn write(
     let layout = std::mem::take(&mut writer.layout);
     let program = writer.program(&layout, outputs);
     let model = source.map_or("model", |source| &source.model);
-    let mut archive = ArchiveWriter::new(out, root);
-    for (folder, kind, prefix, is_constant) in [
-        (WEIGHTS, "weights", "weight_", false),
-        (CONSTANTS, "constants", "tensor_", true),
+    let container = source.map_or(Container::Entries { weights: "weights" }, |source| {
+        source.container
+    });
+    let mut archive = ArchiveWriter::new(
+        out,
+        if container == Container::Flat {
+            ""
+        } else {
+            root
+        },
+    );
+    let lists = container.lists(model);
+    for (list, folder, prefix, is_constant) in [
+        (&lists[0], WEIGHTS, "weight_", false),
+        (&lists[1], CONSTANTS, "tensor_", true),
     ] {
-        let entries = layout
-            .entries
-            .iter()
-            .filter(|entry| entry.state.kind.is_constant() == is_constant);
-        let (config, tensors) = payloads(entries, prefix, &writer);
+        let entries = || {
+            layout
+                .entries
+                .iter()
+                .filter(|entry| entry.state.kind.is_constant() == is_constant)
+        };
+        if !matches!(container, Container::Entries { .. }) {
+            archive.entry(list, &saved(entries())?)?;
+            continue;
+        }
+        let (config, tensors) = payloads(entries(), prefix, &writer);
         for (i, tensor) in tensors.iter().enumerate() {
             archive.entry(&format!("{folder}{prefix}{i}"), tensor.bytes())?;
         }
-        archive.entry(
-            &format!("{folder}{model}_{kind}_config.json"),
-            &json_bytes(&config)?,
-        )?;
+        archive.entry(list, &json_bytes(&config)?)?;
+    }
+    let extra = source.map_or(&[][..], |source| &source.extra);
+    for (name, bytes) in extra {
+        archive.entry(name, bytes.as_ref())?;
+    }
+    if container == Container::Flat {
+        archive.entry(FLAT, &json_bytes(&program)?)?;
+        return archive.finish();
     }
     archive.entry(&format!("models/{model}.json"), &json_bytes(&program)?)?;
-    match source {
-        Some(source) => {
-            for (name, bytes) in &source.extra {
-                archive.entry(name, bytes.as_ref())?;
-            }
-        }
+    if source.is_none() {
         // No example of an input.
-        None => archive.entry(&format!("data/sample_inputs/{model}.pt"), b"")?,
+        archive.entry(&format!("data/sample_inputs/{model}.pt"), b"")?;
     }
     archive.entry("archive_format", b"pt2")?;
     archive.entry("archive_version", b"0")?;
     archive.entry(".data/version", b"6\n")?;
     archive.entry("byteorder", b"little")?;
     archive.finish()
+}
+
+/// An archive as `torch.save` writes a dictionary of these tensors.
+fn saved<'l>(entries: impl Iterator<Item = &'l Entry>) -> Result<Vec<u8>, FormatError> {
+    let mut pickler = Pickler::new();
+    pickler.op(b'}');
+    pickler.op(b'(');
+    for entry in entries {
+        pickler.str(&entry.fqn);
+        let is_parameter = entry.state.kind == StateKind::Parameter;
+        if is_parameter {
+            pickler.global("torch._utils", "_rebuild_parameter");
+            pickler.op(b'(');
+        }
+        pickler.shared(&entry.tensor, entry.state.requires_grad);
+        if is_parameter {
+            pickler.bool(entry.state.requires_grad);
+            pickler.global("collections", "OrderedDict");
+            pickler.op(b')');
+            pickler.op(b'R');
+            pickler.op(b't');
+            pickler.op(b'R');
+        }
+    }
+    pickler.op(b'u');
+    let (pickle, storages) = pickler.finish();
+    let mut bytes = Cursor::new(Vec::new());
+    let mut archive = ArchiveWriter::new(&mut bytes, "archive");
+    archive.entry("data.pkl", &pickle)?;
+    archive.entry("byteorder", b"little")?;
+    for (key, tensor) in storages.iter().enumerate() {
+        archive.entry(&format!("data/{key}"), tensor.bytes())?;
+    }
+    archive.entry("version", b"3\n")?;
+    archive.finish()?;
+    Ok(bytes.into_inner())
 }
 
 fn json_bytes(value: &impl serde::Serialize) -> Result<Vec<u8>, FormatError> {
@@ -120,7 +174,7 @@ fn payloads<'l>(
         let ty = Type::tensor(tensor.dtype(), shape);
         let payload = Payload {
             path_name: format!("{prefix}{i}"),
-            is_param: entry.state.kind == super::source::StateKind::Parameter,
+            is_param: entry.state.kind == StateKind::Parameter,
             use_pickle: false,
             tensor_meta: writer.meta(&ty, entry.state.requires_grad).ok(),
             other: Map::new(),
@@ -130,6 +184,44 @@ fn payloads<'l>(
     (config, tensors)
 }
 
+/// Functions of Python's that operators are called like; PyTorch makes code of the nodes, which may call them.
+const BUILTINS: &[&str] = &[
+    "abs", "all", "any", "complex", "filter", "hash", "id", "input", "iter", "map", "max", "min",
+    "next", "object", "pow", "range", "repr", "round", "set", "slice", "sorted", "sum", "type",
+    "vars", "zip",
+];
+
+/// Fields that earlier versions do not know, and refuse.
+#[derive(Clone, Copy)]
+struct Fields {
+    /// `kind` of arguments.
+    kind: bool,
+    /// `name` of nodes.
+    name: bool,
+    /// `is_hop_single_tensor_return` of nodes.
+    single: bool,
+}
+
+impl Fields {
+    const ALL: Fields = Fields {
+        kind: true,
+        name: true,
+        single: true,
+    };
+
+    /// The fields that a program has.
+    fn of(program: &Program) -> Fields {
+        let nodes = &program.graph_module.graph.nodes;
+        let has = |field: &str| nodes.iter().any(|node| node.other.contains_key(field));
+        let mut arguments = nodes.iter().flat_map(|node| &node.inputs);
+        Fields {
+            kind: arguments.any(|argument| argument.other.contains_key("kind")),
+            name: has("name"),
+            single: has("is_hop_single_tensor_return"),
+        }
+    }
+}
+
 /// The state of writing one program.
 struct Writer<'w> {
     graph: &'w Graph,
@@ -137,12 +229,18 @@ struct Writer<'w> {
     /// Whether the program is one of the operators that decomposition leads to.
     core: bool,
     symbols: Symbols,
+    /// Fields of nodes that not every version has, as of the program that was read.
+    fields: Fields,
     /// Where the tensors are.
     device: Json,
     layout: Layout,
     /// The name of each value that has one.
     names: FxHashMap<Value, String>,
     taken: FxHashSet<String>,
+    /// How many names were made of a name.
+    counts: FxHashMap<String, usize>,
+    /// Sizes that inputs have: which, and where.
+    input_sizes: FxHashMap<Dim, (NodeId, usize)>,
     sizes: FxHashMap<Dim, String>,
     tensor_values: IndexMap<String, TensorMeta>,
     sym_int_values: IndexMap<String, Json>,
@@ -165,6 +263,7 @@ impl<'w> Writer<'w> {
                 .any(|name| name == "TRAINING")
         };
         let mut taken: FxHashSet<String> = RESERVED.iter().map(|name| (*name).to_owned()).collect();
+        taken.extend(BUILTINS.iter().map(|name| (*name).to_owned()));
         // Names that nodes keep are theirs.
         taken.extend(
             source
@@ -176,10 +275,13 @@ impl<'w> Writer<'w> {
             source,
             core: source.is_some_and(is_core),
             symbols,
+            fields: source.map_or(Fields::ALL, |source| Fields::of(&source.program)),
             device: device.unwrap_or_else(|| json!({"type": "cpu", "index": null})),
             layout: Layout::new(graph, source),
             names: FxHashMap::default(),
             taken,
+            counts: FxHashMap::default(),
+            input_sizes: input_sizes(graph),
             sizes: FxHashMap::default(),
             tensor_values: IndexMap::new(),
             sym_int_values: IndexMap::new(),
@@ -191,10 +293,10 @@ impl<'w> Writer<'w> {
     fn fresh(&mut self, name: &str) -> String {
         let base = identifier(name);
         let mut name = base.clone();
-        let mut n = 0;
+        let count = self.counts.entry(base.clone()).or_default();
         while !self.taken.insert(name.clone()) {
-            n += 1;
-            name = format!("{base}_{n}");
+            *count += 1;
+            name = format!("{base}_{count}");
         }
         name
     }
@@ -510,6 +612,20 @@ impl<'w> Writer<'w> {
             })),
         }
     }
+}
+
+/// The sizes of the inputs that are no numbers, and where each is found.
+fn input_sizes(graph: &Graph) -> FxHashMap<Dim, (NodeId, usize)> {
+    let mut sizes = FxHashMap::default();
+    for &input in graph.inputs() {
+        let shape = graph.ty(input.into()).shape();
+        for (axis, dim) in shape.into_iter().flatten().enumerate() {
+            if dim.as_number().is_none() {
+                sizes.entry(dim.clone()).or_insert((input, axis));
+            }
+        }
+    }
+    sizes
 }
 
 /// The symbols of the inputs' sizes, under names as PyTorch has for them.

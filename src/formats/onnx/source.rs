@@ -34,7 +34,7 @@ pub struct Source {
     pub(super) transposed: FxHashMap<Arc<str>, (Tensor, Tensor)>,
     /// Names within subgraphs and functions, which no new value may have.
     pub(super) inner: FxHashSet<String>,
-    /// Names of inputs, outputs and values in the file where the graph has others.
+    /// The files that weights are mapped from, the model's own first.
     pub(super) files: Vec<Mapped>,
     /// Whether weights were in other files.
     pub(super) external: bool,

@@ -1,6 +1,6 @@
 //! TorchScript: the archives of `torch.jit.save`, traced, scripted or frozen.
 //!
-//! - `pickle`: the objects in the archive; `code`: its Python, parsed;
+//! - `objects`: what the archive's pickles hold; `code`: its Python, parsed;
 //! - `eval` runs that code with the input's values unknown, `scalar` does Python's own arithmetic, `lower` turns operators
 //!   into graph nodes by the table of `aten`;
 //! - `write_code`, `write_pickle` and `write` make an archive of a graph.
@@ -10,7 +10,6 @@ mod eval;
 mod interface;
 mod lower;
 mod objects;
-mod pickle;
 mod read;
 mod scalar;
 mod value;

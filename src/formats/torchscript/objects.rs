@@ -2,11 +2,11 @@
 
 use indexmap::IndexMap;
 
-use super::pickle::{Id, Object, Pickle, PickledTensor};
 use crate::formats::archive::Archive;
 use crate::formats::error::FormatError;
-use crate::formats::storage::{Geometry, Storages};
-use crate::ir::{DType, Tensor};
+use crate::formats::pickle::{Id, Object, Pickle, PickledTensor};
+use crate::formats::storage::Storages;
+use crate::ir::Tensor;
 
 /// Attribute paths a module tree may have in all; shared modules are counted once a path.
 const MAX_PATHS: usize = 1 << 20;
@@ -142,14 +142,7 @@ impl<'a> Objects<'a> {
         folder: &str,
         name: &str,
     ) -> Result<Tensor, FormatError> {
-        let dtype = dtype_of(&tensor.storage.class, name)?;
-        let entry = format!("{folder}/{}", tensor.storage.key);
-        let geometry = Geometry {
-            offset: tensor.offset,
-            shape: &tensor.shape,
-            strides: &tensor.strides,
-        };
-        self.storages.tensor(&entry, dtype, geometry, name)
+        self.storages.pickled(tensor, folder, name)
     }
 }
 
@@ -165,46 +158,4 @@ pub(super) struct Tree {
 
 fn shorten(path: &str) -> String {
     path.chars().take(60).collect::<String>() + "..."
-}
-
-/// PyTorch's storage classes and the element types they hold.
-pub(super) const STORAGES: [(&str, DType); 10] = [
-    ("DoubleStorage", DType::F64),
-    ("FloatStorage", DType::F32),
-    ("HalfStorage", DType::F16),
-    ("BFloat16Storage", DType::BF16),
-    ("LongStorage", DType::I64),
-    ("IntStorage", DType::I32),
-    ("ShortStorage", DType::I16),
-    ("CharStorage", DType::I8),
-    ("ByteStorage", DType::U8),
-    ("BoolStorage", DType::Bool),
-];
-
-fn dtype_of(class: &str, name: &str) -> Result<DType, FormatError> {
-    if let Some((_, dtype)) = STORAGES.iter().find(|(storage, _)| *storage == class) {
-        return Ok(*dtype);
-    }
-    let (kind, help) = match class {
-        c if c.starts_with("<quantized") || c.starts_with('Q') => (
-            "quantized".to_owned(),
-            "export the model before quantizing it",
-        ),
-        c if c.starts_with("Complex") => {
-            ("complex".to_owned(), "express the model with real tensors")
-        }
-        c if c.starts_with('<') => (
-            c.trim_matches(['<', '>']).to_owned(),
-            "make it an ordinary tensor (to_dense()) before exporting",
-        ),
-        c => (
-            format!("of type {c}"),
-            "convert the model to float32 before exporting",
-        ),
-    };
-    Err(FormatError::TensorKind {
-        name: name.to_owned(),
-        kind,
-        help: help.to_owned(),
-    })
 }

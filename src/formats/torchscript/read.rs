@@ -10,13 +10,14 @@ use super::code::{Class, Program, parse_files};
 use super::eval::{Args, Eval, Evaluator, InputFacts, Stop};
 use super::interface::{Content, ModuleInfo, Parameter, ResultText, Source};
 use super::lower::Template;
-use super::objects::{Objects, STORAGES, Tree};
-use super::pickle::{Object, Pickle};
+use super::objects::{Objects, Tree};
 use super::value::{ModuleRef, Value};
 use crate::formats::ReadOptions;
 use crate::formats::archive::{Archive, MappedFile, other_zip};
 use crate::formats::aten::fresh;
 use crate::formats::error::FormatError;
+use crate::formats::pickle::{Object, Pickle};
+use crate::formats::storage::STORAGES;
 use crate::ir::{Bytes, DType, Dim, Dims, Graph, Output, Role, Type};
 
 /// Parsing and evaluation recurse as deeply as the code nests; both are bounded, this holds the bounds.

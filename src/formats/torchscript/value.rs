@@ -4,8 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use super::code::Function;
-use super::pickle;
 use crate::formats::aten::TensorRef;
+use crate::formats::pickle;
 use crate::ir;
 use crate::ir::Dim;
 

@@ -11,25 +11,32 @@ use crate::formats::exported_program::package::dtype_code;
 use crate::formats::exported_program::schema::{NamedArgument, Node, tag};
 use crate::ir::{NodeId, NodeKind, Op, Opaque, Role, Type, Value};
 
-/// An argument of a node, by position or by name.
-pub(super) fn argument(name: &str, arg: Json, positional: bool) -> NamedArgument {
-    let kind = if positional { 1 } else { 2 };
-    NamedArgument {
-        name: name.to_owned(),
-        arg,
-        other: Map::from_iter([("kind".to_owned(), kind.into())]),
-    }
-}
-
-/// The fields of a node of this name that nothing is made of.
-pub(super) fn node_fields(name: &str) -> Map<String, Json> {
-    Map::from_iter([
-        ("is_hop_single_tensor_return".to_owned(), Json::Null),
-        ("name".to_owned(), name.into()),
-    ])
-}
-
 impl Writer<'_> {
+    /// An argument of a node, by position or by name.
+    pub(super) fn named(&self, name: &str, arg: Json, positional: bool) -> NamedArgument {
+        let mut other = Map::new();
+        if self.fields.kind {
+            other.insert("kind".to_owned(), if positional { 1 } else { 2 }.into());
+        }
+        NamedArgument {
+            name: name.to_owned(),
+            arg,
+            other,
+        }
+    }
+
+    /// The further fields of a node of this name.
+    pub(super) fn node_fields(&self, name: &str) -> Map<String, Json> {
+        let mut fields = Map::new();
+        if self.fields.single {
+            fields.insert("is_hop_single_tensor_return".to_owned(), Json::Null);
+        }
+        if self.fields.name {
+            fields.insert("name".to_owned(), name.into());
+        }
+        fields
+    }
+
     pub(super) fn nodes(&mut self) -> Result<(), FormatError> {
         let graph = self.graph;
         let order = graph.topological_order();
@@ -133,18 +140,12 @@ impl Writer<'_> {
                     call.name
                 ))
             })?;
-            inputs.push(argument(
-                parameter,
-                self.argument(value, operands, &user)?,
-                true,
-            ));
+            let value = self.argument(value, operands, &user)?;
+            inputs.push(self.named(parameter, value, true));
         }
         for (parameter, value) in &call.keyword {
-            inputs.push(argument(
-                parameter,
-                self.argument(value, operands, &user)?,
-                false,
-            ));
+            let value = self.argument(value, operands, &user)?;
+            inputs.push(self.named(parameter, value, false));
         }
         let mut outputs = vec![tag("as_tensor", tag("name", name.as_str()))];
         let node_name = match call.others.is_empty() {
@@ -163,7 +164,7 @@ impl Writer<'_> {
             inputs,
             outputs,
             metadata: id.map_or_else(|| json!({}), |id| self.metadata(id)),
-            other: node_fields(&node_name),
+            other: self.node_fields(&node_name),
         });
         Ok(name)
     }
@@ -391,7 +392,9 @@ impl Writer<'_> {
             [one] => one.clone(),
             _ => self.fresh(&label),
         };
-        written.other.insert("name".to_owned(), name.into());
+        if self.fields.name {
+            written.other.insert("name".to_owned(), name.into());
+        }
         written.metadata = self.metadata(id);
         self.nodes.push(written);
         Ok(())

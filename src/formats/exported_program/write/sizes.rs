@@ -4,7 +4,6 @@ use serde_json::{Value as Json, json};
 
 use super::{Writer, mistake};
 use crate::formats::error::FormatError;
-use crate::formats::exported_program::read::linear;
 use crate::formats::exported_program::schema::{Node, tag};
 use crate::ir::dim::DimBuilder;
 use crate::ir::{Dim, Symbol, Value};
@@ -40,12 +39,7 @@ impl Writer<'_> {
 
     /// A size that an input has.
     fn input_size(&mut self, dim: &Dim) -> Option<Size> {
-        let graph = self.graph;
-        let (input, axis) = graph.inputs().iter().find_map(|&input| {
-            let shape = graph.ty(input.into()).shape()?;
-            Some((input, shape.iter().position(|size| size == dim)?))
-        })?;
-        dim.as_number().is_none().then_some(())?;
+        let (input, axis) = *self.input_sizes.get(dim)?;
         let name = self.names.get(&Value::from(input))?.clone();
         let arguments = [
             ("self", tag("as_tensor", tag("name", name))),
@@ -75,13 +69,13 @@ impl Writer<'_> {
         let name = self.fresh(name);
         let inputs = arguments
             .iter()
-            .map(|(name, arg)| super::nodes::argument(name, arg.clone(), true));
+            .map(|(name, arg)| self.named(name, arg.clone(), true));
         let node = Node {
             target: target.to_owned(),
             inputs: inputs.collect(),
             outputs: vec![tag("as_sym_int", tag("as_name", name.as_str()))],
             metadata: json!({}),
-            other: super::nodes::node_fields(&name),
+            other: self.node_fields(&name),
         };
         self.nodes.push(node);
         self.sym_int_values
@@ -141,15 +135,12 @@ impl DimBuilder<Size> for Nodes<'_, '_> {
         if let Some(size) = self.writer.input_size(&dim) {
             return size;
         }
-        let graph = self.writer.graph;
-        let shapes = graph
-            .inputs()
-            .iter()
-            .filter_map(|&input| graph.ty(input.into()).shape());
-        let found = shapes.flatten().find_map(|size| {
-            let (symbol, factor, constant) = linear(size)?;
+        let found = self.writer.input_sizes.keys().filter_map(|size| {
+            let (symbol, factor, constant) = size.as_linear()?;
             (symbol == *name).then(|| (size.clone(), factor, constant))
         });
+        // The same one on every run.
+        let found = found.min();
         let Some((size, factor, constant)) = found else {
             self.missing = Some(name.clone());
             return Size::Number(0);

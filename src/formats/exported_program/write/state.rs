@@ -1,6 +1,6 @@
 //! Parameters, buffers and constants: which are written, under which names.
 
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 use serde_json::{Value as Json, json};
 
 use crate::formats::exported_program::source::{Source, State, StateKind};
@@ -12,6 +12,8 @@ use crate::ir::{Graph, NodeId, Role, Tensor};
 pub(super) struct Layout {
     /// In the order of the program's inputs.
     pub entries: Vec<Entry>,
+    /// Those that no constant of the graph is, by a hash of their content.
+    unread: FxHashMap<u64, usize>,
     tensors: FxHashSet<String>,
     modules: FxHashSet<String>,
 }
@@ -103,6 +105,15 @@ impl Layout {
             (group, original.unwrap_or(usize::MAX))
         };
         layout.entries.sort_by_key(place);
+        // Parameters change in training, numbers that are read as positions do not.
+        let unread = |entry: &Entry| {
+            entry.node.is_none() && entry.is_input && entry.state.kind != StateKind::Parameter
+        };
+        let entries = layout.entries.iter().enumerate();
+        let unread = entries.filter(|(_, entry)| unread(entry));
+        layout.unread = unread
+            .map(|(i, entry)| (entry.tensor.content_hash(), i))
+            .collect();
         layout
     }
 
@@ -181,24 +192,20 @@ impl Layout {
         self.add((fqn, tensor, node), state, true);
     }
 
-    /// A constant that a call needs; the same elements are one.
+    /// A constant that a call needs, and whether it is new; the same elements are one, be it a buffer that nothing else reads.
     pub fn constant(&mut self, tensor: &Tensor) -> (usize, bool) {
-        let same =
-            |entry: &Entry| entry.node.is_none() && entry.is_input && entry.tensor == *tensor;
-        let known = self
-            .entries
-            .iter()
-            .position(|entry| entry.state.kind == StateKind::Constant && same(entry));
-        match known {
-            Some(i) => (i, false),
-            None => {
-                self.add_new(
-                    ("index".to_owned(), tensor.clone(), None),
-                    StateKind::Constant,
-                );
-                (self.entries.len() - 1, true)
-            }
+        let hash = tensor.content_hash();
+        if let Some(i) = self.unread.get(&hash).copied()
+            && self.entries[i].tensor == *tensor
+        {
+            return (i, false);
         }
+        self.add_new(
+            ("index".to_owned(), tensor.clone(), None),
+            StateKind::Constant,
+        );
+        self.unread.insert(hash, self.entries.len() - 1);
+        (self.entries.len() - 1, true)
     }
 }
 

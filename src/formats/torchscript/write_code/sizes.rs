@@ -65,6 +65,23 @@ impl Sizes<'_> {
                 Some((i, axis.parse().ok()?))
             })
     }
+
+    /// A symbol that is no size of an input by itself, from one that is a multiple of it.
+    fn divided_out(&self, symbol: &Symbol) -> Option<String> {
+        let inputs = self.graph.inputs().iter().zip(&self.inputs);
+        for (&input, name) in inputs {
+            let shape = self.graph.ty(input.into()).shape();
+            for (axis, size) in shape.into_iter().flatten().enumerate() {
+                if let Some((found, factor, constant)) = size.as_linear()
+                    && found == *symbol
+                {
+                    let rest = format!("torch.sub(torch.size({name}, {axis}), {constant})");
+                    return Some(format!("torch.floordiv({rest}, {factor})"));
+                }
+            }
+        }
+        None
+    }
 }
 
 impl DimBuilder<String> for Sizes<'_> {
@@ -81,10 +98,13 @@ impl DimBuilder<String> for Sizes<'_> {
                 let text = format!("torch.size({}, {axis})", self.inputs[input]);
                 self.bind(dim, &text)
             }
-            None => {
-                self.missing = Some(name.clone());
-                name.to_string()
-            }
+            None => match self.divided_out(name) {
+                Some(text) => self.bind(dim, &text),
+                None => {
+                    self.missing = Some(name.clone());
+                    name.to_string()
+                }
+            },
         }
     }
     fn add(&mut self, a: String, b: String) -> String {

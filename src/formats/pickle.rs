@@ -3,21 +3,24 @@
 //! Objects live in an arena and refer to each other by index, so that sharing and cycles cost nothing and no nesting can
 //! overflow the stack. Each opcode adds at most one object: memory is bounded by the pickle's own size.
 
+mod write;
+
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
 use crate::formats::error::FormatError;
+pub(in crate::formats) use write::Pickler;
 
 /// PyTorch's own bound on a tensor's dimensions.
 const MAX_RANK: usize = 64;
 
 /// An object of the arena.
-pub(super) type Id = u32;
+pub(in crate::formats) type Id = u32;
 
 /// Element type of a storage class, named as PyTorch names it.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Storage {
+pub(in crate::formats) struct Storage {
     /// `FloatStorage`, `LongStorage` ...
     pub class: Arc<str>,
     /// Name of the entry under `data/` or `constants/`.
@@ -28,7 +31,7 @@ pub(super) struct Storage {
 
 /// A tensor before its bytes are looked at.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct PickledTensor {
+pub(in crate::formats) struct PickledTensor {
     pub storage: Storage,
     pub offset: u64,
     pub shape: Vec<u64>,
@@ -38,7 +41,7 @@ pub(super) struct PickledTensor {
 
 /// What a pickle can hold.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Object {
+pub(in crate::formats) enum Object {
     None,
     Bool(bool),
     Int(i64),
@@ -63,7 +66,7 @@ pub(super) enum Object {
 
 /// The globals a model may name.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Global {
+pub(in crate::formats) enum Global {
     RebuildTensor,
     RebuildParameter,
     OrderedDict,
@@ -81,30 +84,30 @@ pub(super) enum Global {
 
 /// A finished pickle: its arena and its root.
 #[derive(Debug)]
-pub(super) struct Pickle {
+pub(in crate::formats) struct Pickle {
     objects: Vec<Object>,
     root: Id,
 }
 
 impl Pickle {
-    pub(super) fn root(&self) -> Id {
+    pub(in crate::formats) fn root(&self) -> Id {
         self.root
     }
 
-    pub(super) fn get(&self, id: Id) -> &Object {
+    pub(in crate::formats) fn get(&self, id: Id) -> &Object {
         // Ids come from this arena only; `Mark` is what no finished pickle holds.
         self.objects.get(id as usize).unwrap_or(&Object::Mark)
     }
 
     /// An attribute of an instance, by name.
-    pub(super) fn attr(&self, instance: Id, name: &str) -> Option<Id> {
+    pub(in crate::formats) fn attr(&self, instance: Id, name: &str) -> Option<Id> {
         self.attrs(instance)
             .find(|(key, _)| *key == name)
             .map(|(_, value)| value)
     }
 
     /// An instance's attributes, in the order of the file.
-    pub(super) fn attrs(&self, instance: Id) -> impl Iterator<Item = (&str, Id)> {
+    pub(in crate::formats) fn attrs(&self, instance: Id) -> impl Iterator<Item = (&str, Id)> {
         let items = match self.get(instance) {
             Object::Instance {
                 state: Some(state), ..
@@ -123,7 +126,7 @@ impl Pickle {
     }
 
     /// Runs a pickle.
-    pub(super) fn parse(bytes: &[u8], entry: &str) -> Result<Self, FormatError> {
+    pub(in crate::formats) fn parse(bytes: &[u8], entry: &str) -> Result<Self, FormatError> {
         Machine {
             bytes,
             at: 0,

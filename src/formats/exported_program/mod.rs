@@ -5,6 +5,7 @@
 //!   those that the IR does not know;
 //! - `write` and what is in it make a program of a graph, from scratch or in place of the one that was read.
 
+mod builder;
 mod node;
 mod opaque;
 mod package;

@@ -11,10 +11,10 @@ use super::package::dtype_of;
 use super::read::{DAMAGED, Reader, Slot};
 use super::schema::{NamedArgument, Node, name_of, tagged};
 use crate::formats::aten::{
-    self, Argument, Arguments, Builder, Call, Entry, Eval, Lowered, Sharing, Stop, TensorRef,
-    dtype_code, fresh, view, view_or_copy,
+    self, Argument, Arguments, Builder, Call, Entry, Eval, Lowered, Sharing, TensorRef, dtype_code,
+    fresh, view, view_or_copy,
 };
-use crate::ir::{self, Constant, DType, Dim, Op, Opaque, Role, Tensor, Type};
+use crate::ir::{self, Dim, Op, Opaque, Type};
 
 /// The namespace of PyTorch's own operators.
 const ATEN: &str = "torch.ops.aten.";
@@ -362,7 +362,7 @@ impl<'p> Reader<'p> {
     }
 
     /// The name of the next node: the module's path, and the operator's unless the module is nothing but that.
-    fn node_name(&self, label: &str) -> String {
+    pub(super) fn node_name(&self, label: &str) -> String {
         let node = self
             .at
             .and_then(|at| self.program.graph_module.graph.nodes.get(at));
@@ -386,86 +386,6 @@ impl<'p> Reader<'p> {
             true => name + ".op",
             false => name,
         }
-    }
-}
-
-impl Builder for Reader<'_> {
-    fn graph(&self) -> &ir::Graph {
-        &self.graph
-    }
-
-    fn emit(&mut self, label: &str, op: Op, operands: &[ir::Value]) -> Eval<Option<ir::Value>> {
-        let inferred = {
-            let types: SmallVec<[&Type; 4]> = operands.iter().map(|v| self.graph.ty(*v)).collect();
-            ir::infer::infer(&op, &types)
-        };
-        // What does not fit is for PyTorch to judge: the node then stays as it is.
-        let Ok(outputs) = inferred else {
-            return Ok(None);
-        };
-        let name = self.node_name(label);
-        let unique = self.unique(&name);
-        let id = self.graph.add_typed_op(&unique, op, operands, outputs);
-        self.note(id, name);
-        Ok(Some(id.into()))
-    }
-
-    fn scalar(&mut self, x: f64, dtype: DType) -> ir::Value {
-        let key = (x.to_bits(), dtype);
-        if let Some(value) = self.scalars.get(&key) {
-            return *value;
-        }
-        let value = self.literal("scalar", Tensor::from_f64(dtype, &[], [x]));
-        self.scalars.insert(key, value);
-        value
-    }
-
-    fn literal(&mut self, name: &str, tensor: Tensor) -> ir::Value {
-        let name = match self.is_state(name) {
-            true => format!("{name}.literal"),
-            false => name.to_owned(),
-        };
-        let constant = Constant::new(tensor, Role::Literal);
-        let unique = self.unique(&name);
-        self.graph.add_constant(&unique, constant).into()
-    }
-
-    fn demand(&mut self, _: ir::Value, _: &[Option<i64>], _: Option<DType>) -> Eval<()> {
-        Ok(())
-    }
-
-    fn training(&self, what: &str) -> Stop {
-        let help = "call model.eval() before torch.export.export, and save it again";
-        self.error(format!("{what} runs as in training"), help)
-            .into()
-    }
-
-    fn slice_scatter(&mut self, whole: ir::Value, part: ir::Value, slice: &Op) -> Eval<ir::Value> {
-        let Op::Slice {
-            axis,
-            start,
-            end,
-            step,
-        } = slice
-        else {
-            return Ok(part);
-        };
-        let template = Template::slice_scatter([whole, part], *axis, [start, end], *step);
-        let ty = self.graph.ty(whole).clone();
-        let opaque = Opaque {
-            dialect: ir::Dialect::ExportedProgram,
-            name: "aten::slice_scatter.default".into(),
-            template: template.text.into(),
-            sizes: template.sizes.into(),
-            outputs: [ty.clone()].into_iter().collect(),
-        };
-        let (op, outputs) = (Op::Opaque(Arc::new(opaque)), [ty].into_iter().collect());
-        let name = self.node_name("slice_scatter");
-        let unique = self.unique(&name);
-        let operands = &template.operands;
-        let id = self.graph.add_typed_op(&unique, op, operands, outputs);
-        self.note(id, name);
-        Ok(id.into())
     }
 }
 

@@ -1,22 +1,21 @@
 //! Reading: from the program to a graph and the [`Source`] to write it back.
 
+mod interface;
+
 use std::path::Path;
-use std::sync::Arc;
 
 use indexmap::IndexMap;
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde_json::Value as Json;
 
 use super::package::{Package, dtype, dtype_name, is_package};
-use super::schema::{NamedArgument, Node, Program, TensorMeta, name_of, tagged};
-use super::source::{Placeholder, ResultSlot, Source, State, StateKind};
+use super::schema::{NamedArgument, Node, Program, TensorMeta, name_of};
+use super::source::{Placeholder, ResultSlot, Source, State};
 use super::symbolic::Symbols;
 use crate::formats::archive::{Archive, MappedFile, other_zip};
-use crate::formats::aten::{Eval, Stop, TensorRef, fresh, state};
+use crate::formats::aten::{Eval, Stop, TensorRef};
 use crate::formats::error::FormatError;
-use crate::ir::{
-    self, Bytes, Constant, DType, Dim, Dims, Graph, NodeId, Output, Role, Symbol, Type,
-};
+use crate::ir::{self, Bytes, DType, Dim, Dims, Graph, NodeId, Symbol, Type};
 
 /// Reads an exported program.
 pub(crate) fn read(path: &Path) -> Result<(Graph, Source), FormatError> {
@@ -307,268 +306,6 @@ impl<'p> Reader<'p> {
         })
     }
 
-    fn inputs(&mut self) -> Eval<()> {
-        let program = self.program;
-        let (inputs, specs) = (
-            &program.graph_module.graph.inputs,
-            &program.graph_module.signature.input_specs,
-        );
-        if inputs.len() != specs.len() {
-            let what = format!(
-                "the graph has {} inputs, its signature {}",
-                inputs.len(),
-                specs.len()
-            );
-            return self.fail(what, DAMAGED);
-        }
-        for (input, spec) in inputs.iter().zip(specs) {
-            let Some((kind, spec)) = tagged(spec) else {
-                return self.fail("the signature has an input of no kind", DAMAGED);
-            };
-            let text = |field: &str| spec.get(field).and_then(Json::as_str);
-            let (fqn, kind) = match kind {
-                "parameter" => (text("parameter_name"), StateKind::Parameter),
-                "buffer" => {
-                    let persistent = spec
-                        .get("persistent")
-                        .and_then(Json::as_bool)
-                        .unwrap_or(true);
-                    (text("buffer_name"), StateKind::Buffer { persistent })
-                }
-                "tensor_constant" => (text("tensor_constant_name"), StateKind::Constant),
-                "user_input" | "constant_input" => {
-                    self.placeholders.push(Placeholder::Other);
-                    continue;
-                }
-                "custom_obj" => {
-                    let name = text("custom_obj_name").unwrap_or_default();
-                    return self.fail(
-                        format!("it holds a custom object, `{name}`"),
-                        "objects of classes in C++ are not read; export the model without them",
-                    );
-                }
-                "token" => {
-                    return self.fail(
-                        "it orders side effects by tokens",
-                        "export the model without operators that have side effects",
-                    );
-                }
-                other => {
-                    let what = format!("it has an input of the kind `{other}`, which is not known");
-                    return self.fail(what, "export the model with PyTorch 2.6 to 2.13");
-                }
-            };
-            let (Some(fqn), Some(name)) = (fqn, name_of(input)) else {
-                return self.fail("a parameter, buffer or constant has no name", DAMAGED);
-            };
-            let state = State {
-                kind,
-                placeholder: name.to_owned(),
-                requires_grad: self.meta(name)?.requires_grad,
-            };
-            if self.state.insert(fqn.to_owned(), state).is_some() {
-                return self.fail(format!("`{fqn}` is an input twice"), DAMAGED);
-            }
-            self.placeholders.push(Placeholder::State);
-        }
-        self.user_inputs()?;
-        self.constants()
-    }
-
-    fn user_inputs(&mut self) -> Eval<()> {
-        let program = self.program;
-        let inputs = &program.graph_module.graph.inputs;
-        for (i, input) in inputs.iter().enumerate() {
-            if !matches!(self.placeholders[i], Placeholder::Other) {
-                continue;
-            }
-            match (tagged(input), name_of(input)) {
-                (Some(("as_tensor", _)), Some(name)) => {
-                    let ty = self.ty(name)?;
-                    let Some(shape) = ty.shape() else {
-                        return self.fail(
-                            format!(
-                                "the input `{name}` is of type {}",
-                                dtype_name(self.meta(name)?.dtype)
-                            ),
-                            "export the model for inputs of floats or integers",
-                        );
-                    };
-                    for dim in shape {
-                        self.known.extend(determined(dim));
-                    }
-                    let clash = self.is_state(name);
-                    let node_name = if clash {
-                        format!("{name}.input")
-                    } else {
-                        name.to_owned()
-                    };
-                    let index = self.graph.inputs().len();
-                    let node = self.graph.add_input(&node_name, ty);
-                    self.placeholders[i] = Placeholder::Input(index);
-                    self.bind(name, Slot::Tensor(fresh(node.into())))?;
-                }
-                (Some(("as_sym_int", _)), Some(name)) => {
-                    let value = program.graph_module.graph.sym_int_values.get(name);
-                    let Some(dim) = value.and_then(|value| self.size(value)) else {
-                        return self.fail(format!("the input `{name}` is no size"), DAMAGED);
-                    };
-                    self.known.extend(determined(&dim));
-                    self.bind(name, Slot::Size(dim))?;
-                }
-                (Some(("as_int" | "as_float" | "as_bool" | "as_string" | "as_none", _)), _) => {}
-                _ => {
-                    let what = "an input is neither a tensor nor a number";
-                    return self.fail(what, "export the model for tensors and numbers");
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Parameters, buffers and constants as constants of the graph; those that are one tensor become one constant.
-    fn constants(&mut self) -> Eval<()> {
-        let mut nodes: Vec<(ir::Tensor, NodeId)> = Vec::new();
-        let mut first: FxHashMap<*const u8, usize> = FxHashMap::default();
-        let states: Vec<(String, State)> = self
-            .state
-            .iter()
-            .map(|(fqn, state)| (fqn.clone(), state.clone()))
-            .collect();
-        for (fqn, state_of) in states {
-            let name = &state_of.placeholder;
-            let tensor = self.package.tensor(&fqn, state_of.kind.is_constant())?;
-            let known = self.key(name)?;
-            let shape: Dims = tensor.shape().iter().map(|n| (*n).into()).collect();
-            let declared = self.ty(known)?;
-            if declared != Type::Tensor(tensor.dtype(), Some(shape.clone())) {
-                let held = Type::Tensor(tensor.dtype(), Some(shape));
-                let what =
-                    format!("the graph takes `{fqn}` for {declared}, and the archive holds {held}");
-                return self.fail(what, DAMAGED);
-            }
-            self.constants.push((fqn.clone(), tensor.clone()));
-            let role = match state_of.kind {
-                StateKind::Parameter => Role::Parameter,
-                StateKind::Buffer { persistent: true } => Role::Buffer,
-                _ => Role::Literal,
-            };
-            let tied = first.get(&tensor.bytes().as_ptr()).copied();
-            let tied = tied.filter(|i| !tensor.is_empty() && nodes[*i].0.same_memory(&tensor));
-            let node = match tied {
-                Some(i) => {
-                    self.graph
-                        .add_aliases(nodes[i].1, [Arc::from(fqn.as_str())]);
-                    nodes[i].1
-                }
-                None => {
-                    first.insert(tensor.bytes().as_ptr(), nodes.len());
-                    let node = self
-                        .graph
-                        .add_constant(&fqn, Constant::new(tensor.clone(), role));
-                    nodes.push((tensor, node));
-                    node
-                }
-            };
-            self.bind(known, Slot::Tensor(state(node.into())))?;
-        }
-        // State that is no input of the graph is nothing to it, and kept.
-        for fqn in self.package.weight_names() {
-            if !self.state.contains_key(fqn)
-                && let Ok(tensor) = self.package.tensor(fqn, false)
-            {
-                self.constants.push((fqn.to_owned(), tensor));
-            }
-        }
-        Ok(())
-    }
-
-    /// A name as the program itself holds it.
-    fn key(&self, name: &str) -> Eval<&'p str> {
-        let entry = self
-            .program
-            .graph_module
-            .graph
-            .tensor_values
-            .get_key_value(name);
-        match entry {
-            Some((name, _)) => Ok(name),
-            None => self.fail(format!("nothing is said of the sizes of `{name}`"), DAMAGED),
-        }
-    }
-
-    fn outputs(&mut self) -> Eval<()> {
-        let program = self.program;
-        let outputs = &program.graph_module.graph.outputs;
-        let specs = &program.graph_module.signature.output_specs;
-        if outputs.len() != specs.len() {
-            let what = format!(
-                "the graph has {} outputs, its signature {}",
-                outputs.len(),
-                specs.len()
-            );
-            return self.fail(what, DAMAGED);
-        }
-        let mut values = Vec::new();
-        for (output, spec) in outputs.iter().zip(specs) {
-            match tagged(spec) {
-                Some(("user_output", _)) => {}
-                Some(("buffer_mutation" | "parameter_mutation" | "user_input_mutation", spec)) => {
-                    let fields = ["buffer_name", "parameter_name", "user_input_name"];
-                    let name = fields.iter().find_map(|field| spec.get(field)?.as_str());
-                    return self.fail(
-                        format!("the model writes to `{}`, its own state", name.unwrap_or_default()),
-                        "a network that keeps state between calls cannot be rewritten; return the state instead",
-                    );
-                }
-                Some(("loss_output" | "gradient_to_parameter" | "gradient_to_user_input", _)) => {
-                    return self.fail(
-                        "it is a graph for training, with a loss and gradients",
-                        "export the network itself, in evaluation",
-                    );
-                }
-                Some((kind, _)) => {
-                    let what = format!("it has an output of the kind `{kind}`, which is not known");
-                    return self.fail(what, "export the model with PyTorch 2.6 to 2.13");
-                }
-                None => return self.fail("the signature has an output of no kind", DAMAGED),
-            }
-            let Some(name) = name_of(output) else {
-                match tagged(output) {
-                    Some(("as_none" | "as_int" | "as_float" | "as_bool" | "as_string", _)) => {
-                        self.results.push(ResultSlot::Other(output.clone()));
-                        continue;
-                    }
-                    _ => return self.fail("an output is neither a tensor nor a number", DAMAGED),
-                }
-            };
-            self.results.push(match self.slot(name)?.clone() {
-                Slot::Tensor(cell) => {
-                    values.push(self.read(&cell)?);
-                    ResultSlot::Value
-                }
-                Slot::Size(dim) => ResultSlot::Size(dim),
-                Slot::Run(value) => {
-                    values.push(value);
-                    ResultSlot::Value
-                }
-            });
-        }
-        let many = values.len() > 1;
-        for (i, value) in values.into_iter().enumerate() {
-            let name = if many {
-                format!("output.{i}")
-            } else {
-                "output".to_owned()
-            };
-            self.graph.outputs.push(Output {
-                name: name.into(),
-                value,
-            });
-        }
-        Ok(())
-    }
-
     /// The value that a tensor holds now.
     pub fn read(&self, cell: &TensorRef) -> Eval<ir::Value> {
         let cell = cell.borrow();
@@ -580,11 +317,6 @@ impl<'p> Reader<'p> {
             None => Ok(cell.value),
         }
     }
-}
-
-/// The symbols that follow from a size: the one of `s0`, `2*s0` or `s0 + 1`.
-fn determined(dim: &Dim) -> Option<Symbol> {
-    dim.as_linear().map(|(symbol, ..)| symbol)
 }
 
 /// The class of the network, from what the nodes say of the modules that they came from: `key,path,class;key,path,class`.

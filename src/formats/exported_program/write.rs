@@ -1,34 +1,30 @@
 //! Writing: a program and its archive from a graph, with what the original holds beside it.
 
 mod nodes;
+mod payload;
+mod program;
 mod sizes;
 mod state;
 
-use std::io::{Cursor, Seek, Write};
+use std::io::{Seek, Write};
 
 use indexmap::IndexMap;
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde_json::{Map, Value as Json, json};
 
-use super::package::{CONSTANTS, Container, FLAT, MAJOR, WEIGHTS, dtype_code};
-use super::schema::{
-    Graph as GraphJson, GraphModule, ModuleCall, Node, Payload, PayloadConfig, Program, STRIDED,
-    Signature, TensorMeta, Version, name_of, tag,
-};
-use super::source::{Placeholder, ResultSlot, Source, StateKind};
+use super::package::{CONSTANTS, Container, FLAT, WEIGHTS, dtype_code};
+use super::schema::{Node, Program, STRIDED, TensorMeta, name_of, tag};
+use super::source::{Placeholder, ResultSlot, Source};
 use super::symbolic::{Symbols, constructor};
 use crate::formats::archive::ArchiveWriter;
 use crate::formats::error::FormatError;
 use crate::formats::identifiers::{RESERVED, identifier};
-use crate::formats::pickle::Pickler;
-use crate::ir::{Dim, Graph, NodeId, Symbol, Tensor, Type, Value};
-use state::{Entry, Layout};
+use crate::ir::{Dim, Graph, NodeId, Symbol, Type, Value};
+use payload::{payloads, saved};
+use state::Layout;
 
 /// What messages call the format.
 pub(super) const FORMAT: &str = "an ExportedProgram";
-/// The minor version of the schema that new programs are of.
-const MINOR: i64 = 8;
-
 /// Writes a graph as the archive of an exported program whose root folder has the given name; in place of `source`, if it was
 /// read from one.
 pub(crate) fn write(
@@ -96,42 +92,6 @@ pub(crate) fn write(
     archive.finish()
 }
 
-/// An archive as `torch.save` writes a dictionary of these tensors.
-fn saved<'l>(entries: impl Iterator<Item = &'l Entry>) -> Result<Vec<u8>, FormatError> {
-    let mut pickler = Pickler::new();
-    pickler.op(b'}');
-    pickler.op(b'(');
-    for entry in entries {
-        pickler.str(&entry.fqn);
-        let is_parameter = entry.state.kind == StateKind::Parameter;
-        if is_parameter {
-            pickler.global("torch._utils", "_rebuild_parameter");
-            pickler.op(b'(');
-        }
-        pickler.shared(&entry.tensor, entry.state.requires_grad);
-        if is_parameter {
-            pickler.bool(entry.state.requires_grad);
-            pickler.global("collections", "OrderedDict");
-            pickler.op(b')');
-            pickler.op(b'R');
-            pickler.op(b't');
-            pickler.op(b'R');
-        }
-    }
-    pickler.op(b'u');
-    let (pickle, storages) = pickler.finish();
-    let mut bytes = Cursor::new(Vec::new());
-    let mut archive = ArchiveWriter::new(&mut bytes, "archive");
-    archive.entry("data.pkl", &pickle)?;
-    archive.entry("byteorder", b"little")?;
-    for (key, tensor) in storages.iter().enumerate() {
-        archive.entry(&format!("data/{key}"), tensor.bytes())?;
-    }
-    archive.entry("version", b"3\n")?;
-    archive.finish()?;
-    Ok(bytes.into_inner())
-}
-
 fn json_bytes(value: &impl serde::Serialize) -> Result<Vec<u8>, FormatError> {
     serde_json::to_vec(value).map_err(|error| unwritable(error.to_string()))
 }
@@ -150,38 +110,6 @@ fn mistake(what: String) -> FormatError {
         what,
         help: "this is a mistake of the pass that made it".to_owned(),
     }
-}
-
-/// Where the tensors of these names are, and those tensors; names of one tensor share it.
-fn payloads<'l>(
-    entries: impl Iterator<Item = &'l Entry>,
-    prefix: &str,
-    writer: &Writer<'_>,
-) -> (PayloadConfig, Vec<Tensor>) {
-    let mut config = PayloadConfig::default();
-    let mut tensors: Vec<Tensor> = Vec::new();
-    let mut known: FxHashMap<*const u8, usize> = FxHashMap::default();
-    for entry in entries {
-        let tensor = &entry.tensor;
-        let shared = known.get(&tensor.bytes().as_ptr()).copied();
-        let shared = shared.filter(|i| !tensor.is_empty() && tensors[*i].same_memory(tensor));
-        let i = shared.unwrap_or_else(|| {
-            known.insert(tensor.bytes().as_ptr(), tensors.len());
-            tensors.push(tensor.clone());
-            tensors.len() - 1
-        });
-        let shape = tensor.shape().iter().map(|n| (*n).into());
-        let ty = Type::tensor(tensor.dtype(), shape);
-        let payload = Payload {
-            path_name: format!("{prefix}{i}"),
-            is_param: entry.state.kind == StateKind::Parameter,
-            use_pickle: false,
-            tensor_meta: writer.meta(&ty, entry.state.requires_grad).ok(),
-            other: Map::new(),
-        };
-        config.config.insert(entry.fqn.clone(), payload);
-    }
-    (config, tensors)
 }
 
 /// Functions of Python's that operators are called like; PyTorch makes code of the nodes, which may call them.
@@ -467,150 +395,6 @@ impl<'w> Writer<'w> {
             let name = &self.graph.node(value.node).name;
             mistake(format!("`{name}` is read before it is computed"))
         })
-    }
-
-    /// The program, all but the archive's other entries.
-    fn program(&mut self, layout: &Layout, outputs: Vec<Json>) -> Program {
-        let mut inputs = Vec::new();
-        let mut input_specs = Vec::new();
-        for entry in layout.entries.iter().filter(|entry| entry.is_input) {
-            inputs.push(tag(
-                "as_tensor",
-                tag("name", entry.state.placeholder.as_str()),
-            ));
-            input_specs.push(entry.spec());
-        }
-        let own: Vec<Placeholder> = (0..self.graph.inputs().len())
-            .map(Placeholder::Input)
-            .collect();
-        let placeholders = self
-            .source
-            .map_or(own.as_slice(), |source| &source.placeholders);
-        for (i, placeholder) in placeholders.iter().enumerate() {
-            let original = self.source.map(|source| &source.program.graph_module);
-            match (placeholder, original) {
-                (Placeholder::State, _) => {}
-                (_, Some(original)) => {
-                    inputs.extend(original.graph.inputs.get(i).cloned());
-                    input_specs.extend(original.signature.input_specs.get(i).cloned());
-                }
-                (_, None) => {
-                    let input = self
-                        .graph
-                        .inputs()
-                        .get(i)
-                        .and_then(|input| self.names.get(&Value::from(*input)));
-                    let argument = tag("as_tensor", tag("name", input.map_or("", String::as_str)));
-                    input_specs.push(tag("user_input", tag("arg", argument.clone())));
-                    inputs.push(argument);
-                }
-            }
-        }
-        let output_specs = outputs
-            .iter()
-            .map(|output| tag("user_output", tag("arg", output.clone())))
-            .collect();
-        let mut program = match self.source {
-            Some(source) => source.program.clone(),
-            None => self.new_program(outputs.len()),
-        };
-        let module = &mut program.graph_module;
-        module.graph.inputs = inputs;
-        module.graph.outputs = outputs;
-        module.graph.nodes = std::mem::take(&mut self.nodes);
-        module.graph.tensor_values = std::mem::take(&mut self.tensor_values);
-        module.graph.sym_int_values = std::mem::take(&mut self.sym_int_values);
-        module.signature.input_specs = input_specs;
-        module.signature.output_specs = output_specs;
-        // How a module inside was called holds only as long as its inputs and outputs are there.
-        let values = &module.graph.tensor_values;
-        for call in module
-            .module_call_graph
-            .iter_mut()
-            .filter(|call| !call.fqn.is_empty())
-        {
-            let lists = ["inputs", "outputs"]
-                .into_iter()
-                .filter_map(|list| call.signature.get(list)?.as_array());
-            let names: Vec<&str> = lists.flatten().filter_map(name_of).collect();
-            if names.iter().any(|name| !values.contains_key(*name)) {
-                call.signature = Json::Null;
-            }
-        }
-        program
-    }
-
-    /// A program for a graph that was read from another format, without its graph.
-    fn new_program(&self, outputs: usize) -> Program {
-        let users: Vec<&str> = self
-            .graph
-            .inputs()
-            .iter()
-            .filter_map(|i| Some(self.names.get(&Value::from(*i))?.as_str()))
-            .collect();
-        let leaf = json!({"type": null, "context": null, "children_spec": []});
-        let tuple = |n: usize| json!({"type": "builtins.tuple", "context": "null", "children_spec": vec![leaf.clone(); n]});
-        let keywords = json!({"type": "builtins.dict", "context": "[]", "children_spec": []});
-        let arguments = json!({"type": "builtins.tuple", "context": "null", "children_spec": [tuple(users.len()), keywords]});
-        let result = if outputs == 1 {
-            leaf.clone()
-        } else {
-            tuple(outputs)
-        };
-        let signature = json!({
-            "inputs": [],
-            "outputs": [],
-            "in_spec": json!([1, arguments]).to_string(),
-            "out_spec": json!([1, result]).to_string(),
-            "forward_arg_names": users,
-        });
-        let object = |json: Json| match json {
-            Json::Object(fields) => fields,
-            _ => Map::new(),
-        };
-        let ranges = self.symbols.constructors.values().map(|text| {
-            let name = text.split('\'').nth(1).unwrap_or_default();
-            (name.to_owned(), json!({"min_val": 1, "max_val": null}))
-        });
-        Program {
-            graph_module: GraphModule {
-                graph: GraphJson {
-                    inputs: Vec::new(),
-                    outputs: Vec::new(),
-                    nodes: Vec::new(),
-                    tensor_values: IndexMap::new(),
-                    sym_int_values: IndexMap::new(),
-                    other: object(json!({
-                        "sym_bool_values": {},
-                        "is_single_tensor_return": false,
-                        "custom_obj_values": {},
-                        "sym_float_values": {},
-                    })),
-                },
-                signature: Signature {
-                    input_specs: Vec::new(),
-                    output_specs: Vec::new(),
-                    other: Map::new(),
-                },
-                module_call_graph: vec![ModuleCall {
-                    fqn: String::new(),
-                    signature,
-                    other: Map::new(),
-                }],
-                other: object(json!({"metadata": {}, "treespec_namedtuple_fields": {}})),
-            },
-            range_constraints: ranges.collect(),
-            schema_version: Version {
-                major: MAJOR,
-                minor: MINOR,
-            },
-            verifiers: vec!["TRAINING".to_owned()],
-            other: object(json!({
-                "opset_version": {"aten": 10},
-                "torch_version": "2.11.0",
-                "guards_code": [],
-            })),
-        }
     }
 }
 

@@ -3,13 +3,13 @@
 //!     cargo run --release --features torch --example drop_tables
 //!
 //! MNIST lies in `../shared/data/mnist` beside the project; where it does not, this says so and does nothing. The dense networks
-//! are trained first, from `examples/lenet5.ir`, one for each seed, and written as TorchScript beside the build's other files. The
-//! tables are written anew whenever a network is done, so that a run that is cut short leaves what it has measured.
+//! are trained first, from `examples/lenet5.ir`, one for each seed, and written as TorchScript beside the build's other files, as
+//! is what is measured: the same command goes on where it was broken off. The tables are written whenever a network is done.
 
 #[path = "tables/machine.rs"]
 mod machine;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::error::Error;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -19,12 +19,16 @@ use std::time::Instant;
 use optc::data::{Data, DataSpec};
 use optc::pipeline::{Pipeline, RunOptions, Verify};
 use optc::{Model, exec};
+use serde::{Deserialize, Serialize};
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 const NETWORK: &str = include_str!("lenet5.ir");
 
 const SEEDS: [u64; 3] = [0, 1, 2];
+
+/// What makes training images differ from epoch to epoch.
+const SHIFTED: &str = ",crop=2";
 
 /// How the dense network is trained.
 const DENSE: &str = "finetune{epochs=5,lr=0.015,distill=0}";
@@ -35,43 +39,63 @@ const RATE: f64 = 0.04;
 /// The sparsity of the ablation: where nothing is lost, there is nothing to tell apart.
 const ABLATION: f64 = 0.99;
 
-/// A way to prune a network.
+/// A way to train or prune a network.
+#[derive(Clone)]
 struct Row {
     label: String,
     pipeline: String,
+    /// Options of the training images.
+    images: &'static str,
+}
+
+impl Row {
+    fn new(label: &str, pipeline: String) -> Row {
+        Row {
+            label: label.to_string(),
+            pipeline,
+            images: "",
+        }
+    }
+
+    fn shifted(self) -> Row {
+        Row {
+            label: format!("{}, images shifted", self.label),
+            images: SHIFTED,
+            ..self
+        }
+    }
+
+    /// What is measured, in one line.
+    fn key(&self, seed: u64) -> String {
+        format!("{}{}, seed {seed}", self.pipeline, self.images)
+    }
 }
 
 /// The rows of both tables: each ratio, and each method at the sparsity of the ablation. All train for eight epochs, but for the
-/// ratio at which nothing is to be lost, which trains for twelve.
+/// ratio at which nothing is to be lost and what it is compared with, which train for twelve.
 fn plan() -> [Vec<Row>; 2] {
-    let row = |label: &str, pipeline: String| Row {
-        label: label.to_string(),
-        pipeline,
-    };
     let drop = |label: &str, sparsity: f64, options: &str| {
-        row(
-            label,
-            format!("drop{{sparsity={sparsity},{options},lr={RATE}}}"),
-        )
+        let pipeline = format!("drop{{sparsity={sparsity},{options},lr={RATE}}}");
+        Row::new(label, pipeline)
     };
     let both = "p_out=0.8,ramp,steps=4,last=4";
     let ratio = |sparsity: f64, options: &str| {
-        drop(
-            &format!("{:.1}x", 1.0 / (1.0 - sparsity)),
-            sparsity,
-            options,
-        )
+        let label = format!("{:.1}x", 1.0 / (1.0 - sparsity));
+        drop(&label, sparsity, options)
     };
+    let lossless = ratio(0.93, "p_out=0.8,ramp,steps=4,last=8");
+    let further = "finetune{epochs=12,lr=0.015,distill=0}";
+    let further = Row::new("dense, trained further", further.to_string());
     let method = |label: &str, options: &str| drop(label, ABLATION, options);
     [
         vec![
-            ratio(0.93, "p_out=0.8,ramp,steps=4,last=8"),
+            dense(),
+            lossless.clone(),
             ratio(0.98, both),
             ratio(ABLATION, both),
-            row(
-                "dense, trained further",
-                "finetune{epochs=12,lr=0.015,distill=0}".into(),
-            ),
+            lossless.shifted(),
+            further.clone().shifted(),
+            further,
         ],
         vec![
             method("drop-out and drop-in", both),
@@ -83,23 +107,22 @@ fn plan() -> [Vec<Row>; 2] {
     ]
 }
 
-/// What the dense networks are made into, the most telling first.
-fn queue() -> Vec<(String, u64)> {
-    let [ratios, methods] = plan();
-    let of_each_seed = |rows: &[Row]| -> Vec<(String, u64)> {
-        let of = |seed| rows.iter().map(move |row| (row.pipeline.clone(), seed));
-        SEEDS.into_iter().flat_map(of).collect()
-    };
-    let mut queue = of_each_seed(&ratios[..1]);
-    queue.extend(of_each_seed(&methods));
-    queue.extend(of_each_seed(&ratios[1..]));
+fn dense() -> Row {
+    Row::new("dense", DENSE.to_string())
+}
+
+/// What the dense networks are made into: row after row, the ablation last.
+fn queue() -> Vec<(Row, u64)> {
+    let rows = plan().into_iter().flatten();
+    let jobs = rows.flat_map(|row| SEEDS.map(|seed| (row.clone(), seed)));
     let mut seen = HashSet::new();
-    queue.retain(|job| seen.insert(job.clone())); // The ablation has one of the ratios too.
-    queue
+    // The ablation has one of the ratios too.
+    jobs.filter(|(row, seed)| seen.insert(row.key(*seed)))
+        .collect()
 }
 
 /// A network that is done.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Serialize, Deserialize)]
 struct Measured {
     /// Of the test images.
     wrong: usize,
@@ -116,8 +139,8 @@ impl Measured {
     }
 }
 
-/// By pipeline and seed.
-type Results = HashMap<(String, u64), std::result::Result<Measured, String>>;
+/// By row and seed.
+type Results = BTreeMap<String, Measured>;
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -134,19 +157,20 @@ fn main() -> Result<()> {
         return Ok(());
     }
     let bench = Bench::new(&mnist, here.join("benches/DROP.md"))?;
-    bench.in_parallel(jobs, SEEDS.map(|seed| (DENSE.to_string(), seed)).into())?;
+    bench.in_parallel(jobs, SEEDS.map(|seed| (dense(), seed)).into())?;
     bench.in_parallel(jobs, queue())
 }
 
 /// What all measurements share.
 struct Bench {
     train: Arc<Data>,
+    /// The same images, shifted.
+    shifted: Arc<Data>,
     test: Data,
     table: PathBuf,
-    /// Where the dense networks are.
+    /// Where the dense networks are, and what is measured.
     folder: PathBuf,
     results: Mutex<Results>,
-    start: Instant,
 }
 
 impl Bench {
@@ -157,24 +181,32 @@ impl Bench {
             Ok(spec.parse::<DataSpec>()?.open(&graph)?)
         };
         let program = std::env::current_exe()?;
-        Ok(Bench {
+        let mut bench = Bench {
             train: Arc::new(open("train")?),
+            shifted: Arc::new(open(&format!("train{SHIFTED}"))?),
             test: open("test")?,
             table,
             folder: program.parent().map(Path::to_path_buf).unwrap_or_default(),
             results: Mutex::default(),
-            start: Instant::now(),
-        })
+        };
+        if let Ok(text) = std::fs::read(bench.kept_results()) {
+            bench.results = Mutex::new(serde_json::from_slice(&text)?);
+        }
+        Ok(bench)
     }
 
-    fn in_parallel(&self, jobs: usize, mut queue: Vec<(String, u64)>) -> Result<()> {
+    fn kept_results(&self) -> PathBuf {
+        self.folder.join("drop_tables.json")
+    }
+
+    fn in_parallel(&self, jobs: usize, mut queue: Vec<(Row, u64)>) -> Result<()> {
         queue.reverse();
         let queue = Mutex::new(queue);
         let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop();
         std::thread::scope(|scope| {
             let work = || -> Result<()> {
-                while let Some((pipeline, seed)) = next() {
-                    self.record(pipeline, seed)?;
+                while let Some((row, seed)) = next() {
+                    self.record(&row, seed)?;
                 }
                 Ok(())
             };
@@ -185,31 +217,27 @@ impl Bench {
         })
     }
 
-    /// Measures one network and writes the tables.
-    fn record(&self, pipeline: String, seed: u64) -> Result<()> {
-        let result = self.measure(&pipeline, seed);
-        let result = result.map_err(|error| error.to_string().replace('\n', " "));
-        match &result {
-            Ok(m) => eprintln!(
-                "{pipeline}, seed {seed}: {} wrong, {:.0} s",
-                m.wrong, m.seconds
-            ),
-            Err(error) => eprintln!("{pipeline}, seed {seed}: {error}"),
-        }
-        let mut results = self.results.lock().unwrap_or_else(PoisonError::into_inner);
-        results.insert((pipeline, seed), result);
-        std::fs::write(
-            &self.table,
-            tables(&results, self.start.elapsed().as_secs()),
-        )?;
-        Ok(())
+    /// Measures a network, if it is not measured yet, and writes the tables.
+    fn record(&self, row: &Row, seed: u64) -> Result<()> {
+        let results = || self.results.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = row.key(seed);
+        let known = results().get(&key).copied();
+        let measured = match known {
+            Some(measured) => measured,
+            None => self.measure(row, seed)?,
+        };
+        eprintln!("{key}: {} wrong, {:.0} s", measured.wrong, measured.seconds);
+        results().insert(key, measured);
+        let results = results();
+        std::fs::write(self.kept_results(), serde_json::to_vec(&*results)?)?;
+        Ok(std::fs::write(&self.table, tables(&results))?)
     }
 
-    /// Runs `pipeline` on a network: an untrained one to train it, or else the dense one of this seed. The test images are looked
-    /// at when it is done.
-    fn measure(&self, pipeline: &str, seed: u64) -> Result<Measured> {
+    /// Runs a row's pipeline on a network: an untrained one to train it, or else the dense one of this seed. The test images are
+    /// looked at when it is done.
+    fn measure(&self, row: &Row, seed: u64) -> Result<Measured> {
         let dense = self.folder.join(format!("lenet5-{seed}.pt"));
-        let mut model = match pipeline == DENSE {
+        let mut model = match row.pipeline == DENSE {
             // Other weights for each seed: `normal(1, ..)` becomes `normal(21, ..)`.
             true => Model::new(
                 NETWORK
@@ -218,24 +246,28 @@ impl Bench {
             ),
             false => optc::read(&dense)?,
         };
+        let data = match row.images {
+            SHIFTED => &self.shifted,
+            _ => &self.train,
+        };
         let options = RunOptions {
             seed,
             threads: 1,
             verify: Verify::Nothing,
-            data: Some(self.train.clone()),
+            data: Some(data.clone()),
             ..RunOptions::default()
         };
         let start = Instant::now();
-        let report = Pipeline::parse(pipeline)?.run_with(&mut model, &options, &mut ())?;
+        let report = Pipeline::parse(&row.pipeline)?.run_with(&mut model, &options, &mut ())?;
         if let Some(why) = report
             .passes
             .iter()
             .find_map(|pass| pass.stop_reason.clone())
         {
-            return Err(why.into());
+            return Err(format!("{}: {why}", row.key(seed)).into());
         }
         let seconds = start.elapsed().as_secs_f64();
-        if pipeline == DENSE {
+        if row.pipeline == DENSE {
             optc::write(&model, &dense)?;
         }
         let top1 = exec::top1(&model.graph, &self.test, |_| {})?;
@@ -263,24 +295,22 @@ impl Bench {
 }
 
 /// The Markdown text of all that is measured.
-fn tables(results: &Results, seconds: u64) -> String {
+fn tables(results: &Results) -> String {
     let [ratios, methods] = plan();
-    let mut text = preface(seconds);
+    let mut text = preface();
     let header = "|---|--:|--:|--:|--:|--:|\n";
     let columns = "weights kept | test error, % | against dense | of seeds | s";
     let title = "Smaller and smaller";
     let _ = write!(text, "\n## {title}\n\n| ratio | {columns} |\n{header}");
-    text += &line(results, "dense", DENSE);
     for row in &ratios {
-        text += &line(results, &row.label, &row.pipeline);
+        text += &line(results, row);
     }
     let title = format!("What each half does, at {:.0}x", 1.0 / (1.0 - ABLATION));
     let _ = write!(text, "\n## {title}\n\n| method | {columns} |\n{header}");
     for row in &methods {
-        text += &line(results, &row.label, &row.pipeline);
+        text += &line(results, row);
     }
     text += "\n## The pipelines\n\n";
-    let _ = writeln!(text, "    {DENSE:66} dense");
     for row in ratios.iter().chain(&methods) {
         let _ = writeln!(text, "    {:66} {}", row.pipeline, row.label);
     }
@@ -295,34 +325,31 @@ Not measured: its 14.7 million weights want a GPU, and none was at hand. `exampl
 them, the paper's 11.1x; the tests take a few steps of it on the processor.
 ";
 
-fn preface(seconds: u64) -> String {
+fn preface() -> String {
     format!(
         "# What `drop` does to LeNet-5\n\n\
-        {}; {} min in all. Made by\n\n    \
+        {}. Made by\n\n    \
         cargo run --release --features torch --example drop_tables\n\n\
         `examples/lenet5.ir` has 430,500 weights that are pruned, and 580 biases that are not. It is trained on MNIST's 60,000\n\
-        training images, not varied, but for a tenth that is held out to choose epochs by. A row is the mean of up to three seeds,\n\
-        which give the weights, the order of images and what is dropped, and the deviation between them. Each network was tested\n\
-        once, when it was done, on the 10,000 test images; nothing was chosen by them. *Against dense* is the difference of errors\n\
-        to the dense network that it was pruned from, in points; *s* is seconds of training, on a busy machine. A row of\n\
-        fewer than three seeds was cut short.\n\n\
+        training images, but for a tenth that is held out to choose epochs by; where it says *images shifted*, by up to two pixels\n\
+        (`mnist:DIR{SHIFTED}`), else as they are. A row is the mean of up to three seeds, which give the weights, the order of images\n\
+        and what is dropped, and the deviation between them. Each network was tested once, when it was done, on the 10,000 test\n\
+        images; nothing was chosen by them. *Against dense* is the difference of errors to the dense network that it was pruned from,\n\
+        in points; *s* is seconds of training, on a busy machine. A row of fewer than three seeds was cut short.\n\n\
         For scale, papers at about 0.8 % error: Han et al. 12x, Dynamic Network Surgery 108x, Sparse VD 280x; Drop Pruning itself\n\
         14.3x without loss. They train for far longer than the few epochs here.\n",
         machine::here_and_now(),
-        seconds.div_ceil(60),
     )
 }
 
-fn line(results: &Results, label: &str, pipeline: &str) -> String {
-    let of = |pipeline: &str, seed| results.get(&(pipeline.to_string(), seed));
-    let mut done: Vec<(Measured, f64)> = Vec::new();
-    for seed in SEEDS {
-        match (of(pipeline, seed), of(DENSE, seed)) {
-            (Some(Err(error)), _) => return format!("| {label} | {error} |||||\n"),
-            (Some(Ok(m)), Some(Ok(dense))) => done.push((*m, m.error() - dense.error())),
-            _ => {}
-        }
-    }
+fn line(results: &Results, row: &Row) -> String {
+    let label = &row.label;
+    let done = SEEDS.into_iter().filter_map(|seed| {
+        let measured = results.get(&row.key(seed))?;
+        let dense = results.get(&dense().key(seed))?;
+        Some((*measured, measured.error() - dense.error()))
+    });
+    let done: Vec<(Measured, f64)> = done.collect();
     let Some((first, _)) = done.first() else {
         return format!("| {label} | not measured: this run was cut short |||||\n");
     };

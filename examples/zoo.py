@@ -13,9 +13,9 @@ benches/ZOO.md is written anew from them.
 import argparse
 import datetime
 import json
+import multiprocessing
 import pathlib
 import subprocess
-import sys
 import tempfile
 import time
 import warnings
@@ -91,7 +91,7 @@ def export(name, folder):
             way(str(folder / ("model" + FORMATS[format])))
         except Exception as error:
             failures[format] = f"{type(error).__name__}: {str(error).splitlines()[0][:100]}"
-    print(json.dumps({"size": size, "failures": failures}))
+    return size, failures
 
 
 def runner(path):
@@ -131,37 +131,63 @@ def judge(before, after, size):
         for y, z in zip(outputs, expected):
             assert z.size == 0 or z.std() > 0, "a vacuous comparison"
             apart = max(apart, float(np.abs(y - z).max() / max(np.abs(z).max(), 1e-12)))
-    print(json.dumps(apart))
+    return apart
 
 
-def last_line(command):
-    """Runs a command; its last line, or raises with the error's."""
+def forked(work, *args):
+    """Calls `work` in a process of its own, so that nothing it does to memory, caches or threads stays; the libraries are loaded
+    by then."""
+    parent, child = multiprocessing.get_context("fork").Pipe(False)
+
+    def run():
+        try:
+            child.send((work(*args), None))
+        except BaseException as error:
+            lines = [line for line in str(error).splitlines() if line.strip()] or [""]
+            child.send((None, f"{type(error).__name__}: {lines[0]}"[:160]))
+
+    process = multiprocessing.get_context("fork").Process(target=run)
+    process.start()
+    child.close()
+    try:
+        if not parent.poll(LIMIT):
+            raise RuntimeError("too long")
+        result, error = parent.recv()
+    except EOFError:
+        raise RuntimeError("the process was killed") from None
+    finally:
+        process.kill()
+        process.join()
+    if error:
+        raise RuntimeError(error)
+    return result
+
+
+def optimise(optc, pipeline, size, before, after):
+    """Runs optc; raises with its error."""
+    command = [optc, "--passes", pipeline, "--input", size, "--no-verify", "-q", "-o", after, before]
     done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT)
     if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.strip()] or ["it failed"]
-        errors = [line for line in lines if "rror" in line]
-        raise RuntimeError((errors or lines)[0 if command[0] != sys.executable else -1][:160])
-    return done.stdout.strip().splitlines()[-1] if done.stdout.strip() else ""
+        raise RuntimeError((done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[0][:160])
 
 
 def measure(optc, name):
     """The cells of a network's row."""
     row = {}
     with tempfile.TemporaryDirectory() as folder:
-        folder, me = pathlib.Path(folder), [sys.executable, __file__]
-        exported = json.loads(last_line(me + ["--export", name, str(folder)]))
-        size = "x".join(map(str, exported["size"]))
+        folder = pathlib.Path(folder)
+        size, failures = forked(export, name, folder)
         for format, suffix in FORMATS.items():
             before = folder / ("model" + suffix)
-            if format in exported["failures"]:
-                row[format] = {"export": exported["failures"][format]}
+            if format in failures:
+                row[format] = {"export": failures[format]}
                 continue
             for short, pipeline in PIPELINES.items():
                 after, cell, start = folder / ("after" + suffix), {}, time.time()
                 try:
-                    last_line([optc, "--passes", pipeline, "--input", size, "--no-verify", "-q", "-o", after, before])
+                    optimise(optc, pipeline, "x".join(map(str, size)), before, after)
                     cell["seconds"] = round(time.time() - start, 2)
-                    cell["apart"] = float(last_line(me + ["--judge", before, after, size]))
+                    cell["apart"] = forked(judge, str(before), str(after), size)
                 except Exception as error:
                     cell["error"] = str(error) if not isinstance(error, subprocess.TimeoutExpired) else "too long"
                 row.setdefault(format, {})[short] = cell
@@ -228,6 +254,8 @@ def main():
     parser.add_argument("--again", action="store_true", help="measure networks anew that have results")
     parser.add_argument("names", nargs="*", help="networks [default: all]")
     args = parser.parse_args()
+    import onnxruntime, torchvision  # noqa: F401, E401: each forked process has them at once
+
     results = json.loads(args.results.read_text()) if args.results.exists() else {}
     for name in args.names or names():
         if name in results and not args.again:
@@ -242,10 +270,4 @@ def main():
 
 
 if __name__ == "__main__":
-    match sys.argv[1:2]:
-        case ["--export"]:
-            export(sys.argv[2], pathlib.Path(sys.argv[3]))
-        case ["--judge"]:
-            judge(sys.argv[2], sys.argv[3], [int(n) for n in sys.argv[4].split("x")])
-        case _:
-            main()
+    main()

@@ -8,6 +8,7 @@ mod drop;
 mod finetune;
 mod fold_batch_norm;
 pub mod lrf;
+mod quantised;
 pub mod red;
 mod repair;
 pub mod rules;

@@ -26,7 +26,7 @@ use crate::analysis::tradeoff::Budget;
 use crate::egraph::{Bounds, Rule, saturate};
 use crate::ir::Graph;
 use crate::passes::repair::{refit, say_left_out};
-use crate::passes::rules;
+use crate::passes::{quantised, rules};
 use crate::pipeline::{
     Changed, Kind, OptionSpec, Options, Pass, PassContext, PassInfo, Values, refuse_non_finite,
     refuse_unknown_sizes,
@@ -212,6 +212,7 @@ impl Pass for Lrf {
 
     fn run(&self, graph: &mut Graph, context: &mut PassContext<'_>) -> Result<Changed> {
         refuse_non_finite("lrf", graph)?;
+        quantised::explain(graph, context);
         if let Amount::Budget(Budget::Flops(_)) = self.amount {
             refuse_unknown_sizes("the target `flops`", graph)?;
         }

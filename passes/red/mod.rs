@@ -21,7 +21,7 @@ use crate::analysis::cost::known_flops;
 use crate::analysis::tradeoff::Budget;
 use crate::ir::Graph;
 use crate::passes::activations::Promised;
-use crate::passes::fold_batch_norm;
+use crate::passes::{fold_batch_norm, quantised};
 use crate::pipeline::{
     Changed, Kind, OptionSpec, Options, Pass, PassContext, PassInfo, Values, refuse_non_finite,
     refuse_unknown_sizes,
@@ -136,6 +136,7 @@ impl Pass for Red {
 
     fn run(&self, graph: &mut Graph, context: &mut PassContext<'_>) -> Result<Changed> {
         refuse_non_finite("red", graph)?;
+        quantised::explain(graph, context);
         if let Hash::Kernels(ByKernel {
             budget: Budget::Flops(_),
             ..

@@ -261,6 +261,19 @@ pub struct Opaque {
     pub outputs: SmallVec<[Type; 1]>,
 }
 
+impl Opaque {
+    /// Whether it quantises, or computes with what is quantised, in ONNX (`QuantizeLinear`, `QLinearConv`, `ConvInteger`, ..) or in
+    /// PyTorch (`quantized::conv2d`, `quantized_decomposed::..`, `aten::quantize_per_tensor`).
+    pub fn is_quantised(&self) -> bool {
+        let (domain, name) = self.name.rsplit_once("::").unwrap_or(("", &self.name));
+        domain.starts_with("quantized")
+            || ["Quantize", "quantize", "QLinear", "QGemm", "QAttention"]
+                .iter()
+                .any(|word| name.contains(word))
+            || name.ends_with("Integer")
+    }
+}
+
 impl Op {
     /// A convolution of one point, over channels only, of so many spatial dimensions.
     pub fn pointwise(dims: usize, groups: usize) -> Op {

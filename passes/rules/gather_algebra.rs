@@ -36,12 +36,12 @@ impl Rule for GatherGather {
     }
 
     fn apply(&self, rewriter: &mut Rewriter<'_>, term: &Term) -> Alternatives {
-        let Head::Gather { axis, picks } = &term.head else {
+        let Some((axis, picks, x)) = term.as_gather() else {
             return smallvec![];
         };
         // The coarsest alone: what several have in common would be found along every way through them.
-        let inner = rewriter.gathers(term.children[0], *axis).into_iter().next();
-        let compose = |(x, first): (Id, Picks)| rewriter.gather(x, *axis, picks.after(&first));
+        let inner = rewriter.gathers(x, axis).into_iter().next();
+        let compose = |(x, first): (Id, Picks)| rewriter.gather(x, axis, picks.after(&first));
         inner.into_iter().filter_map(compose).collect()
     }
 
@@ -69,18 +69,17 @@ impl Rule for GatherIdentity {
     }
 
     fn apply(&self, rewriter: &mut Rewriter<'_>, term: &Term) -> Alternatives {
-        let Head::Gather { axis, picks } = &term.head else {
+        let Some((axis, picks, x)) = term.as_gather() else {
             return smallvec![];
         };
-        let x = term.children[0];
-        let Some(n) = rewriter.ty(x).len(*axis) else {
+        let Some(n) = rewriter.ty(x).len(axis) else {
             return smallvec![];
         };
         if picks.is_identity(n) {
             return smallvec![x];
         }
         // What is a gather itself is looked through first, by `gather-gather`.
-        if !rewriter.gathers(x, *axis).is_empty() {
+        if !rewriter.gathers(x, axis).is_empty() {
             return smallvec![];
         }
         let read = picks.read();
@@ -88,9 +87,9 @@ impl Rule for GatherIdentity {
             return smallvec![];
         }
         let spread = picks.moved(|index| read.partition_point(|c| *c < index));
-        let narrow = rewriter.gather(x, *axis, Picks::channels(read));
+        let narrow = rewriter.gather(x, axis, Picks::channels(read));
         narrow
-            .and_then(|narrow| rewriter.gather(narrow, *axis, spread))
+            .and_then(|narrow| rewriter.gather(narrow, axis, spread))
             .into_iter()
             .collect()
     }
@@ -191,18 +190,17 @@ impl Rule for GatherOfConcat {
     }
 
     fn apply(&self, rewriter: &mut Rewriter<'_>, term: &Term) -> Alternatives {
-        let Head::Gather { axis, picks } = &term.head else {
+        let Some((axis, picks, x)) = term.as_gather() else {
             return smallvec![];
         };
-        let x = term.children[0];
         let concats: Vec<Term> = rewriter
             .terms(x)
-            .filter(|t| matches!(t.head, Head::Op(Op::Concat { axis: a }) if a == *axis))
+            .filter(|t| matches!(t.head, Head::Op(Op::Concat { axis: a }) if a == axis))
             .cloned()
             .collect();
         rewriter.name_after(x);
         { concats.iter() }
-            .filter_map(|concat| without_operands(rewriter, concat, *axis, picks))
+            .filter_map(|concat| without_operands(rewriter, concat, axis, picks))
             .collect()
     }
 

@@ -32,11 +32,10 @@ impl Rule for HoistGather {
     }
 
     fn apply(&self, rewriter: &mut Rewriter<'_>, term: &Term) -> Alternatives {
-        let Head::Gather { axis, picks } = &term.head else {
+        let Some((axis, picks, x)) = term.as_gather() else {
             return smallvec![];
         };
-        let x = term.children[0];
-        let narrows = { rewriter.ty(x).len(*axis) }.is_some_and(|n| picks.len() < n);
+        let narrows = { rewriter.ty(x).len(axis) }.is_some_and(|n| picks.len() < n);
         if !narrows || picks.is_empty() || !is_slice(picks) {
             return smallvec![];
         }
@@ -47,7 +46,7 @@ impl Rule for HoistGather {
             .collect();
         rewriter.name_after(x);
         { producers.iter() }
-            .filter_map(|producer| hoist(rewriter, producer, *axis, picks))
+            .filter_map(|producer| hoist(rewriter, producer, axis, picks))
             .collect()
     }
 

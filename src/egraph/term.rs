@@ -45,6 +45,16 @@ pub struct Term {
     pub children: SmallVec<[Id; 4]>,
 }
 
+impl Term {
+    /// Of a gather its axis, its picks and what it picks from.
+    pub fn as_gather(&self) -> Option<(usize, &Picks, Id)> {
+        match &self.head {
+            Head::Gather { axis, picks } => Some((*axis, picks, self.children[0])),
+            _ => None,
+        }
+    }
+}
+
 impl Language for Term {
     type Discriminant = std::mem::Discriminant<Head>;
 

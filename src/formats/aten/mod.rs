@@ -21,6 +21,8 @@ pub(in crate::formats) use call::{Argument, Arguments, Call, axis};
 pub(in crate::formats) use expression::{Expression, Invocation, Written, write};
 pub(in crate::formats) use types::{dtype_code, dtype_from_code};
 
+use rustc_hash::FxHashMap;
+
 use super::error::FormatError;
 use crate::ir::{self, DType, Dims, Float, Graph, Op, Tensor};
 
@@ -48,8 +50,19 @@ pub(in crate::formats) trait Builder {
     /// Adds an operation; `None` where its operands' types are such that only the source format knows what it does.
     fn emit(&mut self, label: &str, op: Op, operands: &[ir::Value]) -> Eval<Option<ir::Value>>;
 
+    /// The constants of no dimensions that are there already, by their bits.
+    fn scalars(&mut self) -> &mut FxHashMap<(u64, DType), ir::Value>;
+
     /// A constant of no dimensions.
-    fn scalar(&mut self, x: f64, dtype: DType) -> ir::Value;
+    fn scalar(&mut self, x: f64, dtype: DType) -> ir::Value {
+        let key = (x.to_bits(), dtype);
+        if let Some(value) = self.scalars().get(&key) {
+            return *value;
+        }
+        let value = self.literal("scalar", Tensor::from_f64(dtype, &[], [x]));
+        self.scalars().insert(key, value);
+        value
+    }
 
     /// A constant without a name in the source.
     fn literal(&mut self, name: &str, tensor: Tensor) -> ir::Value;
@@ -63,6 +76,28 @@ pub(in crate::formats) trait Builder {
 
     /// `whole` with positions `start`, `start + step` .. before `end` of an axis replaced by `part`, as an opaque operator.
     fn slice_scatter(&mut self, whole: ir::Value, part: ir::Value, slice: &Op) -> Eval<ir::Value>;
+
+    /// What is in place of `before` once an operator that gives `lowered` has written there; `None` if that is not known. The
+    /// result takes the place, so also the element type, of what it overwrites.
+    fn written_over(
+        &mut self,
+        before: ir::Value,
+        lowered: Option<Lowered>,
+    ) -> Eval<Option<ir::Value>> {
+        let after = match lowered {
+            Some(Lowered::One(value) | Lowered::First(value)) => value,
+            Some(Lowered::Same) => before,
+            Some(Lowered::List(_)) | None => return Ok(None),
+        };
+        let dtype = |value| self.graph().ty(value).dtype();
+        match (dtype(before), dtype(after)) {
+            (Some(old), Some(new)) if old != new => {
+                let cast = self.emit("cast", Op::Cast { dtype: old }, &[after])?;
+                Ok(cast.or(Some(after)))
+            }
+            _ => Ok(Some(after)),
+        }
+    }
 
     /// The shape of a value, if it is a tensor's and known.
     fn shape(&self, value: ir::Value) -> Option<Dims> {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use super::opaque::Template;
@@ -30,14 +31,8 @@ impl Builder for Reader<'_> {
         Ok(Some(id.into()))
     }
 
-    fn scalar(&mut self, x: f64, dtype: DType) -> ir::Value {
-        let key = (x.to_bits(), dtype);
-        if let Some(value) = self.scalars.get(&key) {
-            return *value;
-        }
-        let value = self.literal("scalar", Tensor::from_f64(dtype, &[], [x]));
-        self.scalars.insert(key, value);
-        value
+    fn scalars(&mut self) -> &mut FxHashMap<(u64, DType), ir::Value> {
+        &mut self.scalars
     }
 
     fn literal(&mut self, name: &str, tensor: Tensor) -> ir::Value {

@@ -148,18 +148,9 @@ impl<'p> Reader<'p> {
             }
             _ => None,
         };
-        let after = match lowered {
-            Some(Lowered::One(value) | Lowered::First(value)) => {
-                // The result takes the place, so also the element type, of what it overwrites.
-                match (self.graph.ty(before).dtype(), self.graph.ty(value).dtype()) {
-                    (Some(old), Some(new)) if old != new => self
-                        .emit("cast", Op::Cast { dtype: old }, &[value])?
-                        .unwrap_or(value),
-                    _ => value,
-                }
-            }
-            Some(Lowered::Same) => before,
-            Some(Lowered::List(_)) | None => {
+        let after = match self.written_over(before, lowered)? {
+            Some(after) => after,
+            None => {
                 // The operator of the same name that returns what this one writes.
                 let target = node.target.replacen(&format!("{base}_"), base, 1);
                 let ty = self.graph.ty(before).clone();

@@ -6,6 +6,7 @@ mod unknown;
 use std::fmt::Write as _;
 use std::rc::Rc;
 
+use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use super::eval::{Args, Eval, Evaluator, Stop};
@@ -130,18 +131,9 @@ impl<'a> Evaluator<'a> {
             "copy" => self.copy(before, &args)?,
             _ => self.lower(base, &args)?,
         };
-        let after = match lowered {
-            Some(Lowered::One(value) | Lowered::First(value)) => {
-                // The result takes the place, so also the element type, of what it overwrites.
-                match (self.graph.ty(before).dtype(), self.graph.ty(value).dtype()) {
-                    (Some(old), Some(new)) if old != new => self
-                        .emit("cast", Op::Cast { dtype: old }, &[value])?
-                        .unwrap_or(value),
-                    _ => value,
-                }
-            }
-            Some(Lowered::Same) => before,
-            Some(Lowered::List(_)) | None => {
+        let after = match self.written_over(before, lowered)? {
+            Some(after) => after,
+            None => {
                 let mut template = Template::default();
                 let _ = write!(template.text, "torch.{base}_(torch.clone(");
                 self.render(&args.positional[0], &mut template)?;
@@ -375,14 +367,8 @@ impl Builder for Evaluator<'_> {
         }
     }
 
-    fn scalar(&mut self, x: f64, dtype: DType) -> ir::Value {
-        let key = (x.to_bits(), dtype);
-        if let Some(value) = self.scalars.get(&key) {
-            return *value;
-        }
-        let value = self.literal("scalar", Tensor::from_f64(dtype, &[], [x]));
-        self.scalars.insert(key, value);
-        value
+    fn scalars(&mut self) -> &mut FxHashMap<(u64, DType), ir::Value> {
+        &mut self.scalars
     }
 
     fn literal(&mut self, name: &str, tensor: Tensor) -> ir::Value {

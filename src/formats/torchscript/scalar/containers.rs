@@ -17,7 +17,7 @@ impl<'a> Evaluator<'a> {
                 self.check_items(list.items.borrow().len())?;
                 Value::List(list.clone())
             }
-            ("extend", [Value::List(list), more]) => {
+            ("extend" | "add_", [Value::List(list), more]) => {
                 let Some(more) = more.items() else {
                     return Ok(None);
                 };
@@ -78,16 +78,6 @@ impl<'a> Evaluator<'a> {
                 }
                 _ => return Ok(None),
             },
-            ("add_", [Value::List(list), more]) => {
-                let Some(more) = more.items() else {
-                    return Ok(None);
-                };
-                more.iter().for_each(|item| args.positional[0].deepen(item));
-                self.check_depth(&args.positional[0])?;
-                list.items.borrow_mut().extend(more);
-                self.check_items(list.items.borrow().len())?;
-                Value::List(list.clone())
-            }
             ("mul", [Value::List(list), n]) => {
                 let (items, n) = (list.items.borrow(), n.as_int().unwrap_or(0).max(0) as usize);
                 self.check_items(items.len().saturating_mul(n))?;

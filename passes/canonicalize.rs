@@ -117,7 +117,7 @@ fn same_as(graph: &Graph, node: NodeId) -> Option<Value> {
     let does_nothing = match op {
         Op::Identity {} | Op::Dropout { .. } => true,
         Op::Concat { .. } => operands.len() == 1,
-        Op::Cast { dtype } => graph.ty(x).dtype() == Some(*dtype),
+        Op::Cast { dtype } => graph.ty(x).dtype() == Some(*dtype) && graph.is_dtype_certain(x),
         // The type says it all: the elements keep their order, and as many as there were are left.
         Op::Reshape { .. }
         | Op::Flatten { .. }

@@ -5,6 +5,7 @@
 //! [`infer`] gives the types of an operator's results, [`verify()`] checks all rules, [`text`] prints and parses.
 
 pub mod attribute;
+mod certain;
 pub mod channels;
 pub mod dim;
 mod edit;

@@ -114,6 +114,15 @@ fn exact_passes_keep_the_output_at_any_batch_and_size() {
 }
 
 #[test]
+fn parts_written_in_place_are_written_at_any_size() {
+    let file = here("tests/fixtures/torchscript/views.pt");
+    let (_folder, rewritten, _) = optimised(&file, "red{hash=none}");
+    for shape in [[2, 4, 8, 8], [1, 5, 10, 10], [3, 3, 12, 12]] {
+        assert_eq!(compare(&file, &rewritten, &shape, 2).max_rel, 0.0);
+    }
+}
+
+#[test]
 fn red_takes_the_dead_channels_out_of_the_example() {
     let (_folder, smaller, report) = optimised(&here("examples/shapes.pt"), "red{hash=none}");
     let (before, after) = (report.before.params, report.after.params);

@@ -2,8 +2,8 @@
 //!
 //! The graph knows values, not memory. So an in-place operator gives its own tensor a new value; the tensor that it is a view
 //! of, the old value with that part replaced; and every other view, the same part of the new value. Where PyTorch itself decides
-//! at run time whether a result is a view or a copy (`reshape`, `contiguous`), and where the way from a tensor to its view
-//! leads through an unknown operator, the others may not be read any more.
+//! at run time whether a result is a view or a copy (`reshape`, `contiguous`), and where it is not known how to replace what an
+//! operator views, the others may not be read any more.
 
 use std::cell::RefCell;
 use std::rc::{Rc, Weak};
@@ -158,18 +158,35 @@ pub(in crate::formats) fn overwrite(
     Ok(())
 }
 
+/// An operator between a tensor and its view.
+struct Step {
+    op: Op,
+    /// What it views, and the sizes that an unknown operator reads at run time.
+    operands: Vec<ir::Value>,
+}
+
+impl Step {
+    /// The operands with another tensor to view.
+    fn of(&self, viewed: ir::Value) -> Vec<ir::Value> {
+        let sizes = self.operands.iter().skip(1).copied();
+        std::iter::once(viewed).chain(sizes).collect()
+    }
+}
+
 /// The operators that lead from `of` to `made`, the last one first.
-fn chain(ev: &dyn Builder, made: ir::Value, of: ir::Value) -> Option<Vec<(Op, ir::Value)>> {
+fn chain(ev: &dyn Builder, made: ir::Value, of: ir::Value) -> Option<Vec<Step>> {
     let mut chain = Vec::new();
     let mut value = made;
     while value != of {
         let op = ev.graph().op(value.node)?.clone();
-        let operands = ev.graph().operands(value.node);
-        let (&[operand], false) = (operands.as_slice(), chain.len() == MAX_CHAIN) else {
+        let operands = ev.graph().operands(value.node).to_vec();
+        let first = *operands.first()?;
+        let is_view = operands.len() == 1 || matches!(op, Op::Opaque(_));
+        if !is_view || value.port > 0 || chain.len() == MAX_CHAIN {
             return None;
-        };
-        chain.push((op, operand));
-        value = operand;
+        }
+        chain.push(Step { op, operands });
+        value = first;
     }
     Some(chain)
 }
@@ -185,13 +202,10 @@ fn take(
         return Ok(None);
     };
     let mut value = whole;
-    for (op, _) in chain.into_iter().rev() {
-        match op {
-            Op::Opaque(_) => return Ok(None),
-            op => match ev.emit(op.name(), op, &[value])? {
-                Some(part) => value = part,
-                None => return Ok(None),
-            },
+    for step in chain.iter().rev() {
+        match ev.emit(step.op.name(), step.op.clone(), &step.of(value))? {
+            Some(part) => value = part,
+            None => return Ok(None),
         }
     }
     Ok(Some(value))
@@ -209,8 +223,9 @@ fn put(
         return Ok(None);
     };
     let mut part = part;
-    for (op, operand) in chain {
-        let value = match op {
+    for step in chain {
+        let operand = step.operands[0];
+        let value = match &step.op {
             Op::Dropout { .. } | Op::Identity {} => Some(part),
             Op::Reshape { .. } | Op::Flatten { .. } | Op::Squeeze { .. } | Op::Unsqueeze { .. } => {
                 match ev.shape(operand) {
@@ -226,8 +241,9 @@ fn put(
                 ev.emit("permute", Op::Transpose { perm: inverse }, &[part])?
             }
             slice @ Op::Slice { .. } if operand == of => {
-                Some(ev.slice_scatter(whole, part, &slice)?)
+                Some(ev.slice_scatter(whole, part, slice)?)
             }
+            Op::Opaque(view) if operand == of => ev.scatter(view, &step.of(whole), part)?,
             _ => None,
         };
         match value {

@@ -24,7 +24,7 @@ pub(in crate::formats) use types::{dtype_code, dtype_from_code};
 use rustc_hash::FxHashMap;
 
 use super::error::FormatError;
-use crate::ir::{self, DType, Dims, Float, Graph, Op, Tensor};
+use crate::ir::{self, DType, Dims, Float, Graph, Op, Opaque, Tensor};
 
 /// Why reading stopped.
 pub(in crate::formats) enum Stop {
@@ -91,12 +91,28 @@ pub(in crate::formats) trait Builder {
         };
         let dtype = |value| self.graph().ty(value).dtype();
         match (dtype(before), dtype(after)) {
-            (Some(old), Some(new)) if old != new => {
-                let cast = self.emit("cast", Op::Cast { dtype: old }, &[after])?;
-                Ok(cast.or(Some(after)))
-            }
+            (Some(old), Some(new)) if old != new => Ok(Some(self.cast_like(after, before)?)),
             _ => Ok(Some(after)),
         }
+    }
+
+    /// What an unknown operator views of its first operand replaced by `part`; `None` if it is not known how.
+    fn scatter(
+        &mut self,
+        _view: &Opaque,
+        _operands: &[ir::Value],
+        _part: ir::Value,
+    ) -> Eval<Option<ir::Value>> {
+        Ok(None)
+    }
+
+    /// `x` in the element type of another tensor.
+    fn cast_like(&mut self, x: ir::Value, other: ir::Value) -> Eval<ir::Value> {
+        let cast = match self.graph().ty(other).dtype() {
+            Some(dtype) => self.emit("cast", Op::Cast { dtype }, &[x])?,
+            None => None,
+        };
+        Ok(cast.unwrap_or(x))
     }
 
     /// The shape of a value, if it is a tensor's and known.
@@ -243,6 +259,7 @@ pub(in crate::formats) fn sharing(name: &str) -> Sharing {
         "atleast_2d",
         "atleast_3d",
         "_unsafe_view",
+        "einsum",
     ];
     match name {
         name if VIEWS.contains(&name) => Sharing::View,

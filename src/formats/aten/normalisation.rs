@@ -210,7 +210,8 @@ pub(super) fn write(w: &Written<'_>) -> Result<Option<Expression>, String> {
             Expression::call("batch_norm", "default", arguments)
         }
         Op::LayerNorm { axes, eps } => {
-            let shape = w.shape(0)?;
+            // Of an input without a shape the scale's is what is normalised.
+            let shape = w.shape(0).or_else(|why| w.shape(1).map_err(|_| why))?;
             let (kept, normal) = shape.split_at(shape.len().saturating_sub(*axes));
             let arguments = [x, Expression::sizes(normal), scale, shift, Float(eps.0)];
             let ones = std::iter::repeat_n(Dim::from(1), normal.len());

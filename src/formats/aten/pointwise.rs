@@ -231,6 +231,7 @@ fn to(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     for argument in call.args.positional.iter().skip(1) {
         match argument {
             Argument::Int(code) if dtype.is_none() && flags.is_empty() => dtype = Some(*code),
+            Argument::Tensor(other) if !ev.graph().is_dtype_certain(*other) => return Ok(None),
             Argument::Tensor(other) if dtype.is_none() => dtype = code_of(ev, *other),
             Argument::Bool(flag) => flags.push(*flag),
             Argument::Int(_) | Argument::Other | Argument::None => {}
@@ -242,13 +243,16 @@ fn to(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     for (name, value) in &call.args.keyword {
         match (*name, value) {
             ("dtype", Argument::Int(code)) => dtype = Some(*code),
+            ("other", Argument::Tensor(other)) if !ev.graph().is_dtype_certain(*other) => {
+                return Ok(None);
+            }
             ("other", Argument::Tensor(other)) => dtype = code_of(ev, *other),
             ("copy", Argument::Bool(flag)) => copy = *flag,
             _ => {}
         }
     }
     let code = match dtype {
-        Some(code) if code_of(ev, x) != Some(code) => code,
+        Some(code) if code_of(ev, x) != Some(code) || !ev.graph().is_dtype_certain(x) => code,
         _ if copy => return one(Some(x)),
         _ => return Ok(Some(Lowered::Same)),
     };

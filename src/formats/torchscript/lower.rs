@@ -16,7 +16,7 @@ use crate::formats::aten::{
     view_or_copy,
 };
 use crate::formats::error::FormatError;
-use crate::ir::{self, Constant, DType, Dim, Op, Role, Tensor, Type};
+use crate::ir::{self, Constant, DType, Dim, Op, Opaque, Role, Tensor, Type};
 pub(super) use opaque::Template;
 
 impl<'a> Evaluator<'a> {
@@ -441,6 +441,51 @@ impl Builder for Evaluator<'_> {
         let ty = self.graph.ty(whole).clone();
         let node = self.add_opaque("aten::slice_scatter", template, vec![ty])?;
         Ok(node.into())
+    }
+
+    fn cast_like(&mut self, x: ir::Value, other: ir::Value) -> Eval<ir::Value> {
+        let dtype = self.graph.ty(other).dtype();
+        if let Some(dtype) = dtype.filter(|_| self.graph.is_dtype_certain(other)) {
+            let cast = self.emit("cast", Op::Cast { dtype }, &[x])?;
+            return Ok(cast.unwrap_or(x));
+        }
+        let template = Template {
+            text: "torch.type_as({0}, {1})".to_owned(),
+            operands: [x, other].into_iter().collect(),
+            sizes: Vec::new(),
+        };
+        let shape = self.shape(x);
+        let ty = Type::Tensor(dtype.unwrap_or(DType::F32), shape);
+        Ok(self.add_opaque("aten::type_as", template, vec![ty])?.into())
+    }
+
+    fn scatter(
+        &mut self,
+        view: &Opaque,
+        operands: &[ir::Value],
+        part: ir::Value,
+    ) -> Eval<Option<ir::Value>> {
+        // Parts of unknown sizes, or of a tensor of unknown rank.
+        let call = ["slice", "select"].into_iter().find_map(|name| {
+            let arguments = view
+                .template
+                .strip_prefix(&format!("torch.{name}({{0}}, "))?;
+            Some((name, arguments))
+        });
+        let Some((name, arguments)) = call else {
+            return Ok(None);
+        };
+        let template = Template {
+            text: format!(
+                "torch.{name}_scatter({{0}}, {{{}}}, {arguments}",
+                operands.len()
+            ),
+            operands: operands.iter().copied().chain([part]).collect(),
+            sizes: view.sizes.to_vec(),
+        };
+        let ty = self.graph.ty(operands[0]).clone();
+        let node = self.add_opaque(&format!("aten::{name}_scatter"), template, vec![ty])?;
+        Ok(Some(node.into()))
     }
 }
 

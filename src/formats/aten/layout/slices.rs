@@ -43,10 +43,15 @@ fn bound(at: Option<&Argument>, size: &Dim, default: &Dim) -> Option<Dim> {
         (Some(_), None) => Some(at.at_most(size)),
         // Where the size says itself how far to go.
         (None, _) if at == *size => Some(at),
-        (None, _) => match (size.clone() - at.clone()).as_number() {
-            Some(0..) => Some(at.at_least(&Dim::from(0))),
-            _ => Some(at.at_least(&Dim::from(0)).at_most(size)),
+        // A size says nothing of its sign: where it counts from must not depend on what it is in the end.
+        (None, _) if at.is_never_negative() => match (size.clone() - at.clone()).as_number() {
+            Some(0..) => Some(at),
+            _ => Some(at.at_most(size)),
         },
+        (None, _) if (Dim::from(-1) - at.clone()).is_never_negative() => {
+            Some((size.clone() + at).at_least(&Dim::from(0)))
+        }
+        (None, _) => None,
     }
 }
 
@@ -105,10 +110,10 @@ pub(super) fn select(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let (x, shape) = need!(operand(ev, call));
     let axis = need!(call.axis("dim", shape.len(), 0));
     let index = need!(call.get("index").and_then(Argument::as_dim));
-    let start = if index.as_number().is_some_and(|i| i < 0) {
-        shape[axis].clone() + index
-    } else {
-        index
+    let start = match (Dim::from(-1) - index.clone()).is_never_negative() {
+        true => shape[axis].clone() + index,
+        false if index.is_never_negative() => index,
+        false => return Ok(None),
     };
     one(pick(ev, x, axis, start)?)
 }

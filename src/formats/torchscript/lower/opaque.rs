@@ -37,7 +37,17 @@ impl<'a> Evaluator<'a> {
             .and_then(|(_, v)| v.as_int())
             .and_then(dtype_from_code);
         let base = first.as_ref().and_then(Type::dtype).unwrap_or(DType::F32);
-        let dtype = given.or(unknown::result_dtype(name)).unwrap_or(base);
+        let fractions = args.all().any(|v| match v {
+            Value::Float(_) => true,
+            Value::Tensor(cell) => {
+                let dtype = self.graph.ty(cell.borrow().value).dtype();
+                dtype.is_some_and(|dtype| dtype.is_float())
+            }
+            _ => false,
+        });
+        let dtype = given
+            .or(unknown::result_dtype(name, base, fractions))
+            .unwrap_or(base);
         if let Some(n) = arity {
             return vec![Type::Tensor(dtype, None); n];
         }

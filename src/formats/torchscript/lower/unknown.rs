@@ -115,9 +115,14 @@ pub(super) fn shape_argument(name: &str) -> Option<usize> {
     }
 }
 
-/// The element type of an unknown operator's result, where it is not that of its argument.
-pub(super) fn result_dtype(name: &str) -> Option<DType> {
+/// The element type of an unknown operator's result, where it is not that of its argument, `first`; `fractions`: there is a number
+/// or a tensor that is not whole among its arguments.
+pub(super) fn result_dtype(name: &str, first: DType, fractions: bool) -> Option<DType> {
+    let made_of_all = ["add", "sub", "rsub", "mul", "pow", "remainder", "fmod"].contains(&name);
     match name {
+        "arange" if fractions => Some(DType::F32),
+        "div" if !first.is_float() => Some(DType::F32),
+        _ if made_of_all && fractions && !first.is_float() => Some(DType::F32),
         "eq" | "ne" | "lt" | "le" | "gt" | "ge" | "isnan" | "isinf" | "isfinite"
         | "logical_not" | "logical_and" | "logical_or" | "logical_xor" | "isin" => {
             Some(DType::Bool)

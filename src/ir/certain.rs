@@ -1,0 +1,38 @@
+//! Which element types are known, and which are only thought to be.
+
+use rustc_hash::FxHashSet;
+
+use super::{Dialect, Graph, NodeKind, Op, Value};
+
+impl Graph {
+    /// Whether `value` has its element type for sure. Of an operator of TorchScript or ONNX that the IR does not know, the type is
+    /// thought to be its operands'; so is what follows from it. `false` too where the way to what decides it is long.
+    pub fn is_dtype_certain(&self, value: Value) -> bool {
+        const FURTHEST: usize = 256;
+        let mut seen = FxHashSet::default();
+        let mut open = vec![value];
+        while let Some(value) = open.pop() {
+            if !seen.insert(value) {
+                continue;
+            }
+            if seen.len() > FURTHEST {
+                return false;
+            }
+            let op = match &self.node(value.node).kind {
+                NodeKind::Op(op) => op,
+                _ => continue,
+            };
+            match op {
+                Op::Opaque(opaque) if opaque.dialect == Dialect::ExportedProgram => {}
+                Op::Opaque(_) => return false,
+                Op::Cast { .. } => {}
+                // They take nothing that is not of their weight's type.
+                Op::Conv { .. } | Op::ConvTranspose { .. } | Op::Linear {} => {
+                    open.extend(self.operands(value.node).get(1));
+                }
+                _ => open.extend(self.operands(value.node)),
+            }
+        }
+        true
+    }
+}

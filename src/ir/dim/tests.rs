@@ -1,0 +1,113 @@
+use super::*;
+
+fn dim(text: &str) -> Dim {
+    text.parse().unwrap()
+}
+
+#[test]
+fn equal_sizes_have_one_form() {
+    assert_eq!(dim("floor((H-1)/2)+1"), dim("floor((H+1)/2)"));
+    assert_eq!(dim("floor(floor(H/2)/2)"), dim("floor(H/4)"));
+    assert_eq!(dim("2*N*C-N*C"), dim("C*N"));
+    assert_eq!(dim("floor((4*N+3)/4)"), dim("N"));
+    assert_eq!(dim("N*C*H").floor_div(&dim("H*N")), dim("C"));
+    assert_eq!(dim("H-H+3").as_number(), Some(3));
+    assert_eq!(dim("H").at_least(&dim("H-1")), dim("H"));
+}
+
+#[test]
+fn a_symbol_follows_from_a_multiple_of_it_and_from_nothing_less_plain() {
+    let linear = |text: &str| {
+        let found = dim(text).as_linear();
+        found.map(|(symbol, factor, constant)| (symbol.to_string(), factor, constant))
+    };
+    assert_eq!(linear("H"), Some(("H".to_owned(), 1, 0)));
+    assert_eq!(linear("4*H-3"), Some(("H".to_owned(), 4, -3)));
+    for text in ["7", "-H", "H*W", "H+W", "H*H", "floor(H/2)", "max(H,2)"] {
+        assert_eq!(linear(text), None, "{text}");
+    }
+}
+
+#[test]
+fn a_size_is_read_as_it_is_printed() {
+    for text in [
+        "N",
+        "-H",
+        "3",
+        "floor((H+1)/2)",
+        "2*N*floor(W/7)-4",
+        "max(H,W)+1",
+        "N*max(1,H-3)",
+    ] {
+        assert_eq!(dim(&dim(text).to_string()), dim(text), "{text}");
+    }
+}
+
+#[test]
+fn nonsense_is_an_error_and_overflow_saturates() {
+    for text in [
+        "",
+        "1+",
+        "floor(3)",
+        "9999999999999999999",
+        "(",
+        "a b",
+        &"(".repeat(1000),
+    ] {
+        assert!(text.parse::<Dim>().is_err(), "{text}");
+    }
+    assert_eq!(
+        (Dim::from(i64::MAX) * Dim::from(3)).as_number(),
+        Some(i64::MAX)
+    );
+    assert_eq!(dim("H").floor_div(&Dim::from(0)).as_number(), Some(0));
+    assert_eq!(
+        Dim::from(i64::MIN).floor_div(&Dim::from(-1)).as_number(),
+        Some(i64::MAX)
+    );
+}
+
+#[test]
+fn a_long_expression_is_refused_before_it_grows() {
+    let factors = (0..64).map(|i| format!("(a{i}+b{i})"));
+    let product = factors.collect::<Vec<_>>().join("*");
+    let nested = format!("{}N{}", "floor((1+".repeat(60), ")/3)".repeat(60));
+    for text in [product, nested] {
+        let error = text.parse::<Dim>().map(|_| ()).unwrap_err();
+        assert!(
+            error.contains("longer than") || error.contains("deep"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn the_form_of_a_size_shows_that_it_is_not_negative() {
+    for text in [
+        "N",
+        "N-1",
+        "floor((H+1)/2)-1",
+        "H-floor(H/4)",
+        "max(0,N-7)",
+        "2*H-floor((3*H)/2)",
+    ] {
+        assert!(dim(text).is_never_negative(), "{text}");
+    }
+    for text in [
+        "N-2",
+        "-N",
+        "N-M",
+        "floor(H/2)-1",
+        "H-floor((5*H)/4)",
+        "N*(M-2)",
+    ] {
+        assert!(!dim(text).is_never_negative(), "{text}");
+    }
+}
+
+#[test]
+fn numbers_for_symbols_give_a_number() {
+    let bindings = Bindings::from_iter([(Symbol::from("H"), 7)]);
+    assert_eq!(dim("floor((H+1)/2)*3").eval(&bindings), Some(12));
+    assert_eq!(dim("N*H").eval(&bindings), None);
+}

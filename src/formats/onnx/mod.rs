@@ -3,6 +3,7 @@
 //! - `proto`: the messages; `files`: the mapped files; `tensor`: the elements of weights;
 //! - `read` orders the nodes, `import` makes them nodes of the graph: `lower` those that the IR knows, `opaque` the others, with
 //!   `types` for their results and `captures` for what subgraphs read;
+//! - `limits` refuses files whose messages would take more memory than their size justifies;
 //! - `content` and `fold` follow sizes through the nodes that compute them;
 //! - `write` makes a model of a graph: `spell` says each operator in the model's own version, `sizes` computes what is symbolic,
 //!   `store` writes the messages and the weights.
@@ -15,6 +16,7 @@ mod files;
 mod finish;
 mod fold;
 mod import;
+mod limits;
 mod lower;
 mod opaque;
 mod proto;

@@ -14,7 +14,7 @@ use super::files::{External, Mapped};
 use super::import::Importer;
 use super::proto::{GraphProto, ModelProto, NodeProto};
 use super::source::{Source, WeightInfo};
-use super::{opaque, tensor};
+use super::{limits, opaque, tensor};
 use crate::formats::ReadOptions;
 use crate::formats::error::FormatError;
 use crate::ir::{Bytes, Dim, Graph, Output, Type};
@@ -70,6 +70,7 @@ fn read_with(
     external: External,
     options: &ReadOptions,
 ) -> Result<(Graph, Source), OnnxError> {
+    limits::check(map.as_ref())?;
     // Messages share the map, so that weights are never copied.
     let shared = bytes::Bytes::from_owner(map.clone());
     let mut model = ModelProto::decode(shared).map_err(|error| {

@@ -1,0 +1,279 @@
+//! Bounds on what decoding a file may take.
+//!
+//! A message of two bytes becomes a struct of hundreds, so a file of nothing but small messages would fill memory many times over.
+//! One walk over the bytes says beforehand how much the messages will take, without making any of them.
+
+use std::mem::size_of;
+
+use prost::DecodeError;
+use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
+
+use super::error::OnnxError;
+use super::proto::*;
+
+/// How often its own size a file's messages may take; those of exporters stay below half of that.
+const MAX_RATIO: u64 = 32;
+/// What they may take in any case.
+const MAX_SMALL: u64 = 64 << 20;
+/// Nodes, tensors and types of values, each of which takes some 2 KB once it is read; the largest models have some hundred
+/// thousand.
+const MAX_PARTS: u64 = 1 << 20;
+/// The depth at which messages are not decoded any more, as prost has it.
+const MAX_DEPTH: usize = 100;
+/// What a list grows by for a field that is no message: a string, with its place in the list and what its allocation costs.
+const STRING: u64 = 64;
+/// What one byte of a packed list of numbers becomes.
+const NUMBER: u64 = 8;
+
+/// Refuses a file whose messages would take more memory than its size justifies. What is damaged is left to whoever decodes it.
+pub(super) fn check(file: &[u8]) -> Result<(), OnnxError> {
+    let most = (file.len() as u64).saturating_mul(MAX_RATIO).max(MAX_SMALL);
+    let mut walk = Walk {
+        taken: 0,
+        parts: 0,
+        most,
+    };
+    let _ = walk.message(Kind::Model, file, 0);
+    let help = "no exporter writes such a file; do not trust it";
+    if walk.taken > most {
+        return Err(OnnxError::Limit {
+            what: format!(
+                "its {} bytes hold so many small messages that they would take over {most} in memory",
+                file.len()
+            ),
+            help,
+        });
+    }
+    if walk.parts > MAX_PARTS {
+        return Err(OnnxError::Limit {
+            what: format!("it has over {MAX_PARTS} nodes, tensors and types of values"),
+            help,
+        });
+    }
+    Ok(())
+}
+
+/// What kind of message it is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    Model,
+    OperatorSet,
+    Entry,
+    Training,
+    Device,
+    Function,
+    Graph,
+    Annotation,
+    Node,
+    NodeDevice,
+    Sharding,
+    IntIntList,
+    ShardedDim,
+    SimpleDim,
+    Attribute,
+    ValueInfo,
+    Tensor,
+    Segment,
+    Sparse,
+    Type,
+    TensorType,
+    Element,
+    Map,
+    OpaqueType,
+    Shape,
+    Dimension,
+}
+
+impl Kind {
+    /// The kind of the messages in a field; `None` for text, bytes and numbers.
+    fn of(self, field: u32) -> Option<Kind> {
+        Some(match (self, field) {
+            (Kind::Model, 7) | (Kind::Training, 1 | 2) | (Kind::Attribute, 6 | 11) => Kind::Graph,
+            (Kind::Model, 8) | (Kind::Function, 9) => Kind::OperatorSet,
+            (Kind::Model, 20) => Kind::Training,
+            (Kind::Model, 25) => Kind::Function,
+            (Kind::Model, 26) => Kind::Device,
+            (Kind::Model | Kind::Function, 14)
+            | (Kind::Training, 3 | 4)
+            | (Kind::Graph, 16)
+            | (Kind::Annotation, 2)
+            | (Kind::Node, 9)
+            | (Kind::ValueInfo, 4)
+            | (Kind::Tensor, 13 | 16) => Kind::Entry,
+            (Kind::Function, 7) | (Kind::Graph, 1) => Kind::Node,
+            (Kind::Function, 11) | (Kind::Node, 5) => Kind::Attribute,
+            (Kind::Function, 12) | (Kind::Graph, 11..=13) => Kind::ValueInfo,
+            (Kind::Graph, 5) | (Kind::Attribute, 5 | 10) | (Kind::Sparse, 1 | 2) => Kind::Tensor,
+            (Kind::Graph, 15) | (Kind::Attribute, 22 | 23) => Kind::Sparse,
+            (Kind::Graph, 14) => Kind::Annotation,
+            (Kind::Node, 10) => Kind::NodeDevice,
+            (Kind::NodeDevice, 2) => Kind::Sharding,
+            (Kind::Sharding, 3) => Kind::IntIntList,
+            (Kind::Sharding, 4) => Kind::ShardedDim,
+            (Kind::ShardedDim, 2) => Kind::SimpleDim,
+            (Kind::Tensor, 3) => Kind::Segment,
+            (Kind::Attribute, 14 | 15)
+            | (Kind::ValueInfo, 2)
+            | (Kind::Element, 1)
+            | (Kind::Map, 2) => Kind::Type,
+            (Kind::Type, 1 | 8) => Kind::TensorType,
+            (Kind::Type, 4 | 9) => Kind::Element,
+            (Kind::Type, 5) => Kind::Map,
+            (Kind::Type, 7) => Kind::OpaqueType,
+            (Kind::TensorType, 2) => Kind::Shape,
+            (Kind::Shape, 1) => Kind::Dimension,
+            _ => return None,
+        })
+    }
+
+    /// Bytes of such a message in memory, without what it points to.
+    fn size(self) -> usize {
+        match self {
+            Kind::Model => size_of::<ModelProto>(),
+            Kind::OperatorSet => size_of::<OperatorSetIdProto>(),
+            Kind::Entry => size_of::<StringStringEntryProto>(),
+            Kind::Training => size_of::<TrainingInfoProto>(),
+            Kind::Device => size_of::<DeviceConfigurationProto>(),
+            Kind::Function => size_of::<FunctionProto>(),
+            Kind::Graph => size_of::<GraphProto>(),
+            Kind::Annotation => size_of::<TensorAnnotation>(),
+            Kind::Node => size_of::<NodeProto>(),
+            Kind::NodeDevice => size_of::<NodeDeviceConfigurationProto>(),
+            Kind::Sharding => size_of::<ShardingSpecProto>(),
+            Kind::IntIntList => size_of::<IntIntListEntryProto>(),
+            Kind::ShardedDim => size_of::<ShardedDimProto>(),
+            Kind::SimpleDim => size_of::<SimpleShardedDimProto>(),
+            Kind::Attribute => size_of::<AttributeProto>(),
+            Kind::ValueInfo => size_of::<ValueInfoProto>(),
+            Kind::Tensor => size_of::<TensorProto>(),
+            Kind::Segment => size_of::<Segment>(),
+            Kind::Sparse => size_of::<SparseTensorProto>(),
+            Kind::Type => size_of::<TypeProto>(),
+            Kind::TensorType => size_of::<TensorType>(),
+            Kind::Element => size_of::<ElementType>(),
+            Kind::Map => size_of::<MapType>(),
+            Kind::OpaqueType => size_of::<OpaqueType>(),
+            Kind::Shape => size_of::<TensorShapeProto>(),
+            Kind::Dimension => size_of::<Dimension>(),
+        }
+    }
+
+    /// Whether a field holds the elements of a tensor as they are, which are never copied.
+    fn is_raw(self, field: u32) -> bool {
+        (self, field) == (Kind::Tensor, 9)
+    }
+
+    /// Whether a field may hold a packed list of numbers.
+    fn is_packed(self, field: u32) -> bool {
+        match self {
+            Kind::Tensor => matches!(field, 1 | 4 | 5 | 7 | 10 | 11),
+            Kind::Attribute => matches!(field, 7 | 8),
+            Kind::Sharding | Kind::IntIntList => field == 2,
+            Kind::Sparse => field == 3,
+            _ => false,
+        }
+    }
+}
+
+struct Walk {
+    taken: u64,
+    parts: u64,
+    most: u64,
+}
+
+impl Walk {
+    /// Counts a message, as far as it can be decoded and the bounds allow.
+    fn message(&mut self, kind: Kind, mut rest: &[u8], depth: usize) -> Result<(), DecodeError> {
+        self.taken += kind.size() as u64;
+        self.parts += u64::from(matches!(kind, Kind::Node | Kind::Tensor | Kind::ValueInfo));
+        while !rest.is_empty() && self.taken <= self.most && self.parts <= MAX_PARTS {
+            let (field, wire) = decode_key(&mut rest)?;
+            if wire != WireType::LengthDelimited {
+                self.taken += NUMBER;
+                skip_field(wire, field, &mut rest, DecodeContext::default())?;
+                continue;
+            }
+            let length = decode_varint(&mut rest)?;
+            let length = usize::try_from(length).unwrap_or(usize::MAX);
+            let Some((part, after)) = rest.split_at_checked(length) else {
+                break;
+            };
+            rest = after;
+            match kind.of(field) {
+                Some(inner) if depth < MAX_DEPTH => self.message(inner, part, depth + 1)?,
+                Some(_) => break,
+                None if kind.is_raw(field) => {}
+                None if kind.is_packed(field) => self.taken += NUMBER * length as u64,
+                None => self.taken += STRING + length as u64,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    use super::*;
+
+    /// A message that holds `count` empty ones in one field.
+    fn empty(field: u8, count: usize) -> Vec<u8> {
+        [field << 3 | 2, 0].repeat(count)
+    }
+
+    fn within(field: u8, inner: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![field << 3 | 2];
+        prost::encoding::encode_varint(inner.len() as u64, &mut bytes);
+        bytes.extend_from_slice(inner);
+        bytes
+    }
+
+    #[test]
+    fn a_file_of_empty_messages_is_refused_before_it_is_decoded() {
+        const COUNT: usize = 1 << 20;
+        let graph = |field| within(7, &empty(field, COUNT));
+        let in_node = |field| within(7, &within(1, &empty(field, COUNT)));
+        for (what, file) in [
+            ("nodes", graph(1)),
+            ("initializers", graph(5)),
+            ("inputs", graph(11)),
+            ("operands", in_node(1)),
+            ("attributes", in_node(5)),
+        ] {
+            let error = check(&file).expect_err(what).to_string();
+            assert!(error.contains("small messages"), "{what}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_file_of_more_nodes_than_any_model_has_is_refused_whatever_its_size() {
+        let node = NodeProto {
+            doc_string: Some("-".repeat(40)),
+            ..NodeProto::default()
+        };
+        let node = within(1, &node.encode_to_vec());
+        let file = within(7, &node.repeat(MAX_PARTS as usize + 1));
+        let error = check(&file).unwrap_err().to_string();
+        assert!(error.contains("over 1048576 nodes"), "{error}");
+    }
+
+    #[test]
+    fn what_exporters_write_stays_far_below_the_bound() {
+        for name in ["traced", "dynamo", "structured"] {
+            let path = format!("tests/fixtures/onnx/{name}.onnx");
+            let file = std::fs::read(path).unwrap();
+            let mut walk = Walk {
+                taken: 0,
+                parts: 0,
+                most: u64::MAX,
+            };
+            walk.message(Kind::Model, &file, 0).unwrap();
+            let ratio = walk.taken as f64 / file.len() as f64;
+            assert!(
+                ratio > 0.1 && ratio < MAX_RATIO as f64 / 2.0,
+                "{name}: {ratio}"
+            );
+        }
+    }
+}

@@ -4,7 +4,7 @@
 use faer::{Mat, Side};
 use rayon::prelude::*;
 
-use crate::ir::Op;
+use crate::ir::{Op, Real};
 
 /// How the weight of a convolution, transposed or not, lies in memory when it is seen by input channel: for each channel a
 /// matrix of `outputs` kernels with `taps` elements each.
@@ -74,10 +74,10 @@ impl KernelLayout {
     }
 
     /// The kernels of one input channel, `[outputs, taps]`.
-    pub fn matrix(&self, weight: &[f64], channel: usize) -> Mat<f64> {
+    pub fn matrix<T: Real>(&self, weight: &[T], channel: usize) -> Mat<f64> {
         let (first, step) = self.place(channel);
         Mat::from_fn(self.outputs, self.taps, |output, tap| {
-            weight[first + output * step + tap]
+            Real::to_f64(weight[first + output * step + tap])
         })
     }
 
@@ -136,7 +136,7 @@ impl Separation {
     /// fewer multiply-adds than the weight itself.
     ///
     /// The kernels of a channel are those that are distinct up to a factor, or, where that is fewer, a basis of what they span.
-    pub fn of(layout: &KernelLayout, weight: &[f64], epsilon: f64) -> Option<Separation> {
+    pub fn of<T: Real>(layout: &KernelLayout, weight: &[T], epsilon: f64) -> Option<Separation> {
         let channels = 0..layout.inputs;
         // Most layers have no redundant kernels at all, so count before anything is factored.
         let ranks: usize = channels

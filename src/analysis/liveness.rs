@@ -4,6 +4,7 @@
 //! say so for more channels than another; what all agree on is found by going from the outputs backwards.
 
 use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
 
 use crate::ir::channels::{Flow, Source, WeightAxes, dense_axis, flow};
 use crate::ir::regroup::Regroup;
@@ -192,9 +193,16 @@ fn columns(
         return (0..n).collect();
     };
     let mut wanted = vec![false; n];
+    let (mut shape, mut axes) = (SmallVec::<[usize; 4]>::from(tensor.shape()), product.axes);
+    if tensor.by_columns().is_some() {
+        // In the order in which they lie: large ones are not copied.
+        shape.reverse();
+        (axes.output, axes.input) = (axes.input, axes.output);
+    }
+    let product = Product { axes, ..*product };
     match tensor.dtype() {
-        DType::F32 => product.columns(&tensor.elements::<f32>(), tensor.shape(), read, &mut wanted),
-        _ => product.columns(&tensor.elements::<f64>(), tensor.shape(), read, &mut wanted),
+        DType::F32 => product.columns(&tensor.stored_elements::<f32>(), &shape, read, &mut wanted),
+        _ => product.columns(&tensor.stored_elements::<f64>(), &shape, read, &mut wanted),
     }
     (0..n).filter(|c| wanted[*c]).collect()
 }

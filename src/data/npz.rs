@@ -158,7 +158,8 @@ impl Source for Npz {
     fn read(&self, position: usize) -> Result<Elements, String> {
         let sample = &self.0.shape()[1..];
         let bytes = sample.iter().product::<usize>() * self.0.dtype().size();
-        let one = self.0.bytes().get(position * bytes..(position + 1) * bytes);
+        let all = self.0.bytes();
+        let one = all.get(position * bytes..(position + 1) * bytes);
         let one = one.unwrap_or_default().to_vec(); // Positions are below `len`.
         if self.0.dtype() == DType::U8 {
             return Ok(Elements::Pixels(one));

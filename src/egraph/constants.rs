@@ -381,7 +381,10 @@ impl Constants {
             return separated.clone();
         }
         let epsilon = self.dtype(of).epsilon();
-        let separation = Separation::of(&layout, &self.f64(of), epsilon);
+        let separation = match self.dtype(of) {
+            DType::F32 => Separation::of(&layout, &self.value(of).elements::<f32>(), epsilon),
+            _ => Separation::of(&layout, &self.f64(of), epsilon),
+        };
         let separated = separation.map(|s| Arc::new(self.add_separated(of, layout, s)));
         self.separated.insert((of, layout), separated.clone());
         separated

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use ndarray::{ArcArray, ArrayD, ArrayViewD, CowArray, IxDyn};
+use ndarray::{ArcArray, ArrayD, ArrayViewD, CowArray, IxDyn, ShapeBuilder};
 
 use crate::ir::{Real, Tensor};
 
@@ -114,13 +114,12 @@ impl<T: Clone> From<ArrayD<T>> for Array<'_, T> {
 
 impl<'a, T: Real> From<&'a Tensor> for Array<'a, T> {
     fn from(tensor: &'a Tensor) -> Self {
-        let shaped = match tensor.elements::<T>() {
+        let layout = IxDyn(tensor.shape()).set_f(tensor.by_columns().is_some());
+        let shaped = match tensor.stored_elements::<T>() {
             Cow::Borrowed(elements) => {
-                ArrayViewD::from_shape(tensor.shape(), elements).map(Array::Borrowed)
+                ArrayViewD::from_shape(layout, elements).map(Array::Borrowed)
             }
-            Cow::Owned(elements) => {
-                ArrayD::from_shape_vec(tensor.shape(), elements).map(Array::from)
-            }
+            Cow::Owned(elements) => ArrayD::from_shape_vec(layout, elements).map(Array::from),
         };
         // A tensor holds as many elements as its shape says.
         shaped.unwrap_or_else(|_| ArrayD::zeros(IxDyn(&[0])).into())

@@ -12,12 +12,17 @@ use crate::ir::{Bindings, Dim, Graph, NodeId, NodeKind, Opaque, Real, Type, Valu
 pub(super) type OpaqueHandler<'h, 'g, T> = dyn FnMut(NodeId, &Opaque, &Bindings, &[Array<'g, T>]) -> Result<Vec<Array<'g, T>>, String>
     + 'h;
 
+/// Elements of the largest weight that is converted once for all runs.
+const MAX_CONVERTED: usize = 1 << 16;
+
 /// A graph made ready to run on arrays of `T`.
 ///
-/// Weights of `T`'s type are used where they lie; others are converted once, here.
+/// Weights of `T`'s type are used where they lie. Of others small ones are converted once, here, and large ones whenever they are
+/// used: a network may be larger than memory.
 pub struct Interpreter<'g, T: Real> {
     graph: &'g Graph,
     order: Vec<NodeId>,
+    /// The small ones.
     constants: FxHashMap<NodeId, Array<'g, T>>,
     /// How often each value is read, by operations and outputs.
     reads: FxHashMap<Value, usize>,
@@ -40,7 +45,9 @@ impl<'g, T: Real> Interpreter<'g, T> {
         let constants = order
             .iter()
             .filter(|node| reads.contains_key(&Value::from(**node)))
-            .filter_map(|node| Some((*node, Array::from(&graph.constant(*node)?.tensor))))
+            .filter_map(|node| Some((*node, &graph.constant(*node)?.tensor)))
+            .filter(|(_, tensor)| tensor.len() <= MAX_CONVERTED)
+            .map(|(node, tensor)| (node, Array::from(tensor)))
             .collect();
         Ok(Interpreter {
             graph,
@@ -119,6 +126,9 @@ impl<'g, T: Real> Interpreter<'g, T> {
     ) -> Result<Array<'g, T>> {
         if let Some(constant) = self.constants.get(&value.node) {
             return Ok(constant.clone());
+        }
+        if let Some(constant) = self.graph.constant(value.node) {
+            return Ok(Array::from(&constant.tensor));
         }
         let left = reads.entry(value).or_default();
         *left = left.saturating_sub(1);

@@ -5,14 +5,11 @@
 mod foreign;
 mod write;
 
-use std::fs::File;
 use std::io::{Cursor, Read};
 use std::ops::Range;
-use std::path::Path;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
-use memmap2::Mmap;
 use zip::read::{ArchiveOffset, Config};
 use zip::{CompressionMethod, ZipArchive};
 
@@ -28,39 +25,6 @@ pub(crate) const MAX_RATIO: u64 = 1100;
 const MAX_TEXT: u64 = 256 << 20;
 /// Entries in an archive: two a tensor and a few a module, with room.
 const MAX_ENTRIES: usize = 1 << 20;
-
-/// A file mapped into memory.
-#[derive(Debug)]
-pub struct MappedFile(Mmap);
-
-impl MappedFile {
-    /// Maps a file.
-    pub fn open(path: &Path) -> Result<Bytes, FormatError> {
-        let io = |doing| move |source| FormatError::Io { doing, source };
-        let file = File::open(path).map_err(io("cannot open the file"))?;
-        let meta = file.metadata().map_err(io("cannot read the file's size"))?;
-        if meta.is_dir() {
-            return Err(FormatError::Io {
-                doing: "cannot open the file",
-                source: std::io::Error::other("it is a directory"),
-            });
-        }
-        if meta.len() == 0 {
-            return Err(FormatError::Empty);
-        }
-        // SAFETY: the map is private and read-only. Another process that truncates the file while it is mapped can
-        // still kill this one; every reader of large files by map accepts that.
-        #[allow(unsafe_code)]
-        let map = unsafe { Mmap::map(&file) }.map_err(io("cannot map the file into memory"))?;
-        Ok(Bytes::new(Arc::new(Self(map))))
-    }
-}
-
-impl AsRef<[u8]> for MappedFile {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
-}
 
 #[derive(Clone, Debug)]
 struct Entry {

@@ -9,6 +9,7 @@ mod error;
 pub mod exported_program;
 mod identifiers;
 mod input;
+mod mapped;
 mod masks;
 pub mod onnx;
 mod pickle;
@@ -16,11 +17,12 @@ mod storage;
 mod text;
 pub mod torchscript;
 
+pub(crate) use archive::Archive;
 #[cfg(feature = "images")]
 pub(crate) use archive::MAX_RATIO;
-pub(crate) use archive::{Archive, MappedFile};
 pub use error::{Foreign, FormatError, Location};
 pub use input::{InputShape, bind_inputs};
+pub(crate) use mapped::MappedFile;
 pub use masks::write_masks;
 
 use std::ffi::OsStr;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use fixedbitset::FixedBitSet;
 
-use super::tensor::{Bytes, DType, Tensor};
+use super::bytes::Bytes;
+use super::tensor::{DType, Tensor};
 
 /// For each element of a constant, in row-major order, whether it is kept: the others are zero, and passes leave them so.
 ///
@@ -54,7 +55,7 @@ impl Mask {
         if self.holds(tensor) {
             return tensor.clone();
         }
-        let mut bytes = tensor.bytes().to_vec();
+        let mut bytes = tensor.bytes().into_owned();
         let elements = bytes.chunks_exact_mut(tensor.dtype().size());
         for (element, _) in elements.zip(self.iter()).filter(|(_, kept)| !kept) {
             element.fill(0); // Zero in every type.
@@ -65,7 +66,8 @@ impl Mask {
 
     /// Whether all elements of `tensor` that are not kept are zero.
     pub(super) fn holds(&self, tensor: &Tensor) -> bool {
-        let elements = tensor.bytes().chunks_exact(tensor.dtype().size());
+        let bytes = tensor.bytes();
+        let elements = bytes.chunks_exact(tensor.dtype().size());
         { elements.zip(self.iter()) }.all(|(element, kept)| kept || element.iter().all(|b| *b == 0))
     }
 

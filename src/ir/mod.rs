@@ -6,6 +6,7 @@
 
 pub mod attribute;
 mod certain;
+mod bytes;
 pub mod channels;
 pub mod dim;
 mod edit;
@@ -20,10 +21,11 @@ pub mod types;
 pub mod verify;
 
 pub use attribute::{Float, Index, Ints, PadMode, Padding, ResizeMode};
+pub use bytes::{Bytes, Memory};
 pub use dim::{Bindings, Dim, Dims, Symbol};
 pub use graph::{Constant, Graph, Node, NodeId, NodeKind, Output, Role, Value};
 pub use mask::Mask;
 pub use op::{Dialect, Op, Opaque};
-pub use tensor::{Bytes, DType, Real, Tensor};
+pub use tensor::{DType, Real, Tensor};
 pub use types::Type;
 pub use verify::{Interface, Rule, Validated, Violation, verify};

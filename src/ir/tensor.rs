@@ -1,4 +1,7 @@
 //! Weights: an element type, a shape, and bytes that may be a slice of the mapped model file.
+//!
+//! A matrix may lie in memory column by column: the weight of a product in a file that has it the other way round. It is put in
+//! order where somebody reads it, and nobody keeps that copy.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,6 +11,8 @@ use std::sync::Arc;
 
 use half::{bf16, f16};
 use smallvec::SmallVec;
+
+use super::bytes::Bytes;
 
 /// The type of a tensor's elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -125,74 +130,6 @@ impl Real for f64 {
     }
 }
 
-/// Bytes with a shared owner: a mapped file, or memory of our own.
-#[derive(Clone)]
-pub struct Bytes {
-    owner: Arc<dyn AsRef<[u8]> + Send + Sync>,
-    range: Range<usize>,
-}
-
-impl Bytes {
-    /// All bytes of `owner`.
-    pub fn new(owner: Arc<dyn AsRef<[u8]> + Send + Sync>) -> Bytes {
-        let range = 0..(*owner).as_ref().len();
-        Bytes { owner, range }
-    }
-
-    /// All `len` bytes of `owner`, which is not asked for them before somebody reads them.
-    pub fn lazy(owner: Arc<dyn AsRef<[u8]> + Send + Sync>, len: usize) -> Bytes {
-        Bytes {
-            owner,
-            range: 0..len,
-        }
-    }
-
-    /// How many bytes these are; reads none.
-    pub fn len(&self) -> usize {
-        self.range.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.range.is_empty()
-    }
-
-    /// A part of these bytes, sharing their owner; `None` when it does not lie within them.
-    pub fn slice(&self, range: Range<usize>) -> Option<Bytes> {
-        let (start, end) = (
-            self.range.start.checked_add(range.start)?,
-            self.range.start.checked_add(range.end)?,
-        );
-        (start <= end && end <= self.range.end).then(|| Bytes {
-            owner: self.owner.clone(),
-            range: start..end,
-        })
-    }
-
-    /// Which memory this is: the owner's identity, and the stretch of it. Reads nothing.
-    fn place(&self) -> (usize, Range<usize>) {
-        let owner = Arc::as_ptr(&self.owner).cast::<()>();
-        (owner as usize, self.range.clone())
-    }
-
-    /// Whether both are the same stretch of the same owner's memory.
-    pub fn same_memory(&self, other: &Bytes) -> bool {
-        self.place() == other.place()
-    }
-}
-
-impl fmt::Debug for Bytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Bytes({})", self.range.len())
-    }
-}
-
-impl AsRef<[u8]> for Bytes {
-    fn as_ref(&self) -> &[u8] {
-        &(*self.owner).as_ref()[self.range.clone()]
-    }
-}
-
 struct Owned<T>(Vec<T>);
 
 impl<T: bytemuck::Pod> AsRef<[u8]> for Owned<T> {
@@ -207,6 +144,8 @@ pub struct Tensor {
     dtype: DType,
     shape: SmallVec<[usize; 4]>,
     bytes: Bytes,
+    /// Whether it is a matrix whose columns lie one after the other.
+    by_columns: bool,
 }
 
 impl Tensor {
@@ -224,6 +163,7 @@ impl Tensor {
             dtype,
             shape: shape.into(),
             bytes,
+            by_columns: false,
         })
     }
 
@@ -241,6 +181,7 @@ impl Tensor {
             dtype: T::DTYPE,
             shape: shape.into(),
             bytes: Bytes::new(Arc::new(Owned(elements))),
+            by_columns: false,
         }
     }
 
@@ -278,7 +219,25 @@ impl Tensor {
             dtype,
             shape: shape.into(),
             bytes,
+            by_columns: false,
         }
+    }
+
+    /// The transpose of a matrix, over the same bytes; `None` for what is no matrix.
+    pub fn transposed(&self) -> Option<Tensor> {
+        let [rows, columns] = self.shape[..] else {
+            return None;
+        };
+        Some(Tensor {
+            shape: [columns, rows].as_slice().into(),
+            by_columns: !self.by_columns,
+            ..self.clone()
+        })
+    }
+
+    /// Of a matrix that lies column by column its transpose, which can be read without a copy; `None` for all others.
+    pub fn by_columns(&self) -> Option<Tensor> {
+        self.transposed().filter(|_| self.by_columns)
     }
 
     /// The element type.
@@ -301,8 +260,26 @@ impl Tensor {
         self.len() == 0
     }
 
-    /// The elements' bytes, row-major and little-endian.
-    pub fn bytes(&self) -> &[u8] {
+    /// The elements' bytes, row-major and little-endian; a copy only of a matrix that lies [by columns](Self::by_columns).
+    pub fn bytes(&self) -> Cow<'_, [u8]> {
+        let stored = self.stored();
+        let [rows, columns] = self.shape[..] else {
+            return Cow::Borrowed(stored);
+        };
+        if !self.by_columns {
+            return Cow::Borrowed(stored);
+        }
+        let mut bytes = vec![0; stored.len()];
+        let size = self.dtype.size();
+        transpose(columns, rows, |to, from| {
+            bytes[to * size..][..size].copy_from_slice(&stored[from * size..][..size]);
+        });
+        Cow::Owned(bytes)
+    }
+
+    /// The bytes in the order in which they lie.
+    fn stored(&self) -> &[u8] {
+        self.bytes.expect_read();
         self.bytes.as_ref()
     }
 
@@ -320,21 +297,41 @@ impl Tensor {
     pub fn same_memory(&self, other: &Tensor) -> bool {
         self.dtype == other.dtype
             && self.shape == other.shape
+            && self.by_columns == other.by_columns
             && self.bytes.same_memory(&other.bytes)
     }
 
     /// The same elements under another shape of the same length.
     pub fn reshaped(&self, shape: &[usize]) -> Result<Tensor, String> {
-        Tensor::new(self.dtype, shape, self.bytes.clone())
+        let bytes = match self.by_columns {
+            true => Bytes::new(Arc::new(self.bytes().into_owned())),
+            false => self.bytes.clone(),
+        };
+        Tensor::new(self.dtype, shape, bytes)
     }
 
-    /// The elements as `T`: borrowed where the tensor is of `T`'s type and aligned, converted otherwise.
+    /// The elements as `T`: borrowed where the tensor is of `T`'s type, aligned and not [by columns](Self::by_columns), converted
+    /// otherwise.
     pub fn elements<T: Real>(&self) -> Cow<'_, [T]> {
+        if let Some(rows) = self.by_columns() {
+            let stored = rows.stored_elements::<T>();
+            let mut elements = vec![T::default(); stored.len()];
+            transpose(rows.shape[0], rows.shape[1], |to, from| {
+                elements[to] = stored[from];
+            });
+            return Cow::Owned(elements);
+        }
+        self.stored_elements()
+    }
+
+    /// The elements as `T` in the order in which they lie: borrowed where the tensor is of `T`'s type and aligned.
+    pub fn stored_elements<T: Real>(&self) -> Cow<'_, [T]> {
+        let bytes = self.stored();
         if self.dtype == T::DTYPE {
-            return match bytemuck::try_cast_slice(self.bytes()) {
+            return match bytemuck::try_cast_slice(bytes) {
                 Ok(slice) => Cow::Borrowed(slice),
                 Err(_) => Cow::Owned(
-                    self.bytes()
+                    bytes
                         .chunks_exact(size_of::<T>())
                         .map(bytemuck::pod_read_unaligned)
                         .collect(),
@@ -347,7 +344,6 @@ impl Tensor {
                 .map(|b| T::from_f64(to_f64(bytemuck::pod_read_unaligned(b))))
                 .collect()
         }
-        let bytes = self.bytes();
         Cow::Owned(match self.dtype {
             DType::F64 => read(bytes, |x: f64| x),
             DType::F32 => read(bytes, |x: f32| x.into()),
@@ -368,16 +364,37 @@ impl Tensor {
         for n in &self.shape {
             hasher.write_usize(*n);
         }
-        hasher.write(self.bytes());
+        hasher.write(&self.bytes());
         hasher.finish()
     }
 
     /// Whether any element is NaN or infinite.
     pub fn has_non_finite(&self) -> bool {
+        fn any<E: bytemuck::Pod>(bytes: &[u8], finite: impl Fn(E) -> bool) -> bool {
+            let mut elements = bytes.chunks_exact(size_of::<E>());
+            elements.any(|b| !finite(bytemuck::pod_read_unaligned(b)))
+        }
         match self.dtype {
-            DType::F32 => self.elements::<f32>().iter().any(|x| !x.is_finite()),
-            dtype if dtype.is_float() => self.elements::<f64>().iter().any(|x| !x.is_finite()),
+            DType::F64 => any(self.stored(), f64::is_finite),
+            DType::F32 => any(self.stored(), f32::is_finite),
+            DType::F16 => any(self.stored(), f16::is_finite),
+            DType::BF16 => any(self.stored(), bf16::is_finite),
             _ => false,
+        }
+    }
+}
+
+/// Calls `copy(to, from)` for each element of the transpose of a row-major matrix: where it goes, and where it comes from.
+fn transpose(rows: usize, columns: usize, mut copy: impl FnMut(usize, usize)) {
+    // In blocks, so that both sides stay in the cache.
+    const BLOCK: usize = 32;
+    for row_block in (0..rows).step_by(BLOCK) {
+        for column_block in (0..columns).step_by(BLOCK) {
+            for row in row_block..rows.min(row_block + BLOCK) {
+                for column in column_block..columns.min(column_block + BLOCK) {
+                    copy(column * rows + row, row * columns + column);
+                }
+            }
         }
     }
 }
@@ -405,5 +422,28 @@ impl fmt::Debug for Tensor {
             self.shape,
             self.content_hash()
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transpose_is_read_in_its_own_order_over_the_same_memory() {
+        let matrix = Tensor::from_vec(&[2, 3], vec![1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        let transposed = matrix.transposed().unwrap();
+        let copied = Tensor::from_vec(&[3, 2], vec![1.0f32, 4.0, 2.0, 5.0, 3.0, 6.0]);
+        assert_eq!(transposed, copied);
+        assert_eq!(transposed.content_hash(), copied.content_hash());
+        assert_eq!(transposed.elements::<f32>(), copied.elements::<f32>());
+        assert_eq!(transposed.elements::<f64>(), copied.elements::<f64>());
+        let row = |tensor: &Tensor| tensor.reshaped(&[6]).unwrap();
+        assert_eq!(row(&transposed), row(&copied));
+        assert_eq!(transposed.place(), matrix.place());
+        assert!(!transposed.same_memory(&matrix));
+        assert!(transposed.transposed().unwrap().same_memory(&matrix));
+        assert!(transposed.by_columns().unwrap().same_memory(&matrix));
+        assert!(row(&matrix).transposed().is_none());
     }
 }

@@ -221,15 +221,17 @@ impl Checkpoint {
                 }
             ),
         };
-        let mut views = Vec::new();
+        let mut tensors = Vec::new();
         for (pass, state) in &self.states {
-            for (name, tensor) in &state.tensors {
-                let dtype = DTYPES.iter().find(|(ours, _)| *ours == tensor.dtype());
-                let dtype = dtype.map_or(Dtype::U8, |(_, theirs)| *theirs); // All are there.
-                let view = TensorView::new(dtype, tensor.shape().to_vec(), tensor.bytes());
-                let view = view.map_err(|error| wrong(error.to_string()))?;
-                views.push((format!("{pass}/{name}"), view));
-            }
+            let named = state.tensors.iter();
+            tensors.extend(named.map(|(name, t)| (format!("{pass}/{name}"), t, t.bytes())));
+        }
+        let mut views = Vec::with_capacity(tensors.len());
+        for (name, tensor, bytes) in &tensors {
+            let dtype = DTYPES.iter().find(|(ours, _)| *ours == tensor.dtype());
+            let dtype = dtype.map_or(Dtype::U8, |(_, theirs)| *theirs); // All are there.
+            let view = TensorView::new(dtype, tensor.shape().to_vec(), bytes);
+            views.push((name, view.map_err(|error| wrong(error.to_string()))?));
         }
         let header = serde_json::to_string(&self.header).map_err(|e| wrong(e.to_string()))?;
         let metadata = HashMap::from([(HEADER.to_string(), header)]);

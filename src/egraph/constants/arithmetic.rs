@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::{ConstId, Constants, Recipe};
 use crate::egraph::picks::{Pick, Picks};
-use crate::ir::{DType, Tensor};
+use crate::ir::{DType, Real, Tensor};
 
 /// What a recipe gives, before it is rounded to the constant's type or after.
 pub(super) enum Computed {
@@ -27,17 +27,8 @@ impl Constants {
                     Err(_) => Computed::F64(self.f64(*of).into_owned()),
                 };
             }
-            Recipe::Gather { of, axis, picks } => {
-                gather(&self.f64(*of), self.shape(*of), *axis, picks)
-            }
-            Recipe::Sum {
-                of,
-                axis,
-                picks,
-                width,
-            } => sum(&self.f64(*of), self.shape(*of), *axis, picks, *width),
-            Recipe::SumInGroups { of, picks, width } => {
-                sum_in_groups(&self.f64(*of), self.shape(*of), picks, *width)
+            Recipe::Gather { .. } | Recipe::Sum { .. } | Recipe::SumInGroups { .. } => {
+                return self.moved(recipe, shape);
             }
             Recipe::ConstantShare {
                 of,
@@ -107,7 +98,33 @@ impl Constants {
         compose_inner(numbers[0], numbers[1], [p, o, i, k])
     }
 
-    /// A weight scaled along one axis: the one recipe that runs over every weight of a network, so it stays in `f32`'s memory.
+    /// Positions gathered or summed. A weight can be as large as memory, so that `f32` stays `f32`; each sum is rounded once.
+    fn moved(&self, recipe: &Recipe, shape: &[usize]) -> Computed {
+        fn numbers<T: Real>(recipe: &Recipe, of: &[T], shape: &[usize]) -> Vec<T> {
+            match recipe {
+                Recipe::Gather { axis, picks, .. } => gather(of, shape, *axis, picks),
+                Recipe::Sum {
+                    axis, picks, width, ..
+                } => sum(of, shape, *axis, picks, *width),
+                Recipe::SumInGroups { picks, width, .. } => sum_in_groups(of, shape, picks, *width),
+                _ => Vec::new(), // The others move nothing.
+            }
+        }
+        let (Recipe::Gather { of, .. } | Recipe::Sum { of, .. } | Recipe::SumInGroups { of, .. }) =
+            *recipe
+        else {
+            return Computed::F64(Vec::new());
+        };
+        match self.dtype(of) {
+            DType::F32 => {
+                let values = numbers::<f32>(recipe, &self.value(of).elements(), self.shape(of));
+                Computed::Tensor(Tensor::from_vec(shape, values))
+            }
+            _ => Computed::F64(numbers(recipe, &self.f64(of), self.shape(of))),
+        }
+    }
+
+    /// A weight scaled along one axis: this runs over every weight of a network, so it stays in `f32`'s memory, too.
     fn scale(&self, of: ConstId, axis: usize, by: ConstId) -> Computed {
         let shape = self.shape(of);
         let (len, inner) = (
@@ -148,16 +165,21 @@ pub(super) fn split(shape: &[usize], axis: usize) -> (usize, usize, usize) {
     )
 }
 
-pub(super) fn gather(of: &[f64], shape: &[usize], axis: usize, picks: &Picks) -> Vec<f64> {
+pub(super) fn gather<T: Real>(of: &[T], shape: &[usize], axis: usize, picks: &Picks) -> Vec<T> {
     let (outer, len, inner) = split(shape, axis);
     let mut out = Vec::with_capacity(outer * picks.len() * inner);
     for o in 0..outer {
         for pick in picks.0.iter() {
             match *pick {
-                Pick::Constant(value) => out.extend(std::iter::repeat_n(value.0, inner)),
+                Pick::Constant(value) => {
+                    out.extend(std::iter::repeat_n(T::from_f64(value.0), inner));
+                }
                 Pick::Channel { index, scale } => {
                     let row = &of[(o * len + index as usize) * inner..][..inner];
-                    out.extend(row.iter().map(|x| x * scale.0));
+                    match scale.0 == 1.0 {
+                        true => out.extend_from_slice(row),
+                        false => out.extend(row.iter().map(|x| times(*x, scale.0))),
+                    }
                 }
             }
         }
@@ -165,34 +187,52 @@ pub(super) fn gather(of: &[f64], shape: &[usize], axis: usize, picks: &Picks) ->
     out
 }
 
-pub(super) fn sum(
-    of: &[f64],
+fn times<T: Real>(x: T, factor: f64) -> T {
+    T::from_f64(Real::to_f64(x) * factor)
+}
+
+pub(super) fn sum<T: Real>(
+    of: &[T],
     shape: &[usize],
     axis: usize,
     picks: &Picks,
     width: usize,
-) -> Vec<f64> {
+) -> Vec<T> {
     let (outer, len, inner) = split(shape, axis);
-    let mut out = vec![0.0; outer * width * inner];
-    for o in 0..outer {
+    let mut out = vec![T::default(); outer * width * inner];
+    if out.is_empty() {
+        return out;
+    }
+    let sums = |(o, out): (usize, &mut [T])| {
+        let mut sums = vec![0.0; width * inner];
         for (j, pick) in picks.0.iter().enumerate() {
             if let Pick::Channel { index, scale } = *pick {
-                let to = &mut out[(o * width + index as usize) * inner..][..inner];
+                let to = &mut sums[index as usize * inner..][..inner];
                 let from = &of[(o * len + j) * inner..][..inner];
                 to.iter_mut()
                     .zip(from)
-                    .for_each(|(to, from)| *to += from * scale.0);
+                    .for_each(|(to, from)| *to += Real::to_f64(*from) * scale.0);
             }
         }
-    }
+        let rounded = sums.into_iter().map(T::from_f64);
+        out.iter_mut()
+            .zip(rounded)
+            .for_each(|(out, sum)| *out = sum);
+    };
+    out.par_chunks_mut(width * inner).enumerate().for_each(sums);
     out
 }
 
-pub(super) fn sum_in_groups(of: &[f64], shape: &[usize], picks: &Picks, width: usize) -> Vec<f64> {
+pub(super) fn sum_in_groups<T: Real>(
+    of: &[T],
+    shape: &[usize],
+    picks: &Picks,
+    width: usize,
+) -> Vec<T> {
     let (outputs, inputs, taps) = split(shape, 1);
     let groups = (picks.len() / inputs.max(1)).max(1);
     let each = (outputs / groups).max(1);
-    let group = |picks: &[Pick], weight: &[f64]| {
+    let group = |picks: &[Pick], weight: &[T]| {
         let picks = picks.iter().copied().collect();
         sum(weight, &[each, inputs, taps], 1, &picks, width)
     };

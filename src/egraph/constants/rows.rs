@@ -24,6 +24,10 @@ pub struct Rows {
 impl Rows {
     /// The slices of `tensor` along `axis`.
     pub fn of(tensor: &Tensor, axis: usize) -> Rows {
+        // In the order in which they lie: large ones are not copied.
+        if let Some(transpose) = tensor.by_columns() {
+            return Rows::of(&transpose, 1 - axis);
+        }
         match tensor.dtype() {
             DType::F32 => compare_rows(&tensor.elements::<f32>(), tensor.shape(), axis),
             _ => compare_rows(&tensor.elements::<f64>(), tensor.shape(), axis),

@@ -76,7 +76,7 @@ pub(super) fn weight(
     device: tch::Device,
 ) -> Result<Tensor, TchError> {
     let own = kind_of(constant.dtype());
-    Tensor::f_from_data_size(constant.bytes(), &ints(constant.shape()), own)?
+    Tensor::f_from_data_size(&constant.bytes(), &ints(constant.shape()), own)?
         .f_to_kind(kind)?
         .f_to_device(device)
 }

@@ -68,7 +68,7 @@ pub(crate) fn write(
         }
         let (config, tensors) = payloads(entries(), prefix, &writer);
         for (i, tensor) in tensors.iter().enumerate() {
-            archive.entry(&format!("{folder}{prefix}{i}"), tensor.bytes())?;
+            archive.entry(&format!("{folder}{prefix}{i}"), &tensor.bytes())?;
         }
         archive.entry(list, &json_bytes(&config)?)?;
     }

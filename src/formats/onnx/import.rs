@@ -254,7 +254,7 @@ impl<'m> Importer<'m> {
         }
         let tensor = match &form {
             Form::AsIs => weight.tensor.clone(),
-            Form::Transposed => tensor::transposed(&weight.tensor)?,
+            Form::Transposed => weight.tensor.transposed()?,
             Form::Reshaped(shape) => weight.tensor.reshaped(shape).ok()?,
         };
         let plain = !tensor.dtype().is_float() || tensor.shape().is_empty();
@@ -262,23 +262,16 @@ impl<'m> Importer<'m> {
             true => Role::Literal,
             false => Role::Parameter,
         });
-        let original = weight.tensor.clone();
         let first = weight.forms.is_empty();
         let own_name = match first {
             true => weight.name.to_owned(),
             false => self.fresh(&format!("{}.form", weight.name)),
         };
-        let mut constant = Constant::new(tensor.clone(), role);
-        if first && tensor.dtype().is_float() {
+        let mut constant = Constant::new(tensor, role);
+        if first && constant.tensor.dtype().is_float() {
             constant.aliases.clone_from(&weight.aliases);
         }
         let value: Value = self.graph.add_constant(&own_name, constant).into();
-        if form == Form::Transposed {
-            let graph_name = self.graph.node(value.node).name.clone();
-            self.source
-                .transposed
-                .insert(graph_name, (tensor, original));
-        }
         self.weights.get_mut(at)?.forms.push((form, value));
         Some(value)
     }

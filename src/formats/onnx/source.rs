@@ -10,7 +10,7 @@ use super::files::Mapped;
 use super::proto::{
     ModelProto, NodeDeviceConfigurationProto, StringStringEntryProto, TensorProto, ValueInfoProto,
 };
-use crate::ir::{Dialect, Tensor, Type};
+use crate::ir::{Dialect, Type};
 use crate::report::FileFacts;
 
 /// What is needed to write a graph back as the ONNX file that it came from.
@@ -30,8 +30,6 @@ pub struct Source {
     pub(super) weights: FxHashMap<Arc<str>, WeightInfo>,
     /// Initializers that are inputs, too.
     pub(super) weight_inputs: FxHashMap<Arc<str>, ValueInfoProto>,
-    /// Weights that the graph holds transposed: as it holds them, and as the file does.
-    pub(super) transposed: FxHashMap<Arc<str>, (Tensor, Tensor)>,
     /// Names within subgraphs and functions, which no new value may have.
     pub(super) inner: FxHashSet<String>,
     /// The files that weights are mapped from, the model's own first.

@@ -11,7 +11,6 @@ use super::error::OnnxError;
 use super::files::Mapped;
 use super::proto::{EXTERNAL, StringStringEntryProto};
 use super::source::Source;
-use super::tensor;
 use super::write::{Data, Weight, Written};
 use crate::formats::error::FormatError;
 use crate::ir::Tensor;
@@ -146,7 +145,7 @@ impl Weight {
     /// Bytes of the elements that are not in the message.
     fn len(&self) -> usize {
         match &self.data {
-            Data::Tensor(tensor) | Data::Transposed(tensor) => tensor.byte_len(),
+            Data::Tensor(tensor) => tensor.byte_len(),
             Data::Within => 0,
         }
     }
@@ -168,7 +167,6 @@ impl Data {
     fn write(&self, source: &Source, out: &mut dyn Sink) -> io::Result<()> {
         match self {
             Data::Tensor(tensor) => write_elements(tensor, source, out),
-            Data::Transposed(tensor) => out.write_all(&tensor::transposed_bytes(tensor)),
             Data::Within => Ok(()),
         }
     }
@@ -178,12 +176,12 @@ fn write_elements(tensor: &Tensor, source: &Source, out: &mut dyn Sink) -> io::R
     let bytes = tensor.bytes();
     if bytes.len() >= MIN_COPY {
         for file in &source.files {
-            if let Some(offset) = file.offset(bytes) {
+            if let Some(offset) = file.offset(&bytes) {
                 return out.copy(file, offset, bytes.len() as u64);
             }
         }
     }
-    out.write_all(bytes)
+    out.write_all(&bytes)
 }
 
 /// Writes the messages, and the weights that go into them.

@@ -1,6 +1,6 @@
 //! Tensors of the file as tensors of the graph, and back.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use half::{bf16, f16};
 
@@ -207,53 +207,3 @@ pub(super) fn inlined(
 
 /// The largest tensor that is taken out of another file into an opaque node.
 const MAX_INLINED: usize = 1 << 30;
-
-/// A matrix transposed when somebody first looks at it.
-struct Transposed {
-    of: Tensor,
-    bytes: OnceLock<Vec<u8>>,
-}
-
-impl AsRef<[u8]> for Transposed {
-    fn as_ref(&self) -> &[u8] {
-        self.bytes.get_or_init(|| transposed_bytes(&self.of))
-    }
-}
-
-/// The elements of a matrix, column by column.
-pub(super) fn transposed_bytes(matrix: &Tensor) -> Vec<u8> {
-    let [rows, columns] = *matrix.shape() else {
-        return matrix.bytes().to_vec();
-    };
-    let (bytes, size) = (matrix.bytes(), matrix.dtype().size());
-    let mut out = vec![0; bytes.len()];
-    // In blocks, so that both sides stay in the cache.
-    const BLOCK: usize = 32;
-    for row_block in (0..rows).step_by(BLOCK) {
-        for column_block in (0..columns).step_by(BLOCK) {
-            for row in row_block..rows.min(row_block + BLOCK) {
-                for column in column_block..columns.min(column_block + BLOCK) {
-                    let (from, to) = (
-                        (row * columns + column) * size,
-                        (column * rows + row) * size,
-                    );
-                    out[to..to + size].copy_from_slice(&bytes[from..from + size]);
-                }
-            }
-        }
-    }
-    out
-}
-
-/// The transpose of a matrix, computed only when somebody reads it.
-pub(super) fn transposed(matrix: &Tensor) -> Option<Tensor> {
-    let [rows, columns] = *matrix.shape() else {
-        return None;
-    };
-    let lazy = Transposed {
-        of: matrix.clone(),
-        bytes: OnceLock::new(),
-    };
-    let bytes = Bytes::lazy(Arc::new(lazy), matrix.byte_len());
-    Tensor::new(matrix.dtype(), &[columns, rows], bytes).ok()
-}

@@ -32,10 +32,8 @@ pub(super) struct Weight {
 
 /// The elements of a weight.
 pub(super) enum Data {
-    /// As they are.
+    /// Those of a tensor.
     Tensor(Tensor),
-    /// Of the transpose of this.
-    Transposed(Tensor),
     /// Already in the message.
     Within,
 }
@@ -393,37 +391,29 @@ impl<'g> Writer<'g> {
             true => self.claim(&node.name),
             false => self.fresh(&node.name),
         };
-        let mut tensor = constant.tensor.clone();
-        let data = match &form {
-            Form::AsIs => Data::Tensor(tensor.clone()),
-            Form::Reshaped(shape) => {
-                tensor = { tensor.reshaped(shape) }
-                    .map_err(|what| OnnxError::unwritable(what, MISTAKE))?;
-                Data::Tensor(tensor.clone())
-            }
-            Form::Transposed => match self.source.transposed.get(&node.name) {
-                // As it came out of the file.
-                Some((now, original)) if now.same_memory(&tensor) => Data::Tensor(original.clone()),
-                _ => Data::Transposed(tensor.clone()),
-            },
+        let tensor = &constant.tensor;
+        let tensor = match &form {
+            Form::AsIs => Ok(tensor.clone()),
+            Form::Reshaped(shape) => tensor.reshaped(shape),
+            Form::Transposed => tensor
+                .transposed()
+                .ok_or_else(|| format!("`{}` is no matrix", node.name)),
         };
-        let mut shape = tensor.shape().to_vec();
-        if form == Form::Transposed {
-            shape.reverse();
-        }
+        let tensor = tensor.map_err(|what| OnnxError::unwritable(what, MISTAKE))?;
         let info = self.source.weights.get(&node.name).filter(|_| first);
         let WeightInfo {
             doc_string,
             metadata_props,
         } = info.cloned().unwrap_or_default();
         let header = TensorProto {
-            dims: shape.iter().map(|n| *n as i64).collect(),
+            dims: tensor.shape().iter().map(|n| *n as i64).collect(),
             data_type: Some(tensor::code(tensor.dtype())),
             name: Some(name.clone()),
             doc_string,
             metadata_props,
             ..TensorProto::default()
         };
+        let data = Data::Tensor(tensor);
         self.weights.push(Weight { header, data });
         self.forms.insert((value.node, form), name.clone());
         Ok(name)
@@ -434,7 +424,7 @@ impl<'g> Writer<'g> {
         let key = (
             tensor.dtype(),
             tensor.shape().to_vec(),
-            tensor.bytes().to_vec(),
+            tensor.bytes().into_owned(),
         );
         if let Some(name) = self.literals.get(&key) {
             return name.clone();

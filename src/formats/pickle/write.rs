@@ -1,5 +1,7 @@
 //! Pickles as PyTorch reads them.
 
+use std::ops::Range;
+
 use rustc_hash::FxHashMap;
 
 use crate::formats::storage::STORAGES;
@@ -12,7 +14,7 @@ pub(in crate::formats) struct Pickler {
     /// The tensors that are the storages, by their keys.
     storages: Vec<Tensor>,
     /// Address and length of what is written already -> its storage.
-    memo: FxHashMap<(usize, usize), Vec<usize>>,
+    memo: FxHashMap<(usize, Range<usize>), Vec<usize>>,
 }
 
 impl Pickler {
@@ -95,10 +97,10 @@ impl Pickler {
 
     /// A tensor; one that is there already by reference, so that tied weights are one object when loaded.
     pub fn shared(&mut self, tensor: &Tensor, requires_grad: bool) {
-        let address = (tensor.bytes().as_ptr() as usize, tensor.bytes().len());
+        let place = tensor.place();
         let known = self
             .memo
-            .get(&address)
+            .get(&place)
             .and_then(|list| list.iter().find(|i| self.storages[**i].same_memory(tensor)));
         if let Some(&key) = known.filter(|_| !tensor.is_empty()) {
             self.op(b'j');
@@ -109,7 +111,7 @@ impl Pickler {
         self.tensor(tensor, requires_grad);
         self.op(b'r');
         self.out.extend_from_slice(&(key as u32).to_le_bytes());
-        self.memo.entry(address).or_default().push(key);
+        self.memo.entry(place).or_default().push(key);
     }
 
     /// The pickle, and the tensors that are its storages.

@@ -52,5 +52,5 @@ fn tensors(
     tensors: &[Tensor],
 ) -> Result<(), FormatError> {
     let mut entries = tensors.iter().enumerate();
-    entries.try_for_each(|(key, tensor)| archive.entry(&format!("{folder}/{key}"), tensor.bytes()))
+    entries.try_for_each(|(key, tensor)| archive.entry(&format!("{folder}/{key}"), &tensor.bytes()))
 }

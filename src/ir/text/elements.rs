@@ -5,8 +5,9 @@ use std::sync::Arc;
 use half::{bf16, f16};
 use rustc_hash::FxHashMap;
 
+use super::super::bytes::Bytes;
 use super::super::graph::Graph;
-use super::super::tensor::{Bytes, DType, Tensor, byte_len};
+use super::super::tensor::{DType, Tensor, byte_len};
 use super::cursor::{Mistake, Parsed};
 use super::values::{Written, short_hash};
 

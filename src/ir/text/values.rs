@@ -14,7 +14,8 @@ const MAX_REPEATED: usize = 1 << 16;
 /// The elements as text where there are at most `full` or all are equal; else a hash that stands for them.
 pub(super) fn print(tensor: &Tensor, full: usize) -> String {
     let size = tensor.dtype().size();
-    let mut elements = tensor.bytes().chunks_exact(size);
+    let bytes = tensor.bytes();
+    let mut elements = bytes.chunks_exact(size);
     if tensor.len() <= MAX_REPEATED
         && let Some(first) = elements.next()
         && elements.all(|e| e == first)
@@ -25,7 +26,7 @@ pub(super) fn print(tensor: &Tensor, full: usize) -> String {
         return format!("#{:08x}", short_hash(tensor));
     }
     let mut text = String::new();
-    list(tensor.dtype(), tensor.shape(), tensor.bytes(), &mut text);
+    list(tensor.dtype(), tensor.shape(), &bytes, &mut text);
     text
 }
 

@@ -1,5 +1,6 @@
 //! The inputs of a program, state among them, and its outputs, by what the signature says of them.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
@@ -136,7 +137,7 @@ impl<'p> Reader<'p> {
     /// Parameters, buffers and constants as constants of the graph; those that are one tensor become one constant.
     fn constants(&mut self) -> Eval<()> {
         let mut nodes: Vec<(ir::Tensor, NodeId)> = Vec::new();
-        let mut first: FxHashMap<*const u8, usize> = FxHashMap::default();
+        let mut first: FxHashMap<(usize, Range<usize>), usize> = FxHashMap::default();
         let states: Vec<(String, State)> = self
             .state
             .iter()
@@ -160,7 +161,7 @@ impl<'p> Reader<'p> {
                 StateKind::Buffer { persistent: true } => Role::Buffer,
                 _ => Role::Literal,
             };
-            let tied = first.get(&tensor.bytes().as_ptr()).copied();
+            let tied = first.get(&tensor.place()).copied();
             let tied = tied.filter(|i| !tensor.is_empty() && nodes[*i].0.same_memory(&tensor));
             let node = match tied {
                 Some(i) => {
@@ -169,7 +170,7 @@ impl<'p> Reader<'p> {
                     nodes[i].1
                 }
                 None => {
-                    first.insert(tensor.bytes().as_ptr(), nodes.len());
+                    first.insert(tensor.place(), nodes.len());
                     let node = self
                         .graph
                         .add_constant(&fqn, Constant::new(tensor.clone(), role));

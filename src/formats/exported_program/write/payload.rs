@@ -1,6 +1,7 @@
 //! Tensors as the archive keeps them.
 
 use std::io::Cursor;
+use std::ops::Range;
 
 use rustc_hash::FxHashMap;
 use serde_json::Map;
@@ -43,7 +44,7 @@ pub(super) fn saved<'l>(entries: impl Iterator<Item = &'l Entry>) -> Result<Vec<
     archive.entry("data.pkl", &pickle)?;
     archive.entry("byteorder", b"little")?;
     for (key, tensor) in storages.iter().enumerate() {
-        archive.entry(&format!("data/{key}"), tensor.bytes())?;
+        archive.entry(&format!("data/{key}"), &tensor.bytes())?;
     }
     archive.entry("version", b"3\n")?;
     archive.finish()?;
@@ -58,13 +59,13 @@ pub(super) fn payloads<'l>(
 ) -> (PayloadConfig, Vec<Tensor>) {
     let mut config = PayloadConfig::default();
     let mut tensors: Vec<Tensor> = Vec::new();
-    let mut known: FxHashMap<*const u8, usize> = FxHashMap::default();
+    let mut known: FxHashMap<(usize, Range<usize>), usize> = FxHashMap::default();
     for entry in entries {
         let tensor = &entry.tensor;
-        let shared = known.get(&tensor.bytes().as_ptr()).copied();
+        let shared = known.get(&tensor.place()).copied();
         let shared = shared.filter(|i| !tensor.is_empty() && tensors[*i].same_memory(tensor));
         let i = shared.unwrap_or_else(|| {
-            known.insert(tensor.bytes().as_ptr(), tensors.len());
+            known.insert(tensor.place(), tensors.len());
             tensors.push(tensor.clone());
             tensors.len() - 1
         });

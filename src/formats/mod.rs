@@ -16,6 +16,7 @@ mod pickle;
 mod storage;
 mod text;
 pub mod torchscript;
+mod whole;
 
 pub(crate) use archive::Archive;
 #[cfg(feature = "images")]
@@ -24,10 +25,12 @@ pub use error::{Foreign, FormatError, Location};
 pub use input::{InputShape, bind_inputs};
 pub(crate) use mapped::MappedFile;
 pub use masks::write_masks;
+pub use whole::write_whole;
+pub(crate) use whole::{Unpublished, publish};
 
 use std::ffi::OsStr;
-use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::fs::File;
+use std::io::BufWriter;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -62,7 +65,7 @@ pub fn read_with(path: impl AsRef<Path>, options: &ReadOptions) -> Result<Model>
     Ok(model)
 }
 
-/// Writes a model file, whole or not at all.
+/// Writes a model file, and where it has one the file with its weights: whole or not at all.
 ///
 /// # Errors
 /// [`Error::Io`] when the file cannot be written, [`Error::Format`] when the format cannot hold the model or the path is the
@@ -75,7 +78,13 @@ pub fn write(model: &Model, path: impl AsRef<Path>) -> Result<()> {
         return Err(Error::format(path, FormatError::OverwritesInput));
     }
     refuse_foreign(&model.graph, writer).map_err(|e| Error::format(path, e))?;
-    write_whole(path, |out| writer.write(model, path, out))
+    let mut files = Vec::new();
+    let file = Unpublished::new(path, |out| {
+        files = writer.write(model, path, out)?;
+        Ok(())
+    })?;
+    files.push(file);
+    publish(files)
 }
 
 /// Refuses a graph with opaque operators of which only another format knows what they are.
@@ -119,8 +128,13 @@ trait Writer {
     fn suffixes(&self) -> &'static [&'static str];
     /// The opaque operators that such files can hold; `None` for all.
     fn dialect(&self) -> Option<Dialect>;
-    /// Writes the model; `path` is where the file will stand.
-    fn write(&self, model: &Model, path: &Path, out: &mut BufWriter<&mut File>) -> Result<()>;
+    /// Writes the model; `path` is where the file will stand. Gives the files that will stand beside it.
+    fn write(
+        &self,
+        model: &Model,
+        path: &Path,
+        out: &mut BufWriter<&mut File>,
+    ) -> Result<Vec<Unpublished>>;
 }
 
 /// A kind of file.
@@ -178,14 +192,20 @@ impl Writer for TorchScript {
         Some(Dialect::TorchScript)
     }
 
-    fn write(&self, model: &Model, path: &Path, out: &mut BufWriter<&mut File>) -> Result<()> {
+    fn write(
+        &self,
+        model: &Model,
+        path: &Path,
+        out: &mut BufWriter<&mut File>,
+    ) -> Result<Vec<Unpublished>> {
         let none = torchscript::Source::default();
         let source = match &model.origin {
             Origin::TorchScript(source) => source,
             _ => &none,
         };
         let root = archive::root_name(path);
-        torchscript::write(&model.graph, source, &root, out).map_err(|e| Error::format(path, e))
+        torchscript::write(&model.graph, source, &root, out).map_err(|e| Error::format(path, e))?;
+        Ok(Vec::new())
     }
 }
 
@@ -210,14 +230,20 @@ impl Writer for ExportedProgram {
         Some(Dialect::ExportedProgram)
     }
 
-    fn write(&self, model: &Model, path: &Path, out: &mut BufWriter<&mut File>) -> Result<()> {
+    fn write(
+        &self,
+        model: &Model,
+        path: &Path,
+        out: &mut BufWriter<&mut File>,
+    ) -> Result<Vec<Unpublished>> {
         let source = match &model.origin {
             Origin::ExportedProgram(source) => Some(&**source),
             _ => None,
         };
         let root = archive::root_name(path);
         exported_program::write(&model.graph, source, &root, out)
-            .map_err(|e| Error::format(path, e))
+            .map_err(|e| Error::format(path, e))?;
+        Ok(Vec::new())
     }
 }
 
@@ -242,7 +268,12 @@ impl Writer for Onnx {
         Some(Dialect::Onnx)
     }
 
-    fn write(&self, model: &Model, path: &Path, out: &mut BufWriter<&mut File>) -> Result<()> {
+    fn write(
+        &self,
+        model: &Model,
+        path: &Path,
+        out: &mut BufWriter<&mut File>,
+    ) -> Result<Vec<Unpublished>> {
         let none = onnx::Source::default();
         let source = match &model.origin {
             Origin::Onnx(source) => source,
@@ -315,36 +346,4 @@ fn unknown_format(path: &Path) -> Error {
         help: "the formats are .pt (TorchScript), .pt2 (ExportedProgram), .onnx and .ir (text)"
             .to_string(),
     }
-}
-
-/// Makes the file at `path` with what `fill` writes: under another name first, so that it appears whole or not at all.
-///
-/// # Errors
-/// [`Error::Io`] when the system refuses, or what `fill` returns.
-pub fn write_whole(
-    path: &Path,
-    fill: impl FnOnce(&mut BufWriter<&mut File>) -> Result<()>,
-) -> Result<()> {
-    let refused = |source| Error::Io {
-        doing: "write",
-        path: path.to_path_buf(),
-        source,
-    };
-    // A link is written through, not replaced.
-    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
-    let folder = match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".optc-");
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder.tempfile_in(folder).map_err(refused)?;
-    let mut writer = BufWriter::with_capacity(1 << 20, file.as_file_mut());
-    fill(&mut writer)?;
-    writer.flush().map_err(refused)?;
-    drop(writer);
-    file.persist(path).map_err(|error| refused(error.error))?;
-    Ok(())
 }

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use super::{ReadOptions, Reader, Writer};
+use super::{ReadOptions, Reader, Unpublished, Writer};
 use crate::ir::{Dialect, Graph, text};
 use crate::{Error, Model, Result};
 
@@ -28,8 +28,14 @@ impl Writer for TextForm {
         None
     }
 
-    fn write(&self, model: &Model, path: &Path, out: &mut BufWriter<&mut File>) -> Result<()> {
-        write(model, path, out)
+    fn write(
+        &self,
+        model: &Model,
+        path: &Path,
+        out: &mut BufWriter<&mut File>,
+    ) -> Result<Vec<Unpublished>> {
+        write(model, path, out)?;
+        Ok(Vec::new())
     }
 }
 

@@ -34,6 +34,7 @@ use std::fs::File;
 use std::io::BufWriter;
 use std::path::Path;
 
+use crate::formats::Unpublished;
 use crate::formats::error::FormatError;
 use crate::ir::Graph;
 use crate::{Error, Result};
@@ -42,13 +43,14 @@ pub use error::OnnxError;
 pub(crate) use read::{SUFFIX, read, read_bytes, recognises};
 pub use source::Source;
 
-/// Writes a graph as an ONNX file that will stand at `path`, and where its weights are large a file beside it.
+/// Writes a graph as an ONNX file that will stand at `path`. Where its weights are large, gives the file with them that will stand
+/// beside it.
 pub(crate) fn write(
     graph: &Graph,
     source: &Source,
     path: &Path,
     out: &mut BufWriter<&mut File>,
-) -> Result<()> {
+) -> Result<Vec<Unpublished>> {
     let refused = |error: OnnxError| Error::format(path, FormatError::from(error));
     let written = write::write(graph, source).map_err(refused)?;
     store::store(written, source, path, out)

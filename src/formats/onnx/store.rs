@@ -12,6 +12,7 @@ use super::files::Mapped;
 use super::proto::{EXTERNAL, StringStringEntryProto};
 use super::source::Source;
 use super::write::{Data, Weight, Written};
+use crate::formats::Unpublished;
 use crate::formats::error::FormatError;
 use crate::ir::Tensor;
 use crate::{Error, Result};
@@ -51,13 +52,14 @@ impl Sink for Vec<u8> {
     }
 }
 
-/// Stores a model at `path`, through `out`.
+/// Stores a model that will stand at `path`, through `out`; gives the file with its weights, if it has one.
 pub(super) fn store(
     mut written: Written,
     source: &Source,
     path: &Path,
     out: &mut BufWriter<&mut File>,
-) -> Result<()> {
+) -> Result<Vec<Unpublished>> {
+    let mut files = Vec::new();
     let size: u64 = written.weights.iter().map(|w| w.len() as u64).sum();
     if source.external || size > MAX_INSIDE {
         let beside = beside(path);
@@ -71,7 +73,7 @@ pub(super) fn store(
         let location = beside.file_name().unwrap_or_default().to_string_lossy();
         let offsets = place_outside(&mut written.weights, &location);
         let outside = written.weights.iter().zip(&offsets);
-        crate::formats::write_whole(&beside, |out| {
+        let file = Unpublished::new(&beside, |out| {
             let mut at = 0;
             for (weight, offset) in outside {
                 let Some(offset) = offset else { continue };
@@ -83,6 +85,7 @@ pub(super) fn store(
             }
             Ok(())
         })?;
+        files.push(file);
         written
             .weights
             .iter_mut()
@@ -96,7 +99,8 @@ pub(super) fn store(
     encode(written, source, out).map_err(|error| match error {
         FormatError::Io { source, .. } => refused(path, source),
         error => Error::format(path, error),
-    })
+    })?;
+    Ok(files)
 }
 
 fn refused(path: &Path, source: io::Error) -> Error {

@@ -1,0 +1,176 @@
+//! Files that appear whole or not at all, and several of them together.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use tempfile::{NamedTempFile, TempDir};
+
+use crate::{Error, Result};
+
+/// Makes the file at `path` with what `fill` writes: under another name first, so that it appears whole or not at all.
+///
+/// # Errors
+/// [`Error::Io`] when the system refuses, or what `fill` returns.
+pub fn write_whole(
+    path: &Path,
+    fill: impl FnOnce(&mut BufWriter<&mut File>) -> Result<()>,
+) -> Result<()> {
+    publish(vec![Unpublished::new(path, fill)?])
+}
+
+/// A file that is written, and not there under its own name yet. It is removed when nobody [publishes](publish) it.
+#[derive(Debug)]
+pub(crate) struct Unpublished {
+    file: NamedTempFile,
+    path: PathBuf,
+}
+
+impl Unpublished {
+    /// The file that is to appear at `path`, with what `fill` writes.
+    pub(crate) fn new(
+        path: &Path,
+        fill: impl FnOnce(&mut BufWriter<&mut File>) -> Result<()>,
+    ) -> Result<Unpublished> {
+        let refused = |source| refused(path, source);
+        // A link is written through, not replaced.
+        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(PREFIX);
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let mut file = builder.tempfile_in(folder(&path)).map_err(refused)?;
+        let mut writer = BufWriter::with_capacity(1 << 20, file.as_file_mut());
+        fill(&mut writer)?;
+        writer.flush().map_err(refused)?;
+        drop(writer);
+        Ok(Unpublished { file, path })
+    }
+}
+
+/// Gives files their names, in this order. Where that fails for one, those before it are again what they were.
+///
+/// # Errors
+/// [`Error::Io`] when the system refuses.
+pub(crate) fn publish(files: Vec<Unpublished>) -> Result<()> {
+    let mut replaced: Vec<Replaced> = Vec::new();
+    let mut files = files.into_iter().peekable();
+    while let Some(Unpublished { file, path }) = files.next() {
+        // Nothing can fail after the last.
+        let kept = match files.peek() {
+            Some(_) => Replaced::keep(&path).map(Some),
+            None => Ok(None),
+        };
+        let published = kept.and_then(|kept| {
+            file.persist(&path).map_err(|error| error.error)?;
+            Ok(kept)
+        });
+        match published {
+            Ok(kept) => replaced.extend(kept),
+            Err(source) => {
+                replaced.into_iter().rev().for_each(Replaced::restore);
+                return Err(refused(&path, source));
+            }
+        }
+    }
+    Ok(())
+}
+
+const PREFIX: &str = ".optc-";
+/// The name in a folder of its own of what was there before.
+const OLD: &str = "old";
+
+/// What a published file has taken the place of: a file in this folder, or nothing.
+struct Replaced {
+    path: PathBuf,
+    old: Option<TempDir>,
+}
+
+impl Replaced {
+    /// Keeps what is at `path` under another name, too.
+    fn keep(path: &Path) -> io::Result<Replaced> {
+        let mut old = None;
+        if path.exists() {
+            let kept = tempfile::Builder::new()
+                .prefix(PREFIX)
+                .tempdir_in(folder(path))?;
+            let name = kept.path().join(OLD);
+            // Not every file system has links; without them it is gone for a moment.
+            fs::hard_link(path, &name).or_else(|_| fs::rename(path, &name))?;
+            old = Some(kept);
+        }
+        let path = path.to_path_buf();
+        Ok(Replaced { path, old })
+    }
+
+    /// As far as the system lets it: there is a failure to tell of already.
+    fn restore(self) {
+        let _ = match &self.old {
+            Some(old) => fs::rename(old.path().join(OLD), &self.path),
+            None => fs::remove_file(&self.path),
+        };
+    }
+}
+
+fn folder(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    }
+}
+
+fn refused(path: &Path, source: io::Error) -> Error {
+    Error::Io {
+        doing: "write",
+        path: path.to_path_buf(),
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Publishes `data` and `model` in `folder`.
+    fn publish_pair(folder: &Path) -> Result<()> {
+        let file = |name: &str| {
+            Unpublished::new(&folder.join(name), |out| {
+                out.write_all(b"new").map_err(|e| refused(folder, e))
+            })
+        };
+        publish(vec![file("data")?, file("model")?])
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap();
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn files_of_a_pair_appear_together_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        let at = |name: &str| folder.join(name);
+        // A file cannot take the place of a folder.
+        fs::create_dir(at("model")).unwrap();
+        let error = publish_pair(folder).unwrap_err().to_string();
+        assert!(error.contains("model"), "{error}");
+        assert_eq!(names(folder), ["model"]);
+
+        fs::write(at("data"), "old").unwrap();
+        publish_pair(folder).unwrap_err();
+        assert_eq!(fs::read(at("data")).unwrap(), b"old");
+        assert_eq!(names(folder), ["data", "model"]);
+
+        fs::remove_dir(at("model")).unwrap();
+        fs::write(at("model"), "old").unwrap();
+        publish_pair(folder).unwrap();
+        assert_eq!(fs::read(at("data")).unwrap(), b"new");
+        assert_eq!(fs::read(at("model")).unwrap(), b"new");
+        assert_eq!(names(folder), ["data", "model"]);
+    }
+}

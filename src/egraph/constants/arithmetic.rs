@@ -1,6 +1,7 @@
 //! The numbers of recipes.
 
 use rayon::prelude::*;
+use smallvec::SmallVec;
 
 use super::{ConstId, Constants, Recipe};
 use crate::egraph::picks::{Pick, Picks};
@@ -27,8 +28,8 @@ impl Constants {
                     Err(_) => Computed::F64(self.f64(*of).into_owned()),
                 };
             }
-            Recipe::Gather { .. } | Recipe::Sum { .. } | Recipe::SumInGroups { .. } => {
-                return self.moved(recipe, shape);
+            Recipe::Gather { of, .. } | Recipe::Sum { of, .. } | Recipe::SumInGroups { of, .. } => {
+                return self.moved(recipe, *of, shape);
             }
             Recipe::ConstantShare {
                 of,
@@ -98,30 +99,20 @@ impl Constants {
         compose_inner(numbers[0], numbers[1], [p, o, i, k])
     }
 
-    /// Positions gathered or summed. A weight can be as large as memory, so that `f32` stays `f32`; each sum is rounded once.
-    fn moved(&self, recipe: &Recipe, shape: &[usize]) -> Computed {
-        fn numbers<T: Real>(recipe: &Recipe, of: &[T], shape: &[usize]) -> Vec<T> {
-            match recipe {
-                Recipe::Gather { axis, picks, .. } => gather(of, shape, *axis, picks),
-                Recipe::Sum {
-                    axis, picks, width, ..
-                } => sum(of, shape, *axis, picks, *width),
-                Recipe::SumInGroups { picks, width, .. } => sum_in_groups(of, shape, picks, *width),
-                _ => Vec::new(), // The others move nothing.
-            }
+    /// Positions gathered or summed. A weight can be as large as memory, so `f32` stays `f32`, and what lies by columns stays so.
+    fn moved(&self, recipe: &Recipe, of: ConstId, shape: &[usize]) -> Computed {
+        if self.dtype(of) != DType::F32 {
+            return Computed::F64(moved(recipe, &self.f64(of), self.shape(of), false));
         }
-        let (Recipe::Gather { of, .. } | Recipe::Sum { of, .. } | Recipe::SumInGroups { of, .. }) =
-            *recipe
-        else {
-            return Computed::F64(Vec::new());
-        };
-        match self.dtype(of) {
-            DType::F32 => {
-                let values = numbers::<f32>(recipe, &self.value(of).elements(), self.shape(of));
-                Computed::Tensor(Tensor::from_vec(shape, values))
-            }
-            _ => Computed::F64(numbers(recipe, &self.f64(of), self.shape(of))),
+        let value = self.value(of);
+        if let Some(transpose) = value.by_columns() {
+            let values = moved::<f32>(recipe, &transpose.elements(), transpose.shape(), true);
+            let stored: SmallVec<[usize; 4]> = shape.iter().rev().copied().collect();
+            let stored = Tensor::from_vec(&stored, values);
+            return Computed::Tensor(stored.transposed().unwrap_or(stored));
         }
+        let values = moved::<f32>(recipe, &value.elements(), value.shape(), false);
+        Computed::Tensor(Tensor::from_vec(shape, values))
     }
 
     /// A weight scaled along one axis: this runs over every weight of a network, so it stays in `f32`'s memory, too.
@@ -153,6 +144,20 @@ impl Constants {
                 .map(|(i, x)| x * factor(i))
                 .collect(),
         )
+    }
+}
+
+/// The numbers of a recipe that gathers or sums positions of an array, or of a matrix whose transpose this is.
+fn moved<T: Real>(recipe: &Recipe, of: &[T], shape: &[usize], transposed: bool) -> Vec<T> {
+    let along = |axis: usize| if transposed { 1 - axis } else { axis };
+    match recipe {
+        Recipe::Gather { axis, picks, .. } => gather(of, shape, along(*axis), picks),
+        Recipe::Sum {
+            axis, picks, width, ..
+        } => sum(of, shape, along(*axis), picks, *width),
+        // The weight of a convolution, which is no matrix.
+        Recipe::SumInGroups { picks, width, .. } => sum_in_groups(of, shape, picks, *width),
+        _ => Vec::new(),
     }
 }
 
@@ -200,28 +205,30 @@ pub(super) fn sum<T: Real>(
 ) -> Vec<T> {
     let (outer, len, inner) = split(shape, axis);
     let mut out = vec![T::default(); outer * width * inner];
-    if out.is_empty() {
-        return out;
-    }
-    let sums = |(o, out): (usize, &mut [T])| {
-        let mut sums = vec![0.0; width * inner];
-        for (j, pick) in picks.0.iter().enumerate() {
-            if let Pick::Channel { index, scale } = *pick {
-                let to = &mut sums[index as usize * inner..][..inner];
-                let from = &of[(o * len + j) * inner..][..inner];
-                to.iter_mut()
-                    .zip(from)
-                    .for_each(|(to, from)| *to += Real::to_f64(*from) * scale.0);
-            }
+    let mut summed: Vec<SmallVec<[(usize, f64); 1]>> = vec![SmallVec::new(); width];
+    for (j, pick) in picks.0.iter().enumerate() {
+        if let Pick::Channel { index, scale } = *pick {
+            summed[index as usize].push((j, scale.0));
         }
-        let rounded = sums.into_iter().map(T::from_f64);
-        out.iter_mut()
-            .zip(rounded)
-            .for_each(|(out, sum)| *out = sum);
+    }
+    let sums = |(i, out): (usize, &mut [T])| {
+        let (o, to) = (i / width, i % width);
+        for (i, out) in out.iter_mut().enumerate() {
+            let element = |j: usize| Real::to_f64(of[(o * len + j) * inner + i]);
+            // Rounded once.
+            let sum = { summed[to].iter() }.fold(0.0, |sum, (j, scale)| sum + element(*j) * scale);
+            *out = T::from_f64(sum);
+        }
     };
-    out.par_chunks_mut(width * inner).enumerate().for_each(sums);
+    out.par_chunks_mut(inner.max(1))
+        .with_min_len(1 + MIN_WORK / inner.max(1))
+        .enumerate()
+        .for_each(sums);
     out
 }
+
+/// Elements below which a second thread costs more than it saves.
+const MIN_WORK: usize = 1 << 14;
 
 pub(super) fn sum_in_groups<T: Real>(
     of: &[T],

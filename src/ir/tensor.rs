@@ -330,12 +330,11 @@ impl Tensor {
         if self.dtype == T::DTYPE {
             return match bytemuck::try_cast_slice(bytes) {
                 Ok(slice) => Cow::Borrowed(slice),
-                Err(_) => Cow::Owned(
-                    bytes
-                        .chunks_exact(size_of::<T>())
-                        .map(bytemuck::pod_read_unaligned)
-                        .collect(),
-                ),
+                Err(_) => {
+                    let mut elements = vec![T::default(); bytes.len() / size_of::<T>()];
+                    bytemuck::cast_slice_mut(&mut elements).copy_from_slice(bytes);
+                    Cow::Owned(elements)
+                }
             };
         }
         fn read<E: bytemuck::Pod, T: Real>(bytes: &[u8], to_f64: impl Fn(E) -> f64) -> Vec<T> {

@@ -492,3 +492,69 @@ fn what_the_graph_computes_differently_stays_opaque() {
         &training
     )));
 }
+
+#[test]
+fn a_product_and_a_sum_are_a_linear_layer_and_are_written_as_they_were() {
+    let x = value("x", &["N", "T", "3"]);
+    let weight = || floats("w", &[3, 2], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+    let bias = || floats("b", &[1, 2], &[0.5, -0.5]);
+    let nodes = |sum: &[&str]| {
+        let product = node("MatMul", &["x", "w"], &["h"], &[]);
+        let product = product.bytes(3, "layer/MatMul").bytes(6, "the product");
+        [product, node("Add", sum, &["y"], &[])]
+    };
+    for sum in [["h", "b"], ["b", "h"]] {
+        let y = value("y", &["N", "T", "2"]);
+        let graph = graph(
+            &nodes(&sum),
+            &[weight(), bias()],
+            std::slice::from_ref(&x),
+            &[y],
+        );
+        let layer = open(&model(13, &graph)).unwrap();
+        assert_eq!(operators(&layer.graph), ["linear"]);
+        let written = write(&layer);
+        for text in ["layer/MatMul", "the product", "Add", "w", "b", "h"] {
+            assert!(holds(&written, text.as_bytes()), "{text}");
+        }
+        let again = open(&written).unwrap();
+        assert_eq!(again.graph.to_string(), layer.graph.to_string());
+    }
+    // Who else reads the product needs it by itself.
+    let outputs = [value("y", &["N", "T", "2"]), value("h", &["N", "T", "2"])];
+    let graph = graph(&nodes(&["h", "b"]), &[weight(), bias()], &[x], &outputs);
+    assert_eq!(operators(&read(&model(13, &graph))), ["linear", "add"]);
+}
+
+#[test]
+fn graphs_within_graphs_are_read_and_written_as_deep_as_messages_may_lie() {
+    let x = || value("x", &["2"]);
+    let inner = (0..29).fold(
+        graph(
+            &[node("Relu", &["x"], &["z"], &[])],
+            &[],
+            &[],
+            &[value("z", &["2"])],
+        ),
+        |inner, _| {
+            let branches = [
+                ("then_branch", Attribute::Graph(&inner)),
+                ("else_branch", Attribute::Graph(&inner)),
+            ];
+            let branch = node("If", &["c"], &["z"], &branches[..1]);
+            graph(&[branch], &[], &[], &[value("z", &["2"])])
+        },
+    );
+    let top = node(
+        "If",
+        &["c"],
+        &["y"],
+        &[("then_branch", Attribute::Graph(&inner))],
+    );
+    let condition = value_of("c", 9, &[]);
+    let graph = graph(&[top], &[], &[x(), condition], &[value("y", &["2"])]);
+    let nested = open(&model(13, &graph)).unwrap();
+    assert_eq!(operators(&nested.graph), ["onnx::If"]);
+    let again = open(&write(&nested)).unwrap();
+    assert_eq!(again.graph.to_string(), nested.graph.to_string());
+}

@@ -26,8 +26,9 @@ pub(super) struct Importer<'m> {
     pub functions: FxHashSet<(&'m str, &'m str)>,
     /// Every name of a value, so that no other gets it.
     pub names: FxHashSet<&'m str>,
-    /// The names that somebody reads, and of these what the model returns.
+    /// The names that somebody reads, of these those that several do, and what the model returns.
     pub read: FxHashSet<&'m str>,
+    pub shared: FxHashSet<&'m str>,
     pub returned: FxHashSet<&'m str>,
     pub values: FxHashMap<&'m str, Value>,
     weights: Vec<Weight<'m>>,
@@ -70,6 +71,7 @@ impl<'m> Importer<'m> {
             functions: FxHashSet::default(),
             names: FxHashSet::default(),
             read: FxHashSet::default(),
+            shared: FxHashSet::default(),
             returned: FxHashSet::default(),
             values: FxHashMap::default(),
             weights: Vec::new(),
@@ -208,6 +210,7 @@ impl<'m> Importer<'m> {
             device_configurations: node.device_configurations.clone(),
             outputs: node.output.clone(),
             outputs_first: view.op() == "Gemm" && view.int("transB", 0) == 1,
+            product: None,
         };
         self.source.nodes.insert(view.name().into(), info);
     }

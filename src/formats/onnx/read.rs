@@ -209,12 +209,16 @@ fn import<'m>(
             im.declared.insert(name, ty);
         }
     }
-    for node in &graph.node {
-        im.read.extend(node.input.iter().map(String::as_str));
-        im.read.extend(captured(node));
-    }
     im.returned
         .extend(graph.output.iter().filter_map(|o| o.name.as_deref()));
+    for node in &graph.node {
+        let inputs = node.input.iter().map(String::as_str);
+        for name in inputs.chain(captured(node)) {
+            if !im.read.insert(name) || im.returned.contains(name) {
+                im.shared.insert(name);
+            }
+        }
+    }
     im.read.extend(&im.returned);
 
     for info in &graph.input {

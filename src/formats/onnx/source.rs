@@ -84,6 +84,8 @@ pub(super) struct NodeInfo {
     pub outputs: Vec<String>,
     /// Whether a `Gemm` has its weight as the graph does.
     pub outputs_first: bool,
+    /// Of a sum of a product and a bias, which are one linear layer: the name of the product.
+    pub product: Option<String>,
 }
 
 /// An initializer beside its elements.

@@ -356,6 +356,15 @@ impl<'g> Writer<'g> {
         name
     }
 
+    /// The name of the product that a linear layer adds its bias to: that which it had in the file.
+    pub(super) fn product(&mut self, spelled: &Spelled<'_>) -> String {
+        let known = self.info(spelled.id).and_then(|info| info.product.clone());
+        match known {
+            Some(name) => self.claim(&name),
+            None => self.fresh(&format!("{}/MatMul", spelled.out)),
+        }
+    }
+
     /// The name of a value.
     pub(super) fn value(&mut self, value: Value) -> Result<String, OnnxError> {
         if let Some(name) = self.names.get(&value) {

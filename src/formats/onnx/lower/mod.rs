@@ -37,7 +37,7 @@ macro_rules! entries {
 /// By name.
 const ENTRIES: &[Entry] = entries! {
     "Abs" [] pointwise::unary;
-    "Add" [] pointwise::binary;
+    "Add" [] product::sum;
     "AveragePool" ["auto_pad" "ceil_mode" "count_include_pad" "dilations" "kernel_shape" "pads" "strides"] window::average_pool;
     "BatchNormalization" ["epsilon" "momentum" "spatial" "training_mode"] normalisation::batch;
     "Cast" ["to" "saturate"] layout::cast;

@@ -1,5 +1,6 @@
 //! Matrix products: as linear layers where one side is a weight.
 
+use super::pointwise;
 use crate::formats::onnx::import::Importer;
 use crate::formats::onnx::view::View;
 use crate::ir::{Ints, Op, Value};
@@ -36,6 +37,46 @@ pub(super) fn matmul<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value
         return im.last(view, Op::Linear {}, &[x, weight]);
     }
     im.last(view, Op::MatMul {}, &[x, y])
+}
+
+/// A sum: as the bias of a linear layer, where it adds one number an output to a product that nobody else reads.
+pub(super) fn sum<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value> {
+    match biased(im, view, 0, 1).or_else(|| biased(im, view, 1, 0)) {
+        Some(layer) => Some(layer),
+        None => pointwise::binary(im, view),
+    }
+}
+
+/// The linear layer whose product is operand `product` and whose bias is operand `bias`.
+fn biased<'m>(
+    im: &mut Importer<'m>,
+    view: &View<'m>,
+    product: usize,
+    bias: usize,
+) -> Option<Value> {
+    let (product, bias) = (view.input(product)?, view.input(bias)?);
+    let layer = *im.values.get(product)?;
+    let [x, weight] = im.graph.operands(layer.node)[..] else {
+        return None;
+    };
+    let Some(Op::Linear {}) = im.graph.op(layer.node) else {
+        return None;
+    };
+    let outputs = im.ty(weight).len(0)?;
+    let tensor = im.tensor(bias)?;
+    let fits = tensor.len() == outputs
+        && tensor.shape().last() == Some(&outputs)
+        && tensor.shape().len() <= im.rank(layer)?
+        && Some(tensor.dtype()) == im.dtype(layer);
+    if !fits || im.shared.contains(product) {
+        return None;
+    }
+    let bias = im.reshaped(bias, &[outputs])?;
+    let layer = im.last(view, Op::Linear {}, &[x, weight, bias])?;
+    if let Some(info) = im.source.nodes.get_mut(view.name()) {
+        info.product = Some(product.to_owned());
+    }
+    Some(layer)
 }
 
 pub(super) fn gemm<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value> {

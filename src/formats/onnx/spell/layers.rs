@@ -55,7 +55,9 @@ pub(super) fn linear(w: &mut Writer<'_>, spelled: &Spelled<'_>) -> Result<(), On
         .info(spelled.id)
         .map(|info| (info.op_type.clone(), info.outputs_first));
     let matrix = spelled.types[0].rank() == Some(2);
-    let product = known.as_ref().is_some_and(|(op, _)| op == "MatMul");
+    let product = known
+        .as_ref()
+        .is_some_and(|(op, _)| op == "MatMul" || op == "Add");
     let outputs_first = known.is_none_or(|(_, outputs_first)| outputs_first);
     let x = w.value(x)?;
     let is_constant = w.graph.constant(weight.node).is_some();
@@ -90,7 +92,8 @@ pub(super) fn linear(w: &mut Writer<'_>, spelled: &Spelled<'_>) -> Result<(), On
         w.emit("MatMul", &[x, weight], vec![], &spelled.out);
         return Ok(());
     };
-    let product = w.step(spelled, "MatMul", &[x, weight], vec![]);
+    let product = w.product(spelled);
+    w.emit("MatMul", &[x, weight], vec![], &product);
     let bias = w.value(bias)?;
     w.emit("Add", &[product, bias], vec![], &spelled.out);
     Ok(())

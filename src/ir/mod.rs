@@ -5,8 +5,8 @@
 //! [`infer`] gives the types of an operator's results, [`verify()`] checks all rules, [`text`] prints and parses.
 
 pub mod attribute;
-mod certain;
 mod bytes;
+mod certain;
 pub mod channels;
 pub mod dim;
 mod edit;

@@ -117,21 +117,38 @@ def runner(path):
     return call
 
 
-def judge(before, after, size):
-    """How far `after` is from `before` on random inputs, relative to the largest output."""
+def judge(before, afters, size):
+    """How far each of `afters` is from `before` on two random inputs, relative to the largest output; or what is wrong with it."""
     import numpy as np
 
     inputs = [np.random.default_rng(seed).standard_normal(size, dtype=np.float32) for seed in range(2)]
-    reference = [runner(before)(x) for x in inputs]
-    run, apart = runner(after), 0.0
-    for x, expected in zip(inputs, reference):
-        outputs = run(x)
-        assert [y.shape for y in outputs] == [y.shape for y in expected], "other shapes"
-        assert all(np.isfinite(y).all() for y in outputs), "not finite"
-        for y, z in zip(outputs, expected):
-            assert z.size == 0 or z.std() > 0, "a vacuous comparison"
-            apart = max(apart, float(np.abs(y - z).max() / max(np.abs(z).max(), 1e-12)))
-    return apart
+    run = runner(before)
+    reference = [run(x) for x in inputs]
+    del run
+
+    def apart(after):
+        run, apart = runner(after), 0.0
+        for x, expected in zip(inputs, reference):
+            outputs = run(x)
+            assert [y.shape for y in outputs] == [y.shape for y in expected], "other shapes"
+            assert all(np.isfinite(y).all() for y in outputs), "not finite"
+            for y, z in zip(outputs, expected):
+                assert z.size == 0 or z.std() > 0, "a vacuous comparison"
+                apart = max(apart, float(np.abs(y - z).max() / max(np.abs(z).max(), 1e-12)))
+        return apart
+
+    results = {}
+    for short, after in afters.items():
+        try:
+            results[short] = {"apart": apart(after)}
+        except Exception as error:
+            results[short] = {"error": one_line(error)}
+    return results
+
+
+def one_line(error):
+    lines = [line for line in str(error).splitlines() if line.strip()] or [""]
+    return f"{type(error).__name__}: {lines[0]}"[:160]
 
 
 def forked(work, *args):
@@ -143,8 +160,7 @@ def forked(work, *args):
         try:
             child.send((work(*args), None))
         except BaseException as error:
-            lines = [line for line in str(error).splitlines() if line.strip()] or [""]
-            child.send((None, f"{type(error).__name__}: {lines[0]}"[:160]))
+            child.send((None, one_line(error)))
 
     process = multiprocessing.get_context("fork").Process(target=run)
     process.start()
@@ -182,16 +198,23 @@ def measure(optc, name):
             if format in failures:
                 row[format] = {"export": failures[format]}
                 continue
+            cells, afters = row.setdefault(format, {}), {}
             for short, pipeline in PIPELINES.items():
-                after, cell, start = folder / ("after" + suffix), {}, time.time()
+                after, start = folder / (short + suffix), time.time()
                 try:
                     optimise(optc, pipeline, "x".join(map(str, size)), before, after)
-                    cell["seconds"] = round(time.time() - start, 2)
-                    cell["apart"] = forked(judge, str(before), str(after), size)
+                    cells[short] = {"seconds": round(time.time() - start, 2)}
+                    afters[short] = str(after)
                 except Exception as error:
-                    cell["error"] = str(error) if not isinstance(error, subprocess.TimeoutExpired) else "too long"
-                row.setdefault(format, {})[short] = cell
-                for file in folder.glob("after*"):
+                    cells[short] = {"error": "too long" if isinstance(error, subprocess.TimeoutExpired) else str(error)}
+            try:
+                results = forked(judge, str(before), afters, size)
+            except Exception as error:
+                results = {short: {"error": str(error)} for short in afters}
+            for short, result in results.items():
+                cells[short].update(result)
+            for file in folder.glob("*"):
+                if not file.name.startswith("model"):
                     file.unlink()
             before.unlink()
     return row

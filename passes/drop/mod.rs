@@ -93,7 +93,7 @@ pub static DROP: PassInfo = PassInfo {
             help: "passes over the data after the last trim; the best is kept, as judged on a tenth of the data that is held out",
         },
         OptionSpec {
-            help: "the first learning rate of each training, which falls along half a cosine to 0; auto for 0.01, and 0.001 for a network of more than eight layers without batch norms",
+            help: "the first learning rate of each training, which falls along half a cosine to 0; auto for 0.01, and 0.001 where more than eight layers have no batch norm of their own",
             ..RATE
         },
         OptionSpec {

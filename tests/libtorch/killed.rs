@@ -14,8 +14,8 @@ const PASSES: &str = "red{hash=none},lrf{ratio=0.5,finetune=2,warmup=4,lr=0.02},
 /// How often it is killed at least.
 const KILLS: usize = 10;
 
-/// How many runs are killed so, if none of the kills meets a checkpoint that is being written.
-const TRIES: usize = 8;
+/// How many runs are killed until they end, while there were fewer kills, or none that met a checkpoint being written.
+const TRIES: usize = 16;
 
 /// The files of a run.
 struct Run {
@@ -93,10 +93,10 @@ fn killed_ten_times_a_run_ends_with_the_bytes_of_an_undisturbed_one() {
     assert!(whole.start(&folder).wait().unwrap().success());
     let expected = fs::read(&whole.output).unwrap();
     let mut random = fastrand::Rng::with_seed(0);
+    let (mut kills, mut in_writing) = (0, 0);
     for attempt in 0..TRIES {
         let run = Run::new(&folder, &format!("killed{attempt}"));
-        let (mut kills, mut in_writing) = (0, 0);
-        while kills < KILLS {
+        loop {
             // What a kill has left of a write is still there: the next one is to write over it.
             let before = changed(&run.part);
             let mut child = run.start(&folder);
@@ -106,24 +106,24 @@ fn killed_ten_times_a_run_ends_with_the_bytes_of_an_undisturbed_one() {
             } else {
                 std::thread::sleep(Duration::from_millis(random.u64(0..60)));
             }
-            assert!(
-                child.try_wait().unwrap().is_none(),
-                "it ended after {kills} kills"
-            );
+            if let Some(status) = child.try_wait().unwrap() {
+                // On a busy machine it may end before its kill comes.
+                assert!(status.success());
+                break;
+            }
             child.kill().unwrap();
             child.wait().unwrap();
             kills += 1;
             in_writing += usize::from(run.writes(before));
         }
-        assert!(run.start(&folder).wait().unwrap().success());
         assert!(fs::read(&run.output).unwrap() == expected, "other bytes");
         for left in [&run.checkpoint, &run.part] {
             assert!(!left.exists(), "{} is left over", left.display());
         }
         eprintln!("{kills} kills, {in_writing} of them while a checkpoint was written");
-        if in_writing > 0 {
+        if kills >= KILLS && in_writing > 0 {
             return;
         }
     }
-    panic!("no kill met a checkpoint that was being written");
+    panic!("{kills} kills, {in_writing} of them while a checkpoint was written");
 }

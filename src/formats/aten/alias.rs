@@ -240,8 +240,13 @@ fn put(
                     .for_each(|(i, axis)| inverse[*axis] = i);
                 ev.emit("permute", Op::Transpose { perm: inverse }, &[part])?
             }
-            slice @ Op::Slice { .. } if operand == of => {
-                Some(ev.slice_scatter(whole, part, slice)?)
+            Op::Slice {
+                axis,
+                start,
+                end,
+                step,
+            } if operand == of => {
+                Some(ev.slice_scatter([whole, part], *axis, [start, end], *step)?)
             }
             Op::Opaque(view) if operand == of => ev.scatter(view, &step.of(whole), part)?,
             _ => None,

@@ -24,7 +24,7 @@ pub(in crate::formats) use types::{dtype_code, dtype_from_code};
 use rustc_hash::FxHashMap;
 
 use super::error::FormatError;
-use crate::ir::{self, DType, Dims, Float, Graph, Op, Opaque, Tensor};
+use crate::ir::{self, DType, Dim, Dims, Float, Graph, Op, Opaque, Tensor};
 
 /// Why reading stopped.
 pub(in crate::formats) enum Stop {
@@ -75,7 +75,13 @@ pub(in crate::formats) trait Builder {
     fn training(&self, what: &str) -> Stop;
 
     /// `whole` with positions `start`, `start + step` .. before `end` of an axis replaced by `part`, as an opaque operator.
-    fn slice_scatter(&mut self, whole: ir::Value, part: ir::Value, slice: &Op) -> Eval<ir::Value>;
+    fn slice_scatter(
+        &mut self,
+        whole_and_part: [ir::Value; 2],
+        axis: usize,
+        bounds: [&Dim; 2],
+        step: usize,
+    ) -> Eval<ir::Value>;
 
     /// What is in place of `before` once an operator that gives `lowered` has written there; `None` if that is not known. The
     /// result takes the place, so also the element type, of what it overwrites.
@@ -108,11 +114,18 @@ pub(in crate::formats) trait Builder {
 
     /// `x` in the element type of another tensor.
     fn cast_like(&mut self, x: ir::Value, other: ir::Value) -> Eval<ir::Value> {
-        let cast = match self.graph().ty(other).dtype() {
-            Some(dtype) => self.emit("cast", Op::Cast { dtype }, &[x])?,
-            None => None,
-        };
-        Ok(cast.unwrap_or(x))
+        match self.graph().ty(other).dtype() {
+            Some(dtype) if self.graph().is_dtype_certain(other) => {
+                let cast = self.emit("cast", Op::Cast { dtype }, &[x])?;
+                Ok(cast.unwrap_or(x))
+            }
+            _ => self.type_as(x, other),
+        }
+    }
+
+    /// `x` in the element type that another tensor has when the model runs; for formats that do not say which it is.
+    fn type_as(&mut self, x: ir::Value, _other: ir::Value) -> Eval<ir::Value> {
+        Ok(x)
     }
 
     /// The shape of a value, if it is a tensor's and known.

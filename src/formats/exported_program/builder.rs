@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use super::opaque::Template;
 use super::read::Reader;
 use crate::formats::aten::{Builder, Eval, Stop};
-use crate::ir::{self, Constant, DType, Op, Opaque, Role, Tensor, Type};
+use crate::ir::{self, Constant, DType, Dim, Op, Opaque, Role, Tensor, Type};
 
 impl Builder for Reader<'_> {
     fn graph(&self) -> &ir::Graph {
@@ -55,18 +55,15 @@ impl Builder for Reader<'_> {
             .into()
     }
 
-    fn slice_scatter(&mut self, whole: ir::Value, part: ir::Value, slice: &Op) -> Eval<ir::Value> {
-        let Op::Slice {
-            axis,
-            start,
-            end,
-            step,
-        } = slice
-        else {
-            return Ok(part);
-        };
-        let template = Template::slice_scatter([whole, part], *axis, [start, end], *step);
-        let ty = self.graph.ty(whole).clone();
+    fn slice_scatter(
+        &mut self,
+        whole_and_part: [ir::Value; 2],
+        axis: usize,
+        bounds: [&Dim; 2],
+        step: usize,
+    ) -> Eval<ir::Value> {
+        let template = Template::slice_scatter(whole_and_part, axis, bounds, step);
+        let ty = self.graph.ty(whole_and_part[0]).clone();
         let opaque = Opaque {
             dialect: ir::Dialect::ExportedProgram,
             name: "aten::slice_scatter.default".into(),

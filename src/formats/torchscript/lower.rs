@@ -423,39 +423,31 @@ impl Builder for Evaluator<'_> {
         })
     }
 
-    fn slice_scatter(&mut self, whole: ir::Value, part: ir::Value, slice: &Op) -> Eval<ir::Value> {
-        let Op::Slice {
-            axis,
-            start,
-            end,
-            step,
-        } = slice
-        else {
-            return Ok(part);
-        };
+    fn slice_scatter(
+        &mut self,
+        whole_and_part: [ir::Value; 2],
+        axis: usize,
+        bounds: [&Dim; 2],
+        step: usize,
+    ) -> Eval<ir::Value> {
         let template = Template {
             text: format!("torch.slice_scatter({{0}}, {{1}}, {axis}, {{$0}}, {{$1}}, {step})"),
-            operands: [whole, part].into_iter().collect(),
-            sizes: vec![start.clone(), end.clone()],
+            operands: whole_and_part.into_iter().collect(),
+            sizes: bounds.map(Dim::clone).to_vec(),
         };
-        let ty = self.graph.ty(whole).clone();
+        let ty = self.graph.ty(whole_and_part[0]).clone();
         let node = self.add_opaque("aten::slice_scatter", template, vec![ty])?;
         Ok(node.into())
     }
 
-    fn cast_like(&mut self, x: ir::Value, other: ir::Value) -> Eval<ir::Value> {
-        let dtype = self.graph.ty(other).dtype();
-        if let Some(dtype) = dtype.filter(|_| self.graph.is_dtype_certain(other)) {
-            let cast = self.emit("cast", Op::Cast { dtype }, &[x])?;
-            return Ok(cast.unwrap_or(x));
-        }
+    fn type_as(&mut self, x: ir::Value, other: ir::Value) -> Eval<ir::Value> {
         let template = Template {
             text: "torch.type_as({0}, {1})".to_owned(),
             operands: [x, other].into_iter().collect(),
             sizes: Vec::new(),
         };
-        let shape = self.shape(x);
-        let ty = Type::Tensor(dtype.unwrap_or(DType::F32), shape);
+        let dtype = self.graph.ty(other).dtype().unwrap_or(DType::F32);
+        let ty = Type::Tensor(dtype, self.shape(x));
         Ok(self.add_opaque("aten::type_as", template, vec![ty])?.into())
     }
 

@@ -50,10 +50,7 @@ impl Pair {
         let channels = rows(graph, first)?;
         let mut value = Value::from(first);
         let second = loop {
-            if graph.outputs.iter().any(|output| output.value == value) {
-                return None;
-            }
-            let [(reader, 0)] = graph.readers(value)[..] else {
+            let (reader, 0) = graph.only_reader(value)? else {
                 return None;
             };
             match graph.op(reader)? {
@@ -130,7 +127,7 @@ fn rows(graph: &Graph, node: NodeId) -> Option<usize> {
         let constant = graph.constant(value.node);
         let wide =
             constant.is_some_and(|c| c.tensor.dtype().is_float() && c.tensor.dtype().size() >= 4);
-        wide && graph.readers(*value).len() == 1
+        wide && graph.only_reader(*value).is_some()
     };
     if !operands[1..].iter().all(is_own) {
         return None;

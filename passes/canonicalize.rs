@@ -232,8 +232,7 @@ fn fold(graph: &mut Graph, node: NodeId, context: &mut PassContext<'_>) -> Chang
     let operands = graph.operands(node);
     let freed: usize = operands
         .iter()
-        .filter(|value| graph.readers(**value).len() == 1)
-        .filter(|value| !graph.outputs.iter().any(|o| o.value == **value))
+        .filter(|value| graph.only_reader(**value).is_some())
         .filter_map(|value| Some(graph.constant(value.node)?.tensor.byte_len()))
         .sum();
     if bytes > freed.saturating_add(MAX_GROWTH) {
@@ -289,7 +288,7 @@ fn foldable(graph: &Graph, node: NodeId) -> Option<(&Op, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ir::{DType, Output};
+    use crate::ir::DType;
 
     #[test]
     fn weights_in_the_same_memory_are_one_constant_with_both_names() {
@@ -309,10 +308,7 @@ mod tests {
                 .unwrap()
                 .into();
         }
-        graph.outputs.push(Output {
-            name: "y".into(),
-            value: last,
-        });
+        graph.add_output("y", last);
         let changed = Canonicalize.run(&mut graph, &mut PassContext::default());
         assert!(changed.unwrap().is_yes());
         let names: Vec<_> = graph

@@ -93,7 +93,7 @@ fn why_not(graph: &Graph, norm: NodeId) -> String {
     let producer = graph.node(x.node);
     match &producer.kind {
         NodeKind::Op(Op::Conv { .. } | Op::ConvTranspose { .. } | Op::Linear {}) => {
-            if graph.readers(x).len() > 1 || graph.outputs.iter().any(|output| output.value == x) {
+            if graph.only_reader(x).is_none() {
                 format!(
                     "cost would rise: `{}` has other readers, and would be computed twice",
                     producer.name

@@ -323,7 +323,7 @@ fn random_graphs_run_and_give_the_inferred_shapes() {
         let outputs = Interpreter::new(&graph)
             .and_then(|net| net.run(vec![Array::Shared(input.into_shared())]))
             .unwrap_or_else(|e| panic!("{e}\n{graph}"));
-        for (output, value) in graph.outputs.iter().zip(&outputs) {
+        for (output, value) in graph.outputs().iter().zip(&outputs) {
             assert_eq!(
                 value.shape(),
                 shape(&graph, graph.ty(output.value)),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ndarray::ArrayD;
 use optc::data::Samples;
 use optc::formats::bind_inputs;
-use optc::ir::{DType, Dim, Graph, NodeId, NodeKind, Op, Output, Type, Value};
+use optc::ir::{DType, Dim, Graph, NodeId, NodeKind, Op, Type, Value};
 use optc::pipeline::{
     Changed, Kind, Observer, OptionSpec, Options, Pass, PassContext, PassInfo, Registry,
     RemarkKind, RunOptions, Values, Verify,
@@ -161,7 +161,7 @@ static BREAK: PassInfo = PassInfo {
             info: &BREAK,
             kind: Kind::Exact,
             run: |graph, _| {
-                let output = graph.outputs[0].value;
+                let output = graph.outputs()[0].value;
                 graph.set_operands(output.node, &[]);
                 Ok(Changed::Yes)
             },
@@ -169,17 +169,18 @@ static BREAK: PassInfo = PassInfo {
     },
 };
 
-static RENAME: PassInfo = PassInfo {
-    name: "rename",
-    summary: "rename the first output",
+static MORE: PassInfo = PassInfo {
+    name: "more",
+    summary: "return something else, too",
     kind: Kind::Exact,
     options: &[],
     build: |_| {
         Ok(Box::new(FromFn {
-            info: &RENAME,
+            info: &MORE,
             kind: Kind::Exact,
             run: |graph, _| {
-                graph.outputs[0].name = "other".into();
+                let value = graph.outputs()[0].value;
+                graph.add_output("other", value);
                 Ok(Changed::Yes)
             },
         }))
@@ -202,7 +203,7 @@ static FLIP: PassInfo = PassInfo {
 
 fn registry() -> Registry {
     let mut registry = Registry::empty();
-    for pass in [&PEEL, &NEGATE, &FAIL, &BREAK, &RENAME, &FLIP] {
+    for pass in [&PEEL, &NEGATE, &FAIL, &BREAK, &MORE, &FLIP] {
         registry = registry.with(pass);
     }
     registry
@@ -220,10 +221,7 @@ fn relus(n: usize) -> Model {
     for _ in 0..n {
         value = graph.add_op("relu", Op::Relu {}, &[value]).unwrap().into();
     }
-    graph.outputs = vec![Output {
-        name: "y".into(),
-        value,
-    }];
+    graph.add_output("y", value);
     graph.bindings.insert("N".into(), 2);
     Model::new(graph)
 }
@@ -411,7 +409,7 @@ fn a_failing_pass_is_named_and_leaves_the_model_as_it_was() {
     let mut model = relus(2);
     let before = model.graph.to_string();
     let mut text = String::new();
-    for pipeline in ["fail", "break", "rename"] {
+    for pipeline in ["fail", "break", "more"] {
         let error = parse(&format!("peel-relu,{pipeline}"))
             .run(&mut model)
             .unwrap_err();

@@ -6,7 +6,7 @@ use optc::egraph::instance::Instance;
 use optc::egraph::term::{EGraph, Facts, Term};
 use optc::egraph::{Rewriter, Rule, raise};
 use optc::exec::{Array, Interpreter};
-use optc::ir::{DType, Graph, Output, Type};
+use optc::ir::{DType, Graph, Type};
 use optc::passes::rules;
 
 /// Instances that are tried for each rule.
@@ -90,10 +90,7 @@ fn run(egraph: &EGraph, root: Id) -> Result<ArrayD<f64>, String> {
         interface.add_input(&format!("x{i}"), ty.clone());
     }
     let scratch = interface.add_input("out", Type::tensor(DType::F64, []));
-    interface.outputs.push(Output {
-        name: "out".into(),
-        value: scratch.into(),
-    });
+    interface.add_output("out", scratch.into());
     let graph = raise(egraph, &interface, &[root], |id| egraph[id].nodes.first())?;
     let inputs: Vec<Array<'_, f64>> = graph
         .inputs()

@@ -14,9 +14,7 @@ use optc::analysis::elimination::{Criterion, eliminate};
 use optc::analysis::kernels::{KernelLayout, PatchMoment, Spectrum};
 use optc::data::Samples;
 use optc::egraph::{Bounds, saturate};
-use optc::ir::{
-    Constant, DType, Dim, Graph, Ints, NodeId, Op, Output, Padding, Role, Tensor, Type,
-};
+use optc::ir::{Constant, DType, Dim, Graph, Ints, NodeId, Op, Padding, Role, Tensor, Type};
 use optc::passes::rules::SeparateDepthwise;
 use optc::pipeline::{Cost, RunOptions, Verify};
 use optc::{Model, Pipeline};
@@ -66,10 +64,7 @@ fn resnet50(kernels: usize) -> Model {
             inputs = 4 * width;
         }
     }
-    net.graph.outputs = vec![Output {
-        name: "y".into(),
-        value: x.into(),
-    }];
+    net.graph.add_output("y", x.into());
     Model::new(net.graph)
 }
 

@@ -178,7 +178,7 @@ impl Layer {
         let around = [pieces.squeeze.is_some(), pieces.expand.is_some()];
         let shapes = self.shapes(graph, &op, kept, around);
         let last = shapes.len() - 1;
-        let tied = graph.readers(weight).len() > 1;
+        let tied = graph.only_reader(weight).is_none();
         let Pieces {
             squeeze,
             core,

@@ -141,7 +141,7 @@ impl Candidate {
         if outputs > MOST_NEURONS {
             return Err(format!("{outputs} are too many to compare"));
         }
-        if graph.readers(layer.weight.into()).len() > 1 {
+        if graph.only_reader(layer.weight.into()).is_none() {
             return Err("another layer has the same weights".into());
         }
         if layer
@@ -342,7 +342,7 @@ fn result_moments(
 fn activation(graph: &Graph, layer: NodeId) -> Vec<Op> {
     let mut found = Vec::new();
     let mut node = layer;
-    while let [(reader, _)] = graph.readers(node.into())[..] {
+    while let Some((reader, _)) = graph.only_reader(node.into()) {
         match graph.op(reader) {
             Some(Op::Identity {} | Op::Dropout { .. }) => {}
             Some(op) if apply_unary(op, &mut [0.0f64]) => found.push(op.clone()),

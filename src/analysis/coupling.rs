@@ -44,7 +44,7 @@ pub fn reach(graph: &Graph, value: Value, axis: usize) -> Reach {
             continue;
         }
         let (value, axis, columns) = place;
-        if let Some(output) = graph.outputs.iter().find(|output| output.value == value) {
+        if let Some(output) = graph.outputs().iter().find(|output| output.value == value) {
             let obstacle = format!("coupled to the graph output `{}`", output.name);
             found.obstacles.push(obstacle);
         }
@@ -171,12 +171,9 @@ impl Reach {
 
 /// Whether `reader` begins to deal the channels of `axis` out anew, as ShuffleNet does: the operation that ends it, and the order.
 fn dealt(graph: &Graph, reader: NodeId, axis: usize) -> Option<(NodeId, Vec<usize>)> {
-    let alone = |node: NodeId| {
-        let is_output = graph.outputs.iter().any(|o| o.value == node.into());
-        match graph.readers(node.into())[..] {
-            [(reader, 0)] if !is_output => Some(reader),
-            _ => None,
-        }
+    let alone = |node: NodeId| match graph.only_reader(node.into())? {
+        (reader, 0) => Some(reader),
+        _ => None,
     };
     let shape = |value: Value| graph.ty(value).shape();
     let Op::Reshape { shape: split } = graph.op(reader)? else {

@@ -19,7 +19,7 @@ pub fn unread_outputs(graph: &Graph) -> Vec<(NodeId, Vec<usize>)> {
         return Vec::new();
     };
     let mut read = Read::default();
-    for output in &graph.outputs {
+    for output in graph.outputs() {
         for axis in 0..graph.ty(output.value).rank().unwrap_or(0) {
             mark_all(graph, &mut read, output.value, axis);
         }
@@ -85,16 +85,10 @@ fn mark_all(graph: &Graph, read: &mut Read, value: Value, axis: usize) {
 
 /// Marks what a node reads of its operands, from what is read of its results.
 fn mark_operands(graph: &Graph, read: &mut Read, node: NodeId) {
-    let NodeKind::Op(op) = &graph.node(node).kind else {
+    let Some(reader) = Reader::of(graph, node) else {
         return;
     };
-    let operands = graph.operands(node);
-    let result = &graph.node(node).outputs[0];
-    let types: Vec<&Type> = operands.iter().map(|value| graph.ty(*value)).collect();
-    let flows: Vec<Flow> = { 0..result.rank().unwrap_or(0) }
-        .map(|axis| flow(op, axis, &types, result))
-        .collect();
-    for (position, operand) in operands.iter().enumerate() {
+    for (position, operand) in reader.operands.iter().enumerate() {
         if graph.constant(operand.node).is_some() {
             continue;
         }
@@ -102,7 +96,7 @@ fn mark_operands(graph: &Graph, read: &mut Read, node: NodeId) {
             let Some(n) = graph.ty(*operand).len(axis) else {
                 continue;
             };
-            match wanted(graph, read, node, &flows, position, axis, n) {
+            match reader.wanted(read, position, axis, n) {
                 Some(channels) => mark(graph, read, *operand, axis, &channels),
                 None => mark_all(graph, read, *operand, axis),
             }
@@ -110,64 +104,122 @@ fn mark_operands(graph: &Graph, read: &mut Read, node: NodeId) {
     }
 }
 
-/// The channels that a node reads of an axis of an operand; `None` for all.
-fn wanted(
-    graph: &Graph,
-    read: &Read,
+/// An operation that reads others, all of whose results are known to be read or not.
+struct Reader<'g> {
+    graph: &'g Graph,
     node: NodeId,
-    flows: &[Flow],
-    position: usize,
-    axis: usize,
-    n: usize,
-) -> Option<Vec<usize>> {
-    let of_result = |axis: usize| read.get(&(Value::from(node), axis));
-    if let Some(product) = product(graph, node)
-        && (position, axis) == (0, product.operand)
-    {
-        return Some(columns(graph, node, &product, of_result(product.axis), n));
+    operands: SmallVec<[Value; 4]>,
+    product: Option<Product>,
+    /// How the channels of each axis of the result come about.
+    flows: Vec<Flow>,
+    /// Where the channels of each operand begin in the result that joins them, if it does; as far as sizes are known.
+    offsets: Vec<usize>,
+}
+
+impl<'g> Reader<'g> {
+    fn of(graph: &'g Graph, node: NodeId) -> Option<Reader<'g>> {
+        let NodeKind::Op(op) = &graph.node(node).kind else {
+            return None;
+        };
+        let operands = graph.operands(node);
+        let result = &graph.node(node).outputs[0];
+        let types: Vec<&Type> = operands.iter().map(|value| graph.ty(*value)).collect();
+        let flows: Vec<Flow> = { 0..result.rank().unwrap_or(0) }
+            .map(|axis| flow(op, axis, &types, result))
+            .collect();
+        let joined = flows.iter().find_map(|flow| match flow {
+            Flow::Offsets { axis } => Some(*axis),
+            _ => None,
+        });
+        let mut offset = Some(0);
+        let offsets = types.iter().map_while(|ty| {
+            let own = offset?;
+            offset = ty.len(joined?).map(|n| own + n);
+            Some(own)
+        });
+        Some(Reader {
+            graph,
+            node,
+            offsets: offsets.collect(),
+            product: product(graph, node),
+            flows,
+            operands,
+        })
     }
-    let mut split: Option<Vec<bool>> = None;
-    for (out, flow) in flows.iter().enumerate() {
-        let wanted = of_result(out);
-        match flow {
-            Flow::Keeps(keeps) if keeps.axes.get(position) == Some(&Some(axis)) => {
-                let all = wanted?;
-                return Some((0..n).filter(|c| all.get(*c) != Some(&false)).collect());
-            }
-            Flow::Selects { axis: from, source } if position == 0 && *from == axis => {
-                let picked = source.iter().zip(wanted?).filter(|(_, read)| **read);
-                let channel = |(source, _): (&Source, _)| match source {
-                    Source::Channel(c) => Some(*c),
-                    Source::Constant(_) => None,
-                };
-                return Some(picked.filter_map(channel).collect());
-            }
-            Flow::Offsets { axis: from } if *from == axis => {
-                let before = graph.operands(node);
-                let before = before[..position].iter().map(|v| graph.ty(*v).len(axis));
-                let offset = before.sum::<Option<usize>>()?;
-                let all = wanted?;
-                return Some(
-                    (0..n)
-                        .filter(|c| all.get(c + offset) != Some(&false))
-                        .collect(),
-                );
-            }
-            Flow::Regroups(all) => {
-                // A position is read where each of its factors is.
-                for regroup in all.iter().filter(|r| r.axis == axis) {
-                    let factor = factor(regroup, wanted?);
-                    let known = split.get_or_insert_with(|| vec![true; n]);
-                    for (channel, read) in factor.iter().enumerate().filter(|(_, read)| !**read) {
-                        let places = regroup.from.positions(regroup.channels, channel);
-                        places.for_each(|at| known[at] = *read);
+
+    /// The channels that a node reads of an axis of an operand; `None` for all.
+    fn wanted(&self, read: &Read, position: usize, axis: usize, n: usize) -> Option<Vec<usize>> {
+        let of_result = |axis: usize| read.get(&(Value::from(self.node), axis));
+        if let Some(product) = &self.product
+            && (position, axis) == (0, product.operand)
+        {
+            return Some(self.columns(product, of_result(product.axis), n));
+        }
+        let mut split: Option<Vec<bool>> = None;
+        for (out, flow) in self.flows.iter().enumerate() {
+            let wanted = of_result(out);
+            match flow {
+                Flow::Keeps(keeps) if keeps.axes.get(position) == Some(&Some(axis)) => {
+                    let all = wanted?;
+                    return Some((0..n).filter(|c| all.get(*c) != Some(&false)).collect());
+                }
+                Flow::Selects { axis: from, source } if position == 0 && *from == axis => {
+                    let picked = source.iter().zip(wanted?).filter(|(_, read)| **read);
+                    let channel = |(source, _): (&Source, _)| match source {
+                        Source::Channel(c) => Some(*c),
+                        Source::Constant(_) => None,
+                    };
+                    return Some(picked.filter_map(channel).collect());
+                }
+                Flow::Offsets { axis: from } if *from == axis => {
+                    let offset = self.offsets.get(position)?;
+                    let all = wanted?;
+                    return Some(
+                        (0..n)
+                            .filter(|c| all.get(c + offset) != Some(&false))
+                            .collect(),
+                    );
+                }
+                Flow::Regroups(all) => {
+                    // A position is read where each of its factors is.
+                    for regroup in all.iter().filter(|r| r.axis == axis) {
+                        let factor = factor(regroup, wanted?);
+                        let known = split.get_or_insert_with(|| vec![true; n]);
+                        for (channel, read) in factor.iter().enumerate().filter(|(_, read)| !**read)
+                        {
+                            let places = regroup.from.positions(regroup.channels, channel);
+                            places.for_each(|at| known[at] = *read);
+                        }
                     }
                 }
+                _ => {}
             }
-            _ => {}
         }
+        split.map(|read| (0..n).filter(|c| read[*c]).collect())
     }
-    split.map(|read| (0..n).filter(|c| read[*c]).collect())
+
+    /// The input channels that a product multiplies by anything but zero, for results that are read.
+    fn columns(&self, product: &Product, read: Option<&Vec<bool>>, n: usize) -> Vec<usize> {
+        let weight = &self.operands[1];
+        let Some(tensor) = self.graph.constant(weight.node).map(|c| &c.tensor) else {
+            return (0..n).collect();
+        };
+        let mut wanted = vec![false; n];
+        let (mut shape, mut axes) = (SmallVec::<[usize; 4]>::from(tensor.shape()), product.axes);
+        if tensor.by_columns().is_some() {
+            // In the order in which they lie: large ones are not copied.
+            shape.reverse();
+            (axes.output, axes.input) = (axes.input, axes.output);
+        }
+        let product = Product { axes, ..*product };
+        match tensor.dtype() {
+            DType::F32 => {
+                product.columns(&tensor.stored_elements::<f32>(), &shape, read, &mut wanted)
+            }
+            _ => product.columns(&tensor.stored_elements::<f64>(), &shape, read, &mut wanted),
+        }
+        (0..n).filter(|c| wanted[*c]).collect()
+    }
 }
 
 /// Which channels of a factor are read anywhere along the result's axis.
@@ -178,33 +230,6 @@ fn factor(regroup: &Regroup, read: &[bool]) -> Vec<bool> {
             .any(|at| read.get(at) != Some(&false))
     };
     (0..channels).map(channel).collect()
-}
-
-/// The input channels that a product multiplies by anything but zero, for results that are read.
-fn columns(
-    graph: &Graph,
-    node: NodeId,
-    product: &Product,
-    read: Option<&Vec<bool>>,
-    n: usize,
-) -> Vec<usize> {
-    let weight = &graph.operands(node)[1];
-    let Some(tensor) = graph.constant(weight.node).map(|c| &c.tensor) else {
-        return (0..n).collect();
-    };
-    let mut wanted = vec![false; n];
-    let (mut shape, mut axes) = (SmallVec::<[usize; 4]>::from(tensor.shape()), product.axes);
-    if tensor.by_columns().is_some() {
-        // In the order in which they lie: large ones are not copied.
-        shape.reverse();
-        (axes.output, axes.input) = (axes.input, axes.output);
-    }
-    let product = Product { axes, ..*product };
-    match tensor.dtype() {
-        DType::F32 => product.columns(&tensor.stored_elements::<f32>(), &shape, read, &mut wanted),
-        _ => product.columns(&tensor.stored_elements::<f64>(), &shape, read, &mut wanted),
-    }
-    (0..n).filter(|c| wanted[*c]).collect()
 }
 
 impl Product {

@@ -109,13 +109,12 @@ pub fn carried(graph: &Graph, mut known: FxHashMap<Value, Moments>) -> FxHashMap
 
 /// What the batch norm that alone reads a layer multiplies each of its results with, without sign; `None` if there is none.
 pub fn scales(graph: &Graph, layer: NodeId) -> Option<Vec<f64>> {
-    let [(norm, 0)] = graph.readers(layer.into())[..] else {
+    let (norm, 0) = graph.only_reader(layer.into())? else {
         return None;
     };
     let Some(Op::BatchNorm { eps }) = graph.op(norm) else {
         return None;
     };
-    let output = graph.outputs.iter().any(|o| o.value == layer.into());
     let (scale, variance) = (
         graph.operand_elements(norm, 1),
         graph.operand_elements(norm, 4),
@@ -124,7 +123,7 @@ pub fn scales(graph: &Graph, layer: NodeId) -> Option<Vec<f64>> {
         .iter()
         .zip(&variance)
         .map(|(s, v)| s.abs() / (v + eps.0).sqrt());
-    (!output && scale.len() == variance.len() && !scale.is_empty()).then(|| scales.collect())
+    (scale.len() == variance.len() && !scale.is_empty()).then(|| scales.collect())
 }
 
 fn of_node(graph: &Graph, node: NodeId, known: &FxHashMap<Value, Moments>) -> Option<Moments> {

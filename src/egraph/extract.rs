@@ -98,6 +98,9 @@ impl Explored {
 /// Steps that are spent on the cheapest choice: far more than a network of hundreds of layers takes.
 const STEPS: u64 = 2_000_000;
 
+/// Classes up to which sets of classes are kept, one for each: their memory grows with the square.
+const SET_CLASSES: usize = 1 << 15;
+
 /// How often the bottom-up pass runs at most; it settles in two or three.
 const GREEDY_ROUNDS: usize = 16;
 
@@ -106,6 +109,9 @@ const IMPROVEMENT_ROUNDS: usize = 4;
 
 /// Changes tried at most by one improvement, each at the price of a walk over what the roots reach.
 const TRIALS: usize = 20_000;
+
+/// Classes that the walks of one improvement visit at most.
+const VISITS: usize = 1 << 30;
 
 impl Problem {
     /// The cheapest choice, or where finding it takes too long a cheap one; `None` if a root cannot be computed without a cycle.
@@ -191,9 +197,17 @@ impl Problem {
         Some(Choice { term, cost })
     }
 
+    /// How many changes one improvement may try.
+    fn trials(&self) -> usize {
+        TRIALS.min(VISITS / self.classes.len().max(1))
+    }
+
     /// Bottom-up with sets of classes as costs.
     fn bottom_up(&self) -> Option<Choice> {
         let n = self.classes.len();
+        if n > SET_CLASSES {
+            return None;
+        }
         let mut sets: Vec<Option<Bits>> = vec![None; n];
         let mut term = vec![usize::MAX; n];
         let mut own: Vec<Cost> = vec![0; n];
@@ -259,7 +273,7 @@ impl Problem {
 
     /// Plants the donor's terms for a class and all below it, class by class, where that lowers the cost.
     fn transplant(&self, mut best: Choice, donor: &Choice) -> Choice {
-        let mut trials = TRIALS;
+        let mut trials = self.trials();
         for class in 0..self.classes.len() {
             if best.term[class] == donor.term[class] || trials == 0 {
                 continue;
@@ -277,7 +291,7 @@ impl Problem {
 
     /// Changes single choices while that lowers the cost.
     fn improve(&self, mut best: Choice) -> Choice {
-        let mut trials = TRIALS;
+        let mut trials = self.trials();
         for _ in 0..IMPROVEMENT_ROUNDS {
             let before = best.cost;
             let mut reached = vec![false; self.classes.len()];

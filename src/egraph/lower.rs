@@ -62,7 +62,7 @@ pub fn lower(graph: &Graph) -> Result<Lowered, String> {
         }
     }
     let roots = graph
-        .outputs
+        .outputs()
         .iter()
         .map(|output| classes[&output.value])
         .collect();

@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 use super::gather::{Step, steps};
 use super::picks::Picks;
 use super::term::{EGraph, Head, Naming, Term};
-use crate::ir::{Constant, DType, Graph, NodeId, Op, Output, Role, Tensor, Value};
+use crate::ir::{Constant, DType, Graph, NodeId, Op, Role, Tensor, Value};
 
 /// Builds the graph of the terms that `choose` gives for each class, with the interface and the constants of `graph`.
 ///
@@ -28,7 +28,7 @@ pub fn raise<'a>(
         .map(|n| raised.add_input(&graph.node(*n).name, graph.ty((*n).into()).clone()))
         .collect();
     let mut values: FxHashMap<Id, Value> = FxHashMap::default();
-    for (root, output) in roots.iter().zip(&graph.outputs) {
+    for (root, output) in roots.iter().zip(graph.outputs()) {
         let root = egraph.find(*root);
         let mut stack = vec![(root, 0)];
         while let Some((class, next)) = stack.pop() {
@@ -53,10 +53,7 @@ pub fn raise<'a>(
             let value = raise_term(egraph, graph, &mut raised, &inputs, class, term, &operands)?;
             values.insert(class, value);
         }
-        raised.outputs.push(Output {
-            name: output.name.clone(),
-            value: values[&root],
-        });
+        raised.add_output(output.name.clone(), values[&root]);
     }
     Ok(raised)
 }

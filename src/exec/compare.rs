@@ -142,7 +142,7 @@ impl<T: Real> Reference<T> {
                 difference
                     .add(a.view(), b.view())
                     .map_err(|what| Error::Run {
-                        node: graph.outputs[k].name.to_string(),
+                        node: graph.outputs()[k].name.to_string(),
                         what,
                     })?;
                 difference.add_classes(a.view(), b.view());

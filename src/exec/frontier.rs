@@ -49,7 +49,7 @@ impl Frontier {
             .map_err(|node| run_error(graph, node, "it is on a cycle"))?;
         let mut reads: FxHashMap<Value, usize> = FxHashMap::default();
         let operands = order.iter().flat_map(|node| graph.operands(*node));
-        for value in operands.chain(graph.outputs.iter().map(|o| o.value)) {
+        for value in operands.chain(graph.outputs().iter().map(|o| o.value)) {
             *reads.entry(value).or_default() += 1;
         }
         let batch = |images: ndarray::ArrayViewD<f32>| {

@@ -39,7 +39,7 @@ impl<'g, T: Real> Interpreter<'g, T> {
             .map_err(|node| run_error(graph, node, "it is on a cycle"))?;
         let mut reads: FxHashMap<Value, usize> = FxHashMap::default();
         let operands = order.iter().flat_map(|node| graph.operands(*node));
-        for value in operands.chain(graph.outputs.iter().map(|o| o.value)) {
+        for value in operands.chain(graph.outputs().iter().map(|o| o.value)) {
             *reads.entry(value).or_default() += 1;
         }
         let constants = order
@@ -111,7 +111,7 @@ impl<'g, T: Real> Interpreter<'g, T> {
             }
         }
         self.graph
-            .outputs
+            .outputs()
             .iter()
             .map(|output| self.take(output.value, &mut values, &mut reads))
             .collect()

@@ -7,8 +7,8 @@ use smallvec::SmallVec;
 use super::choices::Choices;
 use super::weights::{self, Plan};
 use crate::ir::{
-    Bindings, Constant, DType, Dim, Float, Graph, Mask, NodeId, Op, Output, PadMode, Padding,
-    ResizeMode, Role, Tensor, Type, Value,
+    Bindings, Constant, DType, Dim, Float, Graph, Mask, NodeId, Op, PadMode, Padding, ResizeMode,
+    Role, Tensor, Type, Value,
 };
 
 /// A valid network for these bytes, the same on every run: convolutions of all kinds, normalisations, activations, residual
@@ -482,14 +482,9 @@ impl Builder<'_> {
         if self.choices.one_in(3) {
             results.push(self.feature());
         }
-        self.graph.outputs = results
-            .into_iter()
-            .enumerate()
-            .map(|(i, node)| Output {
-                name: format!("out{i}").into(),
-                value: node.into(),
-            })
-            .collect();
+        for (i, node) in results.into_iter().enumerate() {
+            self.graph.add_output(format!("out{i}"), node.into());
+        }
         self.graph.remove_dead();
         self.graph
     }

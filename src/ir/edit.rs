@@ -27,7 +27,7 @@ impl Graph {
             constant.mask.clone(),
         );
         let tensor = Tensor::from_f64(dtype, constant.tensor.shape(), elements);
-        if self.readers(at).len() == 1 {
+        if self.only_reader(at).is_some() {
             return self.set_tensor(at.node, tensor);
         }
         let name = self.node(at.node).name.clone();

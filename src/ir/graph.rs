@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use indexmap::IndexSet;
 use petgraph::Direction::{Incoming, Outgoing};
 use petgraph::stable_graph::{NodeIndex, StableDiGraph};
 use petgraph::visit::EdgeRef;
+use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::{SmallVec, smallvec};
 
 use super::dim::{Bindings, Dims};
 use super::mask::Mask;
+use super::names::Names;
 use super::op::Op;
 use super::tensor::Tensor;
 use super::types::Type;
@@ -113,13 +114,14 @@ struct Edge {
 pub struct Graph {
     /// The network's name.
     pub name: String,
-    /// What the network returns, in order.
-    pub outputs: Vec<Output>,
     /// Numbers for some of the sizes, for cost and verification only.
     pub bindings: Bindings,
     graph: StableDiGraph<Node, Edge, u32>,
     inputs: Vec<NodeId>,
-    names: IndexSet<Arc<str>, rustc_hash::FxBuildHasher>,
+    outputs: Vec<Output>,
+    /// Which outputs are a node's.
+    returned: FxHashMap<NodeId, SmallVec<[usize; 1]>>,
+    names: Names,
 }
 
 impl Graph {
@@ -127,11 +129,12 @@ impl Graph {
     pub fn new(name: impl Into<String>) -> Graph {
         Graph {
             name: name.into(),
-            outputs: Vec::new(),
             bindings: Bindings::new(),
             graph: StableDiGraph::default(),
             inputs: Vec::new(),
-            names: IndexSet::default(),
+            outputs: Vec::new(),
+            returned: FxHashMap::default(),
+            names: Names::default(),
         }
     }
 
@@ -140,6 +143,16 @@ impl Graph {
         let node = self.add_node(name, NodeKind::Input, smallvec![ty]);
         self.inputs.push(node);
         node
+    }
+
+    /// Makes the network return a value, after those that it returns already.
+    pub fn add_output(&mut self, name: impl Into<Arc<str>>, value: Value) {
+        let places = self.returned.entry(value.node).or_default();
+        places.push(self.outputs.len());
+        self.outputs.push(Output {
+            name: name.into(),
+            value,
+        });
     }
 
     /// Adds a constant; elements that its mask does not keep become zero.
@@ -185,8 +198,7 @@ impl Graph {
     }
 
     fn add_node(&mut self, name: &str, kind: NodeKind, outputs: SmallVec<[Type; 1]>) -> NodeId {
-        let name = self.fresh_name(name);
-        self.names.insert(name.clone());
+        let name = self.names.claim(name);
         self.graph.add_node(Node {
             name,
             kind,
@@ -196,17 +208,7 @@ impl Graph {
 
     /// `name`, or `name.1`, `name.2` .. if it is taken.
     pub fn fresh_name(&self, name: &str) -> Arc<str> {
-        if !self.names.contains(name) {
-            return name.into();
-        }
-        let mut n = 1usize;
-        loop {
-            let candidate = format!("{name}.{n}");
-            if !self.names.contains(candidate.as_str()) {
-                return candidate.into();
-            }
-            n += 1;
-        }
+        self.names.fresh(name)
     }
 
     /// Whether a node has this name.
@@ -271,8 +273,13 @@ impl Graph {
                 },
             );
         }
-        for output in self.outputs.iter_mut().filter(|o| o.value == old) {
-            output.value = new;
+        let places = self.returned.remove(&old.node).unwrap_or_default();
+        for place in places {
+            let value = &mut self.outputs[place].value;
+            if *value == old {
+                *value = new;
+            }
+            self.returned.entry(value.node).or_default().push(place);
         }
     }
 
@@ -287,13 +294,13 @@ impl Graph {
             return;
         }
         if let Some(node) = self.graph.remove_node(node) {
-            self.names.swap_remove(&node.name);
+            self.names.release(&node.name);
         }
     }
 
     /// Removes every node from which no output can be reached, but for inputs; returns how many.
     pub fn remove_dead(&mut self) -> usize {
-        let mut live = rustc_hash::FxHashSet::default();
+        let mut live = FxHashSet::default();
         let mut stack: Vec<NodeId> = self
             .outputs
             .iter()
@@ -310,9 +317,10 @@ impl Graph {
             .node_indices()
             .filter(|n| !live.contains(n))
             .collect();
-        for node in &dead {
+        // The latest first: a node finds the edge to its latest reader at once, and that to its first after all others.
+        for node in dead.iter().rev() {
             if let Some(node) = self.graph.remove_node(*node) {
-                self.names.swap_remove(&node.name);
+                self.names.release(&node.name);
             }
         }
         dead.len()
@@ -324,7 +332,13 @@ impl Graph {
             .neighbors_directed(node, Outgoing)
             .next()
             .is_some()
-            || self.outputs.iter().any(|o| o.value.node == node)
+            || self.returned.contains_key(&node)
+    }
+
+    /// Whether the network returns a value.
+    pub fn is_output(&self, value: Value) -> bool {
+        let mut places = self.returned.get(&value.node).into_iter().flatten();
+        places.any(|place| self.outputs[*place].value == value)
     }
 
     /// The node with this identity.
@@ -340,10 +354,8 @@ impl Graph {
     /// Gives a node another name, made unique.
     pub fn rename(&mut self, node: NodeId, name: &str) {
         let old = self.graph[node].name.clone();
-        self.names.swap_remove(&old);
-        let name = self.fresh_name(name);
-        self.names.insert(name.clone());
-        self.graph[node].name = name;
+        self.names.release(&old);
+        self.graph[node].name = self.names.claim(name);
     }
 
     /// Replaces the tensor of a constant; readers' types are not inferred again, so the shape must be kept or they updated. A
@@ -465,6 +477,20 @@ impl Graph {
         readers
     }
 
+    /// The only reader of a value, and its operand position; `None` if there are several, or none, or the network returns it.
+    pub fn only_reader(&self, value: Value) -> Option<(NodeId, usize)> {
+        let edges = self.graph.edges_directed(value.node, Outgoing);
+        let mut readers = edges.filter(|edge| edge.weight().port == value.port);
+        let only = readers.next()?;
+        let alone = readers.next().is_none() && !self.is_output(value);
+        alone.then(|| (only.target(), only.weight().operand as usize))
+    }
+
+    /// What the network returns, in order.
+    pub fn outputs(&self) -> &[Output] {
+        &self.outputs
+    }
+
     /// The inputs, in order.
     pub fn inputs(&self) -> &[NodeId] {
         &self.inputs
@@ -497,7 +523,7 @@ impl Graph {
     /// # Errors
     /// A node that is on a cycle, or depends on one.
     pub fn topological_order(&self) -> Result<Vec<NodeId>, NodeId> {
-        let mut waiting = rustc_hash::FxHashMap::default();
+        let mut waiting = FxHashMap::default();
         let mut ready = std::collections::BinaryHeap::new();
         for node in self.graph.node_indices() {
             let n = self.graph.edges_directed(node, Incoming).count();
@@ -523,5 +549,37 @@ impl Graph {
             Some(node) => Err(node),
             None => Ok(order),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_read_once_and_not_returned_has_an_only_reader() {
+        let text = "
+            graph net(%x: f32[2]) {
+              %a = relu(%x)
+              %b = add(%a, %a)
+              %c = relu(%b)
+              %d = relu(%c)
+              return %c, %d
+            }";
+        let mut graph: Graph = text.parse().unwrap();
+        let [x, a, b, c, d] = ["x", "a", "b", "c", "d"].map(|name| graph.find(name).unwrap());
+        let reader = |graph: &Graph, node: NodeId| graph.only_reader(node.into());
+        assert_eq!(
+            [x, a, b, c, d].map(|node| reader(&graph, node)),
+            [Some((a, 0)), None, Some((c, 0)), None, None]
+        );
+        // Both outputs move, and with them who is returned.
+        graph.replace_uses(d.into(), b.into());
+        graph.replace_uses(c.into(), b.into());
+        let returned: Vec<NodeId> = graph.outputs().iter().map(|o| o.value.node).collect();
+        assert_eq!(returned, [b, b]);
+        assert!(graph.is_output(b.into()) && !graph.is_output(c.into()) && !graph.is_read(c));
+        assert_eq!(graph.remove_dead(), 2);
+        assert!(super::super::verify(&graph).is_ok(), "{graph}");
     }
 }

@@ -13,6 +13,7 @@ mod edit;
 pub mod graph;
 pub mod infer;
 mod mask;
+mod names;
 pub mod op;
 pub mod regroup;
 pub mod tensor;

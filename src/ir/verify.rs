@@ -255,7 +255,7 @@ impl Verifier<'_> {
 
     fn outputs(&mut self) {
         let mut names = FxHashSet::default();
-        for output in &self.graph.outputs {
+        for output in self.graph.outputs() {
             let text = format!(
                 "return {}={}",
                 output.name,
@@ -304,7 +304,7 @@ impl Interface {
             let ty = graph.ty((*n).into()).clone();
             (graph.node(*n).name.clone(), ty)
         });
-        let outputs = graph.outputs.iter();
+        let outputs = graph.outputs().iter();
         Interface {
             inputs: inputs.collect(),
             outputs: outputs
@@ -371,7 +371,7 @@ fn is_kept(old: &Type, new: &Type) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Constant, Mask, Output, Role, Tensor, Value};
+    use super::super::{Constant, Mask, Role, Tensor, Value};
     use super::*;
     use smallvec::smallvec;
 
@@ -393,10 +393,7 @@ mod tests {
             .add_op("sum", Op::Add {}, &[x.into(), bias.into()])
             .unwrap();
         let relu = graph.add_op("relu", Op::Relu {}, &[sum.into()]).unwrap();
-        graph.outputs.push(Output {
-            name: "y".into(),
-            value: relu.into(),
-        });
+        graph.add_output("y", relu.into());
         graph
     }
 
@@ -422,10 +419,7 @@ mod tests {
         graph.set_types(relu, smallvec![ty("f32[N,4]")]);
         graph.set_types(bias, smallvec![ty("f32[1]")]);
         graph.set_operands(sum, &[bias.into()]);
-        graph.outputs.push(Output {
-            name: "y".into(),
-            value: Value { node: sum, port: 1 },
-        });
+        graph.add_output("y", Value { node: sum, port: 1 });
         assert_eq!(
             violations(&graph),
             [

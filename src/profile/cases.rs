@@ -4,7 +4,7 @@ use std::fmt;
 
 use smallvec::smallvec;
 
-use crate::ir::{Constant, DType, Graph, NodeId, Op, Output, Padding, Role, Tensor, Type, Value};
+use crate::ir::{Constant, DType, Graph, NodeId, Op, Padding, Role, Tensor, Type, Value};
 
 /// A layer of one shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -235,10 +235,7 @@ impl Case {
                 }
             };
         }
-        net.0.outputs.push(Output {
-            name: "output".into(),
-            value: sum.unwrap_or(x),
-        });
+        net.0.add_output("output", sum.unwrap_or(x));
         Ok(net.0)
     }
 }

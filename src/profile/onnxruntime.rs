@@ -161,7 +161,7 @@ fn build_model(graph: &ir::Graph) -> Result<editor::Model, Box<dyn std::error::E
     };
     let mut built = editor::Graph::new()?;
     built.set_inputs(graph.inputs().iter().map(|node| outlet((*node).into())))?;
-    built.set_outputs(graph.outputs.iter().map(|output| outlet(output.value)))?;
+    built.set_outputs(graph.outputs().iter().map(|output| outlet(output.value)))?;
     for node in graph.topological_order().map_err(|_| "a cycle")? {
         let value = Value::from(node);
         match &graph.node(node).kind {

@@ -94,7 +94,7 @@ impl Inspection {
         };
         let inputs = graph.inputs().iter();
         let inputs = inputs.map(|input| typed(&graph.node(*input).name, graph.ty((*input).into())));
-        let outputs = { graph.outputs.iter() }.map(|o| typed(&o.name, graph.ty(o.value)));
+        let outputs = { graph.outputs().iter() }.map(|o| typed(&o.name, graph.ty(o.value)));
         let mut stats = Stats::of(graph);
         let operators = std::mem::take(&mut stats.operators).into_iter().collect();
         let order = graph.topological_order();
@@ -176,12 +176,9 @@ fn tied(graph: &Graph, node: NodeId) -> Option<Tied> {
     if constant.role == Role::Literal {
         return None;
     }
-    let mut readers: Vec<NodeId> = Vec::new();
-    for (reader, _) in graph.readers(node.into()) {
-        if !readers.contains(&reader) {
-            readers.push(reader);
-        }
-    }
+    let readers = graph.readers(node.into()).into_iter();
+    let mut readers: Vec<NodeId> = readers.map(|(reader, _)| reader).collect();
+    readers.dedup();
     let names = std::iter::once(&graph.node(node).name).chain(&constant.aliases);
     let tied = Tied {
         names: names.map(|name| name.to_string()).collect(),

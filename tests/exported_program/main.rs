@@ -238,7 +238,7 @@ fn a_size_that_was_dynamic_stays_dynamic() {
             .unwrap();
         let input = model.graph.ty(model.graph.inputs()[0].into());
         assert_eq!(input.to_string(), "f32[s77,3,4*s14,4*s14]");
-        let output = model.graph.ty(model.graph.outputs[0].value);
+        let output = model.graph.ty(model.graph.outputs()[0].value);
         assert_eq!(output.to_string(), "f32[s77,5]");
     }
 }

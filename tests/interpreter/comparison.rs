@@ -2,7 +2,7 @@
 
 use optc::Error;
 use optc::exec::{Reference, compare};
-use optc::ir::{Constant, Dialect, Graph, NodeId, Op, Opaque, Output, Role, Tensor, Type, Value};
+use optc::ir::{Constant, Dialect, Graph, NodeId, Op, Opaque, Role, Tensor, Type, Value};
 use optc::report::Verification;
 use smallvec::smallvec;
 
@@ -32,10 +32,7 @@ fn opaque(graph: &mut Graph, template: &str, operand: Value, result: &str) -> No
 
 fn finish(mut graph: Graph, value: impl Into<Value>) -> Graph {
     let value = value.into();
-    graph.outputs.push(Output {
-        name: "y".into(),
-        value,
-    });
+    graph.add_output("y", value);
     graph
 }
 

@@ -3,7 +3,7 @@
 use super::*;
 use optc::exec::Device;
 use optc::exec::torch::{Mode, Network, from_array, to_array};
-use optc::ir::{Graph, NodeId, Output, Value};
+use optc::ir::{Graph, NodeId, Value};
 
 /// A graph of this operator alone, all of whose operands are inputs.
 fn alone(op: &Op, operands: &[&ArrayD<f64>], dtype: DType) -> Graph {
@@ -14,9 +14,7 @@ fn alone(op: &Op, operands: &[&ArrayD<f64>], dtype: DType) -> Graph {
     };
     let inputs: Vec<Value> = operands.iter().map(input).map(Value::from).collect();
     let node = graph.add_op("op", op.clone(), &inputs).unwrap();
-    let name = "y".into();
-    let value = node.into();
-    graph.outputs.push(Output { name, value });
+    graph.add_output("y", node.into());
     graph
 }
 
@@ -232,11 +230,7 @@ fn what_does_not_fit_is_an_error_of_libtorch_and_no_panic() {
         let Ok(node) = graph.add_op("bad", op(name, attributes), &operands) else {
             continue;
         };
-        let value = node.into();
-        graph.outputs.push(Output {
-            name: "y".into(),
-            value,
-        });
+        graph.add_output("y", node.into());
         let network = Network::new(&graph, Device::Cpu, DType::F32).unwrap();
         let inputs = [noise(&[2, 3]), noise(&[2, 4])].map(|x| from_array(&x).unwrap());
         let error = network.run(&inputs, Mode::Evaluation).unwrap_err();

@@ -195,7 +195,7 @@ fn sizes_stay_expressions_whatever_the_example_was() {
             input.shape().unwrap(),
             [symbol("N"), 3usize.into(), symbol("H"), symbol("W")]
         );
-        let output = model.graph.ty(model.graph.outputs[0].value);
+        let output = model.graph.ty(model.graph.outputs()[0].value);
         assert_eq!(output.shape().unwrap(), [symbol("N"), 5usize.into()]);
     }
 }

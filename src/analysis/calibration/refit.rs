@@ -219,11 +219,7 @@ fn inner_of(graph: &Graph, node: NodeId) -> Option<NodeId> {
     let masked = [node, inner]
         .iter()
         .any(|layer| mask_of(graph, *layer).is_some());
-    let alone = graph.readers(inner.into()).len() == 1
-        && !graph
-            .outputs
-            .iter()
-            .any(|output| output.value == inner.into());
+    let alone = graph.only_reader(inner.into()).is_some();
     (layout.taps == 1 && pointwise && linear && bare && alone && !masked).then_some(inner)
 }
 
@@ -238,13 +234,10 @@ fn compose(graph: &Graph, outer: NodeId, inner: NodeId) -> Result<Tensor> {
 
 /// The addition that alone reads a node, and its other operand of the same type.
 fn sum_of(graph: &Graph, node: NodeId) -> Option<(NodeId, Value)> {
-    let [(sum, operand)] = graph.readers(node.into())[..] else {
-        return None;
-    };
-    let output = graph.outputs.iter().any(|o| o.value == node.into());
+    let (sum, operand) = graph.only_reader(node.into())?;
     let other = *graph.operands(sum).get(1 - operand.min(1))?;
     let alike = graph.ty(other) == graph.ty(node.into()) && graph.constant(other.node).is_none();
-    (graph.op(sum) == Some(&Op::Add {}) && alike && !output).then_some((sum, other))
+    (graph.op(sum) == Some(&Op::Add {}) && alike).then_some((sum, other))
 }
 
 /// The mask of a layer's weight.

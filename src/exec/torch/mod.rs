@@ -184,7 +184,7 @@ impl Network {
                 done: Vec::new(),
             });
         }
-        network.outputs = { graph.outputs.iter() }
+        network.outputs = { graph.outputs().iter() }
             .map(|output| {
                 let source = sources.get(&output.value).copied();
                 source.ok_or_else(|| run_error(graph, output.value.node, "it has no such result"))
@@ -263,7 +263,7 @@ impl Network {
             let value = self.at(*source, &values).map(Tensor::shallow_clone);
             value.ok_or_else(|| run_error(&self.graph, output.value.node, "its value is gone"))
         };
-        let outputs = self.graph.outputs.iter().zip(&self.outputs);
+        let outputs = self.graph.outputs().iter().zip(&self.outputs);
         outputs.map(output).collect()
     }
 

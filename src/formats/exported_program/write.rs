@@ -355,10 +355,10 @@ impl<'w> Writer<'w> {
 
     /// What the program returns, and what its signature says of it.
     fn outputs(&mut self) -> Result<Vec<Json>, FormatError> {
-        let mut values = self.graph.outputs.iter();
+        let mut values = self.graph.outputs().iter();
         let own: Vec<ResultSlot> = self
             .graph
-            .outputs
+            .outputs()
             .iter()
             .map(|_| ResultSlot::Value)
             .collect();

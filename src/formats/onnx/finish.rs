@@ -86,7 +86,7 @@ impl Writer<'_> {
                 .filter(|w| weights.contains_key(w.header.name.as_deref().unwrap_or_default()));
             graph.input.extend(further.map(weight_info));
         }
-        graph.output = { self.graph.outputs.iter() }
+        graph.output = { self.graph.outputs().iter() }
             .map(|output| self.describe_value(&output.name, self.graph.ty(output.value)))
             .collect();
         let mut alive: FxHashSet<&str> = { self.weights.iter() }
@@ -107,7 +107,7 @@ impl Writer<'_> {
                 }
             }
         }
-        let returned: FxHashSet<&str> = { self.graph.outputs.iter() }.map(|o| &*o.name).collect();
+        let returned: FxHashSet<&str> = { self.graph.outputs().iter() }.map(|o| &*o.name).collect();
         graph
             .value_info
             .retain(|info| !info.name.as_deref().is_some_and(|n| returned.contains(n)));

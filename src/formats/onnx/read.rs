@@ -17,7 +17,7 @@ use super::source::{Source, WeightInfo};
 use super::{limits, opaque, tensor};
 use crate::formats::ReadOptions;
 use crate::formats::error::FormatError;
-use crate::ir::{Bytes, Dim, Graph, Output, Type};
+use crate::ir::{Bytes, Dim, Graph, Type};
 
 /// The oldest and the newest version of the operators that are read.
 const OPSETS: std::ops::RangeInclusive<i64> = 1..=28;
@@ -249,20 +249,17 @@ fn import<'m>(
     for node in ordered(&graph.node, &defined)? {
         im.node(node)?;
     }
+    let mut outputs: FxHashSet<&str> = FxHashSet::default();
     for info in &graph.output {
         let name = info.name.as_deref().unwrap_or_default();
         let value = im.value(name).ok_or_else(|| OnnxError::Undefined {
             reader: "the model".to_owned(),
             name: name.to_owned(),
         })?;
-        let known = im.graph.outputs.iter().any(|output| &*output.name == name);
-        if known {
+        if !outputs.insert(name) {
             return Err(duplicate(name));
         }
-        im.graph.outputs.push(Output {
-            name: name.into(),
-            value,
-        });
+        im.graph.add_output(name, value);
     }
     Ok(())
 }

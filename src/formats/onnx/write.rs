@@ -57,7 +57,7 @@ pub(super) struct Writer<'g> {
     reserved: FxHashSet<&'g str>,
     pub nodes: Vec<NodeProto>,
     pub weights: Vec<Weight>,
-    forms: FxHashMap<(NodeId, Form), String>,
+    forms: FxHashMap<NodeId, FxHashMap<Form, String>>,
     literals: FxHashMap<(DType, Vec<usize>, Vec<u8>), String>,
     /// Sizes that are computed already, and where each symbol can be read.
     pub sizes: FxHashMap<Dim, String>,
@@ -118,7 +118,7 @@ impl<'g> Writer<'g> {
             self.see(&name, self.graph.ty((*input).into()));
             self.names.insert((*input).into(), name);
         }
-        for output in &self.graph.outputs {
+        for output in self.graph.outputs() {
             let computed = matches!(self.graph.node(output.value.node).kind, NodeKind::Op(_));
             let name = output.name.to_string();
             let free = self.taken.insert(name.clone());
@@ -392,10 +392,11 @@ impl<'g> Writer<'g> {
             let what = format!("`{}` is read before it is computed", node.name);
             return Err(OnnxError::unwritable(what, MISTAKE));
         };
-        if let Some(name) = self.forms.get(&(value.node, form.clone())) {
+        let known = self.forms.get(&value.node);
+        if let Some(name) = known.and_then(|forms| forms.get(&form)) {
             return Ok(name.clone());
         }
-        let first = self.forms.keys().all(|(node, _)| *node != value.node);
+        let first = known.is_none();
         let name = match first {
             true => self.claim(&node.name),
             false => self.fresh(&node.name),
@@ -424,7 +425,8 @@ impl<'g> Writer<'g> {
         };
         let data = Data::Tensor(tensor);
         self.weights.push(Weight { header, data });
-        self.forms.insert((value.node, form), name.clone());
+        let forms = self.forms.entry(value.node).or_default();
+        forms.insert(form, name.clone());
         Ok(name)
     }
 
@@ -502,7 +504,7 @@ impl<'g> Writer<'g> {
 
     /// Adds copies of what is returned under another name than its own.
     fn returns(&mut self) -> Result<(), OnnxError> {
-        for output in &self.graph.outputs {
+        for output in self.graph.outputs() {
             let name = self.value(output.value)?;
             if *name != *output.name {
                 self.emit("Identity", &[name], vec![], &output.name);

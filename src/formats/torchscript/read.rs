@@ -19,7 +19,7 @@ use crate::formats::aten::fresh;
 use crate::formats::error::FormatError;
 use crate::formats::pickle::{Object, Pickle};
 use crate::formats::storage::STORAGES;
-use crate::ir::{Bytes, DType, Dim, Dims, Graph, Output, Role, Type};
+use crate::ir::{Bytes, DType, Dim, Dims, Graph, Role, Type};
 
 /// Parsing and evaluation recurse as deeply as the code nests; both are bounded, this holds the bounds.
 const STACK: usize = 512 << 20;
@@ -261,14 +261,11 @@ fn forward<'a>(ev: &mut Evaluator<'a>, class: &Class<'a>) -> Eval<Interface> {
     let many = template.operands.len() > 1;
     for (i, value) in template.operands.iter().enumerate() {
         let name = if many {
-            format!("output.{i}").into()
+            format!("output.{i}")
         } else {
-            "output".into()
+            "output".to_owned()
         };
-        ev.graph.outputs.push(Output {
-            name,
-            value: *value,
-        });
+        ev.graph.add_output(name, *value);
     }
     let ty = method
         .def

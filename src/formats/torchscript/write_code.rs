@@ -156,10 +156,10 @@ impl<'w> Writer<'w> {
             self.node(node)?;
         }
         let result = self.result()?;
-        let ty = match self.source.parameters.is_empty() && self.graph.outputs.len() != 1 {
+        let ty = match self.source.parameters.is_empty() && self.graph.outputs().len() != 1 {
             true => format!(
                 "Tuple[{}]",
-                vec!["Tensor"; self.graph.outputs.len()].join(", ")
+                vec!["Tensor"; self.graph.outputs().len()].join(", ")
             ),
             false => self.source.result.ty.clone(),
         };
@@ -345,7 +345,7 @@ impl<'w> Writer<'w> {
 
     fn result(&mut self) -> Result<String, FormatError> {
         let mut operands = Vec::new();
-        for output in &self.graph.outputs {
+        for output in self.graph.outputs() {
             operands.push(self.value(output.value)?);
         }
         if self.source.parameters.is_empty() && operands.len() != 1 {

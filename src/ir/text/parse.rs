@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 
 use super::super::attribute::Attribute;
 use super::super::dim::is_symbol;
-use super::super::graph::{Constant, Graph, NodeId, Output, Role, Value};
+use super::super::graph::{Constant, Graph, NodeId, Role, Value};
 use super::super::mask::Mask;
 use super::super::op::{Dialect, Op, Opaque};
 use super::super::tensor::{DType, Tensor};
@@ -305,7 +305,7 @@ impl Parser<'_> {
         }
         let value = self.value()?;
         let name = own.unwrap_or_else(|| self.graph.node(value.node).name.clone());
-        self.graph.outputs.push(Output { name, value });
+        self.graph.add_output(name, value);
         Ok(())
     }
 

@@ -34,7 +34,7 @@ pub fn print(graph: &Graph, full: usize) -> String {
         text += &format!("  {}\n", statement_with(graph, node, full));
     }
     let outputs: Vec<String> = graph
-        .outputs
+        .outputs()
         .iter()
         .map(|output| {
             let value = value(graph, output.value);

@@ -11,7 +11,7 @@ use crate::formats::aten::{Eval, fresh, state};
 use crate::formats::exported_program::package::dtype_name;
 use crate::formats::exported_program::schema::{name_of, tagged};
 use crate::formats::exported_program::source::{Placeholder, ResultSlot, State, StateKind};
-use crate::ir::{self, Constant, Dim, Dims, NodeId, Output, Role, Symbol, Type};
+use crate::ir::{self, Constant, Dim, Dims, NodeId, Role, Symbol, Type};
 
 impl<'p> Reader<'p> {
     /// What the inputs are; state becomes constants.
@@ -270,10 +270,7 @@ impl<'p> Reader<'p> {
             } else {
                 "output".to_owned()
             };
-            self.graph.outputs.push(Output {
-                name: name.into(),
-                value,
-            });
+            self.graph.add_output(name, value);
         }
         Ok(())
     }

@@ -54,7 +54,7 @@ impl Writer<'_> {
             }
         }
         // A number may be all that is returned.
-        for output in &graph.outputs {
+        for output in graph.outputs() {
             self.operand(output.value)?;
         }
         Ok(())

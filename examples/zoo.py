@@ -15,6 +15,7 @@ import datetime
 import json
 import multiprocessing
 import pathlib
+import shutil
 import subprocess
 import tempfile
 import time
@@ -192,6 +193,7 @@ def measure(optc, name):
     row = {}
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
+        written = folder / "written"
         size, failures = forked(export, name, folder)
         for format, suffix in FORMATS.items():
             before = folder / ("model" + suffix)
@@ -199,8 +201,9 @@ def measure(optc, name):
                 row[format] = {"export": failures[format]}
                 continue
             cells, afters = row.setdefault(format, {}), {}
+            written.mkdir()
             for short, pipeline in PIPELINES.items():
-                after, start = folder / (short + suffix), time.time()
+                after, start = written / (short + suffix), time.time()
                 try:
                     optimise(optc, pipeline, "x".join(map(str, size)), before, after)
                     cells[short] = {"seconds": round(time.time() - start, 2)}
@@ -213,9 +216,7 @@ def measure(optc, name):
                 results = {short: {"error": str(error)} for short in afters}
             for short, result in results.items():
                 cells[short].update(result)
-            for file in folder.glob("*"):
-                if not file.name.startswith("model"):
-                    file.unlink()
+            shutil.rmtree(written)
             before.unlink()
     return row
 
@@ -250,10 +251,11 @@ def table(results):
             all_cells += text != "not exported"
             reasons += [f"- {name}, {format}: {reason}" for reason in why]
         rows.append(f"| {name} | " + " | ".join(texts) + " |")
+    networks = f"{len(results)} of {len(names())}" if len(results) < len(names()) else f"all {len(results)}"
     return "\n".join([
         "# Every network of torchvision, in every format",
         "",
-        f"{datetime.date.today()}; {len(results)} of {len(names())} networks so far, with random weights; {good} of {all_cells} files that PyTorch exports are right. Made by",
+        f"{datetime.date.today()}; {networks} networks, with random weights; {good} of {all_cells} files that PyTorch exports are right. Made by",
         "",
         "    python3 examples/zoo.py --optc target/release/optc",
         "",

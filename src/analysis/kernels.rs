@@ -371,10 +371,13 @@ fn threshold(matrix: &Mat<f64>, largest: f64, epsilon: f64) -> f64 {
 
 /// The rank, or a little less: from the eigenvalues of the small Gram matrix, which resolve half as many digits.
 fn rank(matrix: &Mat<f64>, epsilon: f64) -> usize {
+    // Vector by vector: the product of matrices keeps megabytes for each thread, and has nothing to gain where one side is so short.
     let gram = if matrix.nrows() < matrix.ncols() {
-        matrix * matrix.transpose()
+        let n = matrix.nrows();
+        Mat::from_fn(n, n, |a, b| matrix.row(a) * matrix.row(b).transpose())
     } else {
-        matrix.transpose() * matrix
+        let n = matrix.ncols();
+        Mat::from_fn(n, n, |a, b| matrix.col(a).transpose() * matrix.col(b))
     };
     let Ok(values) = gram.self_adjoint_eigenvalues(Side::Lower) else {
         return 0;

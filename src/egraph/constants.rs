@@ -120,6 +120,8 @@ pub struct Constants {
     entries: Vec<Entry>,
     by_recipe: rustc_hash::FxHashMap<Recipe, ConstId>,
     rows: rustc_hash::FxHashMap<(ConstId, usize), Arc<Rows>>,
+    /// What is known of slices none of which are alike, as most are: the same for all of one number.
+    distinct: rustc_hash::FxHashMap<usize, Arc<Rows>>,
     unread: rustc_hash::FxHashMap<(ConstId, usize), Arc<[bool]>>,
     separated: rustc_hash::FxHashMap<(ConstId, KernelLayout), Option<Arc<Separated>>>,
 }
@@ -351,7 +353,10 @@ impl Constants {
         if let Some(rows) = self.rows.get(&(id, axis)) {
             return rows.clone();
         }
-        let rows = Arc::new(Rows::of(self.value(id), axis));
+        let mut rows = Arc::new(Rows::of(self.value(id), axis));
+        if rows.are_distinct() {
+            rows = self.distinct.entry(rows.zero.len()).or_insert(rows).clone();
+        }
         self.rows.insert((id, axis), rows.clone());
         rows
     }

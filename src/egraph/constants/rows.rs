@@ -33,6 +33,12 @@ impl Rows {
             _ => compare_rows(&tensor.elements::<f64>(), tensor.shape(), axis),
         }
     }
+
+    /// Whether no slice is equal or proportional to another, or zero.
+    pub fn are_distinct(&self) -> bool {
+        let alone = |partition: &Partition| partition.first.len() == self.zero.len();
+        alone(&self.equal) && alone(&self.proportional) && !self.zero.contains(&true)
+    }
 }
 
 /// The input channels of each of `groups` groups, for a weight `[O, C/groups, ..]`, of which all elements are zero.
@@ -155,6 +161,9 @@ impl RowDigest {
     }
 }
 
+/// Classes of one hash that a row is compared with at most: rows of few elements can all look alike without being so.
+const MOST_COMPARED: usize = 256;
+
 /// Classes grown one row at a time, by hash and then by comparison with the first member.
 struct Classes {
     partition: Partition,
@@ -178,6 +187,7 @@ impl Classes {
         let found = candidates
             .iter()
             .copied()
+            .take(MOST_COMPARED)
             .find(|class| same(self.partition.first[*class]));
         let class = found.unwrap_or_else(|| {
             candidates.push(self.partition.first.len());
@@ -185,5 +195,31 @@ impl Classes {
             self.partition.first.len() - 1
         });
         self.partition.class.push(class);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_distinct_if_none_is_zero_or_like_another() {
+        let rows = |values: [f32; 4]| Rows::of(&Tensor::from_vec(&[2, 2], values.to_vec()), 0);
+        assert!(rows([1.0, 2.0, 2.0, 1.0]).are_distinct());
+        assert!(!rows([1.0, 2.0, 2.0, 4.0]).are_distinct());
+        assert!(!rows([1.0, 2.0, 0.0, 0.0]).are_distinct());
+        // Infinite rows are equal, but no number is the factor between them.
+        let infinite = rows([f32::INFINITY, 1.0, f32::INFINITY, 1.0]);
+        assert_eq!(infinite.equal.first, [0]);
+        assert_eq!(infinite.proportional.first, [0, 1]);
+        assert!(!infinite.are_distinct());
+    }
+
+    #[test]
+    fn many_rows_that_only_look_proportional_are_not_all_compared() {
+        const ROWS: usize = 10_000;
+        let values = (0..ROWS).flat_map(|i| [1.0, i as f32 / (3 * ROWS) as f32]);
+        let rows = Rows::of(&Tensor::from_vec(&[ROWS, 2], values.collect()), 0);
+        assert!(rows.are_distinct());
     }
 }

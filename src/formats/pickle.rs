@@ -396,7 +396,10 @@ impl Machine<'_> {
     fn global(&self, module: &str, name: &str) -> Step<Global> {
         Ok(match (module, name) {
             ("torch._utils", "_rebuild_tensor_v2") => Global::RebuildTensor,
-            ("torch._utils", "_rebuild_parameter") => Global::RebuildParameter,
+            // What else somebody stored beside a parameter is not read.
+            ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state") => {
+                Global::RebuildParameter
+            }
             ("torch._utils", "_rebuild_qtensor") => Global::Refused("quantized"),
             ("torch._utils", "_rebuild_sparse_tensor" | "_rebuild_sparse_csr_tensor") => {
                 Global::Refused("sparse")

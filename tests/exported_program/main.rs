@@ -199,32 +199,54 @@ fn everything_else_in_the_archive_is_kept() {
 fn a_file_of_an_earlier_version_stays_one() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("out.pt2");
-    for (name, weights) in [
-        ("of_2_6", "serialized_state_dict.pt"),
-        ("of_2_8", "data/weights/model.pt"),
+    for (name, weights, program, infinity) in [
+        (
+            "of_2_6",
+            "serialized_state_dict.pt",
+            "serialized_exported_program.json",
+            r#"{"as_float":-Infinity}"#,
+        ),
+        (
+            "of_2_8",
+            "data/weights/model.pt",
+            "models/model.json",
+            r#"{"as_float":"-Infinity"}"#,
+        ),
     ] {
         let model = optc::read(fixture(name)).unwrap();
-        assert_eq!(
-            model
-                .graph
-                .constant(model.graph.find("first.weight").unwrap())
-                .unwrap()
-                .aliases
-                .len(),
-            1
-        );
+        let constants = model.graph.nodes();
+        let tied = constants.filter_map(|node| model.graph.constant(node));
+        let tied: Vec<_> = tied
+            .filter(|constant| constant.tensor.len() == 16)
+            .collect();
+        assert_eq!(tied.len(), 1);
+        assert_eq!(tied[0].aliases.len(), 1);
         optc::write(&model, &path).unwrap();
-        let (before, after) = (Package::open(&fixture(name)), Package::open(&path));
+        let (mut before, after) = (Package::open(&fixture(name)), Package::open(&path));
+        // A hash of what was there.
+        before.entries.remove(".data/serialization_id");
         assert!(
             before.entries.keys().eq(after.entries.keys()),
             "{:?}",
             after.entries.keys()
         );
+        let text = String::from_utf8_lossy(&after.entries[program]);
+        assert!(text.contains(infinity), "{text}");
+        // As a float it would make floats of positions.
+        assert!(
+            text.contains(r#"{"as_int":3}"#) && !text.contains(r#"{"as_float":3"#),
+            "{text}"
+        );
         assert!(after.entries[weights].starts_with(b"PK"), "{name}");
         // A field that is new would be refused.
         assert_eq!(before.fields(), after.fields(), "{name}");
         let again = optc::read(&path).unwrap();
-        assert_eq!(model.graph.to_string(), again.graph.to_string());
+        // A whole number beside a tensor becomes an input.
+        let text = model
+            .graph
+            .to_string()
+            .replace("@scalar", "@constant_index");
+        assert_eq!(text, again.graph.to_string());
     }
 }
 

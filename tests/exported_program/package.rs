@@ -50,7 +50,9 @@ impl Package {
     }
 
     pub fn json(&self, name: &str) -> Json {
-        serde_json::from_slice(&self.entries[name]).unwrap()
+        // PyTorch 2.6 prints this as Python does.
+        let text = String::from_utf8_lossy(&self.entries[name]).replace(":-Infinity", ":null");
+        serde_json::from_str(&text).unwrap()
     }
 
     pub fn program(&self) -> Json {

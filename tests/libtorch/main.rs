@@ -123,6 +123,13 @@ fn parts_written_in_place_are_written_at_any_size() {
 }
 
 #[test]
+fn whole_numbers_stay_whole_and_others_do_not_become_so() {
+    let file = here("tests/fixtures/torchscript/whole.pt");
+    let (_folder, rewritten, _) = optimised(&file, "canonicalize");
+    assert_eq!(compare(&file, &rewritten, &[3, 4], 2).max_rel, 0.0);
+}
+
+#[test]
 fn red_takes_the_dead_channels_out_of_the_example() {
     let (_folder, smaller, report) = optimised(&here("examples/shapes.pt"), "red{hash=none}");
     let (before, after) = (report.before.params, report.after.params);

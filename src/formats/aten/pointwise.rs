@@ -4,7 +4,7 @@ use super::{
     Argument, Builder, Call, Entry, Expression, Lowered, Read, Written, dtype_code,
     dtype_from_code, need, one,
 };
-use crate::ir::Op;
+use crate::ir::{DType, Op, Value};
 
 /// Functions without parameters, by their name in PyTorch.
 const PLAIN: [(&str, Op); 17] = [
@@ -178,6 +178,11 @@ fn prelu(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
 
 fn clip(ev: &mut dyn Builder, call: &Call<'_>, min: f64, max: f64) -> Read {
     let x = need!(call.tensor("self"));
+    let is_whole = |bound: f64| bound.fract() == 0.0 || bound.is_infinite();
+    let bounds_fit = is_float(ev, x) || is_whole(min) && is_whole(max);
+    if !bounds_fit {
+        return Ok(None);
+    }
     one(ev.emit(
         call.name.trim_end_matches('_'),
         Op::Clip {
@@ -200,7 +205,20 @@ fn relu6(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     clip(ev, call, 0.0, 6.0)
 }
 
+fn is_float(ev: &dyn Builder, x: Value) -> bool {
+    ev.graph().ty(x).dtype().is_some_and(DType::is_float)
+}
+
 fn clamp(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+    let x = need!(call.tensor("self"));
+    // Whole numbers that are clamped to others become such.
+    let bounds = ["min", "max"].map(|name| call.get(name));
+    let floats = bounds
+        .iter()
+        .any(|bound| matches!(bound, Some(Argument::Float(_))));
+    if !ev.graph().is_dtype_certain(x) || floats && !is_float(ev, x) {
+        return Ok(None);
+    }
     let min = need!(call.float_or("min", f64::NEG_INFINITY));
     let max = need!(call.float_or("max", f64::INFINITY));
     clip(ev, call, min, max)
@@ -261,7 +279,7 @@ fn to(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
 }
 
 pub(super) fn write(w: &Written<'_>) -> Result<Option<Expression>, String> {
-    use Expression::{Bool, Dtype, Float, None as Nothing, Str};
+    use Expression::{Bool, Dtype, Float, Int, None as Nothing, Str};
     let call =
         |name, rest: &[Expression]| Expression::call(name, "default", [&[w.x()], rest].concat());
     if let Some((name, _)) = PLAIN.iter().find(|(_, op)| op == w.op) {
@@ -271,6 +289,16 @@ pub(super) fn write(w: &Written<'_>) -> Result<Option<Expression>, String> {
         Op::Gelu { .. } => call("gelu", &[]).keyword("approximate", Str("tanh")),
         Op::LeakyRelu { slope } => call("leaky_relu", &[Float(slope.0)]),
         Op::Elu { alpha } => call("elu", &[Float(alpha.0)]),
+        Op::Clip { min, max }
+            if !w.ty(0)?.dtype().is_some_and(DType::is_float)
+                && (min.is_finite() || max.is_finite()) =>
+        {
+            let bound = |x: f64| match x.is_finite() {
+                true => Int(x as i64),
+                false => Nothing,
+            };
+            call("clamp", &[bound(min.0), bound(max.0)])
+        }
         Op::Clip { min, max } => match (min.is_finite(), max.is_finite()) {
             (true, true) => call("hardtanh", &[Float(min.0), Float(max.0)]),
             (true, false) if w.core => call("clamp", &[Float(min.0)]),

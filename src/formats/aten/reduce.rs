@@ -2,7 +2,7 @@
 
 use super::expression::int;
 use super::{Builder, Call, Entry, Expression, Read, Written, dtype_code, need, one};
-use crate::ir::{Ints, Op};
+use crate::ir::{DType, Ints, Op};
 
 pub(super) const TABLE: &[Entry] = &[
     Entry {
@@ -33,7 +33,14 @@ fn mean(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     // A cast on the way, or `mean(x, dtype)`: not to be said.
     let casts = call.get("dtype").is_some_and(|v| v.as_int().is_some());
     let lone_int = call.name != "amax" && call.get("dim").is_some_and(|v| v.items().is_none());
-    if casts || lone_int {
+    // Sums of small whole numbers are large ones.
+    let widens = call.name == "sum"
+        && !ev
+            .graph()
+            .ty(x)
+            .dtype()
+            .is_some_and(|d| d.is_float() || d == DType::I64);
+    if casts || lone_int || widens {
         return Ok(None);
     }
     let axes = if call.lacks("dim") {

@@ -7,6 +7,7 @@
 
 mod builder;
 mod node;
+mod numbers;
 mod opaque;
 mod package;
 mod read;

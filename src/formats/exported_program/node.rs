@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::Value as Json;
 use smallvec::SmallVec;
 
+use super::numbers::float;
 use super::opaque::Template;
 use super::package::dtype_of;
 use super::read::{DAMAGED, Reader, Slot};
@@ -454,15 +455,5 @@ fn share(name: &str, base: Option<&TensorRef>, value: ir::Value) -> TensorRef {
         (Sharing::View, Some(base)) => view(base, value),
         (Sharing::Either, Some(base)) => view_or_copy(base, value),
         _ => fresh(value),
-    }
-}
-
-/// A number, or the name that the schema has for one that JSON cannot say.
-pub(super) fn float(json: &Json) -> Option<f64> {
-    match json.as_str() {
-        Some("Infinity") => Some(f64::INFINITY),
-        Some("-Infinity") => Some(f64::NEG_INFINITY),
-        Some("NaN") => Some(f64::NAN),
-        _ => json.as_f64(),
     }
 }

@@ -109,8 +109,7 @@ impl Template {
             ("end", end),
             ("step", tag("as_int", step)),
         ];
-        let inputs =
-            arguments.map(|(name, arg)| serde_json::json!({"name": name, "arg": arg, "kind": 1}));
+        let inputs = arguments.map(|(name, arg)| serde_json::json!({"name": name, "arg": arg}));
         let node = serde_json::json!({
             "target": "torch.ops.aten.slice_scatter.default",
             "inputs": inputs,

@@ -7,6 +7,7 @@ use rustc_hash::FxHashMap;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
+use super::numbers;
 use super::read::DAMAGED;
 use super::schema::{Payload, PayloadConfig, Program, STRIDED, TensorMeta, tagged};
 use crate::formats::archive::Archive;
@@ -133,6 +134,7 @@ impl<'a> Package<'a> {
             _ => format!("{MODELS}{model}.json"),
         };
         let text = archive.read_text(&entry)?;
+        let text = numbers::quoted(&text);
         check_version(&text, &entry)?;
         let program: Program = parse(&text, &entry)?;
         let [weights, constants] = container.lists(&model);

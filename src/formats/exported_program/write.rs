@@ -12,6 +12,7 @@ use indexmap::IndexMap;
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde_json::{Map, Value as Json, json};
 
+use super::numbers;
 use super::package::{CONSTANTS, Container, FLAT, WEIGHTS, dtype_code};
 use super::schema::{Node, Program, STRIDED, TensorMeta, name_of, tag};
 use super::source::{Placeholder, ResultSlot, Source};
@@ -77,7 +78,7 @@ pub(crate) fn write(
         archive.entry(name, bytes.as_ref())?;
     }
     if container == Container::Flat {
-        archive.entry(FLAT, &json_bytes(&program)?)?;
+        archive.entry(FLAT, &numbers::unquoted(&json_bytes(&program)?))?;
         return archive.finish();
     }
     archive.entry(&format!("models/{model}.json"), &json_bytes(&program)?)?;

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use indexmap::map::Entry;
 use rustc_hash::FxHashMap;
 use serde_json::Value as Json;
 
@@ -29,6 +30,7 @@ impl<'p> Reader<'p> {
             );
             return self.fail(what, DAMAGED);
         }
+        let mut again: Vec<(&'p str, &'p str, String)> = Vec::new();
         for (input, spec) in inputs.iter().zip(specs) {
             let Some((kind, spec)) = tagged(spec) else {
                 return self.fail("the signature has an input of no kind", DAMAGED);
@@ -74,13 +76,28 @@ impl<'p> Reader<'p> {
                 placeholder: name.to_owned(),
                 requires_grad: self.meta(name)?.requires_grad,
             };
-            if self.state.insert(fqn.to_owned(), state).is_some() {
-                return self.fail(format!("`{fqn}` is an input twice"), DAMAGED);
-            }
             self.placeholders.push(Placeholder::State);
+            let known = self.key(name)?;
+            // PyTorch 2.6 gives tied weights an input for each of their names, all of which are of one.
+            match self.state.entry(fqn.to_owned()) {
+                Entry::Occupied(first) => again.push((fqn, known, first.get().placeholder.clone())),
+                Entry::Vacant(entry) => {
+                    entry.insert(state);
+                }
+            }
         }
         self.user_inputs()?;
-        self.constants()
+        self.constants()?;
+        for (fqn, name, first) in again {
+            let (ty, other) = (self.ty(self.key(&first)?)?, self.ty(name)?);
+            if ty != other {
+                let what = format!("`{fqn}` is an input twice, as {ty} and as {other}");
+                return self.fail(what, DAMAGED);
+            }
+            let slot = self.slot(&first)?.clone();
+            self.bind(name, slot)?;
+        }
+        Ok(())
     }
 
     fn user_inputs(&mut self) -> Eval<()> {
@@ -180,12 +197,19 @@ impl<'p> Reader<'p> {
             };
             self.bind(known, Slot::Tensor(state(node.into())))?;
         }
-        // State that is no input of the graph is nothing to it, and kept.
+        // State that is no input of the graph is another name of what is one, or nothing to it, and kept.
         for fqn in self.package.weight_names() {
-            if !self.state.contains_key(fqn)
-                && let Ok(tensor) = self.package.tensor(fqn, false)
-            {
-                self.constants.push((fqn.to_owned(), tensor));
+            if self.state.contains_key(fqn) {
+                continue;
+            }
+            let Ok(tensor) = self.package.tensor(fqn, false) else {
+                continue;
+            };
+            let tied = first.get(&tensor.place()).map(|i| &nodes[*i]);
+            let tied = tied.filter(|(other, _)| !tensor.is_empty() && other.same_memory(&tensor));
+            match tied {
+                Some((_, node)) => self.graph.add_aliases(*node, [Arc::from(fqn)]),
+                None => self.constants.push((fqn.to_owned(), tensor)),
             }
         }
         Ok(())

@@ -6,6 +6,7 @@ use super::sizes::Size;
 use super::{Writer, mistake, unwritable};
 use crate::formats::aten::{self, Expression, Invocation, Written};
 use crate::formats::error::FormatError;
+use crate::formats::exported_program::numbers;
 use crate::formats::exported_program::opaque::{NO_TEMPLATE, Place, fill};
 use crate::formats::exported_program::package::dtype_code;
 use crate::formats::exported_program::schema::{NamedArgument, Node, tag};
@@ -16,7 +17,8 @@ impl Writer<'_> {
     pub(super) fn named(&self, name: &str, arg: Json, positional: bool) -> NamedArgument {
         let mut other = Map::new();
         if self.fields.kind {
-            other.insert("kind".to_owned(), if positional { 1 } else { 2 }.into());
+            let kind = if positional { POSITIONAL } else { KEYWORD };
+            other.insert("kind".to_owned(), kind.into());
         }
         NamedArgument {
             name: name.to_owned(),
@@ -221,7 +223,7 @@ impl Writer<'_> {
             Expression::None => tag("as_none", true),
             Expression::Bool(b) => tag("as_bool", *b),
             Expression::Int(n) => tag("as_int", *n),
-            Expression::Float(x) => tag("as_float", float(*x)),
+            Expression::Float(x) => tag("as_float", numbers::json(*x)),
             Expression::Str(text) => tag("as_string", *text),
             Expression::Dtype(dtype) => tag("as_scalar_type", dtype_code(*dtype)),
             Expression::Contiguous => tag("as_memory_format", CONTIGUOUS_FORMAT),
@@ -395,21 +397,21 @@ impl Writer<'_> {
         if self.fields.name {
             written.other.insert("name".to_owned(), name.into());
         }
+        if self.fields.kind {
+            for input in &mut written.inputs {
+                let kind = input.other.entry("kind");
+                kind.or_insert_with(|| POSITIONAL.into());
+            }
+        }
         written.metadata = self.metadata(id);
         self.nodes.push(written);
         Ok(())
     }
 }
 
-/// A number, or the name that the schema has for one that JSON cannot say.
-fn float(x: f64) -> Json {
-    match x {
-        f64::INFINITY => "Infinity".into(),
-        f64::NEG_INFINITY => "-Infinity".into(),
-        x if x.is_nan() => "NaN".into(),
-        x => x.into(),
-    }
-}
+/// The schema's numbers for arguments by position, and by name.
+const POSITIONAL: i64 = 1;
+const KEYWORD: i64 = 2;
 
 /// The schema's number for row-major order.
 const CONTIGUOUS_FORMAT: i64 = 1;

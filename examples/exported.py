@@ -65,7 +65,7 @@ def outputs(path, args):
     return [x for x in pytree.tree_leaves(result) if isinstance(x, torch.Tensor)]
 
 
-def judge(optc, before, folder, passes, args, dynamic):
+def judge(optc, before, expected, folder, passes, args, dynamic):
     """What is wrong with the file that optc makes; `None` for nothing."""
     after = f"{folder}/after.pt2"
     shape = ["--input", "x".join(map(str, args[0].shape))] if isinstance(args[0], torch.Tensor) else []
@@ -73,7 +73,7 @@ def judge(optc, before, folder, passes, args, dynamic):
     run = subprocess.run(command, capture_output=True, text=True)
     if run.returncode:
         return run.stderr.strip()
-    expected, found = outputs(before, args), outputs(after, args)
+    found = outputs(after, args)
     if [x.shape for x in expected] != [x.shape for x in found]:
         return "other shapes"
     for x, y in zip(expected, found):
@@ -100,9 +100,10 @@ def main():
             with tempfile.TemporaryDirectory() as folder:
                 before = f"{folder}/before.pt2"
                 torch.export.save(program, before)
+                expected = outputs(before, args)
                 for passes in EXACT + LOSSY:
                     try:
-                        why = judge(optc, before, folder, passes, args, dynamic)
+                        why = judge(optc, before, expected, folder, passes, args, dynamic)
                     except Exception as error:
                         why = f"{type(error).__name__}: {error}"
                     right, wrong = right + (why is None), wrong + (why is not None)

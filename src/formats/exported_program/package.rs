@@ -331,7 +331,7 @@ fn check_version(text: &[u8], entry: &str) -> Result<(), FormatError> {
     let (major, minor) = (version.major, version.minor);
     let help = match major > MAJOR {
         true => {
-            "export the model with an earlier PyTorch (2.6 to 2.13 write schema 8), or use a later optc"
+            "export the model with an earlier PyTorch (2.6 to 2.15 write schema 8), or use a later optc"
         }
         false => "export the model again with PyTorch 2.6 or later",
     };

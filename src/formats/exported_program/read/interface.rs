@@ -65,7 +65,7 @@ impl<'p> Reader<'p> {
                 }
                 other => {
                     let what = format!("it has an input of the kind `{other}`, which is not known");
-                    return self.fail(what, "export the model with PyTorch 2.6 to 2.13");
+                    return self.fail(what, "export the model with PyTorch 2.6 to 2.15");
                 }
             };
             let (Some(fqn), Some(name)) = (fqn, name_of(input)) else {
@@ -262,7 +262,7 @@ impl<'p> Reader<'p> {
                 }
                 Some((kind, _)) => {
                     let what = format!("it has an output of the kind `{kind}`, which is not known");
-                    return self.fail(what, "export the model with PyTorch 2.6 to 2.13");
+                    return self.fail(what, "export the model with PyTorch 2.6 to 2.15");
                 }
                 None => return self.fail("the signature has an output of no kind", DAMAGED),
             }

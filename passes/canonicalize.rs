@@ -261,8 +261,7 @@ fn fold(graph: &mut Graph, node: NodeId, context: &mut PassContext<'_>) -> Chang
     let constant = Constant::new(tensor, Role::Literal);
     let constant = graph.add_constant(&name, constant);
     graph.replace_uses(node.into(), constant.into());
-    graph.remove(node);
-    graph.rename(constant, &name);
+    graph.swap_names(node, constant);
     Changed::Yes
 }
 

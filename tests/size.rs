@@ -1,6 +1,6 @@
 //! Graphs of more nodes than any network has, of shapes that a step which looks at all nodes for each would take minutes for.
 
-use optc::ir::{DType, Dim, Graph, NodeId, Op, Type, Value};
+use optc::ir::{Constant, DType, Dim, Graph, NodeId, Op, Role, Tensor, Type, Value};
 use optc::{Model, Pipeline};
 
 const NODES: usize = 20_000;
@@ -49,6 +49,20 @@ fn dead() -> Graph {
     graph
 }
 
+/// Each computed from the same constant, and one after the other added.
+fn constant_sums() -> Graph {
+    let mut graph = Graph::new("sums");
+    let mut value = input(&mut graph);
+    let one = Tensor::from_vec(&[], vec![1.0f32]);
+    let one = graph.add_constant("one", Constant::new(one, Role::Literal));
+    for _ in 0..NODES {
+        let two = add(&mut graph, Op::Add {}, &[one.into(), one.into()]);
+        value = add(&mut graph, Op::Add {}, &[value, two]);
+    }
+    graph.add_output("out", value);
+    graph
+}
+
 /// The operations that are left.
 fn left(pipeline: &str, graph: Graph) -> usize {
     let mut model = Model::new(graph);
@@ -62,6 +76,7 @@ fn time_does_not_grow_with_the_square_of_the_nodes() {
     assert_eq!(left("canonicalize", returned_chain(&Op::Sigmoid {})), NODES);
     assert_eq!(left("canonicalize", returned_chain(&Op::Relu {})), 1);
     assert_eq!(left("canonicalize", dead()), 0);
+    assert_eq!(left("canonicalize", constant_sums()), NODES);
     for pipeline in ["canonicalize", "red{hash=none}"] {
         assert_eq!(left(pipeline, bundle()), NODES + 1);
     }

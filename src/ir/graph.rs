@@ -358,6 +358,12 @@ impl Graph {
         self.graph[node].name = self.names.claim(name);
     }
 
+    /// Gives each of two nodes the other's name.
+    pub fn swap_names(&mut self, a: NodeId, b: NodeId) {
+        let name = self.graph[a].name.clone();
+        self.graph[a].name = std::mem::replace(&mut self.graph[b].name, name);
+    }
+
     /// Replaces the tensor of a constant; readers' types are not inferred again, so the shape must be kept or they updated. A
     /// mask stays, and zeroes what it does not keep, unless the shape is another.
     pub fn set_tensor(&mut self, node: NodeId, tensor: Tensor) {

@@ -153,8 +153,12 @@ impl<'p> Reader<'p> {
 
     /// Parameters, buffers and constants as constants of the graph; those that are one tensor become one constant.
     fn constants(&mut self) -> Eval<()> {
-        let mut nodes: Vec<(ir::Tensor, NodeId)> = Vec::new();
-        let mut first: FxHashMap<(usize, Range<usize>), usize> = FxHashMap::default();
+        let tied = |first: &FxHashMap<_, (ir::Tensor, NodeId)>, tensor: &ir::Tensor| {
+            let (other, node) = first.get(&tensor.place())?;
+            (!tensor.is_empty() && other.same_memory(tensor)).then_some(*node)
+        };
+        let mut first: FxHashMap<(usize, Range<usize>), (ir::Tensor, NodeId)> =
+            FxHashMap::default();
         let states: Vec<(String, State)> = self
             .state
             .iter()
@@ -178,20 +182,15 @@ impl<'p> Reader<'p> {
                 StateKind::Buffer { persistent: true } => Role::Buffer,
                 _ => Role::Literal,
             };
-            let tied = first.get(&tensor.place()).copied();
-            let tied = tied.filter(|i| !tensor.is_empty() && nodes[*i].0.same_memory(&tensor));
-            let node = match tied {
-                Some(i) => {
-                    self.graph
-                        .add_aliases(nodes[i].1, [Arc::from(fqn.as_str())]);
-                    nodes[i].1
+            let node = match tied(&first, &tensor) {
+                Some(node) => {
+                    self.graph.add_aliases(node, [Arc::from(fqn.as_str())]);
+                    node
                 }
                 None => {
-                    first.insert(tensor.place(), nodes.len());
-                    let node = self
-                        .graph
-                        .add_constant(&fqn, Constant::new(tensor.clone(), role));
-                    nodes.push((tensor, node));
+                    let constant = Constant::new(tensor.clone(), role);
+                    let node = self.graph.add_constant(&fqn, constant);
+                    first.insert(tensor.place(), (tensor, node));
                     node
                 }
             };
@@ -205,10 +204,8 @@ impl<'p> Reader<'p> {
             let Ok(tensor) = self.package.tensor(fqn, false) else {
                 continue;
             };
-            let tied = first.get(&tensor.place()).map(|i| &nodes[*i]);
-            let tied = tied.filter(|(other, _)| !tensor.is_empty() && other.same_memory(&tensor));
-            match tied {
-                Some((_, node)) => self.graph.add_aliases(*node, [Arc::from(fqn)]),
+            match tied(&first, &tensor) {
+                Some(node) => self.graph.add_aliases(node, [Arc::from(fqn)]),
                 None => self.constants.push((fqn.to_owned(), tensor)),
             }
         }

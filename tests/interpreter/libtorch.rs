@@ -48,7 +48,10 @@ const TWO: &[(&[usize], f64)] = &[(&[2, 1, 6], 0.0), (&[4, 1], 1.5)];
 #[rustfmt::skip]
 const USES: &[Use] = &[
     Use { op: "conv", attributes: &[("stride", "[2,1]"), ("pad", "[1,0:2]"), ("dilation", "[1,2]"), ("groups", "3")], operands: &[(&[2, 3, 7, 6], 0.0), (&[6, 1, 3, 2], 0.0), (&[6], 0.0)] },
+    Use { op: "conv", attributes: &[("stride", "[1,3]"), ("pad", "[0,2:1]"), ("dilation", "[1,1]"), ("groups", "1")], operands: &[(&[2, 1, 5, 1], 0.0), (&[2, 1, 1, 3], 0.0), (&[2], 0.0)] },
+    Use { op: "conv", attributes: &[("stride", "[1,2]"), ("pad", "[0,1]"), ("dilation", "[1,2]"), ("groups", "1")], operands: &[(&[2, 3, 3, 1], 0.0), (&[2, 3, 1, 1], 0.0), (&[2], 0.0)] },
     Use { op: "conv_transpose", attributes: &[("stride", "[2,1]"), ("pad", "[1,0:2]"), ("output_pad", "[1,0]"), ("dilation", "[1,2]"), ("groups", "1")], operands: &[(&[2, 3, 7, 6], 0.0), (&[3, 4, 3, 2], 0.0), (&[4], 0.0)] },
+    Use { op: "conv_transpose", attributes: &[("stride", "[1,2]"), ("pad", "[0,0]"), ("output_pad", "[0,0]"), ("dilation", "[1,1]"), ("groups", "1")], operands: &[(&[2, 2, 4, 1], 0.0), (&[2, 1, 2, 3], 0.0), (&[1], 0.0)] },
     Use { op: "linear", attributes: &[], operands: &[(&[2, 3, 5], 0.0), (&[4, 5], 0.0), (&[4], 0.0)] },
     Use { op: "matmul", attributes: &[], operands: &[(&[3, 1, 2, 4], 0.0), (&[2, 4, 5], 0.0)] },
     Use { op: "batch_norm", attributes: &[("eps", "0.01")], operands: &[(&[2, 4, 3], 0.0), (&[4], 0.0), (&[4], 0.0), (&[4], 0.0), (&[4], 1.5)] },
@@ -155,14 +158,31 @@ fn libtorch_computes_what_the_interpreter_does() {
     }
 }
 
+/// libtorch's gradients by the operands of the outputs' weighed sum, computed in `dtype`; none of what has no gradient.
+fn gradients(op: &Op, operands: &[ArrayD<f64>], dtype: DType) -> Option<Vec<ArrayD<f64>>> {
+    let graph = alone(op, &operands.iter().collect::<Vec<_>>(), dtype);
+    let network = Network::new(&graph, Device::Cpu, dtype).unwrap();
+    let inputs: Vec<_> = operands
+        .iter()
+        .map(|x| from_array(x).unwrap().set_requires_grad(true))
+        .collect();
+    let y = network.run(&inputs, Mode::Evaluation).unwrap().remove(0);
+    let weights = noise(&y.size().iter().map(|n| *n as usize).collect::<Vec<_>>());
+    let total = (y * from_array(&weights).unwrap()).sum(tch::Kind::Double);
+    if !total.requires_grad() {
+        return None;
+    }
+    total.backward();
+    let gradient = |x: &tch::Tensor| to_array::<f64>(&x.grad()).unwrap();
+    Some(inputs.iter().map(gradient).collect())
+}
+
 #[test]
 fn gradients_are_those_of_finite_differences() {
     const STEP: f64 = 1e-6;
     for used in USES {
         let op = op(used.op, used.attributes);
         let operands = used.operands();
-        let graph = alone(&op, &operands.iter().collect::<Vec<_>>(), DType::F64);
-        let network = Network::new(&graph, Device::Cpu, DType::F64).unwrap();
         // Outputs are weighed, so that no two of them can stand for each other.
         let loss = |operands: &[ArrayD<f64>]| {
             let operands = operands.iter().map(cast::<f64>);
@@ -174,22 +194,18 @@ fn gradients_are_those_of_finite_differences() {
                 .map(|(y, w)| y * w)
                 .sum::<f64>()
         };
-        let inputs: Vec<_> = operands
-            .iter()
-            .map(|x| from_array(x).unwrap().set_requires_grad(true))
-            .collect();
-        let y = network.run(&inputs, Mode::Evaluation).unwrap().remove(0);
-        let weights = from_array(&noise(
-            &y.size().iter().map(|n| *n as usize).collect::<Vec<_>>(),
-        ));
-        let total = (y * weights.unwrap()).sum(tch::Kind::Double);
-        if !total.requires_grad() {
+        let Some(double) = gradients(&op, &operands, DType::F64) else {
             assert_eq!(used.op, "cast", "{op:?} stops gradients");
             continue;
-        }
-        total.backward();
-        for (k, input) in inputs.iter().enumerate() {
-            let gradient = to_array::<f64>(&input.grad()).unwrap();
+        };
+        let single = gradients(&op, &operands, DType::F32).unwrap();
+        for (k, (gradient, single)) in double.iter().zip(&single).enumerate() {
+            for (i, (a, b)) in gradient.iter().zip(single).enumerate() {
+                assert!(
+                    (a - b).abs() <= 1e-4 * a.abs().max(1.0),
+                    "{op:?}, operand {k} at {i}: {a} in double precision, {b} in single"
+                );
+            }
             for i in (0..gradient.len()).step_by(1 + gradient.len() / 24) {
                 let moved = |by: f64| {
                     let mut operands = operands.clone();

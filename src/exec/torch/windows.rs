@@ -1,6 +1,6 @@
 //! Convolutions and pools. libtorch pads both sides of a dimension alike; where the IR does not, the pad is made apart.
 
-use tch::Tensor;
+use tch::{TchError, Tensor};
 
 use super::convert::{ints, shape};
 use super::operators::{Computed, pad_spatial};
@@ -15,6 +15,10 @@ pub(super) fn convolution(op: &Op, x: &Tensor, weight: &Tensor, bias: Option<&Te
         _ => None,
     };
     let run = |x: &Tensor, bias: Option<&Tensor>, pad: &[usize], output_pad: &[usize]| {
+        let (x, weight) = match is_misread(op, x, weight, pad) {
+            true => (&channels_first(x)?, &channels_first(weight)?),
+            false => (x, weight),
+        };
         x.f_convolution(
             weight,
             bias,
@@ -56,6 +60,44 @@ pub(super) fn convolution(op: &Op, x: &Tensor, weight: &Tensor, bias: Option<&Te
     let mut channels = vec![1; result.dim()];
     channels[1] = -1;
     Ok(result.f_add(&bias.f_reshape(channels)?)?)
+}
+
+/// Whether libtorch 2.11 misreads images that lie channels last in this convolution, as it does on processors with AVX-512: of
+/// one channel and one window wide, it takes wrong rows; narrower than a stride or a dilation, it may read outside of them.
+fn is_misread(op: &Op, x: &Tensor, weight: &Tensor, pad: &[usize]) -> bool {
+    let Some((stride, _, dilation, groups)) = op.convolution() else {
+        return false;
+    };
+    let (lengths, kernel) = (shape(x), shape(weight));
+    let (
+        &[_, stride],
+        &[_, pad],
+        &[_, dilation],
+        &[_, channels, _, width],
+        &[_, features, _, taps],
+    ) = (&stride[..], pad, &dilation[..], &lengths[..], &kernel[..])
+    else {
+        return false;
+    };
+    if matches!(op, Op::ConvTranspose { .. }) {
+        // Its gradient is the convolution of what it makes.
+        return groups * features == 1 && width == 1;
+    }
+    let padded = pad.saturating_mul(2).saturating_add(width);
+    let second = dilation
+        .saturating_mul(taps.saturating_sub(1))
+        .saturating_add(stride);
+    width < stride.max(dilation) || channels == 1 && padded <= second
+}
+
+/// The same images or kernels, said to lie channels first. Those of one channel lie alike in both orders.
+fn channels_first(x: &Tensor) -> Result<Tensor, TchError> {
+    let [_, c, h, w] = ints(&shape(x))[..] else {
+        return Ok(x.shallow_clone());
+    };
+    let strides = [c * h * w, h * w, w, 1];
+    x.f_contiguous()?
+        .f_as_strided(x.size(), strides, None::<i64>)
 }
 
 /// What a pool makes of a window.

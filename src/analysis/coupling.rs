@@ -44,7 +44,7 @@ pub fn reach(graph: &Graph, value: Value, axis: usize) -> Reach {
             continue;
         }
         let (value, axis, columns) = place;
-        if let Some(output) = graph.outputs().iter().find(|output| output.value == value) {
+        if let Some(output) = graph.output_of(value) {
             let obstacle = format!("coupled to the graph output `{}`", output.name);
             found.obstacles.push(obstacle);
         }

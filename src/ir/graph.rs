@@ -337,8 +337,14 @@ impl Graph {
 
     /// Whether the network returns a value.
     pub fn is_output(&self, value: Value) -> bool {
-        let mut places = self.returned.get(&value.node).into_iter().flatten();
-        places.any(|place| self.outputs[*place].value == value)
+        self.output_of(value).is_some()
+    }
+
+    /// The first output that this value is.
+    pub fn output_of(&self, value: Value) -> Option<&Output> {
+        let places = self.returned.get(&value.node).into_iter().flatten();
+        let mut outputs = places.map(|place| &self.outputs[*place]);
+        outputs.find(|output| output.value == value)
     }
 
     /// The node with this identity.

@@ -30,6 +30,11 @@ impl Type {
         }
     }
 
+    /// Whether this is a tensor of floating-point numbers.
+    pub fn is_float(&self) -> bool {
+        self.dtype().is_some_and(DType::is_float)
+    }
+
     /// The shape, if this is a tensor and it is known.
     pub fn shape(&self) -> Option<&[Dim]> {
         match self {

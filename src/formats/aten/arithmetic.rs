@@ -259,7 +259,7 @@ fn attention(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     if !call.lacks("attn_mask") {
         let mask = need!(call.tensor("attn_mask"));
         // A mask of truth values hides, it is not added.
-        if !ev.graph().ty(mask).dtype().is_some_and(DType::is_float) {
+        if !ev.graph().ty(mask).is_float() {
             return Ok(None);
         }
         operands.push(mask);

@@ -4,7 +4,7 @@ use super::{
     Argument, Builder, Call, Entry, Expression, Lowered, Read, Written, dtype_code,
     dtype_from_code, need, one,
 };
-use crate::ir::{DType, Op, Value};
+use crate::ir::Op;
 
 /// Functions without parameters, by their name in PyTorch.
 const PLAIN: [(&str, Op); 17] = [
@@ -179,7 +179,7 @@ fn prelu(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
 fn clip(ev: &mut dyn Builder, call: &Call<'_>, min: f64, max: f64) -> Read {
     let x = need!(call.tensor("self"));
     let is_whole = |bound: f64| bound.fract() == 0.0 || bound.is_infinite();
-    let bounds_fit = is_float(ev, x) || is_whole(min) && is_whole(max);
+    let bounds_fit = ev.graph().ty(x).is_float() || is_whole(min) && is_whole(max);
     if !bounds_fit {
         return Ok(None);
     }
@@ -205,10 +205,6 @@ fn relu6(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     clip(ev, call, 0.0, 6.0)
 }
 
-fn is_float(ev: &dyn Builder, x: Value) -> bool {
-    ev.graph().ty(x).dtype().is_some_and(DType::is_float)
-}
-
 fn clamp(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let x = need!(call.tensor("self"));
     // Whole numbers that are clamped to others become such.
@@ -216,7 +212,7 @@ fn clamp(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let floats = bounds
         .iter()
         .any(|bound| matches!(bound, Some(Argument::Float(_))));
-    if !ev.graph().is_dtype_certain(x) || floats && !is_float(ev, x) {
+    if !ev.graph().is_dtype_certain(x) || floats && !ev.graph().ty(x).is_float() {
         return Ok(None);
     }
     let min = need!(call.float_or("min", f64::NEG_INFINITY));
@@ -289,10 +285,7 @@ pub(super) fn write(w: &Written<'_>) -> Result<Option<Expression>, String> {
         Op::Gelu { .. } => call("gelu", &[]).keyword("approximate", Str("tanh")),
         Op::LeakyRelu { slope } => call("leaky_relu", &[Float(slope.0)]),
         Op::Elu { alpha } => call("elu", &[Float(alpha.0)]),
-        Op::Clip { min, max }
-            if !w.ty(0)?.dtype().is_some_and(DType::is_float)
-                && (min.is_finite() || max.is_finite()) =>
-        {
+        Op::Clip { min, max } if !w.ty(0)?.is_float() && (min.is_finite() || max.is_finite()) => {
             let bound = |x: f64| match x.is_finite() {
                 true => Int(x as i64),
                 false => Nothing,

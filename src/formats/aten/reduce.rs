@@ -34,12 +34,8 @@ fn mean(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let casts = call.get("dtype").is_some_and(|v| v.as_int().is_some());
     let lone_int = call.name != "amax" && call.get("dim").is_some_and(|v| v.items().is_none());
     // Sums of small whole numbers are large ones.
-    let widens = call.name == "sum"
-        && !ev
-            .graph()
-            .ty(x)
-            .dtype()
-            .is_some_and(|d| d.is_float() || d == DType::I64);
+    let ty = ev.graph().ty(x);
+    let widens = call.name == "sum" && !ty.is_float() && ty.dtype() != Some(DType::I64);
     if casts || lone_int || widens {
         return Ok(None);
     }

@@ -61,14 +61,26 @@ pub(super) fn quoted(text: &[u8]) -> Cow<'_, [u8]> {
 
 /// The text of a program with its infinite arguments as Python prints them.
 pub(super) fn unquoted(text: &[u8]) -> Vec<u8> {
-    const ARGUMENT: &[u8] = b"\"as_float\":";
     let mut unquoted = Vec::with_capacity(text.len());
-    let mut rest = text;
+    let (mut rest, mut within_list) = (text, false);
     while let Some((first, after)) = rest.split_first() {
         unquoted.push(*first);
         rest = after;
         // Within text, every quotation mark has a backslash before it.
-        if *first != b':' || !unquoted.ends_with(ARGUMENT) {
+        let is_argument = match first {
+            b':' => unquoted.ends_with(b"\"as_float\":"),
+            b'[' => {
+                within_list = unquoted.ends_with(b"\"as_floats\":[");
+                within_list
+            }
+            b']' => {
+                within_list = false;
+                false
+            }
+            b',' => within_list,
+            _ => false,
+        };
+        if !is_argument {
             continue;
         }
         let name = NAMES.iter().find_map(|(name, _)| {
@@ -89,14 +101,13 @@ mod tests {
 
     #[test]
     fn infinite_numbers_are_quoted_where_they_are_no_text_and_unquoted_where_they_are_arguments() {
-        let bare = r#"{"as_float":-Infinity,"a":[NaN, Infinity,-1],"t":"\"as_float\":-Infinity NaN","s":"\\"}"#;
-        let text = r#"{"as_float":"-Infinity","a":["NaN", "Infinity",-1],"t":"\"as_float\":-Infinity NaN","s":"\\"}"#;
+        let bare = r#"{"as_float":-Infinity,"a":[NaN, Infinity,-1],"t":"\"as_float\":-Infinity NaN","s":"\\","as_floats":[1.5,Infinity],"b":[Infinity]}"#;
+        let text = r#"{"as_float":"-Infinity","a":["NaN", "Infinity",-1],"t":"\"as_float\":-Infinity NaN","s":"\\","as_floats":[1.5,"Infinity"],"b":["Infinity"]}"#;
         assert_eq!(quoted(bare.as_bytes()), Cow::Owned::<[u8]>(text.into()));
         assert!(matches!(quoted(text.as_bytes()), Cow::Borrowed(_)));
         let back = unquoted(text.as_bytes());
-        let first = r#"{"as_float":-Infinity,"a":["NaN""#;
-        assert!(back.starts_with(first.as_bytes()));
-        assert_eq!(back.len(), text.len() - 2);
+        let arguments = r#"{"as_float":-Infinity,"a":["NaN", "Infinity",-1],"t":"\"as_float\":-Infinity NaN","s":"\\","as_floats":[1.5,Infinity],"b":["Infinity"]}"#;
+        assert_eq!(std::str::from_utf8(&back).unwrap(), arguments);
     }
 
     #[test]

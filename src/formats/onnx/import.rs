@@ -339,7 +339,7 @@ impl<'m> Importer<'m> {
     }
 
     pub(super) fn is_float(&self, value: Value) -> bool {
-        self.dtype(value).is_some_and(DType::is_float)
+        self.graph.ty(value).is_float()
     }
 
     /// The shape of a value whose node may not be in the graph.

@@ -3,8 +3,9 @@
 use indexmap::IndexMap;
 use rustc_hash::FxHashSet;
 use serde::Serialize;
+use smallvec::{SmallVec, smallvec};
 
-use crate::ir::{Dim, Graph, NodeId, NodeKind, Op, Role, Type, Value};
+use crate::ir::{Bindings, Dim, Graph, NodeId, NodeKind, Op, Role, Type, Value};
 
 /// Size and cost of a graph.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -27,9 +28,11 @@ impl Stats {
     /// Measures a graph; sizes have the numbers that its bindings give them.
     pub fn of(graph: &Graph) -> Stats {
         let mut stats = Stats {
-            flops: graph_flops(graph)
-                .eval(&graph.bindings)
-                .and_then(|n| u64::try_from(n).ok()),
+            flops: { graph.nodes() }
+                .filter_map(|node| node_flops(graph, node))
+                .try_fold(0u64, |sum, flops| {
+                    Some(sum.saturating_add(flops.eval(&graph.bindings)?))
+                }),
             ..Stats::default()
         };
         let mut seen = FxHashSet::default();
@@ -60,24 +63,39 @@ impl Stats {
     }
 }
 
-/// Multiply-adds of one run of `graph`, as an expression over its symbols.
-///
-/// Operations whose operands' shapes are unknown count nothing.
-pub fn graph_flops(graph: &Graph) -> Dim {
-    graph
-        .nodes()
-        .filter_map(|node| node_flops(graph, node))
-        .fold(Dim::from(0), |sum, flops| sum + flops)
-}
-
-/// The same as a number, without the operations whose multiply-adds have none.
+/// Multiply-adds of one run of `graph`, without the operations whose multiply-adds are not known or have no number.
 pub fn known_flops(graph: &Graph) -> u64 {
-    let of_node = |node| u64::try_from(node_flops(graph, node)?.eval(&graph.bindings)?).ok();
+    let of_node = |node| node_flops(graph, node)?.eval(&graph.bindings);
     graph.nodes().filter_map(of_node).sum()
 }
 
+/// Multiply-adds of one run of an operation: the product of these sizes, which may be too long for one expression.
+#[derive(Clone, Debug)]
+pub struct Flops(SmallVec<[Dim; 8]>);
+
+impl Flops {
+    /// Whether they are none whatever the sizes.
+    pub fn is_zero(&self) -> bool {
+        self.0.iter().any(|size| size.as_number() == Some(0))
+    }
+
+    /// The number under `bindings`; `None` where a symbol has none.
+    pub fn eval(&self, bindings: &Bindings) -> Option<u64> {
+        let mut sizes = self.0.iter();
+        sizes.try_fold(1u64, |product, size| {
+            let size = u64::try_from(size.eval(bindings)?).ok()?;
+            Some(product.saturating_mul(size))
+        })
+    }
+
+    /// The number where `number` gives one for every size.
+    pub fn number(&self, number: impl Fn(&Dim) -> u64) -> u64 {
+        self.0.iter().map(number).fold(1, u64::saturating_mul)
+    }
+}
+
 /// Multiply-adds of one run of an operation, as [`op_flops`] counts them; `None` for other nodes too.
-pub fn node_flops(graph: &Graph, node: NodeId) -> Option<Dim> {
+pub fn node_flops(graph: &Graph, node: NodeId) -> Option<Flops> {
     let operands = graph.operands(node);
     let operands: Vec<&Type> = operands.iter().map(|v: &Value| graph.ty(*v)).collect();
     op_flops(graph.op(node)?, &operands, &graph.node(node).outputs)
@@ -87,16 +105,17 @@ pub fn node_flops(graph: &Graph, node: NodeId) -> Option<Dim> {
 /// and attention; element-wise operators, pools, normalisations and biases count nothing, nor do opaque operators.
 ///
 /// `None` if a shape that matters is unknown.
-pub fn op_flops(op: &Op, operands: &[&Type], results: &[Type]) -> Option<Dim> {
+pub fn op_flops(op: &Op, operands: &[&Type], results: &[Type]) -> Option<Flops> {
     let shape = |i: usize| operands.get(i)?.shape();
     let result = || results.first()?.shape();
-    let elements = |shape: &[Dim]| shape.iter().product::<Dim>();
-    Some(match op {
+    let both = |a: &[Dim], b: &[Dim]| a.iter().chain(b).cloned().collect();
+    let last = |i: usize| shape(i)?.last().map(std::slice::from_ref);
+    Some(Flops(match op {
         // Every element of the result is a sum over a kernel, every element of the operand contributes to one.
-        Op::Conv { .. } => elements(result()?) * elements(shape(1)?.get(1..)?),
-        Op::ConvTranspose { .. } => elements(shape(0)?) * elements(shape(1)?.get(1..)?),
-        Op::Linear {} => elements(result()?) * shape(1)?.last()?.clone(),
-        Op::MatMul {} => elements(result()?) * shape(0)?.last()?.clone(),
+        Op::Conv { .. } => both(result()?, shape(1)?.get(1..)?),
+        Op::ConvTranspose { .. } => both(shape(0)?, shape(1)?.get(1..)?),
+        Op::Linear {} => both(result()?, last(1)?),
+        Op::MatMul {} => both(result()?, last(0)?),
         Op::Attention { .. } => {
             let [.., keys, features] = shape(1)? else {
                 return None;
@@ -104,27 +123,30 @@ pub fn op_flops(op: &Op, operands: &[&Type], results: &[Type]) -> Option<Dim> {
             let [queries @ .., values] = result()? else {
                 return None;
             };
-            elements(queries) * keys.clone() * (features.clone() + values.clone())
+            both(queries, &[keys.clone(), features.clone() + values.clone()])
         }
-        _ => Dim::from(0),
-    })
+        _ => smallvec![Dim::from(0)],
+    }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::ir::{Constant, Padding, Tensor, infer::infer};
-    use smallvec::smallvec;
 
     fn ty(shape: &str) -> Type {
         format!("f32{shape}").parse().unwrap()
     }
 
-    fn flops(op: &Op, operands: &[&str]) -> String {
+    /// With an `N` of 3.
+    fn flops(op: &Op, operands: &[&str]) -> u64 {
         let operands: Vec<Type> = operands.iter().map(|t| ty(t)).collect();
         let operands: Vec<&Type> = operands.iter().collect();
         let results = infer(op, &operands).unwrap();
-        op_flops(op, &operands, &results).unwrap().to_string()
+        let flops = op_flops(op, &operands, &results).unwrap();
+        let bindings = Bindings::from_iter([("N".into(), 3)]);
+        assert_eq!(flops.is_zero(), flops.eval(&bindings) == Some(0));
+        flops.eval(&bindings).unwrap()
     }
 
     fn conv(groups: usize) -> Op {
@@ -140,18 +162,18 @@ mod tests {
     fn multiply_adds_are_counted_as_the_field_does() {
         assert_eq!(
             flops(&conv(1), &["[1,16,8,8]", "[32,16,3,3]", "[32]"]),
-            "73728"
+            73728
         );
-        assert_eq!(flops(&conv(16), &["[1,16,8,8]", "[16,1,3,3]"]), "2304");
-        assert_eq!(flops(&Op::Linear {}, &["[N,5]", "[4,5]"]), "20*N");
-        assert_eq!(flops(&Op::MatMul {}, &["[2,3,4]", "[4,5]"]), "120");
+        assert_eq!(flops(&conv(16), &["[1,16,8,8]", "[16,1,3,3]"]), 2304);
+        assert_eq!(flops(&Op::Linear {}, &["[N,5]", "[4,5]"]), 60);
+        assert_eq!(flops(&Op::MatMul {}, &["[2,3,4]", "[4,5]"]), 120);
         let attention = Op::Attention {
             scale: None,
             causal: false,
         };
         let heads = ["[1,2,3,4]", "[1,2,5,4]", "[1,2,5,6]"];
-        assert_eq!(flops(&attention, &heads), "300");
-        assert_eq!(flops(&Op::Relu {}, &["[N,5]"]), "0");
+        assert_eq!(flops(&attention, &heads), 300);
+        assert_eq!(flops(&Op::Relu {}, &["[N,5]"]), 0);
     }
 
     #[test]

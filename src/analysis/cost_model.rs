@@ -59,7 +59,8 @@ impl<'a> CostModel<'a> {
             let shape = Shape::of(op, operands, results, &|dim| self.number(dim));
             return ((1000.0 * latency.nanoseconds(&shape)).round() as u64).clamp(1, MOST);
         }
-        let flops = op_flops(op, operands, results).map_or(0, |n| self.number(&n));
+        let flops = op_flops(op, operands, results);
+        let flops = flops.map_or(0, |flops| flops.number(|size| self.number(size)));
         let written = results
             .iter()
             .filter_map(Type::shape)

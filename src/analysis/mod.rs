@@ -14,6 +14,6 @@ pub mod refinement;
 mod sparsity;
 pub mod tradeoff;
 
-pub use cost::{Stats, node_flops, op_flops};
+pub use cost::{Flops, Stats, node_flops, op_flops};
 pub use cost_model::CostModel;
 pub use sparsity::{Masked, Sparsity};

@@ -32,8 +32,7 @@ impl Planned {
     /// Its multiply-adds; `None` where they depend on sizes without a number.
     pub fn flops(&self, bindings: &Bindings) -> Option<u64> {
         let operands: Vec<&Type> = self.operands.iter().collect();
-        let flops = op_flops(&self.op, &operands, &self.results)?;
-        u64::try_from(flops.eval(bindings)?).ok()
+        op_flops(&self.op, &operands, &self.results)?.eval(bindings)
     }
 
     /// What it costs.

@@ -134,9 +134,32 @@ impl Dim {
             return None;
         };
         let by = by.as_number().filter(|by| *by > 0)?;
-        let quotient = Dim::atom(Atom::Quotient(a.clone(), by.into())) * Dim::from(c);
-        let whole = (self.clone() - quotient) * Dim::from(by) + a.clone() * Dim::from(c);
-        whole.least(depth + 1).map(|n| n.div_euclid(by))
+        let quotient = |a: &Dim, by: i64| Dim::atom(Atom::Quotient(a.clone(), by.into()));
+        let rest = self.clone() - quotient(a, by) * Dim::from(c);
+        let bound = |a: &Dim, by: i64| {
+            let whole = rest.clone() * Dim::from(by) + a.clone() * Dim::from(c);
+            let least = whole.least(depth + 1)?;
+            Some(least.saturating_neg().div_euclid(by).saturating_neg())
+        };
+        // Rounded in two steps, the first of which the rest has, too, it is the same.
+        let first_steps = self.products().filter_map(|factors| match factors {
+            [Atom::Quotient(b, first)] if b == a => first.as_number(),
+            _ => None,
+        });
+        let first = { first_steps }
+            .filter(|first| (2..by).contains(first) && by % first == 0)
+            .max();
+        let stepwise = first.and_then(|first| bound(&quotient(a, first), by / first));
+        stepwise.max(bound(a, by))
+    }
+
+    /// The products of atoms that the sum has.
+    fn products(&self) -> impl Iterator<Item = &[Atom]> {
+        let sum = match &self.0 {
+            Repr::Sum(sum) => Some(&sum.products),
+            Repr::Number(_) => None,
+        };
+        sum.into_iter().flatten().map(|(factors, _)| &factors[..])
     }
 
     /// How many quotients a bound is followed through.
@@ -173,6 +196,38 @@ impl Dim {
             None if self.as_number() == Some(0) => Dim::from(0),
             None => Dim::atom(Atom::Quotient(self.clone(), divisor.clone())),
         }
+    }
+
+    /// The product of sizes, unless it grows [too long](Dim::is_too_long).
+    pub fn product<'a>(sizes: impl IntoIterator<Item = &'a Dim>) -> Option<Dim> {
+        let mut sizes = sizes.into_iter();
+        sizes.try_fold(Dim::from(1), |product, size| {
+            let product = product * size.clone();
+            (!product.is_too_long()).then_some(product)
+        })
+    }
+
+    /// The size that `others` lack to have as many elements as `whole`, as a reshape to -1 makes it; `None` where there is none, or
+    /// products grow [too long](Dim::is_too_long).
+    pub fn left_out(whole: &[Dim], others: &[Dim]) -> Option<Dim> {
+        let (whole, others) = Dim::apart(whole, others, |size| size.as_number() != Some(0));
+        let (whole, others) = (Dim::product(&whole)?, Dim::product(&others)?);
+        let size = whole.floor_div(&others);
+        let fits = whole.as_number().is_none() || size.clone() * others.clone() == whole;
+        (fits && others.as_number() != Some(0)).then_some(size)
+    }
+
+    /// Both lists without the sizes that both have, as often as both have them, where `may` lets them go.
+    pub fn apart(a: &[Dim], b: &[Dim], may: impl Fn(&Dim) -> bool) -> (Vec<Dim>, Vec<Dim>) {
+        let (mut a, mut b) = (a.to_vec(), b.to_vec());
+        a.retain(|size| match b.iter().position(|other| other == size) {
+            Some(same) if may(size) => {
+                b.remove(same);
+                false
+            }
+            _ => true,
+        });
+        (a, b)
     }
 
     /// The quotient by `divisor`, rounded up.
@@ -338,13 +393,32 @@ impl Dim {
         whole + Dim::atom(Atom::Quotient(rest.into_dim(), Dim::from(d)))
     }
 
-    /// self / divisor where the divisor is one product of atoms that divides every term.
+    /// self / divisor where the divisor is one product of atoms that divides every term, or the quotient is one product.
     fn exact_div(&self, divisor: &Dim) -> Option<Dim> {
-        let divisor = divisor.to_sum();
-        let (factors, coefficient) = divisor.products.iter().next()?;
-        if divisor.products.len() != 1 || divisor.constant != 0 {
-            return None;
+        let sum = divisor.to_sum();
+        let (factors, coefficient) = sum.products.iter().next()?;
+        match sum.products.len() == 1 && sum.constant == 0 {
+            true => self.over_product(factors, *coefficient),
+            false => {
+                let dividend = self.to_sum();
+                let terms = sum.products.len() + usize::from(sum.constant != 0);
+                if dividend.constant != 0 || dividend.products.len() != terms {
+                    return None;
+                }
+                let terms = dividend.products.into_iter().map(|(atoms, c)| {
+                    let mut term = Sum::default();
+                    term.add(atoms, c);
+                    term.into_dim()
+                });
+                terms
+                    .filter_map(|term| term.over_product(factors, *coefficient))
+                    .find(|quotient| quotient.clone() * divisor.clone() == *self)
+            }
         }
+    }
+
+    /// self over a product of atoms that divides every term.
+    fn over_product(&self, factors: &[Atom], coefficient: i64) -> Option<Dim> {
         let sum = self.to_sum();
         if sum.constant != 0 || sum.products.is_empty() {
             return None;
@@ -506,12 +580,6 @@ impl Sub for Dim {
     type Output = Dim;
     fn sub(self, other: Dim) -> Dim {
         self + -other
-    }
-}
-
-impl<'a> std::iter::Product<&'a Dim> for Dim {
-    fn product<I: Iterator<Item = &'a Dim>>(dims: I) -> Dim {
-        dims.fold(Dim::from(1), |product, dim| product * dim.clone())
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::Model;
-use crate::analysis::{Sparsity, Stats, node_flops};
+use crate::analysis::{Flops, Sparsity, Stats, node_flops};
 use crate::ir::{Dim, Graph, NodeId, NodeKind, Op, Role, Tensor, Type};
 
 /// What is in a model. As JSON it is what `optc inspect --json` prints.
@@ -143,10 +143,10 @@ fn layer(graph: &Graph, node: NodeId) -> Option<Layer> {
         elements.iter().filter(|x| **x == 0.0).count()
     };
     let flops = node_flops(graph, node);
-    if params == 0 && flops.as_ref().is_none_or(|n| n.as_number() == Some(0)) {
+    if params == 0 && flops.as_ref().is_none_or(Flops::is_zero) {
         return None;
     }
-    let flops = flops.and_then(|n| u64::try_from(n.eval(&graph.bindings)?).ok());
+    let flops = flops.and_then(|flops| flops.eval(&graph.bindings));
     Some(Layer {
         name: graph.node(node).name.to_string(),
         operator: match op {

@@ -22,8 +22,13 @@ use torch::{Network, compare, here, normal, shared, top1};
 /// Runs `passes` over `file`; the smaller file, in a folder that lives as long as the first result, and the report.
 /// Our own interpreter does not look at the outcome: libtorch is to judge it alone.
 fn optimised(file: &Path, passes: &str) -> (TempDir, PathBuf, Report) {
+    optimised_at(file, "1x3x32x32", passes)
+}
+
+/// The same for an input of another shape.
+fn optimised_at(file: &Path, input: &str, passes: &str) -> (TempDir, PathBuf, Report) {
     let options = ReadOptions {
-        inputs: vec!["1x3x32x32".parse().expect("a shape")],
+        inputs: vec![input.parse().expect("a shape")],
     };
     let mut model = read_with(file, &options).expect("the file is read");
     let unverified = RunOptions {
@@ -119,6 +124,17 @@ fn parts_written_in_place_are_written_at_any_size() {
     let (_folder, rewritten, _) = optimised(&file, "red{hash=none}");
     for shape in [[2, 4, 8, 8], [1, 5, 10, 10], [3, 3, 12, 12]] {
         assert_eq!(compare(&file, &rewritten, &shape, 2).max_rel, 0.0);
+    }
+}
+
+#[test]
+fn copies_behind_windows_of_any_size_are_found() {
+    let file = here("tests/fixtures/torchscript/windows.pt");
+    let (_folder, smaller, report) = optimised_at(&file, "2x5x7x4", "red{hash=none}");
+    // Three of eight rows of 4 weights and a bias, and what reads them.
+    assert_eq!(report.before.params - report.after.params, 3 * 9);
+    for shape in [[2, 5, 7, 4], [1, 8, 6, 4], [3, 9, 9, 4]] {
+        assert!(compare(&file, &smaller, &shape, 2).max_rel < 1e-6);
     }
 }
 

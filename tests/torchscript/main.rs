@@ -87,7 +87,7 @@ fn operators(graph: &Graph) -> Vec<&str> {
 
 #[test]
 fn exported_networks_are_read() {
-    for name in NAMES.into_iter().chain(["views", "whole"]) {
+    for name in NAMES.into_iter().chain(["views", "whole", "windows"]) {
         let model = open(fixture(name));
         common::snapshot(&format!("torchscript/{name}"), &model.graph.to_string());
     }

@@ -91,7 +91,7 @@ impl Shape {
             channels_in: axis(operand, 1),
             channels_out,
             positions: result.map_or(0, size) / channels_out,
-            macs: op_flops(op, operands, results).map_or(0, |n| number(&n)),
+            macs: op_flops(op, operands, results).map_or(0, |flops| flops.number(number)),
             moved,
         };
         let window = |area: u64, stride: Option<u64>| Shape {

@@ -356,7 +356,7 @@ fn core_linear(w: &Written<'_>) -> Result<Expression, String> {
     let Some((last, leading)) = shape.split_last().filter(|(_, leading)| leading.len() != 1) else {
         return Ok(product(w.x()));
     };
-    let rows: Dim = leading.iter().product();
+    let rows = Dim::product(leading).ok_or("it has too many sizes")?;
     let flat = Op::Reshape {
         shape: Dims::from_iter([rows.clone(), last.clone()]),
     };

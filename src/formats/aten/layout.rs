@@ -5,7 +5,7 @@ mod written;
 
 use super::{Argument, Builder, Call, Entry, Lowered, Read, axis, float, need, one};
 use crate::ir::{self, Dim, Dims, Op, PadMode};
-use slices::{cat, chunk, index_select, narrow, select, slice, split, stack, unbind};
+use slices::{cat, chunk, index_select, narrow, select, slice, split, stack, tensor_split, unbind};
 pub(super) use written::write;
 
 pub(super) const TABLE: &[Entry] = &[
@@ -110,6 +110,11 @@ pub(super) const TABLE: &[Entry] = &[
         lower: split,
     },
     Entry {
+        names: &["tensor_split"],
+        parameters: &["self", "indices", "dim"],
+        lower: tensor_split,
+    },
+    Entry {
         names: &["unbind"],
         parameters: &["self", "dim"],
         lower: unbind,
@@ -163,11 +168,7 @@ fn reshape(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     if let Some(inferred) = inferred {
         let shape = need!(ev.shape(x));
         sizes[inferred] = Dim::from(1);
-        // The same whole product where the sizes are the operand's own, only one of them left out.
-        sizes[inferred] = shape
-            .iter()
-            .product::<Dim>()
-            .floor_div(&sizes.iter().product());
+        sizes[inferred] = need!(Dim::left_out(&shape, &sizes));
     } else if let Some(shape) = ev.shape(x) {
         settle(&shape, &mut sizes);
     }
@@ -176,23 +177,17 @@ fn reshape(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
 
 /// Gives a size that only the running network computes the number that the element counts demand of it.
 fn settle(from: &Dims, to: &mut Dims) {
-    let total: Dim = from.iter().product();
-    let product: Dim = to.iter().product();
-    if total == product {
+    if Dim::left_out(from, to) == Some(Dim::from(1)) {
         return;
     }
     for axis in 0..to.len() {
         if to[axis].as_number().is_some() {
             continue;
         }
-        let rest: Dim = to
-            .iter()
-            .enumerate()
-            .filter(|(i, _)| *i != axis)
-            .map(|(_, d)| d.clone())
-            .fold(Dim::from(1), |a, b| a * b);
-        let needed = total.floor_div(&rest);
-        if needed.as_number().is_some() && needed.clone() * rest == total {
+        let mut others = to.clone();
+        others.remove(axis);
+        let needed = Dim::left_out(from, &others).filter(|needed| needed.as_number().is_some());
+        if let Some(needed) = needed {
             to[axis] = needed;
             return;
         }
@@ -225,7 +220,7 @@ fn unflatten(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let mut sizes = need!(call.dims("sizes"));
     if let Some(inferred) = sizes.iter().position(|d| d.as_number() == Some(-1)) {
         sizes[inferred] = Dim::from(1);
-        sizes[inferred] = shape[axis].floor_div(&sizes.iter().product());
+        sizes[inferred] = need!(Dim::left_out(&shape[axis..=axis], &sizes));
     }
     let shape = shape[..axis]
         .iter()

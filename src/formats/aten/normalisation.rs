@@ -224,7 +224,8 @@ pub(super) fn write(w: &Written<'_>) -> Result<Option<Expression>, String> {
         }
         Op::GroupNorm { groups, eps } => match (w.core, w.shape(0)?) {
             (true, [n, c, spatial @ ..]) => {
-                let sizes = [n.clone(), c.clone(), spatial.iter().product::<Dim>()].map(size);
+                let pixels = Dim::product(spatial).ok_or("it has too many sizes")?;
+                let sizes = [n.clone(), c.clone(), pixels].map(size);
                 let rest = sizes.into_iter().chain([int(*groups), Float(eps.0)]);
                 let arguments = [x, scale, shift].into_iter().chain(rest);
                 let kept = Dims::from_iter([n.clone(), (*groups).into()]);

@@ -18,7 +18,7 @@ pub(super) fn fold<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content
         "Shape" => shape(im, view)?,
         "Size" => {
             let dims = im.shape_of(view.input(0)?)?;
-            Content::scalar(dims.iter().product())
+            Content::scalar(Dim::product(&dims)?)
         }
         "Identity" => im.content(view.input(0)?)?.clone(),
         "Cast" => {

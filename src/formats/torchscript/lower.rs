@@ -222,7 +222,7 @@ impl<'a> Evaluator<'a> {
                 Some(Value::Unknown(why.into()))
             }
             ("len", Some(shape)) => shape.first().cloned().map(Value::size),
-            ("numel", Some(shape)) => Some(Value::size(shape.iter().product())),
+            ("numel", Some(shape)) => Dim::product(&shape).map(Value::size),
             ("is_floating_point", _) => self
                 .graph
                 .ty(value)

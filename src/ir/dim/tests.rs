@@ -11,6 +11,11 @@ fn equal_sizes_have_one_form() {
     assert_eq!(dim("2*N*C-N*C"), dim("C*N"));
     assert_eq!(dim("floor((4*N+3)/4)"), dim("N"));
     assert_eq!(dim("N*C*H").floor_div(&dim("H*N")), dim("C"));
+    let windows = dim("floor(H/4)*W-floor(H/4)*floor(W/7)+2*H-5");
+    let images = dim("3*N") * windows.clone();
+    assert_eq!(images.floor_div(&windows), dim("3*N"));
+    assert_eq!((-images.clone()).floor_div(&windows), dim("-3*N"));
+    assert_ne!((images + dim("N")).floor_div(&windows), dim("3*N"));
     assert_eq!(dim("H-H+3").as_number(), Some(3));
     assert_eq!(dim("H").at_least(&dim("H-1")), dim("H"));
 }
@@ -82,6 +87,27 @@ fn a_long_expression_is_refused_before_it_grows() {
 }
 
 #[test]
+fn a_size_that_is_left_out_is_what_the_others_lack() {
+    let left_out = |whole: &[&str], others: &[&str]| {
+        let dims = |texts: &[&str]| texts.iter().map(|t| dim(t)).collect::<Vec<_>>();
+        Dim::left_out(&dims(whole), &dims(others)).map(|size| size.to_string())
+    };
+    let of = |text: &str| Some(text.to_string());
+    assert_eq!(left_out(&["N", "H-7", "6"], &["H-7", "3"]), of("2*N"));
+    assert_eq!(left_out(&["4", "6"], &["8"]), of("3"));
+    assert_eq!(left_out(&["4", "6"], &["5"]), None);
+    assert_eq!(left_out(&["0", "6"], &["0"]), None);
+    // The product of what is on both sides is never made.
+    let long: String = (2..40).map(|k| format!("+floor(H/{k})")).collect();
+    let long = long.trim_start_matches('+');
+    assert_eq!(
+        left_out(&["N", long, long, long], &[long, long, long]),
+        of("N")
+    );
+    assert_eq!(Dim::product(&vec![dim(long); 9]), None);
+}
+
+#[test]
 fn the_form_of_a_size_shows_that_it_is_not_negative() {
     for text in [
         "N",
@@ -90,6 +116,8 @@ fn the_form_of_a_size_shows_that_it_is_not_negative() {
         "H-floor(H/4)",
         "max(0,N-7)",
         "2*H-floor((3*H)/2)",
+        "floor(H/4)-floor(H/8)",
+        "floor((H+3)/4)-floor((H+3)/8)-1",
     ] {
         assert!(dim(text).is_never_negative(), "{text}");
     }
@@ -99,6 +127,8 @@ fn the_form_of_a_size_shows_that_it_is_not_negative() {
         "N-M",
         "floor(H/2)-1",
         "H-floor((5*H)/4)",
+        "floor(H/4)-floor(H/6)",
+        "floor(H/8)-floor(H/4)",
         "N*(M-2)",
     ] {
         assert!(!dim(text).is_never_negative(), "{text}");

@@ -244,7 +244,11 @@ pub(super) fn flatten(x: &[Dim], start: usize, end: usize) -> Result<Dims, Strin
 }
 
 pub(super) fn reshape(x: &[Dim], shape: &[Dim]) -> Result<Dims, String> {
-    let (from, to) = (product(x)?, product(shape)?);
+    // A size that may be 0 makes equal whatever else there is.
+    let (from, to) = Dim::apart(x, shape, |size| {
+        (size.clone() - Dim::from(1)).is_never_negative()
+    });
+    let (from, to) = (product(&from)?, product(&to)?);
     match are_different(&from, &to) {
         true => Err(format!("{from} elements as {to}: {x:?} as {shape:?}")),
         false => Ok(shape.into()),

@@ -290,20 +290,21 @@ fn is_negative(size: &Dim) -> bool {
 
 /// The product, unless its expression grows too long.
 fn product(sizes: &[Dim]) -> Result<Dim, String> {
-    sizes.iter().try_fold(Dim::from(1), |product, size| {
-        let product = product * size.clone();
-        check_length(&product).map(|()| product)
-    })
+    Dim::product(sizes).ok_or_else(too_long)
 }
 
 fn check_length(size: &Dim) -> Result<(), String> {
     match size.is_too_long() {
-        true => Err(format!(
-            "the result would have a size of over {} terms",
-            Dim::MAX_LENGTH
-        )),
+        true => Err(too_long()),
         false => Ok(()),
     }
+}
+
+fn too_long() -> String {
+    format!(
+        "the result would have a size of over {} terms",
+        Dim::MAX_LENGTH
+    )
 }
 
 fn check_axis(axis: usize, rank: usize) -> Result<(), String> {

@@ -205,6 +205,26 @@ pub(super) fn split(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     parts(ev, x, axis, &lengths)
 }
 
+pub(super) fn tensor_split(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+    let (x, shape) = need!(operand(ev, call));
+    let axis = need!(call.axis("dim", shape.len(), 0));
+    let indices = need!(need!(call.get("indices")).items());
+    let mut lengths = Vec::with_capacity(indices.len() + 1);
+    let mut start = Dim::from(0);
+    let ends = indices.iter().map(Argument::as_dim);
+    for end in ends.chain([Some(shape[axis].clone())]) {
+        let end = need!(end);
+        let length = end.clone() - start;
+        // Others count from the end, overlap or are cut off.
+        if !length.is_never_negative() {
+            return Ok(None);
+        }
+        lengths.push(length);
+        start = end;
+    }
+    parts(ev, x, axis, &lengths)
+}
+
 pub(super) fn unbind(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let (x, shape) = need!(operand(ev, call));
     let axis = need!(call.axis("dim", shape.len(), 0));

@@ -14,7 +14,8 @@ pub(in crate::formats) fn write(w: &Written<'_>) -> Result<Option<Expression>, S
         Op::Flatten { start, end } => match w.core {
             true => {
                 let from = w.shape(0)?;
-                let joined: Dim = from.get(*start..=*end).unwrap_or_default().iter().product();
+                let joined = Dim::product(from.get(*start..=*end).unwrap_or_default());
+                let joined = joined.ok_or("it has too many sizes")?;
                 let before = from.iter().take(*start).cloned();
                 let after = from.iter().skip(*end + 1).cloned();
                 reshape(w, &before.chain([joined]).chain(after).collect())

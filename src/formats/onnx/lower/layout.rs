@@ -73,8 +73,8 @@ pub(super) fn flatten<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Valu
         let (start, end) = (1, rank - 1);
         return im.last(view, Op::Flatten { start, end }, &[x]);
     }
-    let sides = [&shape[..axis], &shape[axis..]].map(|side| side.iter().product::<Dim>());
-    let shape = Dims::from_iter(sides);
+    let (left, right) = shape.split_at(axis);
+    let shape = Dims::from_iter([Dim::product(left)?, Dim::product(right)?]);
     im.last(view, Op::Reshape { shape }, &[x])
 }
 
@@ -91,26 +91,8 @@ pub(super) fn reshape<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Valu
     if let Some(at) = { shape.iter() }.position(|size| size.as_number() == Some(-1)) {
         let mut others: Dims = shape.clone();
         others.remove(at);
-        let mut whole: Dims = from?;
-        // What is on both sides has no part in the quotient.
-        others.retain(
-            |size| match { whole.iter() }.position(|other| other == size) {
-                Some(same) => {
-                    whole.remove(same);
-                    false
-                }
-                None => true,
-            },
-        );
-        let (whole, others): (Dim, Dim) = (whole.iter().product(), others.iter().product());
-        if others.as_number() == Some(0) || others.is_too_long() || whole.is_too_long() {
-            return None;
-        }
-        let rest = whole.floor_div(&others);
-        if rest.clone() * others != whole && whole.as_number().is_some() {
-            return None; // The sizes do not fit; whoever runs the model says so.
-        }
-        shape[at] = rest;
+        // Where they do not fit, whoever runs the model says so.
+        shape[at] = Dim::left_out(&from?, &others)?;
     }
     im.last(view, Op::Reshape { shape }, &[x])
 }

@@ -3,15 +3,17 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use super::unknown;
 
-use crate::formats::aten::{Builder, dtype_from_code};
+use crate::formats::aten::{Builder, axis, dtype_from_code};
 use crate::formats::error::FormatError;
 use crate::formats::torchscript::eval::{Args, Eval, Evaluator};
 use crate::formats::torchscript::read::simple_name;
 use crate::formats::torchscript::value::{Value, print_float, print_str};
+use crate::ir::infer::broadcast;
 use crate::ir::{self, DType, Dialect, Dim, Dims, Op, Opaque, Type};
 
 impl<'a> Evaluator<'a> {
@@ -78,10 +80,14 @@ impl<'a> Evaluator<'a> {
             None if unknown::keeps_shape(name, beside) => {
                 first.as_ref().and_then(Type::shape).map(Dims::from)
             }
+            None if unknown::broadcasts(name) => self.broadcast_shape(args),
             None => match name {
                 "embedding" => self.embedding_shape(args),
+                "repeat_interleave" => self.repeated_shape(args),
+                "arange" => range_shape(args),
+                "einsum" => self.einsum_shape(args),
                 "index" => self.index_shape(args),
-                _ => None,
+                _ => unknown::reduction(name).and_then(|at| self.reduced_shape(args, at)),
             },
         };
         vec![Type::Tensor(dtype, shape)]
@@ -117,6 +123,82 @@ impl<'a> Evaluator<'a> {
                 .cloned()
                 .collect(),
         )
+    }
+
+    /// The shape that all tensors of a call have once they are as large as each other.
+    fn broadcast_shape(&self, args: &Args<'a>) -> Option<Dims> {
+        let shapes = args.all().filter_map(|v| match v {
+            Value::Tensor(cell) => Some(self.shape(cell.borrow().value)),
+            _ => None,
+        });
+        let shapes = shapes.collect::<Option<Vec<_>>>()?;
+        let (first, others) = shapes.split_first()?;
+        let join = |joined: Dims, shape: &Dims| broadcast(&joined, shape).ok();
+        others.iter().try_fold(first.clone(), join)
+    }
+
+    /// The shape of a reduction whose axes and `keepdim` are these arguments.
+    fn reduced_shape(&self, args: &Args<'a>, (axes, keep): (usize, usize)) -> Option<Dims> {
+        let Value::Tensor(x) = args.positional.first()? else {
+            return None;
+        };
+        let mut shape = self.shape(x.borrow().value)?;
+        let keep = match args.positional.get(keep)? {
+            Value::Bool(keep) => *keep,
+            _ => return None,
+        };
+        let given = args.positional.get(axes)?;
+        let given = given.items().unwrap_or(vec![given.clone()]);
+        let at = |v: &Value<'a>| axis(v.as_int()?, shape.len());
+        let mut axes = given.iter().map(at).collect::<Option<Vec<_>>>()?;
+        axes.sort_unstable_by(|a, b| b.cmp(a));
+        axes.dedup();
+        for axis in axes {
+            match keep {
+                true => shape[axis] = Dim::from(1),
+                false => drop(shape.remove(axis)),
+            }
+        }
+        Some(shape)
+    }
+
+    /// The shape of `repeat_interleave(x, n, axis)`.
+    fn repeated_shape(&self, args: &Args<'a>) -> Option<Dims> {
+        let [Value::Tensor(x), n, at, ..] = args.positional.as_slice() else {
+            return None;
+        };
+        let mut shape = self.shape(x.borrow().value)?;
+        let axis = axis(at.as_int()?, shape.len())?;
+        shape[axis] = shape[axis].clone() * n.as_dim()?;
+        (!shape[axis].is_too_long()).then_some(shape)
+    }
+
+    /// The shape that an equation such as `bik,kj->bij` gives.
+    fn einsum_shape(&self, args: &Args<'a>) -> Option<Dims> {
+        let [Value::Str(equation), tensors, ..] = args.positional.as_slice() else {
+            return None;
+        };
+        let equation = equation.replace(' ', "");
+        if equation.contains('.') {
+            return None;
+        }
+        let (operands, result) = equation.split_once("->")?;
+        let mut sizes = FxHashMap::default();
+        for (letters, tensor) in operands.split(',').zip(tensors.items()?) {
+            let Value::Tensor(tensor) = tensor else {
+                return None;
+            };
+            let shape = self.shape(tensor.borrow().value)?;
+            for (letter, size) in letters.chars().zip(shape) {
+                // A size of 1 is repeated.
+                let known = sizes.entry(letter).or_insert(size.clone());
+                if known.as_number() == Some(1) {
+                    *known = size;
+                }
+            }
+        }
+        let axis = |letter: char| sizes.get(&letter).filter(|_| letter.is_ascii_alphabetic());
+        result.chars().map(|letter| axis(letter).cloned()).collect()
     }
 
     fn is_list(&self, value: &Value<'a>) -> bool {
@@ -351,6 +433,20 @@ impl<'a> Evaluator<'a> {
         template.text.push_str(close);
         Ok(())
     }
+}
+
+/// The shape of `arange(end)`, `arange(start, end)` or `arange(start, end, step)` of whole numbers.
+fn range_shape(args: &Args<'_>) -> Option<Dims> {
+    let given = { args.positional.iter() }.map(Value::as_dim);
+    let (start, end, step) = match &given.collect::<Option<Vec<_>>>()?[..] {
+        [end] => (Dim::from(0), end.clone(), Dim::from(1)),
+        [start, end] => (start.clone(), end.clone(), Dim::from(1)),
+        [start, end, step] => (start.clone(), end.clone(), step.clone()),
+        _ => return None,
+    };
+    let length = end - start;
+    let steps = (step.as_number()? > 0).then(|| length.ceil_div(&step))?;
+    (length.is_never_negative() && !steps.is_too_long()).then(|| Dims::from_iter([steps]))
 }
 
 /// The text of an opaque operator may not grow past this.

@@ -69,24 +69,9 @@ pub(super) fn keeps_shape(name: &str, beside: bool) -> bool {
         "sinc",
         "logit",
         "rsub",
-        "eq",
-        "ne",
-        "lt",
-        "le",
-        "gt",
-        "ge",
         "clamp",
-        "add",
-        "sub",
-        "mul",
-        "div",
-        "pow",
-        "remainder",
-        "fmod",
-        "floor_divide",
-        "__and__",
-        "__or__",
-        "__xor__",
+        "clamp_min",
+        "clamp_max",
     ];
     const BESIDE: &[&str] = &[
         "instance_norm",
@@ -103,6 +88,50 @@ pub(super) fn keeps_shape(name: &str, beside: bool) -> bool {
         BESIDE.contains(&name)
     } else {
         ALONE.contains(&name)
+    }
+}
+
+/// Whether the shape of what an operator that the IR does not know makes is that which its tensors have once they are as large as
+/// each other.
+pub(super) fn broadcasts(name: &str) -> bool {
+    const NAMES: &[&str] = &[
+        "eq",
+        "ne",
+        "lt",
+        "le",
+        "gt",
+        "ge",
+        "add",
+        "sub",
+        "mul",
+        "div",
+        "pow",
+        "remainder",
+        "fmod",
+        "floor_divide",
+        "atan2",
+        "maximum",
+        "minimum",
+        "logical_and",
+        "logical_or",
+        "logical_xor",
+        "bitwise_and",
+        "bitwise_or",
+        "bitwise_xor",
+        "__and__",
+        "__or__",
+        "__xor__",
+        "masked_fill",
+    ];
+    NAMES.contains(&name)
+}
+
+/// Which arguments of a reduction that the IR does not know are its axes, and whether they stay, with a size of 1.
+pub(super) fn reduction(name: &str) -> Option<(usize, usize)> {
+    match name {
+        "norm" | "linalg_vector_norm" => Some((2, 3)),
+        "amin" | "logsumexp" | "prod" | "argmax" | "argmin" | "any" | "all" => Some((1, 2)),
+        _ => None,
     }
 }
 

@@ -150,7 +150,10 @@ impl<'a> Evaluator<'a> {
                 "floordiv" | "floor_divide" | "__floordiv__" if y.as_number() != Some(0) => {
                     x.floor_div(&y)
                 }
-                "remainder" | "fmod" if y.as_number().is_some_and(|n| n > 0) => {
+                "remainder" | "fmod"
+                    if (y.clone() - Dim::from(1)).is_never_negative()
+                        && (name == "remainder" || x.is_never_negative()) =>
+                {
                     x.clone() - x.floor_div(&y) * y
                 }
                 "max" | "maximum" => x.at_least(&y),

@@ -56,6 +56,9 @@ impl Dim {
     /// The longest expression, in numbers and symbols, that readers and inference take.
     pub const MAX_LENGTH: u32 = 256;
 
+    /// The most sizes of a shape that is looked at closely; tensors have fewer.
+    pub const MAX_RANK: usize = 64;
+
     /// Whether the expression is longer than [`Dim::MAX_LENGTH`]. Time and stack that an operation takes grow with the length, and a
     /// product is as long as its factors' product.
     pub fn is_too_long(&self) -> bool {
@@ -208,8 +211,11 @@ impl Dim {
     }
 
     /// The size that `others` lack to have as many elements as `whole`, as a reshape to -1 makes it; `None` where there is none, or
-    /// products grow [too long](Dim::is_too_long).
+    /// products grow [too long](Dim::is_too_long), or there are over [`Dim::MAX_RANK`].
     pub fn left_out(whole: &[Dim], others: &[Dim]) -> Option<Dim> {
+        if whole.len().max(others.len()) > Dim::MAX_RANK {
+            return None;
+        }
         let (whole, others) = Dim::apart(whole, others, |size| size.as_number() != Some(0));
         let (whole, others) = (Dim::product(&whole)?, Dim::product(&others)?);
         let size = whole.floor_div(&others);
@@ -217,9 +223,13 @@ impl Dim {
         (fits && others.as_number() != Some(0)).then_some(size)
     }
 
-    /// Both lists without the sizes that both have, as often as both have them, where `may` lets them go.
+    /// Both lists without the sizes that both have, as often as both have them, where `may` lets them go; as they are where there
+    /// are over [`Dim::MAX_RANK`].
     pub fn apart(a: &[Dim], b: &[Dim], may: impl Fn(&Dim) -> bool) -> (Vec<Dim>, Vec<Dim>) {
         let (mut a, mut b) = (a.to_vec(), b.to_vec());
+        if a.len().max(b.len()) > Dim::MAX_RANK {
+            return (a, b);
+        }
         a.retain(|size| match b.iter().position(|other| other == size) {
             Some(same) if may(size) => {
                 b.remove(same);

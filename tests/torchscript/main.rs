@@ -235,6 +235,21 @@ fn writing_through_a_view_is_seen_in_the_base_and_in_other_views() {
 }
 
 #[test]
+fn a_view_whose_sizes_have_too_long_a_product_is_left_to_libtorch() {
+    let sum: String = { 2..30 }
+        .map(|k| format!("s = torch.add(s, torch.floordiv(n, {k}))\n"))
+        .collect();
+    for rest in ["-1", "n"] {
+        let view = format!("return torch.view(x, [s, s, s, s, s, s, s, s, {rest}])");
+        let graph = graph(&format!("n = torch.size(x, 2)\ns = 1\n{sum}{view}"));
+        assert_eq!(operators(&graph), ["opaque"]);
+    }
+    let ones = "1, ".repeat(100);
+    let graph = graph(&format!("return torch.view(x, [{ones}-1])"));
+    assert_eq!(operators(&graph), ["opaque"]);
+}
+
+#[test]
 fn a_part_that_is_written_is_scattered_into_the_whole() {
     let graph = graph(
         "y = torch.mul(x, 2)\n_0 = torch.fill_(torch.select(torch.slice(y, 2, 1, 3), 1, 0), 7)\nreturn y",

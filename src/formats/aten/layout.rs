@@ -164,6 +164,9 @@ fn reshape(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
             .and_then(Argument::items)
             .and_then(|items| items.iter().map(Argument::as_dim).collect::<Option<Dims>>())
     );
+    if sizes.len() > Dim::MAX_RANK {
+        return Ok(None);
+    }
     let inferred = sizes.iter().position(|d| d.as_number() == Some(-1));
     if let Some(inferred) = inferred {
         let shape = need!(ev.shape(x));

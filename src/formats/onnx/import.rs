@@ -432,7 +432,7 @@ impl<'m> Importer<'m> {
         };
         let dims: Dims = dims.map(dim).collect();
         // A shape of thousands of dimensions is no shape.
-        (dims.len() <= MAX_RANK).then_some(dims)
+        (dims.len() <= Dim::MAX_RANK).then_some(dims)
     }
 
     /// The size that a `dim_param` names.
@@ -484,6 +484,3 @@ impl<'m> Importer<'m> {
 
 /// The oldest version whose operators mean what the later ones do, but for what `lower` knows.
 const OLDEST_TYPED: i64 = 7;
-
-/// The most dimensions of a tensor whose shape is followed.
-const MAX_RANK: usize = 64;

@@ -229,8 +229,10 @@ def optimise(optc, pipelines, size, before, after):
         before_it, after_it = counts["before"], counts["after"]
         if before_it != after_it:
             break
-    fewer = 1 - after_it["flops"] / before_it["flops"]
-    return {"pipeline": pipeline, "seconds": round(time.time() - start, 2), "fewer": round(fewer, 4)}
+    known = before_it["flops"] is not None and after_it["flops"] is not None
+    what = "flops" if known else "params"
+    fewer = round(1 - after_it[what] / before_it[what], 4)
+    return {"pipeline": pipeline, "seconds": round(time.time() - start, 2), "fewer": fewer, "of": what}
 
 
 def measure(optc, name, copies):
@@ -279,7 +281,8 @@ def cell(row, format, copies):
             texts.append("**no**")
             why.append(f"{short}: {result['error']}")
             continue
-        fewer = f"-{result['fewer']:.1%}".replace("%", " %") if copies else ""
+        of = " of parameters" if result.get("of") == "params" else ""
+        fewer = f"-{result['fewer']:.1%}".replace("%", " %") + of if copies else ""
         if short == "lrf":
             scope = " (all)" if result.get("pipeline") == EVERY_LAYER else ""
             texts.append("opens" if not copies else fewer + scope if result["fewer"] > 0 else "whole")
@@ -334,7 +337,8 @@ COPIES_LEGEND = [
     "`red{hash=none}` leaves and how far the outputs of what it wrote are from the original's, relative to the largest, on two random",
     "inputs; then how many fewer `lrf{ratio=0.3}` leaves, or with (all) `lrf{ratio=0.3,scope=all}`, as the network has no",
     "convolutions that are neither 1x1 nor depthwise; or that it leaves the network whole, as no layer would cost less. What it",
-    "wrote opens and computes finite numbers of the same shapes. PyTorch judges `.pt` and `.pt2`, ONNX Runtime `.onnx`.",
+    "wrote opens and computes finite numbers of the same shapes. Parameters stand for multiply-adds where these depend on sizes that",
+    "only a run shows. PyTorch judges `.pt` and `.pt2`, ONNX Runtime `.onnx`.",
 ]
 
 

@@ -251,6 +251,29 @@ fn a_file_of_an_earlier_version_stays_one() {
 }
 
 #[test]
+fn an_operator_of_another_name_names_its_arguments_otherwise() {
+    let mut package = Package::open(&fixture("exported"));
+    package.edit(|program| {
+        let text = program
+            .to_string()
+            .replace("aten.transpose.int", "aten.swapaxes.default");
+        let text = text
+            .replace(r#""dim0""#, r#""axis0""#)
+            .replace(r#""dim1""#, r#""axis1""#);
+        assert_ne!(text, program.to_string());
+        *program = text.parse().unwrap();
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("swapaxes.pt2");
+    fs::write(&path, package.bytes()).unwrap();
+    let (before, after) = (
+        optc::read(fixture("exported")).unwrap(),
+        optc::read(&path).unwrap(),
+    );
+    assert_eq!(operators(&before.graph), operators(&after.graph));
+}
+
+#[test]
 fn a_size_that_was_dynamic_stays_dynamic() {
     for name in ["dynamic", "decomposed"] {
         let mut model = optc::read(fixture(name)).unwrap();

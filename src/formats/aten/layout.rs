@@ -35,8 +35,13 @@ pub(super) const TABLE: &[Entry] = &[
         lower: unflatten,
     },
     Entry {
-        names: &["transpose", "swapaxes", "swapdims"],
+        names: &["transpose", "swapdims"],
         parameters: &["self", "dim0", "dim1"],
+        lower: transpose,
+    },
+    Entry {
+        names: &["swapaxes"],
+        parameters: &["self", "axis0", "axis1"],
         lower: transpose,
     },
     Entry {
@@ -243,8 +248,11 @@ fn permuted(ev: &mut dyn Builder, call: &Call<'_>, x: ir::Value, perm: ir::Ints)
 
 fn transpose(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let (x, shape) = need!(operand(ev, call));
-    let a = need!(axis(need!(call.int("dim0")), shape.len()));
-    let b = need!(axis(need!(call.int("dim1")), shape.len()));
+    let [_, first, second] = call.parameters else {
+        return Ok(None);
+    };
+    let a = need!(axis(need!(call.int(first)), shape.len()));
+    let b = need!(axis(need!(call.int(second)), shape.len()));
     let mut perm: ir::Ints = (0..shape.len()).collect();
     perm.swap(a, b);
     permuted(ev, call, x, perm)

@@ -16,12 +16,12 @@ pub(super) const TABLE: &[Entry] = &[
         lower: mean,
     },
     Entry {
-        names: &["softmax", "log_softmax"],
+        names: &["softmax", "log_softmax", "_safe_softmax"],
         parameters: &["self", "dim", "dtype"],
         lower: softmax,
     },
     Entry {
-        names: &["_softmax", "_log_softmax", "_safe_softmax"],
+        names: &["_softmax", "_log_softmax"],
         parameters: &["self", "dim", "half_to_float"],
         lower: softmax,
     },

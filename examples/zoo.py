@@ -290,8 +290,9 @@ def cell(row, format, copies):
         text = ", ".join([fewer] * copies + [f"{result['apart']:.0e}"])
         if result["apart"] > TOLERANCE:
             why.append(f"red: {result['apart']:.1e} apart")
-        if copies and result["fewer"] <= 0:
-            why.append("red: nothing is removed")
+        most = max(row.get(other, {}).get("red", {}).get("fewer", 0) for other in FORMATS)
+        if copies and (result["fewer"] <= 0 or result["fewer"] < most / 2):
+            why.append("red: less than half is removed of what another format's file loses")
         texts.append(f"**{text}**" if why else text)
     return ("; " if copies else ", ").join(texts), why
 

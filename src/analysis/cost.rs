@@ -66,7 +66,8 @@ impl Stats {
 /// Multiply-adds of one run of `graph`, without the operations whose multiply-adds are not known or have no number.
 pub fn known_flops(graph: &Graph) -> u64 {
     let of_node = |node| node_flops(graph, node)?.eval(&graph.bindings);
-    graph.nodes().filter_map(of_node).sum()
+    let flops = graph.nodes().filter_map(of_node);
+    flops.fold(0, u64::saturating_add)
 }
 
 /// Multiply-adds of one run of an operation: the product of these sizes, which may be too long for one expression.
@@ -194,5 +195,8 @@ mod tests {
         assert_eq!(cost.operators, IndexMap::from([("linear".to_string(), 2)]));
         graph.bindings.insert("N".into(), 3);
         assert_eq!(Stats::of(&graph).flops, Some(24));
+        graph.bindings.insert("N".into(), i64::MAX);
+        assert_eq!(Stats::of(&graph).flops, Some(u64::MAX));
+        assert_eq!(known_flops(&graph), u64::MAX);
     }
 }

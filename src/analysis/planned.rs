@@ -44,9 +44,9 @@ impl Planned {
 
 /// The multiply-adds and the cost of operators together; `None` where they depend on sizes without a number.
 pub fn total(plan: &[Planned], bindings: &Bindings, model: &CostModel) -> Option<(u64, u64)> {
-    plan.iter().try_fold((0, 0u64), |(flops, cost), step| {
+    plan.iter().try_fold((0u64, 0u64), |(flops, cost), step| {
         Some((
-            flops + step.flops(bindings)?,
+            flops.saturating_add(step.flops(bindings)?),
             cost.saturating_add(step.cost(model)),
         ))
     })

@@ -235,6 +235,17 @@ fn writing_through_a_view_is_seen_in_the_base_and_in_other_views() {
 }
 
 #[test]
+fn a_norm_over_no_axes_is_one_over_all() {
+    for (axes, shape) in [("[]", "[*]"), ("[1, -1]", "[N,1,H,1]")] {
+        let graph = graph(&format!(
+            "return torch.linalg_vector_norm(x, 2.0, {axes}, True)"
+        ));
+        let text = graph.to_string();
+        assert!(text.contains(&format!(" : f32{shape}\n")), "{text}");
+    }
+}
+
+#[test]
 fn a_view_whose_sizes_have_too_long_a_product_is_left_to_libtorch() {
     let sum: String = { 2..30 }
         .map(|k| format!("s = torch.add(s, torch.floordiv(n, {k}))\n"))

@@ -151,6 +151,10 @@ impl<'a> Evaluator<'a> {
         let given = given.items().unwrap_or(vec![given.clone()]);
         let at = |v: &Value<'a>| axis(v.as_int()?, shape.len());
         let mut axes = given.iter().map(at).collect::<Option<Vec<_>>>()?;
+        // No axes are all of them to some, and none to others.
+        if axes.is_empty() {
+            return None;
+        }
         axes.sort_unstable_by(|a, b| b.cmp(a));
         axes.dedup();
         for axis in axes {

@@ -40,7 +40,8 @@ impl Number {
     /// A number; a small fraction stays exact.
     pub(super) fn of(x: f64) -> Number {
         let scaled = x * MAX_OVER as f64;
-        match scaled.fract() == 0.0 && scaled.abs() < (1i64 << 40) as f64 {
+        let negative_zero = x == 0.0 && x.is_sign_negative();
+        match scaled.fract() == 0.0 && scaled.abs() < (1i64 << 40) as f64 && !negative_zero {
             true => Number::Size(Dim::from(scaled as i64), MAX_OVER).reduced(),
             false => Number::Real(x),
         }
@@ -80,59 +81,79 @@ impl Number {
         }
     }
 
-    pub(super) fn add(&self, other: &Number, sign: i64) -> Option<Number> {
-        match (self, other) {
-            (Number::Size(a, over_a), Number::Size(b, over_b)) => {
-                let over = (*over_a).max(*over_b);
-                let a = a.clone() * Dim::from(over / over_a);
-                let b = b.clone() * Dim::from(over / over_b * sign);
-                Some(Number::Size(a + b, over).reduced())
-            }
-            _ => {
-                let (a, b) = (self.value()? as f32, other.value()? as f32);
-                Some(Number::of((a + b * sign as f32).into()))
-            }
+    /// The number, if it is whole and depends on no symbol.
+    fn int(&self) -> Option<i64> {
+        self.size()?.as_number()
+    }
+
+    /// The sum; of floating-point numbers as `f32` rounds it.
+    pub(super) fn add(&self, other: &Number, whole: bool) -> Option<Number> {
+        if let Some(known) = both(self, other, whole, i64::checked_add, |a, b| a + b) {
+            return known;
+        }
+        let (Number::Size(a, over_a), Number::Size(b, over_b)) = (self, other) else {
+            return None;
+        };
+        let over = (*over_a).max(*over_b);
+        let a = a.clone() * Dim::from(over / over_a);
+        let b = b.clone() * Dim::from(over / over_b);
+        Some(Number::Size(a + b, over).reduced())
+    }
+
+    pub(super) fn neg(&self, whole: bool) -> Option<Number> {
+        match self {
+            _ if whole => self.mul(&Number::whole(Dim::from(-1)), true),
+            _ => self.mul(&Number::of(-1.0), false),
         }
     }
 
-    pub(super) fn mul(&self, other: &Number) -> Option<Number> {
-        match (self, other) {
-            (Number::Size(a, over_a), Number::Size(b, over_b)) => {
-                let over = over_a.checked_mul(*over_b).filter(|n| *n <= MAX_OVER)?;
-                Some(Number::Size(a.clone() * b.clone(), over).reduced())
-            }
-            _ => {
-                let (a, b) = (self.value()? as f32, other.value()? as f32);
-                Some(Number::of((a * b).into()))
-            }
+    pub(super) fn sub(&self, other: &Number, whole: bool) -> Option<Number> {
+        match both(self, other, whole, i64::checked_sub, |a, b| a - b) {
+            Some(known) => known,
+            None => self.add(&other.neg(whole)?, whole),
         }
+    }
+
+    pub(super) fn mul(&self, other: &Number, whole: bool) -> Option<Number> {
+        if let Some(known) = both(self, other, whole, i64::checked_mul, |a, b| a * b) {
+            return known;
+        }
+        let (Number::Size(a, over_a), Number::Size(b, over_b)) = (self, other) else {
+            return None;
+        };
+        let over = over_a.checked_mul(*over_b).filter(|n| *n <= MAX_OVER)?;
+        Some(Number::Size(a.clone() * b.clone(), over).reduced())
     }
 
     /// The quotient; of whole numbers rounded to 0, as integers divide.
     pub(super) fn div(&self, other: &Number, whole: bool) -> Option<Number> {
-        if whole {
-            let (a, b) = (self.size()?, other.size()?);
-            return match (a.as_number(), b.as_number()) {
-                (_, Some(0)) => None,
-                (Some(a), Some(b)) => Some(Number::whole(Dim::from(a.checked_div(b)?))),
-                _ => Some(Number::whole(a.floor_div(b))),
-            };
+        if let Some(known) = both(self, other, whole, i64::checked_div, |a, b| a / b) {
+            return known;
         }
-        match (self, other) {
-            (Number::Size(a, over), Number::Size(b, 1)) => match b.as_number() {
-                Some(b) if b > 0 && b & (b - 1) == 0 => {
-                    let over = over.checked_mul(b).filter(|n| *n <= MAX_OVER)?;
-                    Some(Number::Size(a.clone(), over).reduced())
-                }
-                _ => {
-                    let (a, b) = (self.value()? as f32, other.value()? as f32);
-                    Some(Number::of((a / b).into()))
-                }
-            },
-            _ => {
-                let (a, b) = (self.value()? as f32, other.value()? as f32);
-                Some(Number::of((a / b).into()))
+        if whole {
+            return towards_zero(self.size()?, other.size()?).map(Number::whole);
+        }
+        let (Number::Size(a, over), Number::Size(b, 1)) = (self, other) else {
+            return None;
+        };
+        // By a power of two, which leaves a fraction that is exact.
+        let b = b.as_number().filter(|b| *b > 0 && b & (b - 1) == 0)?;
+        let over = over.checked_mul(b).filter(|n| *n <= MAX_OVER)?;
+        Some(Number::Size(a.clone(), over).reduced())
+    }
+
+    /// What is left of a division of whole numbers, with the sign of the divisor.
+    pub(super) fn rem(&self, other: &Number) -> Option<Number> {
+        let (a, b) = (self.size()?, other.size()?);
+        match (a.as_number(), b.as_number()) {
+            (_, Some(0)) => None,
+            (Some(a), Some(b)) => {
+                let rest = a.checked_rem(b)?;
+                let other_side = rest != 0 && (rest < 0) != (b < 0);
+                let rest = if other_side { rest + b } else { rest };
+                Some(Number::whole(Dim::from(rest)))
             }
+            _ => Some(Number::whole(a.clone() - a.floor_div(b) * b.clone())),
         }
     }
 
@@ -153,38 +174,54 @@ impl Number {
     /// As another type: towards zero where it is whole.
     pub(super) fn cast(&self, to: DType) -> Option<Number> {
         match (self, to) {
-            (_, DType::Bool) => Some(Number::of(f64::from(u8::from(self.value()? != 0.0)))),
+            (_, DType::Bool) => {
+                let holds = self.value()? != 0.0;
+                Some(Number::whole(Dim::from(i64::from(holds))))
+            }
             (_, DType::F16 | DType::BF16) => None,
             (_, to) if to.is_float() => Some(self.clone()),
-            (Number::Real(x), _) => Some(Number::of(x.trunc())).filter(|n| n.size().is_some()),
-            (Number::Size(dim, 1), DType::I32 | DType::I64) => Some(Number::whole(dim.clone())),
+            // Without the sign that a zero may have.
+            (Number::Real(x), _) => {
+                Some(Number::of(x.trunc() + 0.0)).filter(|n| n.size().is_some())
+            }
             (Number::Size(dim, over), DType::I32 | DType::I64) => {
-                let negative = dim.as_number().is_some_and(|n| n < 0);
-                let dim = match negative {
-                    true => dim.ceil_div(&Dim::from(*over)),
-                    false => dim.floor_div(&Dim::from(*over)),
-                };
-                Some(Number::whole(dim))
+                towards_zero(dim, &Dim::from(*over)).map(Number::whole)
             }
             _ => None,
         }
     }
 
-    pub(super) fn max(&self, other: &Number, sign: i64) -> Option<Number> {
-        match (self.size(), other.size()) {
-            (Some(a), Some(b)) => Some(Number::whole(match sign {
-                1 => a.at_least(b),
-                _ => a.at_most(b),
-            })),
-            _ => {
-                let (a, b) = (self.value()?, other.value()?);
-                Some(Number::of(if sign == 1 { a.max(b) } else { a.min(b) }))
-            }
+    /// The larger of both; what is no number stays none.
+    pub(super) fn max(&self, other: &Number) -> Option<Number> {
+        self.extreme(other, f64::max, Dim::at_least)
+    }
+
+    /// The smaller of both; what is no number stays none.
+    pub(super) fn min(&self, other: &Number) -> Option<Number> {
+        self.extreme(other, f64::min, Dim::at_most)
+    }
+
+    fn extreme(
+        &self,
+        other: &Number,
+        of_reals: fn(f64, f64) -> f64,
+        of_sizes: fn(&Dim, &Dim) -> Dim,
+    ) -> Option<Number> {
+        if let (Some(a), Some(b)) = (self.size(), other.size()) {
+            return Some(Number::whole(of_sizes(a, b)));
         }
+        let (a, b) = (self.value()?, other.value()?);
+        Some(match a.is_nan() || b.is_nan() {
+            true => Number::Real(f64::NAN),
+            false => Number::of(of_reals(a, b)),
+        })
     }
 
     /// How this compares to the other, where that does not depend on what the symbols are.
     pub(super) fn order(&self, other: &Number) -> Option<std::cmp::Ordering> {
+        if let (Some(a), Some(b)) = (self.int(), other.int()) {
+            return Some(a.cmp(&b));
+        }
         if let (Some(a), Some(b)) = (self.value(), other.value()) {
             return a.partial_cmp(&b);
         }
@@ -202,6 +239,55 @@ impl Number {
     }
 }
 
+/// What an operation gives on two numbers that are known, whole ones or `f32`; `None` where a symbol is in either.
+fn both(
+    a: &Number,
+    b: &Number,
+    whole: bool,
+    of_ints: fn(i64, i64) -> Option<i64>,
+    of_floats: fn(f32, f32) -> f32,
+) -> Option<Option<Number>> {
+    if whole {
+        let (a, b) = (a.int()?, b.int()?);
+        // What overflows is left to the runtime.
+        return Some(of_ints(a, b).map(|n| Number::whole(Dim::from(n))));
+    }
+    let (a, b) = (a.value()? as f32, b.value()? as f32);
+    Some(Some(Number::of(of_floats(a, b).into())))
+}
+
+/// The quotient rounded towards 0, as integers are divided: down where it is no less than 0, else up.
+fn towards_zero(a: &Dim, b: &Dim) -> Option<Dim> {
+    let (a, b) = match b.as_number() {
+        Some(0 | i64::MIN) => return None,
+        Some(1) => return Some(a.clone()),
+        Some(..0) => (-a.clone(), -b.clone()),
+        Some(_) => (a.clone(), b.clone()),
+        None if b.is_never_negative() => (a.clone(), b.clone()),
+        None => return None,
+    };
+    if a.is_never_negative() {
+        return Some(a.floor_div(&b));
+    }
+    if (-a.clone()).is_never_negative() {
+        return Some(a.ceil_div(&b));
+    }
+    let zero = Dim::from(0);
+    Some(a.floor_div(&b).at_least(&zero) + a.ceil_div(&b).at_most(&zero))
+}
+
+/// How many elements a tensor of this shape has; `None` where that, or what other lengths make beside one of 0, is over
+/// [`MAX_ELEMENTS`].
+pub(super) fn count(shape: &[usize]) -> Option<usize> {
+    let bound =
+        |n: usize, length: &usize| Some(n.checked_mul(*length)?).filter(|n| *n <= MAX_ELEMENTS);
+    shape
+        .iter()
+        .map(|length| (*length).max(1))
+        .try_fold(1, |n, length| bound(n, &length))?;
+    Some(shape.iter().product())
+}
+
 impl Content {
     /// Of a tensor that is small, and of a type that sizes are computed in.
     pub(super) fn of(tensor: &Tensor) -> Option<Content> {
@@ -211,7 +297,7 @@ impl Content {
         } else {
             MAX_ELEMENTS
         };
-        let fits = tensor.shape().len() <= 4 && tensor.len() <= most;
+        let fits = tensor.shape().len() <= 4 && count(tensor.shape()).is_some_and(|n| n <= most);
         if !fits || matches!(dtype, DType::F16 | DType::BF16 | DType::F64) {
             return None;
         }
@@ -290,6 +376,6 @@ impl Content {
     /// Whether an expression has grown too long to be of use.
     pub(super) fn is_too_long(&self) -> bool {
         let long = |n: &Number| matches!(n, Number::Size(dim, _) if dim.is_too_long());
-        self.elements.len() > MAX_ELEMENTS || self.elements.iter().any(long)
+        count(&self.shape).is_none() || self.elements.iter().any(long)
     }
 }

@@ -2,7 +2,7 @@
 
 use smallvec::{SmallVec, smallvec};
 
-use super::content::{Content, MAX_ELEMENTS, Number};
+use super::content::{Content, MAX_ELEMENTS, Number, count};
 use super::import::Importer;
 use super::tensor;
 use super::view::View;
@@ -52,47 +52,28 @@ pub(super) fn fold<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content
             x
         }
         "Squeeze" => squeeze(im, view)?,
-        "Reshape" => {
-            let target = im.ints(view, 1)?;
-            let mut x = im.content(view.input(0)?)?.clone();
-            let whole = x.elements.len();
-            let known: i64 = target.iter().filter(|n| **n > 0).product();
-            let length = |n: &i64| match n {
-                -1 if known > 0 => Some(whole / usize::try_from(known).ok()?),
-                1.. => usize::try_from(*n).ok(),
-                _ => None,
-            };
-            x.shape = target.iter().map(length).collect::<Option<_>>()?;
-            (x.shape.iter().product::<usize>() == whole).then_some(x)?
+        "Reshape" => reshape(im, view)?,
+        "Flatten" => flatten(im, view)?,
+        "Add" => binary(im, view, Number::add)?,
+        "Sub" => binary(im, view, Number::sub)?,
+        "Mul" => binary(im, view, Number::mul)?,
+        "Div" => binary(im, view, Number::div)?,
+        "Max" if node.input.len() == 2 => binary(im, view, |a, b, _| a.max(b))?,
+        "Min" if node.input.len() == 2 => binary(im, view, |a, b, _| a.min(b))?,
+        "Mod" if view.int("fmod", 0) == 0 => {
+            binary(im, view, |a, b, whole| a.rem(b).filter(|_| whole))?
         }
-        "Flatten" if im.content(view.input(0)?)?.shape.len() == 1 => {
-            let mut x = im.content(view.input(0)?)?.clone();
-            x.shape.insert(0, 1);
-            x
-        }
-        "Add" => binary(im, view, |a, b, _| a.add(b, 1))?,
-        "Sub" => binary(im, view, |a, b, _| a.add(b, -1))?,
-        "Mul" => binary(im, view, |a, b, _| a.mul(b))?,
-        "Div" => binary(im, view, |a, b, whole| a.div(b, whole))?,
-        "Max" if node.input.len() == 2 => binary(im, view, |a, b, _| a.max(b, 1))?,
-        "Min" if node.input.len() == 2 => binary(im, view, |a, b, _| a.max(b, -1))?,
-        "Mod" if view.int("fmod", 0) == 0 => binary(im, view, |a, b, whole| {
-            let (a, b) = (a.size()?, b.size()?);
-            let positive = whole && b.as_number() != Some(0);
-            let quotient = a.floor_div(b);
-            positive.then(|| Number::whole(a.clone() - quotient * b.clone()))
-        })?,
         "Equal" => compare(im, view, |order| order.is_eq())?,
         "Less" => compare(im, view, |order| order.is_lt())?,
         "Greater" => compare(im, view, |order| order.is_gt())?,
         "LessOrEqual" => compare(im, view, |order| order.is_le())?,
         "GreaterOrEqual" => compare(im, view, |order| order.is_ge())?,
-        "And" => binary(im, view, |a, b, _| a.mul(b))?,
-        "Or" => binary(im, view, |a, b, _| a.max(b, 1))?,
-        "Not" => unary(im, view, |n| Some(Number::of(1.0 - n.value()?)))?,
-        "Neg" => unary(im, view, |n| n.mul(&Number::of(-1.0)))?,
-        "Floor" => unary(im, view, Number::floor)?,
-        "Ceil" => unary(im, view, Number::ceil)?,
+        "And" => binary(im, view, |a, b, _| a.min(b))?,
+        "Or" => binary(im, view, |a, b, _| a.max(b))?,
+        "Not" => unary(im, view, |n, _| Number::whole(Dim::from(1)).sub(n, true))?,
+        "Neg" => unary(im, view, Number::neg)?,
+        "Floor" => unary(im, view, |n, _| n.floor())?,
+        "Ceil" => unary(im, view, |n, _| n.ceil())?,
         "Where" => choose(im, view)?,
         "Range" => range(im, view)?,
         "ConstantOfShape" => filled(im, view)?,
@@ -233,19 +214,20 @@ fn slice<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content> {
 fn positions(length: usize, start: i64, end: i64, step: i64) -> Option<Vec<usize>> {
     let length = i64::try_from(length).ok()?;
     let wrap = |n: i64| if n < 0 { n.saturating_add(length) } else { n };
+    let (start, end) = (wrap(start), wrap(end));
     let mut positions = Vec::new();
     match step {
         0 => return None,
+        _ if length == 0 => {}
         1.. => {
-            let (start, end) = (wrap(start).clamp(0, length), wrap(end).clamp(0, length));
+            let (start, end) = (start.clamp(0, length), end.clamp(0, length));
             let step = usize::try_from(step).ok()?;
             positions.extend((start..end).step_by(step).map(|i| i as usize));
         }
+        // Backwards from before the first element: nothing to some, that element to others.
+        _ if start < 0 => return None,
         _ => {
-            let (mut at, end) = (
-                wrap(start).clamp(-1, length - 1),
-                wrap(end).clamp(-1, length - 1),
-            );
+            let (mut at, end) = (start.min(length - 1), end.clamp(-1, length - 1));
             while at > end {
                 positions.push(at as usize);
                 at = at.saturating_add(step);
@@ -253,6 +235,43 @@ fn positions(length: usize, start: i64, end: i64, step: i64) -> Option<Vec<usize
         }
     }
     Some(positions)
+}
+
+fn reshape<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content> {
+    let target = im.ints(view, 1)?;
+    let mut x = im.content(view.input(0)?)?.clone();
+    let keep_zero = view.int("allowzero", 0) != 0;
+    let mut shape: SmallVec<[usize; 2]> = smallvec![];
+    let mut rest = None;
+    for (axis, length) in target.iter().enumerate() {
+        shape.push(match length {
+            0 if !keep_zero => *x.shape.get(axis)?,
+            -1 if rest.is_none() => {
+                rest = Some(axis);
+                1
+            }
+            n => usize::try_from(*n).ok()?,
+        });
+    }
+    let known = count(&shape)?;
+    if let Some(axis) = rest {
+        shape[axis] = x.elements.len().checked_div(known)?;
+    }
+    x.shape = shape;
+    (count(&x.shape)? == x.elements.len()).then_some(x)
+}
+
+/// A matrix: the axes before `axis` are its rows.
+fn flatten<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content> {
+    let mut x = im.content(view.input(0)?)?.clone();
+    let rank = x.shape.len();
+    let axis = match view.int("axis", 1) {
+        axis if usize::try_from(axis) == Ok(rank) => rank,
+        axis => axis_of(axis, rank)?,
+    };
+    let (rows, columns) = x.shape.split_at(axis);
+    x.shape = smallvec![count(rows)?, count(columns)?];
+    Some(x)
 }
 
 fn transpose<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content> {
@@ -303,7 +322,8 @@ fn concat<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content> {
         }
     };
     let total: usize = parts.iter().map(|part| part.elements.len()).sum();
-    if total > MAX_ELEMENTS || !parts.iter().all(alike) {
+    let same_type = parts.iter().all(|part| part.dtype == first.dtype);
+    if total > MAX_ELEMENTS || !same_type || !parts.iter().all(alike) {
         return None;
     }
     let outer: usize = first.shape[..axis].iter().product();
@@ -331,6 +351,8 @@ fn squeeze<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content> {
     let mut x = im.content(view.input(0)?)?.clone();
     let rank = x.shape.len();
     let axes: Option<Vec<usize>> = match axes {
+        // An empty list is all axes to some, and none to others.
+        Some(axes) if axes.is_empty() => return None,
         Some(axes) => Some(
             { axes.iter() }
                 .map(|a| axis_of(*a, rank))
@@ -355,10 +377,12 @@ fn squeeze<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content> {
 fn unary<'m>(
     im: &mut Importer<'m>,
     view: &View<'m>,
-    f: impl Fn(&Number) -> Option<Number>,
+    f: impl Fn(&Number, bool) -> Option<Number>,
 ) -> Option<Content> {
     let x = im.content(view.input(0)?)?;
-    let elements = x.elements.iter().map(f).collect::<Option<_>>()?;
+    let whole = !x.dtype.is_float();
+    let elements = x.elements.iter().map(|n| f(n, whole));
+    let elements = elements.collect::<Option<_>>()?;
     Some(Content {
         dtype: x.dtype,
         shape: x.shape.clone(),
@@ -455,10 +479,7 @@ fn filled<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content> {
     let shape = im.ints(view, 0)?;
     let shape = { shape.iter() }.map(|n| usize::try_from(*n).ok());
     let shape: SmallVec<[usize; 2]> = shape.collect::<Option<_>>()?;
-    let count = { shape.iter() }.try_fold(1usize, |n, len| n.checked_mul(*len))?;
-    if count > MAX_ELEMENTS || shape.len() > 4 {
-        return None;
-    }
+    let count = count(&shape).filter(|_| shape.len() <= 4)?;
     let (dtype, value) = match view.attribute("value").and_then(|a| a.t.as_deref()) {
         None => (DType::F32, Number::of(0.0)),
         Some(proto) => {
@@ -487,13 +508,22 @@ fn reduce<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content> {
     if !over_all || (given && axes.is_empty()) {
         return None;
     }
+    let whole = !x.dtype.is_float();
+    // Runtimes add up in orders of their own, which is the same where nothing is rounded.
+    let exact = |result: Number, exact: Option<f64>| match (whole, result.value(), exact) {
+        (false, Some(x), Some(exact)) => (x == exact).then_some(result),
+        _ => Some(result),
+    };
     let mut numbers = x.elements.iter();
     let first = numbers.next()?.clone();
-    let result = numbers.try_fold(first, |acc, n| match view.op() {
-        "ReduceProd" => acc.mul(n),
-        "ReduceSum" => acc.add(n, 1),
-        "ReduceMax" => acc.max(n, 1),
-        _ => acc.max(n, -1),
+    let result = numbers.try_fold(first, |acc, n| {
+        let pair = acc.value().zip(n.value());
+        match view.op() {
+            "ReduceProd" => exact(acc.mul(n, whole)?, pair.map(|(a, b)| a * b)),
+            "ReduceSum" => exact(acc.add(n, whole)?, pair.map(|(a, b)| a + b)),
+            "ReduceMax" => acc.max(n),
+            _ => acc.min(n),
+        }
     })?;
     Some(Content {
         dtype: x.dtype,
@@ -525,10 +555,7 @@ fn spread(x: &Content, shape: &[usize]) -> Option<Content> {
     if x.shape[..] == *shape {
         return Some(x.clone());
     }
-    let count = { shape.iter() }.try_fold(1usize, |n, len| n.checked_mul(*len))?;
-    if count > MAX_ELEMENTS || shape.len() < x.shape.len() {
-        return None;
-    }
+    let count = count(shape).filter(|_| shape.len() >= x.shape.len())?;
     let skipped = shape.len() - x.shape.len();
     let element = |mut i: usize| {
         let (mut at, mut stride) = (0, 1);

@@ -22,6 +22,7 @@ pub fn raise<'a>(
 ) -> Result<Graph, String> {
     let mut raised = Graph::new(graph.name.clone());
     raised.bindings = graph.bindings.clone();
+    raised.defaults = graph.defaults.clone();
     let inputs: Vec<NodeId> = graph
         .inputs()
         .iter()

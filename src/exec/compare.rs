@@ -354,6 +354,13 @@ fn random_inputs<T: Real>(
 ) -> Result<Vec<ArrayD<T>>> {
     let input = |(i, shape): (usize, &Vec<usize>)| {
         let node = graph.inputs()[i];
+        if let Some(default) = graph.defaults.get(&graph.node(node).name)
+            && default.shape() == shape.as_slice()
+            && let Ok(array) =
+                ArrayD::from_shape_vec(shape.clone(), default.elements::<T>().into_owned())
+        {
+            return Ok(array);
+        }
         let dtype = graph.ty(Value::from(node)).dtype().unwrap_or(DType::F32);
         random(shape, dtype, (seed, i)).map_err(|what| Error::Run {
             node: graph.node(node).name.to_string(),

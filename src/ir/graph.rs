@@ -116,6 +116,8 @@ pub struct Graph {
     pub name: String,
     /// Numbers for some of the sizes, for cost and verification only.
     pub bindings: Bindings,
+    /// What inputs hold where a caller gives nothing, by name; for verification only, as a caller may give anything.
+    pub defaults: FxHashMap<Arc<str>, Tensor>,
     graph: StableDiGraph<Node, Edge, u32>,
     inputs: Vec<NodeId>,
     outputs: Vec<Output>,
@@ -130,6 +132,7 @@ impl Graph {
         Graph {
             name: name.into(),
             bindings: Bindings::new(),
+            defaults: FxHashMap::default(),
             graph: StableDiGraph::default(),
             inputs: Vec::new(),
             outputs: Vec::new(),

@@ -161,6 +161,10 @@ fn every_version_is_read_as_the_same_graph_and_written_as_itself() {
         let import = Message::default().bytes(1, "").int(2, opset);
         assert!(holds(&written, &import.0), "version {opset}");
         assert_eq!(text(&read(&written)), expected, "version {opset}");
+        let anew = write(&renamed(&model));
+        assert!(holds(&anew, &import.0), "version {opset}");
+        let anew = text(&read(&anew)).replace(".anew", "");
+        assert_eq!(anew, expected, "version {opset}");
     }
 }
 

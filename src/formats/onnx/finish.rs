@@ -108,10 +108,13 @@ impl Writer<'_> {
             }
         }
         let returned: FxHashSet<&str> = { self.graph.outputs().iter() }.map(|o| &*o.name).collect();
+        let inputs = graph.input.iter().filter_map(|info| info.name.as_deref());
+        let said: FxHashSet<&str> = inputs.chain(returned.iter().copied()).collect();
         graph
             .value_info
-            .retain(|info| !info.name.as_deref().is_some_and(|n| returned.contains(n)));
+            .retain(|info| !info.name.as_deref().is_some_and(|n| said.contains(n)));
         alive.extend(returned);
+        alive.extend(self.given.iter().map(String::as_str));
         graph.quantization_annotation.retain(|a| {
             a.tensor_name
                 .as_deref()

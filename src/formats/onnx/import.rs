@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 use super::content::Content;
 use super::error::OnnxError;
 use super::files::External;
+use super::kept::Form;
 use super::proto::{DimensionValue, NodeProto, TensorShapeProto, TypeProto, TypeValue};
 use super::source::{NodeInfo, Source};
 use super::view::View;
@@ -31,7 +32,7 @@ pub(super) struct Importer<'m> {
     pub shared: FxHashSet<&'m str>,
     pub returned: FxHashSet<&'m str>,
     pub values: FxHashMap<&'m str, Value>,
-    weights: Vec<Weight<'m>>,
+    pub weights: Vec<Weight<'m>>,
     /// Which weight a name is of; several can be of one.
     weight_names: FxHashMap<&'m str, usize>,
     contents: FxHashMap<&'m str, Content>,
@@ -41,25 +42,20 @@ pub(super) struct Importer<'m> {
     input_symbols: FxHashSet<Symbol>,
     /// Which size a `dim_param` is.
     parameters: FxHashMap<String, Dim>,
+    /// The texts that stand for several sizes, though they are the same.
+    pub loose: FxHashSet<&'m str>,
     taken_symbols: IndexSet<Symbol>,
     pub external: External,
 }
 
 /// A tensor of the file: an initializer, or a `Constant`.
-struct Weight<'m> {
-    name: &'m str,
-    tensor: Tensor,
+pub(super) struct Weight<'m> {
+    pub name: &'m str,
+    pub tensor: Tensor,
     /// Its further names.
     aliases: Vec<Arc<str>>,
     /// The constants of the graph that it is, by shape and whether transposed.
-    forms: Vec<(Form, Value)>,
-}
-
-#[derive(Clone, PartialEq)]
-enum Form {
-    AsIs,
-    Transposed,
-    Reshaped(Vec<usize>),
+    pub forms: Vec<(Form, Value)>,
 }
 
 impl<'m> Importer<'m> {
@@ -80,6 +76,7 @@ impl<'m> Importer<'m> {
             declared: FxHashMap::default(),
             input_symbols: FxHashSet::default(),
             parameters: FxHashMap::default(),
+            loose: FxHashSet::default(),
             taken_symbols: IndexSet::default(),
             external,
         }
@@ -94,6 +91,15 @@ impl<'m> Importer<'m> {
         }
         let node = self.graph.add_input(name, ty);
         self.values.insert(name, node.into());
+    }
+
+    /// Adds an input that is this tensor where a caller gives nothing else.
+    pub(super) fn overridable(&mut self, name: &'m str, tensor: Tensor) {
+        let shape = tensor.shape().iter().map(|n| Dim::from(*n));
+        let ty = Type::tensor(tensor.dtype(), shape);
+        self.input(name, ty);
+        self.graph.defaults.insert(name.into(), tensor.clone());
+        self.source.defaults.push((name.into(), tensor));
     }
 
     /// Makes a tensor known, which becomes a constant when somebody reads it.
@@ -127,7 +133,7 @@ impl<'m> Importer<'m> {
     }
 
     /// Adds what a node computes.
-    pub(super) fn node(&mut self, node: &'m NodeProto) -> Result<(), OnnxError> {
+    pub(super) fn add(&mut self, node: &'m NodeProto) -> Result<(), OnnxError> {
         let view = View {
             node,
             opset: self.opset,
@@ -427,12 +433,45 @@ impl<'m> Importer<'m> {
         let dims = shape.dim.iter().enumerate();
         let dim = |(axis, dim): (usize, &super::proto::Dimension)| match &dim.value {
             Some(DimensionValue::DimValue(n)) if *n >= 0 => Dim::from(*n),
-            Some(DimensionValue::DimParam(text)) if !text.is_empty() => self.parameter(text),
+            Some(DimensionValue::DimParam(text)) if self.is_name(text) => self.parameter(text),
             _ => self.fresh_size(&format!("{name}.{axis}")),
         };
         let dims: Dims = dims.map(dim).collect();
         // A shape of thousands of dimensions is no shape.
         (dims.len() <= Dim::MAX_RANK).then_some(dims)
+    }
+
+    /// Whether a `dim_param` names a size: exporters also write the same placeholder for every size that they do not know.
+    fn is_name(&self, text: &str) -> bool {
+        let word = text.to_ascii_lowercase();
+        let placeholder = !text.contains(char::is_alphabetic)
+            || matches!(
+                &*word,
+                "none" | "null" | "unk" | "unknown" | "dynamic" | "any"
+            );
+        !placeholder && !self.loose.contains(text)
+    }
+
+    /// How many symbols there are.
+    pub(super) fn symbol_count(&self) -> usize {
+        self.taken_symbols.len()
+    }
+
+    /// Whether a size is a symbol that came after the first `count`.
+    pub(super) fn is_newer(&self, dim: &Dim, count: usize) -> bool {
+        let at = dim
+            .as_symbol()
+            .and_then(|s| self.taken_symbols.get_index_of(s));
+        at.is_some_and(|at| at >= count)
+    }
+
+    /// A size with a name of its own that has this number, unless the file is wrong: enough to count and to compare with.
+    pub(super) fn probable_size(&mut self, text: &str, n: i64) -> Dim {
+        let dim = self.fresh_size(text);
+        if let Some(symbol) = dim.as_symbol() {
+            self.graph.bindings.insert(symbol.clone(), n);
+        }
+        dim
     }
 
     /// The size that a `dim_param` names.

@@ -5,8 +5,9 @@
 //!   `types` for their results and `captures` for what subgraphs read;
 //! - `limits` refuses files whose messages would take more memory than their size justifies;
 //! - `content` and `fold` follow sizes through the nodes that compute them;
-//! - `write` makes a model of a graph: `spell` says each operator in the model's own version, `sizes` computes what is symbolic,
-//!   `store` writes the messages and the weights.
+//! - `kept` keeps each node with what it became;
+//! - `write` makes a model of a graph: what is `unchanged` as it was, while `spell` says each other operator in the model's own
+//!   version, `sizes` computes what is symbolic, and `store` writes the messages and the weights.
 
 mod attributes;
 mod captures;
@@ -16,6 +17,7 @@ mod files;
 mod finish;
 mod fold;
 mod import;
+mod kept;
 mod limits;
 mod lower;
 mod opaque;
@@ -27,6 +29,7 @@ mod spell;
 mod store;
 mod tensor;
 mod types;
+mod unchanged;
 mod view;
 mod write;
 

@@ -185,6 +185,20 @@ fn inline_attribute(
     node: &str,
     external: &mut External,
 ) -> Result<Option<AttributeProto>, OnnxError> {
+    if !has_elsewhere(attribute) {
+        return Ok(None);
+    }
+    let mut own = attribute.clone();
+    inline(&mut own, node, external)?;
+    Ok(Some(own))
+}
+
+/// Whether a tensor among the attributes of a node, or within its subgraphs, has its data in another file.
+pub(super) fn has_data_elsewhere(node: &NodeProto) -> bool {
+    node.attribute.iter().any(has_elsewhere)
+}
+
+fn has_elsewhere(attribute: &AttributeProto) -> bool {
     let elsewhere = |t: &TensorProto| t.data_location == Some(super::proto::EXTERNAL);
     fn any(graph: &GraphProto, elsewhere: &dyn Fn(&TensorProto) -> bool) -> bool {
         let nodes = graph.node.iter().flat_map(|n| &n.attribute);
@@ -195,12 +209,7 @@ fn inline_attribute(
         let mut graphs = attribute.g.as_deref().into_iter().chain(&attribute.graphs);
         tensors.any(elsewhere) || graphs.any(|g| any(g, elsewhere))
     }
-    if !has(attribute, &elsewhere) {
-        return Ok(None);
-    }
-    let mut own = attribute.clone();
-    inline(&mut own, node, external)?;
-    Ok(Some(own))
+    has(attribute, &elsewhere)
 }
 
 fn inline(

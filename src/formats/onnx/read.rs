@@ -12,11 +12,11 @@ use super::captures::{captured, inner_names};
 use super::error::OnnxError;
 use super::files::{External, Mapped};
 use super::import::Importer;
-use super::proto::{GraphProto, ModelProto, NodeProto};
+use super::proto::{DimensionValue, GraphProto, ModelProto, NodeProto, TypeValue, ValueInfoProto};
 use super::source::{Source, WeightInfo};
 use super::{limits, opaque, tensor};
-use crate::formats::ReadOptions;
 use crate::formats::error::FormatError;
+use crate::formats::{InputShape, ReadOptions};
 use crate::ir::{Bytes, Dim, Graph, Type};
 
 /// The oldest and the newest version of the operators that are read.
@@ -117,8 +117,11 @@ fn import_model(
             .extend(named.chain(&function.input).cloned());
     }
     inner_names(&graph.node, &mut im.source.inner);
-    import(&mut im, graph, map, options)?;
+    // Before, every initializer had to be an input, too.
+    let overridable = model.ir_version.unwrap_or(0) >= 4;
+    import(&mut im, graph, map, overridable, options)?;
     im.graph.remove_dead();
+    im.keep_constants();
     im.external.check_overlaps()?;
     for info in graph
         .value_info
@@ -172,6 +175,7 @@ fn import<'m>(
     im: &mut Importer<'m>,
     graph: &'m GraphProto,
     map: &Bytes,
+    overridable: bool,
     options: &ReadOptions,
 ) -> Result<(), OnnxError> {
     let mut defined: FxHashSet<&str> = FxHashSet::default();
@@ -221,24 +225,40 @@ fn import<'m>(
     }
     im.read.extend(&im.returned);
 
-    for info in &graph.input {
+    let is_weight =
+        |info: &&ValueInfoProto| weights.contains(info.name.as_deref().unwrap_or_default());
+    let (weight_inputs, inputs): (Vec<_>, Vec<_>) = graph.input.iter().partition(is_weight);
+    for info in weight_inputs {
         let name = info.name.as_deref().unwrap_or_default();
-        if weights.contains(name) {
-            im.source.weight_inputs.insert(name.into(), info.clone());
-            continue;
-        }
+        im.source.weight_inputs.insert(name.into(), info.clone());
+    }
+    let names: Vec<&str> = { inputs.iter() }
+        .map(|info| info.name.as_deref().unwrap_or_default())
+        .collect();
+    let given = given_shapes(&names, options);
+    im.loose = loose_names(&inputs, &given);
+    for (info, given) in inputs.into_iter().zip(given) {
+        let name = info.name.as_deref().unwrap_or_default();
         let ty = match &info.r#type {
             Some(ty) => im.type_of(ty, name),
             None => Type::Other(super::types::UNKNOWN.into()),
         };
-        let ty = given_rank(im, name, ty, options);
+        let ty = given_rank(im, name, ty, given);
         im.input(name, ty);
     }
     for proto in &graph.initializer {
         let name = proto.name.as_deref().unwrap_or_default();
         im.source.weights.insert(name.into(), WeightInfo::of(proto));
         match tensor::tensor(proto, name, Some(map), &mut im.external)? {
-            Some(tensor) => im.weight(name, tensor),
+            Some(tensor) if overridable && im.source.weight_inputs.contains_key(name) => {
+                im.overridable(name, tensor);
+            }
+            Some(tensor) => {
+                if !im.read.contains(name) {
+                    im.source.unread.push(name.into());
+                }
+                im.weight(name, tensor);
+            }
             None => opaque::weight(im, name, proto)?,
         }
     }
@@ -265,18 +285,46 @@ fn import<'m>(
 }
 
 /// The type of an input without a shape, with as many dimensions as `--input` gives it.
-fn given_rank<'m>(im: &mut Importer<'m>, name: &str, ty: Type, options: &ReadOptions) -> Type {
-    let Type::Tensor(dtype, None) = ty else {
+fn given_rank<'m>(im: &mut Importer<'m>, name: &str, ty: Type, given: Option<&InputShape>) -> Type {
+    let (Type::Tensor(dtype, None), Some(given)) = (&ty, given) else {
         return ty;
-    };
-    let named = { options.inputs.iter() }.find(|given| given.name.as_deref() == Some(name));
-    let mut unnamed = options.inputs.iter().filter(|given| given.name.is_none());
-    let Some(given) = named.or_else(|| unnamed.nth(im.graph.inputs().len())) else {
-        return Type::Tensor(dtype, None);
     };
     let size = |axis| im.fresh_size(&format!("{name}.{axis}"));
     let dims: Vec<Dim> = (0..given.shape.len()).map(size).collect();
-    Type::tensor(dtype, dims)
+    Type::tensor(*dtype, dims)
+}
+
+/// The shapes that are given to inputs: by name, the others in order.
+fn given_shapes<'o>(names: &[&str], options: &'o ReadOptions) -> Vec<Option<&'o InputShape>> {
+    let named =
+        |name: &&str| { options.inputs.iter() }.find(|given| given.name.as_deref() == Some(*name));
+    let mut unnamed = options.inputs.iter().filter(|given| given.name.is_none());
+    let shape = |name| named(name).or_else(|| unnamed.next());
+    names.iter().map(shape).collect()
+}
+
+/// The texts of sizes to which `given` gives several numbers: a runtime takes a shared name for no more than a hint.
+fn loose_names<'m>(
+    inputs: &[&'m ValueInfoProto],
+    given: &[Option<&InputShape>],
+) -> FxHashSet<&'m str> {
+    let mut numbers: FxHashMap<&str, usize> = FxHashMap::default();
+    let mut loose = FxHashSet::default();
+    for (info, given) in inputs.iter().zip(given) {
+        let ty = info.r#type.as_ref().and_then(|ty| ty.value.as_ref());
+        let (Some(TypeValue::Tensor(ty)), Some(given)) = (ty, given) else {
+            continue;
+        };
+        let dims = ty.shape.iter().flat_map(|shape| &shape.dim);
+        for (dim, n) in dims.zip(&given.shape) {
+            if let Some(DimensionValue::DimParam(text)) = &dim.value
+                && *numbers.entry(text).or_insert(*n) != *n
+            {
+                loose.insert(text.as_str());
+            }
+        }
+    }
+    loose
 }
 
 /// The nodes in an order in which each comes after what it reads; the file's own, where it is one.

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::files::Mapped;
+use super::kept::Kept;
 use super::proto::{
     ModelProto, NodeDeviceConfigurationProto, StringStringEntryProto, TensorProto, ValueInfoProto,
 };
-use crate::ir::{Dialect, Type};
+use crate::ir::{Dialect, Tensor, Type};
 use crate::report::FileFacts;
 
 /// What is needed to write a graph back as the ONNX file that it came from.
@@ -22,6 +23,12 @@ pub struct Source {
     pub(super) model: ModelProto,
     /// The version of ONNX's own operators.
     pub(super) opset: i64,
+    /// The nodes and the tensors, as they were.
+    pub(super) kept: Kept,
+    /// Initializers that no node reads.
+    pub(super) unread: Vec<Arc<str>>,
+    /// What inputs hold where a caller gives nothing.
+    pub(super) defaults: Vec<(Arc<str>, Tensor)>,
     /// What each node had beside operator and operands, by the name of its first result.
     pub(super) nodes: FxHashMap<Arc<str>, NodeInfo>,
     /// The value infos, with the type that the value had when the file was read.

@@ -1,4 +1,7 @@
-//! The types of what opaque nodes compute: as the file declares them, else as far as ONNX's definition of the operator tells.
+//! The types of what opaque nodes compute: as far as ONNX's definition of the operator tells, and as the file declares them.
+//!
+//! What a file declares may be stale: of an export with a batch of 1, say, whose inputs were made dynamic afterwards. Element types
+//! and names of sizes are believed where nothing better is known; numbers only say what a size probably is.
 
 use smallvec::SmallVec;
 
@@ -28,13 +31,17 @@ pub(super) fn results<'m>(
         if name.is_empty() {
             continue;
         }
+        let known = im.symbol_count();
         let derived = if own {
             result(im, view, operands, i)
         } else {
             None
         };
-        let declared = im.declared_type(name);
-        types.push(match (declared, derived) {
+        types.push(match (im.declared_type(name), derived) {
+            (Some(Type::Tensor(dtype, Some(shape))), derived) => {
+                let derived = derived.as_ref().and_then(Type::shape);
+                Type::Tensor(dtype, Some(believed(im, name, shape, derived, known)))
+            }
             (Some(Type::Tensor(dtype, None)), Some(Type::Tensor(_, shape))) => {
                 Type::Tensor(dtype, shape)
             }
@@ -45,6 +52,37 @@ pub(super) fn results<'m>(
         });
     }
     types
+}
+
+/// What is believed of a shape that the file declares: what `derived` does not tell, as far as its symbols are among the first
+/// `known` ones, but for numbers: these become sizes that probably have them.
+fn believed(
+    im: &mut Importer<'_>,
+    name: &str,
+    declared: Dims,
+    derived: Option<&[Dim]>,
+    known: usize,
+) -> Dims {
+    let told = |axis: usize| derived?.get(axis).filter(|dim| !im.is_newer(dim, known));
+    match derived {
+        Some(derived) if derived.len() != declared.len() => return derived.into(),
+        _ => {}
+    }
+    let told: Vec<Option<Dim>> = (0..declared.len())
+        .map(|axis| told(axis).cloned())
+        .collect();
+    let sizes = declared.into_iter().zip(told).enumerate();
+    let size = |(axis, (declared, told)): (usize, (Dim, Option<Dim>))| match (
+        told,
+        declared.as_number(),
+    ) {
+        (Some(told), _) => told,
+        // What is broadcast stays so; but a batch of 1 is what exporters are given.
+        (None, Some(1)) if axis > 0 => declared,
+        (None, Some(n)) => im.probable_size(&format!("{name}.{axis}"), n),
+        (None, None) => declared,
+    };
+    sizes.map(size).collect()
 }
 
 /// Operators whose result has type and shape of the first operand.
@@ -136,7 +174,6 @@ const COMPARISONS: &[&str] = &[
 
 /// Operators whose result has the type of the first operand, and a shape that is not worked out here.
 const TYPE_OF_FIRST: &[&str] = &[
-    "AveragePool",
     "CenterCropPad",
     "Col2Im",
     "Compress",
@@ -155,10 +192,7 @@ const TYPE_OF_FIRST: &[&str] = &[
     "GlobalMaxPool",
     "GridSample",
     "LSTM",
-    "LpPool",
     "MatMul",
-    "MaxPool",
-    "MaxRoiPool",
     "MaxUnpool",
     "Pad",
     "RNN",
@@ -174,7 +208,6 @@ const TYPE_OF_FIRST: &[&str] = &[
     "ReduceSum",
     "ReduceSumSquare",
     "Reshape",
-    "Resize",
     "RoiAlign",
     "Slice",
     "SpaceToDepth",
@@ -184,7 +217,6 @@ const TYPE_OF_FIRST: &[&str] = &[
     "Transpose",
     "Unique",
     "Unsqueeze",
-    "Upsample",
 ];
 
 /// The type of result `i`.
@@ -301,11 +333,20 @@ fn result<'m>(
             None => Type::Tensor(DType::F32, None),
             Some(value) => Type::Tensor(tensor::dtype(value.data_type?)?, None),
         },
-        (
-            "Concat" | "Slice" | "Pad" | "Tile" | "Resize" | "Transpose" | "GridSample"
-            | "ReverseSequence",
-            0,
-        ) => {
+        ("AveragePool" | "LpPool" | "MaxPool" | "MaxRoiPool" | "Resize" | "Upsample", 0) => {
+            let rank = shape.as_ref().map(|shape| shape.len());
+            let mut sizes = unknown_sizes(im, view, rank);
+            let resampled = matches!(op, "Resize" | "Upsample");
+            // Batch and channels stay.
+            if let (Some(sizes), Some(shape), false) = (&mut sizes, shape, resampled) {
+                let from = usize::from(op == "MaxRoiPool");
+                for (size, was) in sizes.iter_mut().zip(shape).take(2).skip(from) {
+                    *size = was;
+                }
+            }
+            Type::Tensor(dtype?, sizes)
+        }
+        ("Concat" | "Slice" | "Pad" | "Tile" | "Transpose" | "GridSample", 0) => {
             let rank = shape.map(|shape| shape.len());
             Type::Tensor(dtype?, unknown_sizes(im, view, rank))
         }

@@ -8,9 +8,11 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::attributes::int;
 use super::captures;
 use super::error::{MISTAKE, OnnxError};
+use super::kept::Form;
 use super::opaque;
 use super::proto::{AttributeProto, ModelProto, NodeProto, TensorProto};
-use super::source::{Source, WeightInfo};
+use super::source::Source;
+use super::unchanged::State;
 use super::{spell, tensor};
 use crate::ir::{DType, Dim, Graph, NodeId, NodeKind, Op, Opaque, Symbol, Tensor, Type, Value};
 
@@ -38,22 +40,25 @@ pub(super) enum Data {
     Within,
 }
 
-/// In which form a node reads a constant.
-#[derive(Clone, PartialEq, Eq, Hash)]
-enum Form {
-    AsIs,
-    Transposed,
-    Reshaped(Vec<usize>),
-}
-
 /// The model while it is being written.
 pub(super) struct Writer<'g> {
     pub graph: &'g Graph,
     pub source: &'g Source,
     pub opset: i64,
     pub names: FxHashMap<Value, String>,
+    /// The same the other way round, and the nodes of the graph by their own names.
+    pub written_as: FxHashMap<String, Value>,
+    pub by_name: FxHashMap<&'g str, NodeId>,
+    /// How far the nodes of the file are written, what of them has been given its name, and which nodes of the graph are written.
+    pub states: FxHashMap<usize, State>,
+    pub given: FxHashSet<String>,
+    /// Names that the file has for something else than what is written under them.
+    pub claimed: FxHashSet<String>,
+    /// The names that nodes of the file read which may be written as they were.
+    needed: FxHashSet<&'g str>,
+    pub done: FxHashSet<NodeId>,
     taken: FxHashSet<String>,
-    /// Names of the graph that are still to be given to their own nodes.
+    /// Names of the graph and of the file that are still to be given to their own values.
     reserved: FxHashSet<&'g str>,
     pub nodes: Vec<NodeProto>,
     pub weights: Vec<Weight>,
@@ -86,6 +91,13 @@ pub(super) fn write(graph: &Graph, source: &Source) -> Result<Written, OnnxError
         source,
         opset: if native { source.opset } else { OPSET },
         names: FxHashMap::default(),
+        written_as: FxHashMap::default(),
+        by_name: FxHashMap::default(),
+        states: FxHashMap::default(),
+        given: FxHashSet::default(),
+        claimed: FxHashSet::default(),
+        needed: FxHashSet::default(),
+        done: FxHashSet::default(),
         taken: source.inner.clone(),
         reserved: FxHashSet::default(),
         nodes: Vec::new(),
@@ -103,9 +115,12 @@ pub(super) fn write(graph: &Graph, source: &Source) -> Result<Written, OnnxError
         name: graph.node(node).name.to_string(),
     })?;
     for node in order {
-        writer.node(node)?;
+        for part in writer.as_it_was(node)? {
+            writer.node(part)?;
+        }
     }
     writer.returns()?;
+    writer.store_unread();
     Ok(writer.finish())
 }
 
@@ -126,9 +141,18 @@ impl<'g> Writer<'g> {
                 self.names.entry(output.value).or_insert(name);
             }
         }
-        self.reserved = { self.graph.nodes() }
-            .map(|node| &*self.graph.node(node).name)
+        let nodes = self.graph.nodes();
+        self.by_name = nodes
+            .map(|node| (&*self.graph.node(node).name, node))
             .collect();
+        let kept = &self.source.kept;
+        let names = kept
+            .makers
+            .keys()
+            .chain(kept.tensors.keys())
+            .map(|name| &**name);
+        self.reserved = self.by_name.keys().copied().chain(names).collect();
+        self.done.extend(self.graph.inputs());
         for node in self.graph.nodes() {
             let info = self.graph.node(node);
             if !matches!(info.kind, NodeKind::Op(_)) {
@@ -153,6 +177,12 @@ impl<'g> Writer<'g> {
                 self.names.insert(value, name);
             }
         }
+        let names = self.names.iter();
+        self.written_as = names.map(|(value, name)| (name.clone(), *value)).collect();
+        self.needed = { self.source.kept.nodes.iter() }
+            .filter(|node| self.is_unchanged(node))
+            .flat_map(|node| node.inputs())
+            .collect();
         Ok(())
     }
 
@@ -179,7 +209,7 @@ impl<'g> Writer<'g> {
     }
 
     /// Notes the sizes that can be read from a value.
-    fn see(&mut self, name: &str, ty: &Type) {
+    pub(super) fn see(&mut self, name: &str, ty: &Type) {
         for (axis, dim) in ty.shape().unwrap_or_default().iter().enumerate() {
             if let Some(symbol) = dim.as_symbol() {
                 let place = (name.to_owned(), axis);
@@ -219,6 +249,7 @@ impl<'g> Writer<'g> {
             );
             return Err(OnnxError::unwritable(what, MISTAKE));
         }
+        self.done.insert(id);
         for (port, ty) in node.outputs.iter().enumerate() {
             let port = port as u32;
             if let Some(name) = self.names.get(&Value { node: id, port }).cloned() {
@@ -360,7 +391,11 @@ impl<'g> Writer<'g> {
     pub(super) fn product(&mut self, spelled: &Spelled<'_>) -> String {
         let known = self.info(spelled.id).and_then(|info| info.product.clone());
         match known {
-            Some(name) => self.claim(&name),
+            Some(name) => {
+                let name = self.claim(&name);
+                self.claimed.insert(name.clone());
+                name
+            }
             None => self.fresh(&format!("{}/MatMul", spelled.out)),
         }
     }
@@ -396,7 +431,14 @@ impl<'g> Writer<'g> {
         if let Some(name) = known.and_then(|forms| forms.get(&form)) {
             return Ok(name.clone());
         }
-        let first = known.is_none();
+        if let Some(name) = self.original(value.node, &form)? {
+            return Ok(name);
+        }
+        let origin = self.origin(value.node).filter(|(of, _)| *of == node.name);
+        let as_in_file = origin.is_some_and(|(_, own)| *own == form);
+        // In another layout the name stays free for what has it in the file, if somebody may read that.
+        let free = origin.is_none() || as_in_file || !self.needed.contains(&*node.name);
+        let first = !self.forms.contains_key(&value.node) && free;
         let name = match first {
             true => self.claim(&node.name),
             false => self.fresh(&node.name),
@@ -410,21 +452,14 @@ impl<'g> Writer<'g> {
                 .ok_or_else(|| format!("`{}` is no matrix", node.name)),
         };
         let tensor = tensor.map_err(|what| OnnxError::unwritable(what, MISTAKE))?;
-        let info = self.source.weights.get(&node.name).filter(|_| first);
-        let WeightInfo {
-            doc_string,
-            metadata_props,
-        } = info.cloned().unwrap_or_default();
-        let header = TensorProto {
-            dims: tensor.shape().iter().map(|n| *n as i64).collect(),
-            data_type: Some(tensor::code(tensor.dtype())),
-            name: Some(name.clone()),
-            doc_string,
-            metadata_props,
-            ..TensorProto::default()
-        };
-        let data = Data::Tensor(tensor);
-        self.weights.push(Weight { header, data });
+        self.store(&name, tensor, first);
+        if name == *node.name {
+            let names = match as_in_file {
+                true => &mut self.given,
+                false => &mut self.claimed,
+            };
+            names.insert(name.clone());
+        }
         let forms = self.forms.entry(value.node).or_default();
         forms.insert(form, name.clone());
         Ok(name)

@@ -171,6 +171,11 @@ fn pool<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<(Value, Window, Pa
     let x = operand(im, view, 0)?;
     let dims = view.ints("kernel_shape")?.len();
     let window = Window::of(view, lengths(view, "kernel_shape", dims, 1)?)?;
+    // Runtimes leave the dilation out when they work out such pads, the specification does not.
+    let same = matches!(view.string("auto_pad"), Some("SAME_UPPER" | "SAME_LOWER"));
+    if same && window.dilation.iter().any(|n| *n != 1) {
+        return None;
+    }
     let pad = window.pads(view, spatial(im, x).as_deref())?;
     let ceil = view.int("ceil_mode", 0) != 0;
     // Whether a window may start in the pad behind the input, versions and runtimes disagree.

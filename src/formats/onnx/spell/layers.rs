@@ -58,7 +58,11 @@ pub(super) fn linear(w: &mut Writer<'_>, spelled: &Spelled<'_>) -> Result<(), On
     let product = known
         .as_ref()
         .is_some_and(|(op, _)| op == "MatMul" || op == "Add");
-    let outputs_first = known.is_none_or(|(_, outputs_first)| outputs_first);
+    // As the file has the weight, so that it is stored once for all that read it.
+    let outputs_first = match w.is_transposed(weight.node) {
+        Some(transposed) => !transposed,
+        None => known.is_none_or(|(_, outputs_first)| outputs_first),
+    };
     let x = w.value(x)?;
     let is_constant = w.graph.constant(weight.node).is_some();
     if matrix && !product {

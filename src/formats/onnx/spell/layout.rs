@@ -299,7 +299,8 @@ fn split(w: &mut Writer<'_>, spelled: &Spelled<'_>, axis: usize) -> Result<bool,
         .all(|pair| pair[0].1 == pair[1].0 && pair[0].0 < pair[0].1);
     let first = parts.first().map(|part| part.0);
     let last = parts.last().map(|part| part.1);
-    if parts.len() < 2 || !joined || first != Some(0) || last != Some(size as i64) {
+    let written = parts.iter().any(|(.., part)| w.done.contains(part));
+    if written || parts.len() < 2 || !joined || first != Some(0) || last != Some(size as i64) {
         return Ok(false);
     }
     let name = w.value(x)?;

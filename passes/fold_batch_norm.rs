@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::egraph::{Bounds, Rule, saturate};
-use crate::ir::{Graph, NodeId, NodeKind, Op};
+use crate::ir::{Graph, NodeId, NodeKind, Op, Value};
 use crate::passes::rules;
 use crate::pipeline::{Changed, Kind, Options, Pass, PassContext, PassInfo};
 
@@ -39,6 +39,9 @@ pub(super) fn fold(graph: &mut Graph, context: &mut PassContext<'_>) -> Result<C
         return Ok(Changed::No);
     }
     let saturated = saturate(graph, RULES, &context.cost, Bounds::default())?;
+    if let Some(refusal) = saturated.refusal() {
+        context.missed("", refusal);
+    }
     context.stop_reason = Some(saturated.stop_reason);
     let folded = saturated.graph.unwrap_or_else(|| graph.clone());
     let left: Vec<String> = batch_norms(&folded)
@@ -93,16 +96,26 @@ fn why_not(graph: &Graph, norm: NodeId) -> String {
     let producer = graph.node(x.node);
     match &producer.kind {
         NodeKind::Op(Op::Conv { .. } | Op::ConvTranspose { .. } | Op::Linear {}) => {
-            if graph.only_reader(x).is_none() {
-                format!(
+            let parameters = || graph.operands(x.node).into_iter().skip(1);
+            let computed = parameters().find(|value| graph.constant(value.node).is_none());
+            let shared = parameters().find(|value| graph.only_reader(*value).is_none());
+            let operand = |value: Value| &graph.node(value.node).name;
+            match (graph.only_reader(x), computed, shared) {
+                (None, ..) => format!(
                     "cost would rise: `{}` has other readers, and would be computed twice",
                     producer.name
-                )
-            } else {
-                format!(
-                    "the parameters of `{}` are not constants of the right form",
+                ),
+                (_, Some(value), _) => format!(
+                    "`{}` of `{}` is no constant, but computed",
+                    operand(value),
                     producer.name
-                )
+                ),
+                (.., Some(value)) => format!(
+                    "the file would grow: `{}` of `{}` has other readers, and would be stored twice",
+                    operand(value),
+                    producer.name
+                ),
+                _ => "its parameters are not constants of the right form".to_string(),
             }
         }
         NodeKind::Op(op) => format!(

@@ -319,7 +319,15 @@ fn misfit(what: String) -> Error {
 fn absorb(graph: &mut Graph, context: &mut PassContext<'_>) -> Result<()> {
     static RULES: &[&dyn Rule] = &[&rules::ComposeLinear];
     context.progress("absorption", 0.9);
-    let saturated = saturate(graph, RULES, &context.cost, Bounds::default())?;
+    // Of what was taken apart, so that the network as it was stores more all the same.
+    let bounds = Bounds {
+        may_store_more: true,
+        ..Bounds::default()
+    };
+    let saturated = saturate(graph, RULES, &context.cost, bounds)?;
+    if let Some(refusal) = saturated.refusal() {
+        context.missed("", refusal);
+    }
     if let Some(composed) = saturated.graph {
         let before = graph.len();
         context.analysis(

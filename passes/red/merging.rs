@@ -64,6 +64,9 @@ pub(super) fn merge(graph: &mut Graph, context: &mut PassContext<'_>) -> Result<
         let before = merged.as_ref().unwrap_or(graph);
         let saturated = saturated(before, context)?;
         say_rounds(&saturated, context);
+        if let Some(refusal) = saturated.refusal() {
+            context.missed("", refusal);
+        }
         context.stop_reason = Some(saturated.stop_reason);
         let Some(after) = saturated.graph else {
             break;
@@ -232,12 +235,17 @@ fn missed(graph: &Graph, layer: &Layer) -> Option<String> {
     let each = rows.equal.class.chunks(outputs).map(redundant);
     let each: Vec<usize> = each.collect();
     let all: usize = each.iter().sum();
-    if all == 0 {
-        return None;
-    }
     let op: &Op = graph.op(layer.node)?;
     let axis = dense_axis(op, graph.ty(layer.node.into()).rank()?);
     let obstacles = obstacles(graph, layer.node.into(), axis);
+    if all == 0 {
+        let (what, otherwise) = nearly(graph, layer, &rows, groups)?;
+        let why = match obstacles.is_empty() {
+            true => otherwise.to_string(),
+            false => obstacles.join("; "),
+        };
+        return Some(format!("{what}, and stay: {why}"));
+    }
     let why = match each.iter().position(|redundant| *redundant == 0) {
         Some(group) => format!(
             "group {group} of its {groups} has none, and a convolution without it would cost more"
@@ -248,4 +256,36 @@ fn missed(graph: &Graph, layer: &Layer) -> Option<String> {
     Some(format!(
         "{all} neurons have the weights of others, and stay: {why}"
     ))
+}
+
+/// What neurons of a layer without equal ones have in common, and why they stay where nothing is in their way: they are constant, or
+/// multiples of others with their biases.
+fn nearly(
+    graph: &Graph,
+    layer: &Layer,
+    rows: &Rows,
+    groups: usize,
+) -> Option<(String, &'static str)> {
+    let constant = rows.zero.iter().filter(|zero| **zero).count();
+    if constant > 0 {
+        let why = "padding, or what follows, makes them vary, or cost would rise";
+        return Some((format!("{constant} neurons have no weights but zeros"), why));
+    }
+    // A kernel of one number is a multiple of every other.
+    let count = rows.zero.len();
+    let elements = graph.constant(layer.weight)?.tensor.len();
+    if groups > 1 || elements <= count {
+        return None;
+    }
+    let bias = layer.bias.and_then(|bias| graph.constant(bias));
+    let bias = bias.map(|bias| bias.tensor.elements::<f64>());
+    let bias = |neuron: usize| { bias.as_ref() }.map_or(0.0, |bias| bias[neuron]);
+    let multiple = |neuron: &usize| {
+        let first = rows.proportional.first[rows.proportional.class[*neuron]];
+        let expected = rows.factor[*neuron] * bias(first);
+        first != *neuron && (bias(*neuron) - expected).abs() <= 1e-6 * expected.abs()
+    };
+    let multiples = (0..count).filter(multiple).count();
+    let why = "what follows does not let factors through, or cost would rise";
+    (multiples > 0).then(|| (format!("{multiples} neurons are multiples of others"), why))
 }

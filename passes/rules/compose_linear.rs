@@ -152,6 +152,7 @@ fn compose_bias(rewriter: &mut Rewriter<'_>, outer: &Dense, inner: &Dense) -> Op
     let constants = rewriter.constants();
     let through = constants.add(
         Recipe::Apply {
+            groups: 1,
             weight: outer.weight,
             by,
         },

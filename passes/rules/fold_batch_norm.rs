@@ -1,12 +1,11 @@
 //! bn(conv(x, W, b)) = conv(x, s W, (b - mean) s + shift) with s = scale / sqrt(variance + eps).
 //!
-//! Of linear layers too, where the normalised axis is theirs, and of grouped convolutions, whose rows are scaled the same. A
-//! batch norm *before* a convolution scales the columns of W instead; its shift must not meet zero padding.
+//! Of linear layers too, where the normalised axis is theirs, and of grouped convolutions of both directions, where each group has
+//! its own part of s. A batch norm *before* a convolution scales the columns of W instead; its shift must not meet zero padding.
 
 use egg::Id;
 use smallvec::smallvec;
 
-use super::dense::Dense;
 use crate::egraph::constants::{ConstId, Recipe};
 use crate::egraph::instance::Instance;
 use crate::egraph::term::{Head, Term};
@@ -26,7 +25,10 @@ impl Rule for FoldBatchNorm {
     }
 
     fn starts(&self, head: &Head) -> bool {
-        matches!(head, Head::Op(Op::BatchNorm { .. })) || Dense::starts(head)
+        matches!(
+            head,
+            Head::Op(Op::BatchNorm { .. } | Op::Conv { .. } | Op::Linear {})
+        )
     }
 
     fn apply(&self, rewriter: &mut Rewriter<'_>, term: &Term) -> Alternatives {
@@ -39,25 +41,25 @@ impl Rule for FoldBatchNorm {
                     .collect()
             }
             None => {
-                let Some(dense) = Dense::of(rewriter, term).filter(Dense::sees_constants) else {
+                let Some(layer) = Layer::of(rewriter, term) else {
                     return smallvec![];
                 };
-                let producers: Vec<Term> = rewriter.terms(dense.x).cloned().collect();
+                let producers: Vec<Term> = rewriter.terms(layer.x).cloned().collect();
                 let norms: Vec<Norm> = producers
                     .iter()
                     .filter_map(|term| Norm::of(rewriter, term))
                     .collect();
                 norms
                     .iter()
-                    .filter_map(|norm| fold_before(rewriter, norm, &dense))
+                    .filter_map(|norm| fold_before(rewriter, norm, &layer))
                     .collect()
             }
         }
     }
 
     fn instance(&self, make: &mut Instance<'_>) -> Id {
-        let channels = 2 + make.below(4);
-        let parameters = |make: &mut Instance<'_>| {
+        let mut channels = 2 + make.below(4);
+        let parameters = |make: &mut Instance<'_>, channels: usize| {
             let vectors = [
                 make.weight(&[channels]),
                 make.weight(&[channels]),
@@ -72,14 +74,26 @@ impl Rule for FoldBatchNorm {
         };
         let produced = match make.below(5) {
             4 => {
-                let [scale, shift, mean, variance] = parameters(make);
-                let (x, w, b) = (
-                    make.image(channels),
-                    make.weight(&[3, channels, 3, 3]),
-                    make.weight(&[3]),
-                );
+                let [scale, shift, mean, variance] = parameters(make, channels);
+                let x = make.image(channels);
                 let norm = Op::BatchNorm { eps: 1e-5.into() };
                 let normalised = make.op(norm, &[x, scale, shift, mean, variance]);
+                if make.coin() {
+                    // A depthwise one, of two kernels a channel.
+                    let (w, b) = (
+                        make.weight(&[2 * channels, 1, 3, 3]),
+                        make.weight(&[2 * channels]),
+                    );
+                    let ones = || Ints::from_elem(1, 2);
+                    let op = Op::Conv {
+                        stride: ones(),
+                        pad: Padding::symmetric([0, 0]),
+                        dilation: ones(),
+                        groups: channels,
+                    };
+                    return make.op(op, &[normalised, w, b]);
+                }
+                let (w, b) = (make.weight(&[3, channels, 3, 3]), make.weight(&[3]));
                 return make.conv(false, &[normalised, w, b]);
             }
             0 => {
@@ -105,11 +119,11 @@ impl Rule for FoldBatchNorm {
                 )
             }
             2 => {
-                let (x, w, b) = (
-                    make.image(3),
-                    make.weight(&[3, channels, 2, 2]),
-                    make.weight(&[channels]),
-                );
+                // Two groups at times: their channels follow each other in the result.
+                let groups = 1 + make.below(2);
+                let (x, w) = (make.image(4), make.weight(&[4, channels, 2, 2]));
+                channels *= groups;
+                let b = make.weight(&[channels]);
                 let (ones, twos) = (Ints::from_elem(1, 2), Ints::from_elem(2, 2));
                 let (pad, output_pad) = (Padding::symmetric([1, 0]), Ints::from_elem(0, 2));
                 make.op(
@@ -118,7 +132,7 @@ impl Rule for FoldBatchNorm {
                         pad,
                         output_pad,
                         dilation: ones,
-                        groups: 1,
+                        groups,
                     },
                     &[x, w, b],
                 )
@@ -132,7 +146,7 @@ impl Rule for FoldBatchNorm {
                 make.conv(true, &[x, w, b])
             }
         };
-        let [scale, shift, mean, variance] = parameters(make);
+        let [scale, shift, mean, variance] = parameters(make, channels);
         make.op(
             Op::BatchNorm { eps: 1e-5.into() },
             &[produced, scale, shift, mean, variance],
@@ -190,7 +204,7 @@ fn fold_after(rewriter: &mut Rewriter<'_>, norm: &Norm, producer: &Term) -> Opti
     let Head::Op(op) = &producer.head else {
         return None;
     };
-    let axis = rows_axis(op, rewriter.ty(norm.x).rank())?;
+    let (axis, groups) = rows_axis(op, rewriter.ty(norm.x).rank())?;
     let weight = rewriter.constant(producer.children[1])?;
     let bias = match producer.children.get(2) {
         Some(bias) => Some(rewriter.constant(*bias)?),
@@ -208,6 +222,7 @@ fn fold_after(rewriter: &mut Rewriter<'_>, norm: &Norm, producer: &Term) -> Opti
             of: weight,
             axis,
             by: norm.by,
+            groups,
         },
         weight,
         name,
@@ -228,24 +243,58 @@ fn fold_after(rewriter: &mut Rewriter<'_>, norm: &Norm, producer: &Term) -> Opti
     rewriter.op(op.clone(), &children)
 }
 
-/// conv(bn(x)) as a convolution of x.
-fn fold_before(rewriter: &mut Rewriter<'_>, norm: &Norm, dense: &Dense) -> Option<Id> {
-    if dense.axis != 1 || matches!(dense.op, Op::MatMul {}) {
-        return None;
+/// A convolution or a linear layer that a batch norm before it can go into: every tap sees what the norm makes of 0.
+struct Layer {
+    op: Op,
+    x: Id,
+    weight: ConstId,
+    bias: Option<ConstId>,
+    groups: usize,
+}
+
+impl Layer {
+    fn of(rewriter: &mut Rewriter<'_>, term: &Term) -> Option<Layer> {
+        let groups = match &term.head {
+            Head::Op(Op::Conv { pad, groups, .. }) if pad.is_zero() => *groups,
+            // Its channels are the normalised ones only where there are no axes after them.
+            Head::Op(Op::Linear {}) if rewriter.ty(term.children[0]).rank() == Some(2) => 1,
+            _ => return None,
+        };
+        let Head::Op(op) = &term.head else {
+            return None;
+        };
+        let weight = rewriter.constant(*term.children.get(1)?)?;
+        let bias = match term.children.get(2) {
+            Some(bias) => Some(rewriter.constant(*bias)?),
+            None => None,
+        };
+        Some(Layer {
+            op: op.clone(),
+            x: term.children[0],
+            weight,
+            bias,
+            groups,
+        })
     }
-    let (bias_name, outputs) = (rewriter.bias_name(dense.weight), [dense.outputs(rewriter)]);
+}
+
+/// conv(bn(x)) as a convolution of x.
+fn fold_before(rewriter: &mut Rewriter<'_>, norm: &Norm, layer: &Layer) -> Option<Id> {
+    let groups = layer.groups;
+    let bias_name = rewriter.bias_name(layer.weight);
     let constants = rewriter.constants();
     let (name, shape) = (
-        constants.name(dense.weight).clone(),
-        constants.shape(dense.weight).to_vec(),
+        constants.name(layer.weight).clone(),
+        constants.shape(layer.weight).to_vec(),
     );
-    let channels = constants.shape(norm.by).to_vec();
+    let (channels, outputs) = (constants.shape(norm.by).to_vec(), [shape[0]]);
     let scaled = Recipe::Scale {
-        of: dense.weight,
-        axis: dense.axes.input,
+        of: layer.weight,
+        axis: 1,
         by: norm.by,
+        groups,
     };
-    let weight = constants.add(scaled, dense.weight, name, &shape);
+    let weight = constants.add(scaled, layer.weight, name, &shape);
     // What the norm makes of 0 reaches every output through all taps.
     let zero = Recipe::Affine {
         a: None,
@@ -255,23 +304,30 @@ fn fold_before(rewriter: &mut Rewriter<'_>, norm: &Norm, dense: &Dense) -> Optio
     };
     let zero = constants.add(zero, norm.shift, bias_name.clone(), &channels);
     let share = Recipe::Apply {
-        weight: dense.weight,
+        weight: layer.weight,
         by: zero,
+        groups,
     };
     let share = constants.add(share, weight, bias_name.clone(), &outputs);
-    let bias = match dense.bias {
+    let bias = match layer.bias {
         Some(a) => constants.add(Recipe::Add { a, b: share }, a, bias_name, &outputs),
         None => share,
     };
-    dense.with(rewriter, norm.x, weight, Some(bias))
+    let children = [
+        norm.x,
+        rewriter.add_constant(weight),
+        rewriter.add_constant(bias),
+    ];
+    rewriter.op(layer.op.clone(), &children)
 }
 
-/// The axis of the weight whose slices make one channel of axis 1 of the result each.
-fn rows_axis(op: &Op, rank: Option<usize>) -> Option<usize> {
+/// The axis of the weight whose slices make one channel of axis 1 of the result each, and how many groups of them there are:
+/// 1 also where the groups' follow each other along that axis.
+fn rows_axis(op: &Op, rank: Option<usize>) -> Option<(usize, usize)> {
     match op {
-        Op::Conv { .. } => Some(0),
-        Op::ConvTranspose { groups: 1, .. } => Some(1),
-        Op::Linear {} if rank == Some(2) => Some(0),
+        Op::Conv { .. } => Some((0, 1)),
+        Op::ConvTranspose { groups, .. } => Some((1, *groups)),
+        Op::Linear {} if rank == Some(2) => Some((0, 1)),
         _ => None,
     }
 }

@@ -16,7 +16,7 @@ pub struct GatherGather;
 /// gather(x, 0..n) = x, and a gather that leaves channels out is a narrowing one and a spreading one.
 pub struct GatherIdentity;
 
-/// A slice, or a pad of channels with a constant, is a gather.
+/// A gather of the graph, a slice, or a pad of channels with a constant, is a gather of channels.
 pub struct MovementAsGather;
 
 /// A gather that leaves out operands of a concat.
@@ -114,11 +114,14 @@ impl Rule for MovementAsGather {
     }
 
     fn identity(&self) -> &'static str {
-        "slice(x) = gather(x,start..end), pad(x) = gather(x,[0,..,0,all,0,..,0])"
+        "slice(x) = gather(x,start..end), pad(x) = gather(x,[0,..,0,all,0,..,0]), and a gather is itself"
     }
 
     fn starts(&self, head: &Head) -> bool {
-        matches!(head, Head::Op(Op::Slice { .. } | Op::Pad { .. }))
+        matches!(
+            head,
+            Head::Op(Op::Gather { .. } | Op::Slice { .. } | Op::Pad { .. })
+        )
     }
 
     fn apply(&self, rewriter: &mut Rewriter<'_>, term: &Term) -> Alternatives {

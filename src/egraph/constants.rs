@@ -70,11 +70,13 @@ pub enum Recipe {
         variance: ConstId,
         eps: Float,
     },
-    /// `of` with position i along `axis` multiplied by `by[i]`.
+    /// `of` with position i along `axis` multiplied by `by[i]`. With several `groups`, which follow each other along axis 0,
+    /// `by` has the numbers of each group, one group after the other.
     Scale {
         of: ConstId,
         axis: usize,
         by: ConstId,
+        groups: usize,
     },
     /// `a * by + plus - minus * by`, element-wise; missing ones are 0.
     Affine {
@@ -89,8 +91,12 @@ pub enum Recipe {
     ComposeOuter { outer: ConstId, inner: ConstId },
     /// Weight of `outer` (`[P,O,k..]`) after `inner` (1x1, `[O,I,1..]`): `[P,I,k..]`.
     ComposeInner { outer: ConstId, inner: ConstId },
-    /// `weight` (`[P,O,k..]`) summed over k, times the vector `by` (`[O]`).
-    Apply { weight: ConstId, by: ConstId },
+    /// `weight` (`[P,O/groups,k..]`) summed over k, times the vector `by` (`[O]`), for each group by itself.
+    Apply {
+        weight: ConstId,
+        by: ConstId,
+        groups: usize,
+    },
     /// The depthwise kernels `[R,1,k..]` of the weight `of`, separated; see [`Separation`].
     SeparateKernels { of: ConstId, layout: KernelLayout },
     /// The pointwise weight `[O,R/groups,1..]` that goes with them.

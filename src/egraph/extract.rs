@@ -48,12 +48,13 @@ pub struct Choice {
 }
 
 impl Explored {
-    /// The problem of finding the cheapest graph under `cost`, and for [`Problem::extract`] the terms of `graph`, which all
+    /// The problem of finding the cheapest graph under `cost`, where each stored weight costs `price` more, and for [`Problem::extract`] the terms of `graph`, which all
     /// this was made from.
     pub fn problem(
         &self,
         graph: &Graph,
         cost: &crate::pipeline::Cost,
+        price: u64,
     ) -> (Problem, Vec<Option<usize>>) {
         let (egraph, classes) = (&self.egraph, self.classes());
         let at = |id: Id| {
@@ -63,6 +64,7 @@ impl Explored {
         let weigh = Weigh {
             egraph,
             model: CostModel::new(cost, &graph.bindings),
+            price,
         };
         let candidates = |id: &Id| -> Vec<Candidate> {
             let terms = egraph[*id].nodes.iter();

@@ -18,43 +18,40 @@ impl From<Op> for Step {
 }
 
 /// The operators that do the picks along `axis` of a value of type `x`: pads for constants, then a slice or a gather, then a
-/// product with factors.
+/// product with factors. Whoever asks may know more sizes than `x` says: an axis of unknown size is gathered from, too.
 ///
 /// # Errors
-/// When the number of channels is unknown.
+/// When the number of axes is unknown.
 pub fn steps(x: &Type, axis: usize, picks: &Picks) -> Result<Vec<Step>, String> {
-    let n = x
-        .len(axis)
-        .ok_or("a gather along an axis of unknown size")?;
-    let rank = x.rank().unwrap_or_default();
-    if let Some((before, after, constant)) = as_pad(picks, n) {
+    let rank = { x.rank() }.ok_or("a gather from a value whose shape is unknown")?;
+    let size = x.len(axis);
+    if let Some((before, after, constant)) = size.and_then(|n| as_pad(picks, n)) {
         return Ok(vec![pad(rank, axis, before, after, constant).into()]);
     }
-    let mut constants: Vec<f64> = Vec::new();
-    let index: Vec<u32> = picks
-        .0
-        .iter()
-        .map(|pick| match *pick {
-            Pick::Channel { index, .. } => index,
-            Pick::Constant(c) => {
-                let known = constants
-                    .iter()
-                    .position(|known| known.to_bits() == c.0.to_bits());
-                let at = known.unwrap_or_else(|| {
-                    constants.push(c.0);
-                    constants.len() - 1
-                });
-                (n + at) as u32
-            }
-        })
-        .collect();
-    let mut steps: Vec<Step> = constants
-        .iter()
-        .map(|constant| pad(rank, axis, 0, 1, *constant).into())
-        .collect();
+    let constants = constants(picks);
+    // Constants come after the channels, or before them where nobody knows how many there are.
+    let (channels_at, constants_at) = match size {
+        Some(n) => (0, n),
+        None => (constants.len() as u32, 0),
+    };
+    let place = |pick: &Pick| match *pick {
+        Pick::Channel { index, .. } => channels_at + index,
+        Pick::Constant(c) => {
+            let same = |known: &f64| known.to_bits() == c.0.to_bits();
+            let at = constants.iter().position(same).unwrap_or_default();
+            (constants_at + at) as u32
+        }
+    };
+    let index: Vec<u32> = picks.0.iter().map(place).collect();
+    let one = |(i, constant): (usize, &f64)| match size {
+        Some(_) => pad(rank, axis, 0, 1, *constant).into(),
+        None => pad(rank, axis, 1, 0, constants[constants.len() - 1 - i]).into(),
+    };
+    let mut steps: Vec<Step> = constants.iter().enumerate().map(one).collect();
     let consecutive = index.windows(2).all(|w| w[1] == w[0] + 1);
-    let whole = index.len() == n + constants.len() && consecutive && index.first() == Some(&0);
-    if let (false, true, Some(first)) = (whole, consecutive, index.first()) {
+    let padded = size.map(|n| n + constants.len());
+    let whole = padded == Some(index.len()) && consecutive && index.first() == Some(&0);
+    if let (false, true, Some(first), Some(_)) = (whole, consecutive, index.first(), size) {
         let first = *first as usize;
         let slice = Op::Slice {
             axis,
@@ -82,6 +79,19 @@ pub fn steps(x: &Type, axis: usize, picks: &Picks) -> Result<Vec<Step>, String> 
         });
     }
     Ok(steps)
+}
+
+/// The constants that the picks have, each once.
+fn constants(picks: &Picks) -> Vec<f64> {
+    let mut constants: Vec<f64> = Vec::new();
+    for pick in picks.0.iter() {
+        if let Pick::Constant(c) = pick
+            && !{ constants.iter() }.any(|known| known.to_bits() == c.0.to_bits())
+        {
+            constants.push(c.0);
+        }
+    }
+    constants
 }
 
 fn pad(rank: usize, axis: usize, before: usize, after: usize, value: f64) -> Op {
@@ -118,4 +128,52 @@ fn as_pad(picks: &Picks, n: usize) -> Option<(usize, usize, f64)> {
     let value = values.next()??;
     let same = values.all(|v| v.is_some_and(|v| v.to_bits() == value.to_bits()));
     (same && middle.is_identity(n)).then_some((before, after, value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exec::{Array, Interpreter};
+    use crate::ir::{Constant, DType, Graph, Role, Tensor};
+    use ndarray::{ArrayD, IxDyn};
+
+    #[test]
+    fn picks_are_done_along_axes_of_known_and_unknown_size() {
+        let channel = |index, scale: f64| Pick::Channel {
+            index,
+            scale: scale.into(),
+        };
+        let picks: Picks = [
+            channel(2, 1.0),
+            Pick::Constant(5.0.into()),
+            channel(0, -2.0),
+            Pick::Constant(7.0.into()),
+            Pick::Constant(5.0.into()),
+        ]
+        .into_iter()
+        .collect();
+        for ty in ["f32[2,3]", "f32[2,n]"] {
+            let ty: Type = ty.parse().unwrap();
+            let mut graph = Graph::new("picks");
+            let mut value = graph.add_input("x", ty.clone()).into();
+            for Step { op, factors } in steps(&ty, 1, &picks).unwrap() {
+                let mut operands = vec![value];
+                if let Some(factors) = factors {
+                    let tensor = Tensor::from_f64(DType::F32, &[factors.len()], factors);
+                    let constant = Constant::new(tensor, Role::Literal);
+                    operands.push(graph.add_constant("factors", constant).into());
+                }
+                value = graph.add_op("step", op, &operands).unwrap().into();
+            }
+            graph.add_output("y", value);
+            let x = ArrayD::from_shape_vec(IxDyn(&[2, 3]), vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+            let net = Interpreter::<f64>::new(&graph).unwrap();
+            let y = net
+                .run(vec![Array::Shared(x.unwrap().into_shared())])
+                .unwrap();
+            let expected = [3.0, 5.0, -2.0, 7.0, 5.0, 6.0, 5.0, -8.0, 7.0, 5.0];
+            assert!(y[0].view().iter().copied().eq(expected), "{ty}: {}", graph);
+        }
+        assert!(steps(&"f32[*]".parse().unwrap(), 1, &picks).is_err());
+    }
 }

@@ -4,7 +4,6 @@ use egg::Id;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
-use super::picks::Picks;
 use super::term::{EGraph, Facts, Head, Naming, Term};
 use crate::ir::{Graph, NodeId, NodeKind, Op, Value};
 
@@ -100,10 +99,6 @@ fn lower_node(
             Head::Constant(egraph.analysis.constants.leaf(node, name, constant))
         }
         NodeKind::Op(Op::Opaque(opaque)) => Head::Opaque(node.index() as u32, opaque.clone()),
-        NodeKind::Op(Op::Gather { axis, index }) => Head::Gather {
-            axis: *axis,
-            picks: Picks::channels(index.iter().map(|i| *i as usize)),
-        },
         NodeKind::Op(op) => Head::Op(op.clone()),
     };
     Term { head, children }

@@ -21,10 +21,12 @@ use indexmap::IndexMap;
 use smallvec::smallvec;
 
 use crate::analysis::CostModel;
+use crate::analysis::cost::Stats;
 use crate::ir::infer::infer;
-use crate::ir::{Graph, Op, Type};
+use crate::ir::{Graph, Op, Type, verify};
 use crate::pipeline::Cost;
 use crate::{Error, Result};
+use extract::{Choice, Problem};
 use gather::{Step, steps};
 pub use lower::{Lowered, lower};
 use picks::Picks;
@@ -41,6 +43,8 @@ pub struct Bounds {
     pub growth: usize,
     /// Time for rules. Only a guard against a rule gone wild: a result that depends on the clock is not reproducible.
     pub time: Duration,
+    /// Whether the result may store more than there was, though the cost is not time.
+    pub may_store_more: bool,
 }
 
 impl Default for Bounds {
@@ -49,6 +53,7 @@ impl Default for Bounds {
             iterations: 200,
             growth: 40,
             time: Duration::from_secs(600),
+            may_store_more: false,
         }
     }
 }
@@ -58,6 +63,8 @@ impl Default for Bounds {
 pub struct Saturated {
     /// The cheaper graph; `None` if none is cheaper than what there was.
     pub graph: Option<Graph>,
+    /// Why the cheaper graph that was found cannot be had: a mistake of a rule or of inference, which leaves what there was.
+    pub refused: Option<String>,
     /// Why the rules stopped: "saturated", or the bound that was reached.
     pub stop_reason: String,
     /// Rounds run.
@@ -75,7 +82,7 @@ pub struct Saturated {
 /// Finds the cheapest graph that the rules show equal to `graph`.
 ///
 /// # Errors
-/// When a rule made terms that do not fit: a mistake of the rule, which the error names as far as it can.
+/// When the graph is not valid.
 pub fn saturate(
     graph: &Graph,
     rules: &[&'static dyn Rule],
@@ -91,7 +98,10 @@ pub fn saturate(
     let after_lowering = start.elapsed();
     let explored = explore(lowered, rules, bounds);
     let after_rules = start.elapsed();
-    let better = explored.cheapest(graph, cost).map_err(internal)?;
+    let (better, refused) = match explored.cheapest(graph, cost).and_then(valid) {
+        Ok(better) => (better, None),
+        Err(why) => (None, Some(why)),
+    };
     let after_extraction = start.elapsed();
     let seconds = [
         after_lowering,
@@ -100,6 +110,7 @@ pub fn saturate(
     ];
     Ok(Saturated {
         graph: better,
+        refused,
         terms: explored.egraph.total_size(),
         classes: explored.egraph.number_of_classes(),
         stop_reason: explored.stop_reason,
@@ -107,6 +118,17 @@ pub fn saturate(
         applied: explored.applied,
         seconds: seconds.map(|d| d.as_secs_f64()),
     })
+}
+
+/// The graph, if the verifier has nothing against it.
+fn valid(graph: Option<Graph>) -> Result<Option<Graph>, String> {
+    match graph.as_ref().map(verify) {
+        Some(Err(violations)) => {
+            let all: Vec<String> = violations.iter().map(ToString::to_string).collect();
+            Err(all.join("; "))
+        }
+        _ => Ok(graph),
+    }
 }
 
 /// A graph's terms and all that rules found equal to them.
@@ -117,6 +139,7 @@ pub struct Explored {
     stop_reason: String,
     iterations: usize,
     applied: IndexMap<&'static str, usize>,
+    may_store_more: bool,
 }
 
 /// Lets rules add terms until nothing is new or a bound is reached.
@@ -163,32 +186,70 @@ pub fn explore(lowered: Lowered, rules: &[&'static dyn Rule], bounds: Bounds) ->
         terms,
         stop_reason,
         applied,
+        may_store_more: bounds.may_store_more,
     }
 }
 
+impl Saturated {
+    /// The remark that a cheaper graph was found and cannot be had, if so: whoever uses the result says it.
+    pub fn refusal(&self) -> Option<String> {
+        let why = self.refused.as_ref()?;
+        Some(format!("{REFUSED}, and stays as it was: {why}"))
+    }
+}
+
+/// What a [`Saturated::refusal`] begins with.
+pub const REFUSED: &str = "the cheaper network that saturation found is not valid";
+
+/// Bytes that an operation itself takes in a file, about, and weights of as many.
+const OPERATION: [u64; 2] = [64, 16];
+
+/// Whether more is stored, in bytes or in weights, than operations went.
+fn grows(before: &Stats, after: &Stats) -> bool {
+    let gone = before.nodes.saturating_sub(after.nodes) as u64;
+    let [bytes, params] = OPERATION.map(|one| one * gone);
+    after.bytes > before.bytes + bytes || after.params > before.params + params
+}
+
+/// What a stored weight costs in multiply-adds, from one try to the next, while the cheapest graph stores more than there was.
+const PRICES: [u64; 9] = [0, 1, 8, 64, 1 << 9, 1 << 12, 1 << 15, 1 << 18, 1 << 21];
+
 impl Explored {
-    /// The cheapest graph, if it is cheaper than `graph`, which the terms were made from.
+    /// The cheapest graph, if it is cheaper than `graph`, which the terms were made from. It stores no more than that did, unless
+    /// the cost is time: fewer multiply-adds are not worth a larger file.
     ///
     /// # Errors
     /// When a rule made terms that do not fit.
     pub fn cheapest(&self, graph: &Graph, cost: &Cost) -> Result<Option<Graph>, String> {
-        let (problem, known) = self.problem(graph, cost);
-        let best = problem
-            .extract(&known)
-            .ok_or("no acyclic choice of terms")?;
-        let original: Vec<usize> = known.iter().map(|term| term.unwrap_or(0)).collect();
-        if problem
-            .cost(&original)
-            .is_some_and(|before| best.cost >= before)
-        {
-            return Ok(None);
+        let before = Stats::of(graph);
+        let (base, _) = self.problem(graph, cost, 0);
+        for price in PRICES {
+            let (problem, known) = self.problem(graph, cost, price);
+            let best = problem
+                .extract(&known)
+                .ok_or("no acyclic choice of terms")?;
+            let original: Vec<usize> = known.iter().map(|term| term.unwrap_or(0)).collect();
+            let saves = |problem: &Problem| problem.cost(&best.term) < problem.cost(&original);
+            if problem.cost(&original).is_some() && !(saves(&problem) && saves(&base)) {
+                return Ok(None);
+            }
+            let raised = self.raised(graph, &best)?;
+            let counts = *cost == Cost::Flops && !self.may_store_more;
+            if !(counts && grows(&before, &Stats::of(&raised))) {
+                return Ok(Some(raised));
+            }
         }
+        Ok(None)
+    }
+
+    /// The graph of these terms.
+    fn raised(&self, graph: &Graph, best: &Choice) -> Result<Graph, String> {
         let (egraph, classes) = (&self.egraph, self.classes());
         let choose = |id: Id| {
             let class = classes.get_index_of(&egraph.find(id))?;
             egraph[id].nodes.get(best.term[class])
         };
-        raise(egraph, graph, &self.roots, choose).map(Some)
+        raise(egraph, graph, &self.roots, choose)
     }
 }
 
@@ -196,6 +257,8 @@ impl Explored {
 struct Weigh<'a> {
     egraph: &'a EGraph,
     model: CostModel<'a>,
+    /// What a stored weight costs in the unit of the model.
+    price: u64,
 }
 
 impl Weigh<'_> {
@@ -217,6 +280,7 @@ impl Weigh<'_> {
             }
             Head::Gather { axis, picks } => (self.gather(operands[0], *axis, picks, types), 0),
         };
+        let running = running.saturating_add(stored.saturating_mul(self.price));
         self.model.total(running, stored)
     }
 

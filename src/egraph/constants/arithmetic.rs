@@ -49,7 +49,12 @@ impl Constants {
                     .map(|(s, v)| s / (v + eps.0).sqrt())
                     .collect()
             }
-            Recipe::Scale { of, axis, by } => return self.scale(*of, *axis, *by),
+            Recipe::Scale {
+                of,
+                axis,
+                by,
+                groups,
+            } => return self.scale(*of, *axis, *by, *groups),
             Recipe::Affine { a, by, plus, minus } => {
                 let (by, plus, minus) = (self.f64(*by), self.f64(*plus), self.f64(*minus));
                 let a = a.map(|a| self.f64(a));
@@ -70,14 +75,15 @@ impl Constants {
             Recipe::ComposeInner { outer, inner } => {
                 self.before(*outer, *inner, [&self.f64(*outer), &self.f64(*inner)])
             }
-            Recipe::Apply { weight, by } => {
+            Recipe::Apply { weight, by, groups } => {
                 let (p, o) = (self.shape(*weight)[0], self.shape(*weight)[1]);
                 let k: usize = self.shape(*weight)[2..].iter().product();
                 let (weight, by) = (self.f64(*weight), self.f64(*by));
+                let rows = (p / groups).max(1);
                 let row = |p: usize| {
-                    (0..o)
-                        .map(|o_| weight[(p * o + o_) * k..][..k].iter().sum::<f64>() * by[o_])
-                        .sum()
+                    let by = &by[p / rows * o..][..o];
+                    let kernel = |i: usize| weight[(p * o + i) * k..][..k].iter().sum::<f64>();
+                    by.iter().enumerate().map(|(i, by)| kernel(i) * by).sum()
                 };
                 (0..p).map(row).collect()
             }
@@ -116,14 +122,19 @@ impl Constants {
     }
 
     /// A weight scaled along one axis: this runs over every weight of a network, so it stays in `f32`'s memory, too.
-    fn scale(&self, of: ConstId, axis: usize, by: ConstId) -> Computed {
+    fn scale(&self, of: ConstId, axis: usize, by: ConstId, groups: usize) -> Computed {
         let shape = self.shape(of);
         let (len, inner) = (
             shape[axis],
             shape[axis + 1..].iter().product::<usize>().max(1),
         );
         let by = self.f64(by);
-        let factor = |i: usize| by[(i / inner) % len];
+        let group = (self.len(of) / groups).max(1);
+        let several = groups > 1;
+        let factor = |i: usize| {
+            let first = if several { i / group * len } else { 0 };
+            by[first + (i / inner) % len]
+        };
         if self.dtype(of) == DType::F32 {
             let mut values = self.value(of).elements::<f32>().into_owned();
             values

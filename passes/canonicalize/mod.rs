@@ -1,23 +1,21 @@
 //! What does nothing, what is known beforehand and what nobody reads: removed.
 
-use crate::exec::{Array, evaluate};
+mod constants;
+mod subnormals;
+
 use crate::ir::infer::infer;
-use crate::ir::tensor::byte_len;
-use crate::ir::{Bindings, Constant, Dim, Graph, NodeId, NodeKind, Op, Role, Tensor, Type, Value};
+use crate::ir::{Dim, Graph, NodeId, Op, Role, Value};
 use crate::pipeline::{Changed, Kind, Options, Pass, PassContext, PassInfo};
 use crate::{Error, Result};
 
 /// `canonicalize`.
 pub static CANONICALIZE: PassInfo = PassInfo {
     name: "canonicalize",
-    summary: "remove operations that do nothing, compute constant ones, join tied weights, drop what nobody reads",
+    summary: "remove operations that do nothing, compute constant ones, join tied weights, make subnormal weights zero, drop what nobody reads",
     kind: Kind::Exact,
     options: &[],
     build,
 };
-
-/// Bytes by which computing an operation beforehand may make the file larger.
-const MAX_GROWTH: usize = 4096;
 
 /// Elements of the largest constant that is looked through for zeros or ones.
 const MAX_NEUTRAL: usize = 1 << 20;
@@ -49,12 +47,13 @@ impl Pass for Canonicalize {
         })?;
         for node in order {
             changed |= compose(graph, node, context);
-            changed |= match same_as(graph, node) {
-                Some(value) => remove(graph, node, value, context),
-                None => fold(graph, node, context),
-            };
+            if let Some(value) = same_as(graph, node) {
+                changed |= remove(graph, node, value, context);
+            }
         }
+        changed |= constants::fold(graph, context);
         graph.remove_dead();
+        changed |= subnormals::flush(graph, context);
         Ok(changed)
     }
 }
@@ -223,71 +222,10 @@ fn compose(graph: &mut Graph, node: NodeId, context: &mut PassContext<'_>) -> Ch
     Changed::Yes
 }
 
-/// Computes an operation whose operands are all constants, unless its result is larger than what it replaces.
-fn fold(graph: &mut Graph, node: NodeId, context: &mut PassContext<'_>) -> Changed {
-    let Some((op, bytes)) = foldable(graph, node) else {
-        return Changed::No;
-    };
-    let name = graph.node(node).name.clone();
-    let operands = graph.operands(node);
-    let freed: usize = operands
-        .iter()
-        .filter(|value| graph.only_reader(**value).is_some())
-        .filter_map(|value| Some(graph.constant(value.node)?.tensor.byte_len()))
-        .sum();
-    if bytes > freed.saturating_add(MAX_GROWTH) {
-        context.missed(
-            &name,
-            format!("its constant result takes {bytes} bytes, and frees {freed}"),
-        );
-        return Changed::No;
-    }
-    let constants = operands
-        .iter()
-        .filter_map(|value| graph.constant(value.node))
-        .map(|constant| Array::<f64>::from(&constant.tensor));
-    let result = match evaluate(op, constants, &Bindings::new()) {
-        Ok(result) => result,
-        Err(why) => {
-            context.missed(&name, format!("it cannot be computed: {why}"));
-            return Changed::No;
-        }
-    };
-    let Some(dtype) = graph.ty(Value::from(node)).dtype() else {
-        return Changed::No;
-    };
-    let tensor = Tensor::from_f64(dtype, result.shape(), result.view().iter().copied());
-    context.applied(&name, "computed, its operands are constants");
-    let constant = Constant::new(tensor, Role::Literal);
-    let constant = graph.add_constant(&name, constant);
-    graph.replace_uses(node.into(), constant.into());
-    graph.swap_names(node, constant);
-    Changed::Yes
-}
-
-/// The operator of a node that reads constants only, and the bytes of its result; floating-point numbers alone are exact.
-fn foldable(graph: &Graph, node: NodeId) -> Option<(&Op, usize)> {
-    let op = graph.op(node)?;
-    let operands = graph.operands(node);
-    let is_float = |value: &Value| graph.ty(*value).dtype().is_some_and(|d| d.is_float());
-    let constant = |value: &Value| matches!(graph.node(value.node).kind, NodeKind::Constant(_));
-    let possible = !matches!(op, Op::Opaque(_))
-        && !operands.is_empty()
-        && operands.iter().all(|v| constant(v) && is_float(v))
-        && is_float(&node.into())
-        && graph.is_read(node);
-    let Type::Tensor(dtype, Some(shape)) = graph.ty(node.into()) else {
-        return None;
-    };
-    let shape: Vec<usize> = shape.iter().map(|d| d.as_len()).collect::<Option<_>>()?;
-    let bytes = byte_len(*dtype, &shape)?;
-    possible.then_some((op, bytes))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ir::DType;
+    use crate::ir::{Constant, DType, Tensor, Type};
 
     #[test]
     fn weights_in_the_same_memory_are_one_constant_with_both_names() {

@@ -13,8 +13,11 @@ pub struct Stats {
     /// Stored weights: elements of floating-point constants, tied ones once. What a format keeps as a buffer (running means,
     /// say) is not counted, as the field does not.
     pub params: u64,
-    /// Multiply-adds of one run; `None` where they depend on a size without a number.
+    /// Multiply-adds of one run, without those of `uncounted`; `None` where they depend on a size without a number.
     pub flops: Option<u64>,
+    /// Operators that multiply and are not counted, and how many operations of each there are: opaque ones, and those whose
+    /// operands' shapes are not known.
+    pub uncounted: IndexMap<String, usize>,
     /// Bytes of all constants, buffers included; tied ones once.
     pub bytes: u64,
     /// Operations.
@@ -25,14 +28,18 @@ pub struct Stats {
 }
 
 impl Stats {
+    /// What is not counted, as a line of a table; `None` if nothing is left out.
+    pub fn left_out(&self) -> Option<String> {
+        let names = { self.uncounted.iter() }.map(|(name, n)| format!("{n} {name}"));
+        let names = names.collect::<Vec<_>>().join(", ");
+        (!names.is_empty())
+            .then(|| format!("multiply-adds without those of {names}, which are not counted"))
+    }
+
     /// Measures a graph; sizes have the numbers that its bindings give them.
     pub fn of(graph: &Graph) -> Stats {
         let mut stats = Stats {
-            flops: { graph.nodes() }
-                .filter_map(|node| node_flops(graph, node))
-                .try_fold(0u64, |sum, flops| {
-                    Some(sum.saturating_add(flops.eval(&graph.bindings)?))
-                }),
+            flops: Some(0),
             ..Stats::default()
         };
         let mut seen = FxHashSet::default();
@@ -46,6 +53,13 @@ impl Stats {
                     };
                     stats.nodes += 1;
                     *stats.operators.entry(name.to_string()).or_default() += 1;
+                    match node_flops(graph, node) {
+                        None => *stats.uncounted.entry(name.to_string()).or_default() += 1,
+                        Some(flops) => {
+                            let flops = flops.eval(&graph.bindings);
+                            stats.flops = stats.flops.zip(flops).map(|(a, b)| a.saturating_add(b));
+                        }
+                    }
                 }
                 NodeKind::Constant(constant) => {
                     let tensor = &constant.tensor;
@@ -73,6 +87,18 @@ pub fn known_flops(graph: &Graph) -> u64 {
 /// Multiply-adds of one run of an operation: the product of these sizes, which may be too long for one expression.
 #[derive(Clone, Debug)]
 pub struct Flops(SmallVec<[Dim; 8]>);
+
+impl From<Dim> for Flops {
+    fn from(size: Dim) -> Flops {
+        Flops(smallvec![size])
+    }
+}
+
+impl FromIterator<Dim> for Flops {
+    fn from_iter<I: IntoIterator<Item = Dim>>(sizes: I) -> Flops {
+        Flops(sizes.into_iter().collect())
+    }
+}
 
 impl Flops {
     /// Whether they are none whatever the sizes.
@@ -103,9 +129,9 @@ pub fn node_flops(graph: &Graph, node: NodeId) -> Option<Flops> {
 }
 
 /// Multiply-adds of `op` on operands of these types, as the field counts them: convolutions, linear layers, matrix products
-/// and attention; element-wise operators, pools, normalisations and biases count nothing, nor do opaque operators.
+/// attention, and the weights of recurrent layers; element-wise operators, pools, normalisations and biases count nothing.
 ///
-/// `None` if a shape that matters is unknown.
+/// `None` if a shape that matters is unknown, and for another opaque operator that may multiply.
 pub fn op_flops(op: &Op, operands: &[&Type], results: &[Type]) -> Option<Flops> {
     let shape = |i: usize| operands.get(i)?.shape();
     let result = || results.first()?.shape();
@@ -126,6 +152,7 @@ pub fn op_flops(op: &Op, operands: &[&Type], results: &[Type]) -> Option<Flops> 
             };
             both(queries, &[keys.clone(), features.clone() + values.clone()])
         }
+        Op::Opaque(opaque) => return super::opaque::flops(opaque, operands),
         _ => smallvec![Dim::from(0)],
     }))
 }

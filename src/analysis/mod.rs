@@ -9,6 +9,7 @@ pub mod kernels;
 pub mod latency;
 pub mod liveness;
 pub mod moments;
+mod opaque;
 pub mod planned;
 pub mod refinement;
 mod sparsity;

@@ -68,7 +68,7 @@ pub struct Layer {
     pub params: u64,
     /// How many of them are zero, masked or not.
     pub zeros: u64,
-    /// Multiply-adds; `None` where they depend on a size without a number.
+    /// Multiply-adds; `None` where they depend on a size without a number, or are not counted.
     pub flops: Option<u64>,
     /// The type of its first result, its sizes as numbers where they have some.
     #[serde(rename = "type")]
@@ -143,7 +143,7 @@ fn layer(graph: &Graph, node: NodeId) -> Option<Layer> {
         elements.iter().filter(|x| **x == 0.0).count()
     };
     let flops = node_flops(graph, node);
-    if params == 0 && flops.as_ref().is_none_or(Flops::is_zero) {
+    if params == 0 && flops.as_ref().is_some_and(Flops::is_zero) {
         return None;
     }
     let flops = flops.and_then(|flops| flops.eval(&graph.bindings));

@@ -72,7 +72,10 @@ pub fn inspection_table(inspection: &Inspection) -> String {
                 0 => String::new(),
                 zeros => format!("{:.1} %", 100.0 * zeros as f64 / layer.params as f64),
             },
-            or_unknown(layer.flops),
+            match stats.uncounted.contains_key(&layer.operator) && layer.flops.is_none() {
+                true => "not counted".to_string(),
+                false => or_unknown(layer.flops),
+            },
             layer.ty.clone(),
         ]);
     }
@@ -81,6 +84,9 @@ pub fn inspection_table(inspection: &Inspection) -> String {
     }
     if stats.flops.is_none() {
         text += "?: depends on sizes that have no number; --input gives them one\n";
+    }
+    if let Some(line) = stats.left_out() {
+        text += &format!("{line}\n");
     }
     text
 }

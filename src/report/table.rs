@@ -21,6 +21,9 @@ pub fn table(report: &Report) -> String {
     if report.before.flops.is_none() {
         text += "?: depends on sizes that have no number; --input or --data gives them one\n";
     }
+    if let Some(line) = report.before.left_out().or_else(|| report.after.left_out()) {
+        text += &format!("{line}\n");
+    }
     if !report.passes.is_empty() {
         text += &format!("\n{}\n", passes(report).trim_fmt());
     }

@@ -1,6 +1,9 @@
 //! Random small networks with redundancy planted in their weights.
 
 mod layouts;
+mod operators;
+
+pub use operators::Planted;
 
 use smallvec::SmallVec;
 
@@ -12,35 +15,33 @@ use crate::ir::{
 };
 
 /// A valid network for these bytes, the same on every run: convolutions of all kinds, normalisations, activations, residual
-/// adds, gates, concatenations, slices, attention, other layouts, pools, and a classifier, with equal, proportional and zero channels. Every size
-/// of its one input has a number in the bindings; the interpreter can run it.
+/// adds, gates, concatenations, slices, attention, other layouts, pools, any operator of the IR, and a classifier, with equal,
+/// proportional and zero channels. Every size of its one input has a number in the bindings; the interpreter can run it.
 pub fn random_graph(bytes: &[u8]) -> Graph {
-    let mut choices = Choices::new(bytes);
-    let mut graph = Graph::new("random");
-    let channels = 1 + choices.below(4);
-    let side = 4 + choices.below(5);
-    let sizes = match choices.below(2) {
-        0 => [Dim::from(side), Dim::from(side + 1)],
-        _ => [Dim::symbol("H"), Dim::symbol("W")],
-    };
-    let [height, width] = sizes;
-    let shape = [Dim::symbol("N"), channels.into(), height, width];
-    let x = graph.add_input("x", Type::tensor(DType::F32, shape));
-    graph.bindings = Bindings::from_iter([
-        ("N".into(), 2),
-        ("H".into(), side as i64),
-        ("W".into(), side as i64 + 1),
-    ]);
-    let mut builder = Builder {
-        choices,
-        graph,
-        features: vec![x],
-        weights: Vec::new(),
-    };
+    let mut builder = Builder::new(bytes);
     for _ in 0..3 + builder.choices.below(12) {
         builder.step();
     }
     builder.finish()
+}
+
+/// A network in which a channel of the first layer, `planted`, is redundant, the operator of this name follows, and a layer reads what
+/// it gives; `None` where the bytes give the operator a form that does not fit.
+pub fn planted_graph(bytes: &[u8], planted: Planted, name: &str) -> Option<Graph> {
+    let mut builder = Builder::new(bytes);
+    let x = builder.features[0];
+    let first = builder.planted(x, planted).ok()?;
+    let middle = builder.named(name, first).ok()?;
+    let inputs = builder.graph.ty(middle.into()).len(1)?;
+    let weight = Plan::distinct(4).rows(9, 1.0, &[4, inputs]);
+    let weight = Tensor::from_vec(&[4, inputs, 1, 1], weight);
+    let weight = builder.constant("reader.weight", weight);
+    let reader = builder
+        .op("reader", Op::pointwise(2, 1), &[middle, weight])
+        .ok()?;
+    builder.graph.add_output("out", reader.into());
+    builder.graph.remove_dead();
+    Some(builder.graph)
 }
 
 struct Builder<'a> {
@@ -54,11 +55,39 @@ struct Builder<'a> {
 
 type Added = Result<NodeId, String>;
 
+impl<'a> Builder<'a> {
+    /// A network of one input so far.
+    fn new(bytes: &'a [u8]) -> Builder<'a> {
+        let mut choices = Choices::new(bytes);
+        let mut graph = Graph::new("random");
+        let channels = 1 + choices.below(4);
+        let side = 4 + choices.below(5);
+        let sizes = match choices.below(2) {
+            0 => [Dim::from(side), Dim::from(side + 1)],
+            _ => [Dim::symbol("H"), Dim::symbol("W")],
+        };
+        let [height, width] = sizes;
+        let shape = [Dim::symbol("N"), channels.into(), height, width];
+        let x = graph.add_input("x", Type::tensor(DType::F32, shape));
+        graph.bindings = Bindings::from_iter([
+            ("N".into(), 2),
+            ("H".into(), side as i64),
+            ("W".into(), side as i64 + 1),
+        ]);
+        Builder {
+            choices,
+            graph,
+            features: vec![x],
+            weights: Vec::new(),
+        }
+    }
+}
+
 impl Builder<'_> {
     /// Adds a layer or a few. A layer that does not fit leaves the features as they are; what it has added is dead.
     fn step(&mut self) {
         let x = self.feature();
-        let added = match self.choices.below(25) {
+        let added = match self.choices.below(32) {
             // What bytes that are used up, or were cleared to make a failing case smaller, give.
             0 => return,
             1..4 | 20 => self.convolution(x),
@@ -74,8 +103,9 @@ impl Builder<'_> {
             16 => self.per_channel(x),
             17 => self.shuffle(x),
             18 => self.transposed_convolution(x),
-            21.. => self.layout(x),
-            _ => self.resize(x),
+            19 => self.resize(x),
+            21..25 => self.layout(x),
+            _ => self.operator(x),
         };
         self.features.extend(added);
     }
@@ -122,6 +152,11 @@ impl Builder<'_> {
         self.graph.add_constant(name, constant)
     }
 
+    fn constant(&mut self, name: &str, tensor: Tensor) -> NodeId {
+        let constant = Constant::new(tensor, Role::Parameter);
+        self.graph.add_constant(name, constant)
+    }
+
     fn plan(&mut self, channels: usize) -> Plan {
         match self.choices.one_in(4) {
             true => Plan::distinct(channels),
@@ -146,7 +181,7 @@ impl Builder<'_> {
             dilation: [1, self.choices.pick(&[1, 1, 2])].into_iter().collect(),
             groups,
         };
-        self.conv(x, op, [outputs, inputs / groups, kernel, kernel])
+        self.conv(x, op, &[outputs, inputs / groups, kernel, kernel])
     }
 
     fn padding(&mut self, kernel: usize) -> Padding {
@@ -160,17 +195,17 @@ impl Builder<'_> {
         }
     }
 
-    fn conv(&mut self, x: NodeId, op: Op, shape: [usize; 4]) -> Added {
+    fn conv(&mut self, x: NodeId, op: Op, shape: &[usize]) -> Added {
         let plan = self.plan(shape[0]);
         let name = self.graph.fresh_name("conv");
         let tied = self.weights.iter().copied().find(|w| {
             let has = self.graph.constant(*w).map(|c| c.tensor.shape());
-            has == Some(&shape[..])
+            has == Some(shape)
         });
         let weight = match tied {
             Some(weight) if self.choices.one_in(2) => weight,
             _ => {
-                let tensor = weights::weight(&mut self.choices, &plan, &shape);
+                let tensor = weights::weight(&mut self.choices, &plan, shape);
                 self.parameter(&format!("{name}.weight"), tensor)
             }
         };
@@ -256,10 +291,10 @@ impl Builder<'_> {
             dilation: [1, 1].into_iter().collect(),
             groups: 1,
         };
-        let mut branch = self.conv(x, conv.clone(), [channels, channels, 3, 3])?;
+        let mut branch = self.conv(x, conv.clone(), &[channels, channels, 3, 3])?;
         if self.choices.one_in(2) {
             branch = self.activation(branch)?;
-            branch = self.conv(branch, conv, [channels, channels, 3, 3])?;
+            branch = self.conv(branch, conv, &[channels, channels, 3, 3])?;
         }
         if self.choices.one_in(2) {
             branch = self.batch_norm(branch)?;
@@ -298,9 +333,9 @@ impl Builder<'_> {
             dilation: [1, 1].into_iter().collect(),
             groups: 1,
         };
-        let hidden = self.conv(mean, conv.clone(), [2, channels, 1, 1])?;
+        let hidden = self.conv(mean, conv.clone(), &[2, channels, 1, 1])?;
         let hidden = self.op("relu", Op::Relu {}, &[hidden])?;
-        let gate = self.conv(hidden, conv, [channels, 2, 1, 1])?;
+        let gate = self.conv(hidden, conv, &[channels, 2, 1, 1])?;
         let gate = self.op("sigmoid", Op::Sigmoid {}, &[gate])?;
         self.op("scale", Op::Mul {}, &[x, gate])
     }

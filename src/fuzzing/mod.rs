@@ -10,11 +10,12 @@ pub use archives::{
     archive, archive_of, program, program_of, samples, unpacked, unpacked_archive, unpacked_program,
 };
 pub use choices::Choices;
-pub use graphs::random_graph;
+pub use graphs::{Planted, planted_graph, random_graph};
 pub use models::{onnx, onnx_of, onnx_of_graph};
 
+use crate::egraph::REFUSED;
 use crate::ir::{Graph, text};
-use crate::pipeline::{Kind, Registry, RunOptions, Verify};
+use crate::pipeline::{Kind, Registry, Remark, RunOptions, Verify};
 use crate::report::Verification;
 use crate::{Model, Pipeline};
 
@@ -86,6 +87,15 @@ pub fn exact_passes(bytes: &[u8]) {
     match result {
         Err(error) => panic!("{}: {error}\n{printed}", passes.join(",")),
         Ok(report) => {
+            let refused = |remark: &&Remark| remark.text.starts_with(REFUSED);
+            if let Some(remark) = report
+                .passes
+                .iter()
+                .flat_map(|pass| &pass.remarks)
+                .find(refused)
+            {
+                panic!("{}: {}\n{printed}", passes.join(","), remark.text);
+            }
             if let Some(Verification::Skipped { skipped }) = report.verify {
                 panic!("{skipped}\n{printed}");
             }

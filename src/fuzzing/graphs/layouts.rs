@@ -18,7 +18,7 @@ impl Builder<'_> {
         }
     }
 
-    fn shape(&self, x: NodeId) -> Result<[Dim; 4], String> {
+    pub(super) fn shape(&self, x: NodeId) -> Result<[Dim; 4], String> {
         let shape = self.graph.ty(x.into()).shape().unwrap_or_default().to_vec();
         <[Dim; 4]>::try_from(shape).map_err(|_| "not four axes".to_string())
     }

@@ -2,10 +2,10 @@
 
 use crate::formats::aten::expression::{int, size};
 use crate::formats::aten::{Expression, Written};
-use crate::ir::{DType, Dim, Dims, Ints, Op, PadMode, Tensor};
+use crate::ir::{self, DType, Dim, Dims, Ints, Op, PadMode, Tensor, Type};
 
 pub(in crate::formats) fn write(w: &Written<'_>) -> Result<Option<Expression>, String> {
-    use Expression::{Float, Int, Str};
+    use Expression::{Float, Int};
     let call = |name, overload, rest: &[Expression]| {
         Expression::call(name, overload, [&[w.x()], rest].concat())
     };
@@ -95,42 +95,77 @@ pub(in crate::formats) fn write(w: &Written<'_>) -> Result<Option<Expression>, S
         } => {
             let both = before.iter().zip(after).rev();
             let amounts: Dims = both.flat_map(|(b, a)| [b.clone(), a.clone()]).collect();
-            // Leading axes without a pad are left out, as the other modes demand.
+            // Leading axes without a pad are left out.
             let last = amounts.iter().rposition(|d| d.as_number() != Some(0));
-            let used = last.map_or(0, |i| (i + 2) / 2 * 2);
-            let sizes = Expression::sizes(&amounts[..used]);
-            let core = |names: [&'static str; 3]| {
-                names
-                    .get((used / 2).wrapping_sub(1))
-                    .copied()
-                    .filter(|_| w.core)
-            };
-            let (name, mode) = match mode {
+            let used = last.map_or(0, |i| i / 2 + 1);
+            match mode {
                 PadMode::Constant => {
-                    let rest = [sizes, Float(value.0)];
-                    return Ok(Some(call("constant_pad_nd", "default", &rest)));
+                    let rest = [Expression::sizes(&amounts[..2 * used]), Float(value.0)];
+                    call("constant_pad_nd", "default", &rest)
                 }
-                PadMode::Reflect => {
-                    let names = ["reflection_pad1d", "reflection_pad2d", "reflection_pad3d"];
-                    (core(names), "reflect")
-                }
-                PadMode::Replicate => {
-                    let names = [
-                        "replication_pad1d",
-                        "replication_pad2d",
-                        "replication_pad3d",
-                    ];
-                    (core(names), "replicate")
-                }
-                PadMode::Circular => (None, "circular"),
-            };
-            match name {
-                Some(name) => call(name, "default", &[sizes]),
-                None => call("pad", "default", &[sizes, Str(mode)]),
+                _ => return mirrored(w, *mode, &amounts, used).map(Some),
             }
         }
         _ => return Ok(None),
     }))
+}
+
+/// A pad of the last `used` axes with what is there, which PyTorch does to one, two or three axes behind two others.
+fn mirrored(
+    w: &Written<'_>,
+    mode: PadMode,
+    amounts: &Dims,
+    used: usize,
+) -> Result<Expression, String> {
+    let rank = w.shape(0)?.len();
+    let spatial = used.max(rank.saturating_sub(2)).max(1);
+    let too_many = "PyTorch pads at most three axes with what is there";
+    let name = |names: [&'static str; 3]| names.get(spatial - 1).copied().ok_or(too_many);
+    let (name, mode) = match mode {
+        PadMode::Reflect => {
+            let core = name(["reflection_pad1d", "reflection_pad2d", "reflection_pad3d"])?;
+            (w.core.then_some(core), "reflect")
+        }
+        PadMode::Replicate => {
+            let core = name([
+                "replication_pad1d",
+                "replication_pad2d",
+                "replication_pad3d",
+            ])?;
+            (w.core.then_some(core), "replicate")
+        }
+        _ => {
+            name(["", "", ""])?;
+            (None, "circular")
+        }
+    };
+    let pad = |x: Expression| {
+        let zeros = std::iter::repeat_n(Dim::from(0), 2 * spatial);
+        let amounts = amounts.iter().cloned().chain(zeros).take(2 * spatial);
+        let sizes = Expression::sizes(&amounts.collect::<Dims>());
+        match name {
+            Some(name) => Expression::call(name, "default", [x, sizes]),
+            None => Expression::call("pad", "default", [x, sizes, Expression::Str(mode)]),
+        }
+    };
+    // Axes of length 1 stand in for those that are missing in front.
+    let missing: Ints = (0..(spatial + 2).saturating_sub(rank)).collect();
+    if missing.is_empty() {
+        return Ok(pad(w.x()));
+    }
+    let behind = |dims: &[Dim]| -> Dims {
+        let ones = std::iter::repeat_n(Dim::from(1), missing.len());
+        ones.chain(dims.iter().cloned()).collect()
+    };
+    let axes = missing.clone();
+    let (x, ty) = w.before(&Op::Unsqueeze { axes }, w.x(), w.ty(0)?)?;
+    let result = ir::infer::infer(w.op, w.types)?;
+    let shape = result.first().and_then(Type::shape).map(behind);
+    let dtype = ty.dtype().unwrap_or(DType::F32);
+    let padded = Type::Tensor(dtype, shape);
+    let squeeze = Op::Squeeze { axes: missing };
+    let (result, _) = w.before(&squeeze, pad(x).typed(padded.clone()), &padded)?;
+    Ok(result)
 }
 
 /// An operator of one axis, for each of several.

@@ -4,6 +4,7 @@ mod archive;
 #[path = "../common/mod.rs"]
 mod common;
 mod mistakes;
+mod python;
 
 use std::fmt::Write as _;
 use std::fs;

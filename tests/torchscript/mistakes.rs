@@ -191,12 +191,14 @@ fn mistakes() -> Vec<(&'static str, Vec<u8>)> {
         (
             "a branch on data",
             net(
-                "if bool(torch.gt(torch.sum(x), 0.)):\n  y = x\nelse:\n  y = torch.neg(x)\nreturn y",
+                "if bool(torch.gt(torch.sum(x), 0.)):\n  y = x\nelse:\n  y = torch.max_pool2d(x, [2, 2])\nreturn y",
             ),
         ),
         (
             "a branch on a size",
-            net("if torch.gt(torch.size(x, 2), 7):\n  y = x\nelse:\n  y = torch.neg(x)\nreturn y"),
+            net(
+                "if torch.gt(torch.size(x, 2), 7):\n  y = x\nelse:\n  y = torch.max_pool2d(x, [2, 2])\nreturn y",
+            ),
         ),
         (
             "a loop over data",

@@ -19,6 +19,7 @@ mod types;
 pub(in crate::formats) use alias::{TensorRef, fresh, overwrite, state, view, view_or_copy};
 pub(in crate::formats) use call::{Argument, Arguments, Call, axis};
 pub(in crate::formats) use expression::{Expression, Invocation, Written, write};
+pub(in crate::formats) use pointwise::is_plain;
 pub(in crate::formats) use types::{dtype_code, dtype_from_code};
 
 use rustc_hash::FxHashMap;

@@ -27,6 +27,11 @@ const PLAIN: [(&str, Op); 17] = [
     ("prelu", Op::PRelu {}),
 ];
 
+/// Whether an operator is a function of one element without parameters.
+pub(in crate::formats) fn is_plain(op: &Op) -> bool {
+    PLAIN.iter().any(|(_, plain)| plain == op)
+}
+
 pub(super) const TABLE: &[Entry] = &[
     Entry {
         names: &[

@@ -3,6 +3,7 @@
 //! Here are its state, its limits and the calls of functions; `statements`, `expressions` and `attributes` are Python's.
 
 mod attributes;
+mod branches;
 mod expressions;
 mod statements;
 
@@ -86,6 +87,8 @@ pub(super) struct Evaluator<'a> {
     constants: FxHashMap<TensorKey, TensorRef>,
     pub scalars: FxHashMap<(u64, DType), ir::Value>,
     parameter_names: FxHashSet<&'a str>,
+    /// Whether a branch is evaluated that may not be taken: it changes nothing, and tells nothing about the inputs.
+    pub quiet: bool,
     steps: u64,
     depth: usize,
 }
@@ -114,6 +117,7 @@ impl<'a> Evaluator<'a> {
                 .flatten()
                 .map(|(path, _)| path.as_str())
                 .collect(),
+            quiet: false,
             steps: 0,
             depth: 0,
         }
@@ -181,6 +185,12 @@ impl<'a> Evaluator<'a> {
             return Err(FormatError::Limit { what, help }.into());
         }
         Ok(())
+    }
+
+    /// Counts the work of going over `n` elements.
+    pub(super) fn spend(&mut self, n: usize) -> Eval<()> {
+        self.steps = self.steps.saturating_add(n as u64 / 16);
+        self.step()
     }
 
     fn deeper(&mut self) -> Eval<()> {

@@ -119,6 +119,7 @@ impl<'a> Evaluator<'a> {
 
     /// `relu_(x)`: computes the new value and gives it to every name that holds the tensor.
     fn call_in_place(&mut self, base: &str, cell: &TensorRef, args: Args<'a>) -> Eval<Value<'a>> {
+        self.changes_something()?;
         let before = self.read(cell)?;
         if cell.borrow().state {
             let name = self.graph.node(before.node).name.clone();
@@ -215,11 +216,11 @@ impl<'a> Evaluator<'a> {
             }
             ("dim" | "ndimension", Some(shape)) => Some(Value::Int(shape.len() as i64)),
             ("dim" | "ndimension" | "numel", None) => {
-                let name = self.graph.node(value.node).name.clone();
+                let tensor = &self.graph.node(value.node).name;
                 let why = format!(
-                    "a condition needs the number of dimensions of `{name}`, which --input can give"
+                    "a condition needs the number of dimensions of `{tensor}`, which --input can give"
                 );
-                Some(Value::Unknown(why.into()))
+                Some(self.unknown(why.into(), name, args, "int"))
             }
             ("len", Some(shape)) => shape.first().cloned().map(Value::size),
             ("numel", Some(shape)) => Dim::product(&shape).map(Value::size),
@@ -382,6 +383,9 @@ impl Builder for Evaluator<'_> {
         sizes: &[Option<i64>],
         dtype: Option<DType>,
     ) -> Eval<()> {
+        if self.quiet {
+            return Ok(());
+        }
         if let (Some(dtype), Some(known)) = (dtype, self.graph.ty(value).dtype())
             && dtype != known
             && let Some(input) = self.source_input(value)

@@ -7,6 +7,9 @@ mod arithmetic;
 mod builtins;
 mod compare;
 mod containers;
+mod dicts;
+mod lists;
+mod strings;
 
 use std::rc::Rc;
 
@@ -15,7 +18,7 @@ use super::value::Value;
 use crate::formats::aten::{TensorRef, fresh};
 use crate::formats::error::FormatError;
 use crate::ir::{DType, Dims, Type};
-use arithmetic::{is_arithmetic, is_number_like};
+use arithmetic::{Made, is_number_type, number_operator};
 
 impl<'a> Evaluator<'a> {
     /// An operator of the `aten` namespace, on whatever it is called with.
@@ -38,21 +41,34 @@ impl<'a> Evaluator<'a> {
         {
             return Ok(value);
         }
-        if is_arithmetic(name) && !args.positional.is_empty() && args.all().all(is_number_like) {
-            let zero_dim = args.all().any(|v| matches!(v, Value::ZeroDim(_)));
-            let float = args
-                .all()
-                .any(|v| matches!(v.unwrap_zero_dim(), Value::Float(_)))
-                || name.contains("div");
-            let ty = match (zero_dim, float && !name.starts_with("floor")) {
-                (true, false) => Type::Tensor(DType::I64, Some(Dims::new())),
-                (true, true) => Type::Tensor(DType::F32, Some(Dims::new())),
-                (false, false) => Type::Other("int".into()),
-                (false, true) => Type::Other("float".into()),
-            };
+        if let Some(ty) = self.number_type(name, &args) {
             return self.opaque(&format!("torch.{name}"), args, vec![ty]);
         }
         self.call_tensor(name, args, arity)
+    }
+
+    /// The type of what an operator makes of numbers; `None` if it is none of numbers.
+    fn number_type(&self, name: &str, args: &Args<'a>) -> Option<Type> {
+        let of = |value: &Value<'a>| match value.unwrap_zero_dim() {
+            Value::Str(_) => Some("str".to_owned()),
+            value => self.type_name(value).filter(|ty| is_number_type(ty)),
+        };
+        let types = args.all().map(of).collect::<Option<Vec<_>>>()?;
+        let made = number_operator(name).filter(|_| !args.positional.is_empty())?;
+        let has = |name: &str| types.iter().any(|ty| ty == name);
+        let ty = match made {
+            Made::Like if has("Scalar") || has("number") => "Scalar",
+            Made::Like if has("float") => "float",
+            Made::Like => "int",
+            Made::As(ty) => ty,
+        };
+        let zero_dim = args.all().any(|v| matches!(v, Value::ZeroDim(_)));
+        Some(match (zero_dim, ty) {
+            (true, "float") => Type::Tensor(DType::F32, Some(Dims::new())),
+            (true, "bool") => Type::Tensor(DType::Bool, Some(Dims::new())),
+            (true, _) => Type::Tensor(DType::I64, Some(Dims::new())),
+            (false, ty) => Type::Other(ty.into()),
+        })
     }
 
     /// The arguments with every constant tensor of no dimensions replaced by its number, if no other tensor remains.

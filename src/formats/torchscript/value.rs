@@ -25,8 +25,12 @@ pub(super) enum Value<'a> {
     Tensor(TensorRef),
     /// A run-time value that is no tensor: the result of an opaque operator.
     Run(ir::Value),
-    /// A number or truth value that depends on what is known only at run time, with the reason in words.
-    Unknown(Rc<str>),
+    /// A number, text or truth value that depends on what is known only at run time: the reason in words, and the running
+    /// network's own value where there is one.
+    Unknown {
+        why: Rc<str>,
+        run: Option<ir::Value>,
+    },
     List(Rc<ListValue<'a>>),
     Tuple(Rc<TupleValue<'a>>),
     Dict(Rc<DictValue<'a>>),
@@ -223,7 +227,7 @@ impl<'a> Value<'a> {
             Value::Str(_) => "a str",
             Value::Device(_) => "a device",
             Value::Tensor(_) | Value::ZeroDim(_) => "a tensor",
-            Value::Run(_) | Value::Unknown(_) => "a value known only at run time",
+            Value::Run(_) | Value::Unknown { .. } => "a value known only at run time",
             Value::List(_) => "a list",
             Value::Tuple(_) => "a tuple",
             Value::Dict(_) => "a dict",

@@ -78,17 +78,18 @@ impl<'a> Evaluator<'a> {
             Expr::List(list) => Value::list(self.exprs(&list.elts, env, file)?),
             Expr::Tuple(tuple) => Value::tuple(self.exprs(&tuple.elts, env, file)?),
             Expr::Dict(dict) => {
-                let mut items = Vec::new();
+                let made = Value::dict(None, Vec::new());
                 for item in &dict.items {
                     let Some(key) = &item.key else {
                         return self.unknown_python("`**` in a dictionary");
                     };
-                    items.push((
+                    let (key, value) = (
                         self.expr(key, env, file)?,
                         self.expr(&item.value, env, file)?,
-                    ));
+                    );
+                    self.set_entry(&made, &key, &value)?;
                 }
-                Value::dict(None, items)
+                made
             }
             Expr::If(choice) => {
                 let test = self.expr(&choice.test, env, file)?;

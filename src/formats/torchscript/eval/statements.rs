@@ -37,6 +37,14 @@ impl<'a> Evaluator<'a> {
     ) -> Eval<Flow<'a>> {
         self.step()?;
         self.place = Some((file, statement.range()));
+        if let Stmt::Assign(assign) = statement
+            && matches!(
+                assign.targets.first(),
+                Some(Expr::Attribute(_) | Expr::Subscript(_))
+            )
+        {
+            self.changes_something()?;
+        }
         match statement {
             Stmt::Assign(assign) => {
                 let [target] = assign.targets.as_slice() else {
@@ -86,6 +94,16 @@ impl<'a> Evaluator<'a> {
                     Err(_) if raises(&branch.body) && !raises(other) => other,
                     Err(_) if raises(other) && !raises(&branch.body) => &branch.body[..],
                     Err(_) if is_inert(&branch.body) && is_inert(other) => &[],
+                    Err(what)
+                        if self.both_branches(
+                            (&test, &what),
+                            [&branch.body, other],
+                            env,
+                            file,
+                        )? =>
+                    {
+                        return Ok(Flow::Next);
+                    }
                     Err(what) => {
                         return Err(FormatError::DataBranch {
                             what,
@@ -247,7 +265,7 @@ impl<'a> Evaluator<'a> {
                     "a condition needs the size {dim}, known only when the model runs"
                 ));
             }
-            Value::Unknown(why) => return Err(why.to_string()),
+            Value::Unknown { why, .. } => return Err(why.to_string()),
             Value::Tensor(cell) => match self.scalar_constant(cell) {
                 Some(value) => return self.truth(&value),
                 None => return Err("a condition is computed from the values of tensors".to_owned()),

@@ -61,11 +61,12 @@ impl<'a> Evaluator<'a> {
             };
             return vec![Type::Other(ty.into())];
         }
-        // Lists of sizes are sliced and joined by operators of the same names as tensors.
-        if let ("add" | "slice" | "list", Some(list)) = (name, args.positional.first())
-            && self.is_list(list)
+        // Lists are sliced and joined by operators of the same names as tensors.
+        if let ("add" | "mul" | "slice" | "list" | "copy", Some(list)) =
+            (name, args.positional.first())
+            && let Some(ty) = self.list_type(list)
         {
-            return vec![Type::Other("List[int]".into())];
+            return vec![Type::Other(ty.into())];
         }
         if let Some(ty) = unknown::result_type(name) {
             return vec![Type::Other(ty.into())];
@@ -205,16 +206,6 @@ impl<'a> Evaluator<'a> {
         result.chars().map(|letter| axis(letter).cloned()).collect()
     }
 
-    fn is_list(&self, value: &Value<'a>) -> bool {
-        match value {
-            Value::List(_) => true,
-            Value::Run(value) => {
-                matches!(self.graph.ty(*value), Type::Other(name) if name.starts_with("List"))
-            }
-            _ => false,
-        }
-    }
-
     fn embedding_shape(&self, args: &Args<'a>) -> Option<Dims> {
         let [Value::Tensor(weight), Value::Tensor(index), ..] = args.positional.as_slice() else {
             return None;
@@ -268,23 +259,23 @@ impl<'a> Evaluator<'a> {
             .collect())
     }
 
-    /// `{0}[index]`.
+    /// `list[index]`, of which `ty` is the type.
     pub(in crate::formats::torchscript) fn opaque_item(
         &mut self,
-        args: Args<'a>,
+        list: &Value<'a>,
+        index: &Value<'a>,
+        ty: &str,
     ) -> Eval<Value<'a>> {
         let mut template = Template::default();
-        self.render(&args.positional[0], &mut template)?;
-        template.text.push('[');
-        self.render(&args.positional[1], &mut template)?;
+        // Parentheses, as a list in the code is no name.
+        template.text.push('(');
+        self.render(list, &mut template)?;
+        template.text.push_str(")[");
+        self.render(index, &mut template)?;
         template.text.push(']');
-        let list = match &args.positional[0] {
-            Value::Run(value) => self.graph.ty(*value).to_string(),
-            _ => String::new(),
-        };
-        let ty = match list.contains("Tensor") {
-            true => Type::Tensor(DType::F32, None),
-            false => Type::Other("int".into()),
+        let ty = match ty {
+            "Tensor" => Type::Tensor(DType::F32, None),
+            ty => Type::Other(ty.into()),
         };
         let node = self.add_opaque("aten::__getitem__", template, vec![ty])?;
         Ok(self.run_value(node.into()))
@@ -404,7 +395,10 @@ impl<'a> Evaluator<'a> {
                 }
                 template.literal("}");
             }
-            Value::Unknown(why) => {
+            Value::Unknown {
+                run: Some(value), ..
+            } => template.operand(*value),
+            Value::Unknown { why, .. } => {
                 return Err(FormatError::DataBranch {
                     what: why.to_string(),
                     at: self.location(),

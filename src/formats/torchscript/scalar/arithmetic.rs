@@ -53,7 +53,11 @@ impl<'a> Evaluator<'a> {
                 None => None,
             },
             ("sum" | "prod", [Value::List(list)]) => {
-                let mut total = Value::Int(i64::from(name == "prod"));
+                let start = i64::from(name == "prod");
+                let mut total = match list.items.borrow().first() {
+                    Some(Value::Float(_)) => Value::Float(start as f64),
+                    _ => Value::Int(start),
+                };
                 for item in list.items.borrow().iter() {
                     let op = if name == "sum" { "add" } else { "mul" };
                     let Some(next) = self.binary(op, &total, item)? else {
@@ -63,6 +67,10 @@ impl<'a> Evaluator<'a> {
                 }
                 Some(total)
             }
+            ("__not__", [Value::Unknown { why, .. }]) => {
+                Some(self.unknown(why.clone(), name, args, "bool"))
+            }
+            ("Bool", [a @ Value::Unknown { .. }]) => Some(a.clone()),
             (_, [a]) => unary(name, a),
             (_, [a, b]) => self.binary(name, a, b)?,
             // The loop `for i in range(start, end, step)`, as scripting counts it.
@@ -108,8 +116,14 @@ impl<'a> Evaluator<'a> {
         b: &Value<'a>,
     ) -> Eval<Option<Value<'a>>> {
         self.step()?;
-        if let Some(value) = compare(name, a, b) {
-            return Ok(Some(value));
+        let both = || Args {
+            positional: vec![a.clone(), b.clone()],
+            keyword: vec![],
+        };
+        match compare(name, a, b) {
+            Some(Ok(known)) => return Ok(Some(Value::Bool(known))),
+            Some(Err(why)) => return Ok(Some(self.unknown(why.into(), name, &both(), "bool"))),
+            None => {}
         }
         if let ("to" | "type_as", Value::Int(dtype)) = (name, b) {
             return Ok(cast(a, *dtype));
@@ -138,8 +152,12 @@ impl<'a> Evaluator<'a> {
             }
             _ => {}
         }
-        if let (Value::Unknown(why), _) | (_, Value::Unknown(why)) = (a, b) {
-            return Ok(Some(Value::Unknown(why.clone())));
+        if let (Value::Unknown { why, .. }, _) | (_, Value::Unknown { why, .. }) = (a, b) {
+            let ty = match is_condition(a) && is_condition(b) || is_comparison(name) {
+                true => "bool",
+                false => "Scalar",
+            };
+            return Ok(Some(self.unknown(why.clone(), name, &both(), ty)));
         }
         if let (Some(x), Some(y)) = (a.as_dim(), b.as_dim()) {
             let value = match name {
@@ -159,10 +177,15 @@ impl<'a> Evaluator<'a> {
                 "max" | "maximum" => x.at_least(&y),
                 "min" | "minimum" => x.at_most(&y),
                 "div" | "true_divide" | "__truediv__" => return Ok(true_division(&x, &y)),
-                "pow" => match (x.as_number(), y.as_number()) {
-                    (Some(x), Some(y)) if y >= 0 => Dim::from(x.saturating_pow(y.min(64) as u32)),
-                    _ => return Ok(None),
-                },
+                // Of whole numbers too it is a float.
+                "pow" => {
+                    let floats = a.as_f64().zip(b.as_f64());
+                    return Ok(floats.map(|(x, y)| Value::Float(x.powf(y))));
+                }
+                "__and__" | "__or__" | "__xor__" | "__lshift__" | "__rshift__" => {
+                    let bits = x.as_number().zip(y.as_number());
+                    return Ok(bits.and_then(|(x, y)| bitwise(name, x, y)).map(Value::Int));
+                }
                 _ => return Ok(None),
             };
             // Too long an expression is left to the running network.
@@ -172,6 +195,9 @@ impl<'a> Evaluator<'a> {
             return Ok(None);
         };
         Ok(Some(Value::Float(match name {
+            "fmod" => x % y,
+            "log" => x.ln() / y.ln(),
+            "atan2" => x.atan2(y),
             "add" => x + y,
             "sub" => x - y,
             "rsub" => y - x,
@@ -204,39 +230,56 @@ fn is_number(value: &Value<'_>) -> bool {
     )
 }
 
-/// A number, or what the running network makes one of.
-pub(super) fn is_number_like(value: &Value<'_>) -> bool {
-    is_number(value.unwrap_zero_dim()) || matches!(value, Value::Str(_))
+/// The type of what an operator makes of numbers.
+#[derive(Clone, Copy)]
+pub(super) enum Made {
+    /// That of the numbers: a float if one of them is.
+    Like,
+    As(&'static str),
 }
 
-pub(super) fn is_arithmetic(name: &str) -> bool {
-    matches!(
-        name,
-        "add"
-            | "sub"
-            | "rsub"
-            | "mul"
-            | "div"
-            | "floordiv"
-            | "floor_divide"
-            | "remainder"
-            | "fmod"
-            | "pow"
-            | "neg"
-            | "sqrt"
-            | "floor"
-            | "ceil"
-            | "round"
-            | "trunc"
-            | "abs"
-            | "exp"
-            | "log"
-            | "true_divide"
-    )
+/// What an operator makes of numbers; `None` if there is no such operator of numbers.
+pub(super) fn number_operator(name: &str) -> Option<Made> {
+    Some(match name {
+        "add" | "sub" | "rsub" | "mul" | "floordiv" | "floor_divide" | "remainder" | "neg"
+        | "abs" => Made::Like,
+        "floor" | "ceil" | "trunc" | "gcd" | "factorial" | "__and__" | "__or__" | "__xor__"
+        | "__lshift__" | "__rshift__" => Made::As("int"),
+        "div" | "true_divide" | "fmod" | "pow" | "round" | "sqrt" | "exp" | "log" | "log10"
+        | "log1p" | "expm1" | "sin" | "cos" | "tan" | "asin" | "acos" | "atan" | "atan2"
+        | "sinh" | "cosh" | "tanh" | "asinh" | "acosh" | "atanh" | "degrees" | "radians"
+        | "fabs" | "copysign" | "erf" | "erfc" | "gamma" | "lgamma" | "mathremainder" | "ldexp" => {
+            Made::As("float")
+        }
+        "eq" | "ne" | "lt" | "le" | "gt" | "ge" | "isnan" | "isinf" | "isfinite" | "__not__" => {
+            Made::As("bool")
+        }
+        _ => return None,
+    })
+}
+
+/// Whether a type of TorchScript is that of a number or a truth value.
+pub(super) fn is_number_type(name: &str) -> bool {
+    matches!(name, "int" | "float" | "bool" | "Scalar" | "number")
+}
+
+fn bitwise(name: &str, x: i64, y: i64) -> Option<i64> {
+    let by = || u32::try_from(y).ok();
+    match name {
+        "__and__" => Some(x & y),
+        "__or__" => Some(x | y),
+        "__xor__" => Some(x ^ y),
+        "__lshift__" => x.checked_shl(by()?),
+        _ => x.checked_shr(by()?),
+    }
+}
+
+fn is_comparison(name: &str) -> bool {
+    matches!(name, "eq" | "ne" | "lt" | "le" | "gt" | "ge")
 }
 
 fn is_condition(value: &Value<'_>) -> bool {
-    matches!(value, Value::Bool(_) | Value::Unknown(_))
+    matches!(value, Value::Bool(_) | Value::Unknown { .. })
 }
 
 fn non_negative(value: &Value<'_>) -> bool {
@@ -256,15 +299,12 @@ fn true_division<'a>(x: &Dim, y: &Dim) -> Option<Value<'a>> {
 }
 
 fn unary<'a>(name: &str, a: &Value<'a>) -> Option<Value<'a>> {
-    if let Value::Unknown(_) = a {
-        return matches!(name, "__not__" | "Bool").then(|| a.clone());
-    }
     if let Some(dim) = a.as_dim() {
         let size = match name {
             "neg" => Some(-dim.clone()),
             "floor" | "ceil" | "round" | "trunc" | "item" | "Int" | "detach" | "clone"
             | "contiguous" => Some(dim.clone()),
-            "abs" => dim.as_number().map(|n| Dim::from(n.saturating_abs())),
+            "abs" => Some(dim.clone().at_least(&-dim.clone())),
             _ => None,
         };
         if let Some(size) = size {
@@ -289,6 +329,16 @@ fn unary<'a>(name: &str, a: &Value<'a>) -> Option<Value<'a>> {
         "sqrt" => Some(Value::Float(x.sqrt())),
         "exp" => Some(Value::Float(x.exp())),
         "log" => Some(Value::Float(x.ln())),
+        "log10" => Some(Value::Float(x.log10())),
+        "log1p" => Some(Value::Float(x.ln_1p())),
+        "sin" => Some(Value::Float(x.sin())),
+        "cos" => Some(Value::Float(x.cos())),
+        "tan" => Some(Value::Float(x.tan())),
+        "atan" => Some(Value::Float(x.atan())),
+        "tanh" => Some(Value::Float(x.tanh())),
+        "isnan" => Some(Value::Bool(x.is_nan())),
+        "isinf" => Some(Value::Bool(x.is_infinite())),
+        "isfinite" => Some(Value::Bool(x.is_finite())),
         "Float" | "FloatImplicit" => Some(Value::Float(x)),
         "Bool" => Some(Value::Bool(x != 0.0)),
         _ => None,

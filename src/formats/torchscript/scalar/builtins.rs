@@ -2,10 +2,11 @@
 
 use std::rc::Rc;
 
+use super::strings::print_number;
 use crate::formats::aten::dtype_code;
 use crate::formats::error::FormatError;
 use crate::formats::torchscript::eval::{Args, Eval, Evaluator};
-use crate::formats::torchscript::value::{Value, print_float};
+use crate::formats::torchscript::value::Value;
 use crate::ir::{DType, Type};
 
 impl<'a> Evaluator<'a> {
@@ -27,11 +28,15 @@ impl<'a> Evaluator<'a> {
                 value => value.as_f64().map(Value::Float),
             },
             ("bool", [value]) => match value {
-                Value::Unknown(_) => Some(value.clone()),
+                Value::Unknown { .. } => Some(value.clone()),
                 value => self.known_bool(value).map(Value::Bool),
             },
-            ("str", [value]) => Some(Value::Str(self.show(value, 0)?.into())),
-            ("len" | "abs" | "round" | "floor" | "ceil", _) => {
+            ("str", [value]) => Some(self.str_of(value)?),
+            ("sorted", [value]) => self.sorted_copy(value)?,
+            (
+                "len" | "abs" | "round" | "floor" | "ceil" | "ord" | "chr" | "hex" | "oct" | "bin",
+                _,
+            ) => {
                 return self.call_torch(name, args, None);
             }
             ("range", bounds) => {
@@ -63,6 +68,7 @@ impl<'a> Evaluator<'a> {
             }
             ("print", _) => Some(Value::None),
             ("dict", []) => Some(Value::dict(None, Vec::new())),
+            ("list", [Value::Str(_)]) => return self.call_torch(name, args, None),
             ("list", [value]) => value.items().map(Value::list),
             ("tuple", [value]) => value.items().map(Value::tuple),
             _ => None,
@@ -70,9 +76,12 @@ impl<'a> Evaluator<'a> {
         match value {
             Some(value) => Ok(value),
             None if args.all().any(Value::is_run)
-                || args
-                    .all()
-                    .any(|v| matches!(v, Value::Size(_) | Value::ZeroDim(_))) =>
+                || args.all().any(|v| {
+                    matches!(
+                        v,
+                        Value::Size(_) | Value::ZeroDim(_) | Value::Unknown { .. }
+                    )
+                }) =>
             {
                 let ty = Type::Other(name.into());
                 self.opaque(name, args, vec![ty])
@@ -103,7 +112,9 @@ impl<'a> Evaluator<'a> {
                 value => Ok(Value::ZeroDim(Rc::new(value.clone()))),
             },
             ("RaiseException", [message, ..]) => {
-                let message = self.show(message, 0)?;
+                let mut text = String::new();
+                self.show(message, 0, &mut text)?;
+                let message = text;
                 let help = "the model refuses this use of it; check --input, or export it with another example".to_owned();
                 Err(FormatError::Raised {
                     message,
@@ -112,7 +123,22 @@ impl<'a> Evaluator<'a> {
                 }
                 .into())
             }
-            ("max" | "min", [_, _]) => self.call_torch(name, args, None),
+            ("max" | "min", [Value::List(_), _]) => self.refuse(name, &args.positional[0]),
+            ("max" | "min", [_, _]) | ("abs", [_]) => match self.arithmetic(name, &args)? {
+                Some(value) => Ok(value),
+                None => {
+                    let float = args
+                        .all()
+                        .filter_map(|v| self.type_name(v))
+                        .any(|ty| ty != "int");
+                    let ty = if float { "float" } else { "int" };
+                    self.opaque(
+                        &format!("ops.prim.{name}"),
+                        args,
+                        vec![Type::Other(ty.into())],
+                    )
+                }
+            },
             ("max" | "min", [list]) => match list.items() {
                 Some(items) if !items.is_empty() => {
                     let mut best = items[0].clone();
@@ -157,7 +183,6 @@ impl<'a> Evaluator<'a> {
             ("ndim", [_]) => self.call_torch("dim", args, None),
             ("data", [value]) => Ok(value.clone()),
             ("unchecked_unwrap_optional", [value]) => Ok(value.clone()),
-            ("abs", [_]) => self.call_torch("abs", args, None),
             _ => self.call_library(&format!("ops.prim.{name}"), args, None),
         }
     }
@@ -185,44 +210,63 @@ impl<'a> Evaluator<'a> {
         Ok(Value::Bool(is))
     }
 
-    pub(super) fn format(&mut self, pattern: &str, values: &[Value<'a>]) -> Eval<Value<'a>> {
-        let mut out = String::new();
-        let mut parts = pattern.split("{}");
-        out.push_str(parts.next().unwrap_or_default());
-        let mut values = values.iter();
-        for part in parts {
-            if let Some(value) = values.next() {
-                out.push_str(&self.show(value, 0)?);
-            }
-            out.push_str(part);
-            self.check_items(out.len())?;
-        }
-        Ok(Value::Str(out.into()))
-    }
-
-    /// A value as a message shows it.
-    pub(super) fn show(&mut self, value: &Value<'a>, depth: usize) -> Eval<String> {
+    /// Adds a value to a text as PyTorch prints it; whether that is exactly what it prints.
+    pub(super) fn show(&mut self, value: &Value<'a>, depth: usize, out: &mut String) -> Eval<bool> {
         self.step()?;
+        self.check_items(out.len())?;
         if depth > 16 {
-            return Ok("...".to_owned());
+            out.push_str("...");
+            return Ok(false);
         }
-        Ok(match value.unwrap_zero_dim() {
-            Value::None => "None".to_owned(),
-            Value::Bool(b) => if *b { "True" } else { "False" }.to_owned(),
-            Value::Int(n) => n.to_string(),
-            Value::Size(dim) => dim.to_string(),
-            Value::Float(x) => print_float(*x),
-            Value::Str(text) | Value::Device(text) => text.to_string(),
+        let mut exact = !matches!(value, Value::ZeroDim(_));
+        match value.unwrap_zero_dim() {
+            Value::None => out.push_str("None"),
+            Value::Bool(b) => out.push_str(if *b { "True" } else { "False" }),
+            Value::Int(n) => out.push_str(&n.to_string()),
+            Value::Size(dim) => {
+                out.push_str(&dim.to_string());
+                exact = false;
+            }
+            Value::Float(x) => print_number(*x, out),
+            Value::Str(text) | Value::Device(text) => out.push_str(text),
             value @ (Value::List(_) | Value::Tuple(_)) => {
                 let items = value.items().unwrap_or_default();
-                let shown: Eval<Vec<String>> = items
-                    .iter()
-                    .take(32)
-                    .map(|v| self.show(v, depth + 1))
-                    .collect();
-                format!("[{}]", shown?.join(", "))
+                let (open, close) = match value {
+                    Value::List(_) => ('[', "]"),
+                    _ if items.len() == 1 => ('(', ",)"),
+                    _ => ('(', ")"),
+                };
+                out.push(open);
+                for (i, item) in items.iter().enumerate() {
+                    if i > 0 {
+                        out.push_str(", ");
+                    }
+                    exact &= self.show(item, depth + 1, out)?;
+                }
+                out.push_str(close);
             }
-            other => format!("<{}>", other.kind()),
-        })
+            Value::Dict(dict) => {
+                let items = dict.items.borrow().clone();
+                out.push('{');
+                for (i, (key, item)) in items.iter().enumerate() {
+                    if i > 0 {
+                        out.push_str(", ");
+                    }
+                    exact &= self.show(key, depth + 1, out)?;
+                    out.push_str(": ");
+                    exact &= self.show(item, depth + 1, out)?;
+                }
+                out.push('}');
+            }
+            Value::Unknown { why, .. } => {
+                out.push_str(why);
+                exact = false;
+            }
+            other => {
+                out.push_str(&format!("<{}>", other.kind()));
+                exact = false;
+            }
+        }
+        Ok(exact)
     }
 }

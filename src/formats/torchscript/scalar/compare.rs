@@ -11,7 +11,8 @@ pub(super) fn same(a: &Value<'_>, b: &Value<'_>) -> Option<bool> {
 
 fn same_within(a: &Value<'_>, b: &Value<'_>, visits: &mut u32) -> Option<bool> {
     *visits = visits.checked_sub(1)?;
-    let unknown = |v: &Value<'_>| matches!(v, Value::Tensor(_) | Value::Run(_) | Value::Unknown(_));
+    let unknown =
+        |v: &Value<'_>| matches!(v, Value::Tensor(_) | Value::Run(_) | Value::Unknown { .. });
     match (a.unwrap_zero_dim(), b.unwrap_zero_dim()) {
         (a, b) if unknown(a) || unknown(b) => None,
         (Value::None, Value::None) => Some(true),
@@ -28,7 +29,11 @@ fn same_within(a: &Value<'_>, b: &Value<'_>, visits: &mut u32) -> Option<bool> {
             Some(all)
         }
         (a, b) => match (a.as_dim(), b.as_dim()) {
-            (Some(a), Some(b)) => (a - b).as_number().map(|difference| difference == 0),
+            (Some(a), Some(b)) => match bounds(&(a - b)) {
+                (0, 0) => Some(true),
+                (low, high) if low > 0 || high < 0 => Some(false),
+                _ => None,
+            },
             _ => match (a.as_f64(), b.as_f64()) {
                 (Some(a), Some(b)) => Some(a == b),
                 (None, None) => None,
@@ -38,16 +43,54 @@ fn same_within(a: &Value<'_>, b: &Value<'_>, visits: &mut u32) -> Option<bool> {
     }
 }
 
-/// A comparison, where its outcome can be known; unknown, with the reason, where it depends on a size.
-pub(super) fn compare<'a>(name: &str, a: &Value<'a>, b: &Value<'a>) -> Option<Value<'a>> {
+/// Where the first of these values is that equals `key`; `None` where only the running network knows.
+pub(super) fn find<'v, 'a: 'v>(
+    items: impl Iterator<Item = &'v Value<'a>>,
+    key: &Value<'a>,
+) -> Option<Option<usize>> {
+    for (at, item) in items.enumerate() {
+        if same(item, key)? {
+            return Some(Some(at));
+        }
+    }
+    Some(None)
+}
+
+/// What numbers, texts and tuples of them are sorted by.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum SortKey {
+    Int(i64),
+    /// The bits of a float, in the floats' order.
+    Float(i64),
+    Str(std::rc::Rc<str>),
+    Tuple(Vec<SortKey>),
+}
+
+/// The key of a value; `None` if it is not known, or has no order.
+pub(super) fn sort_key(value: &Value<'_>) -> Option<SortKey> {
+    Some(match value {
+        Value::Bool(b) => SortKey::Int(i64::from(*b)),
+        Value::Int(n) => SortKey::Int(*n),
+        Value::Float(x) if !x.is_nan() => {
+            // A zero's sign is none.
+            let bits = (x + 0.0).to_bits() as i64;
+            SortKey::Float(bits ^ ((bits >> 63) as u64 >> 1) as i64)
+        }
+        Value::Str(text) => SortKey::Str(text.clone()),
+        Value::Tuple(tuple) => {
+            SortKey::Tuple(tuple.items.iter().map(sort_key).collect::<Option<_>>()?)
+        }
+        _ => return None,
+    })
+}
+
+/// A comparison, where its outcome can be known; in words what it depends on, where that is a size.
+pub(super) fn compare(name: &str, a: &Value<'_>, b: &Value<'_>) -> Option<Result<bool, String>> {
     if !matches!(name, "eq" | "ne" | "lt" | "le" | "gt" | "ge") {
         return None;
     }
     if let ("eq" | "ne", Some(equal)) = (name, same(a, b)) {
-        return Some(Value::Bool(equal == (name == "eq")));
-    }
-    if let (Value::Unknown(why), _) | (_, Value::Unknown(why)) = (a, b) {
-        return Some(Value::Unknown(why.clone()));
+        return Some(Ok(equal == (name == "eq")));
     }
     if let (Some(x), Some(y)) = (a.as_dim(), b.as_dim()) {
         let (low, high) = bounds(&(x.clone() - y.clone()));
@@ -65,18 +108,17 @@ pub(super) fn compare<'a>(name: &str, a: &Value<'a>, b: &Value<'a>) -> Option<Va
             _ => None,
         };
         return Some(match known {
-            Some(known) => Value::Bool(known),
+            Some(known) => Ok(known),
             None => {
                 let size = if x.as_number().is_none() { x } else { y };
-                Value::Unknown(
-                    format!("a condition compares the size {size}, known only when the model runs")
-                        .into(),
-                )
+                Err(format!(
+                    "a condition compares the size {size}, known only when the model runs"
+                ))
             }
         });
     }
     let (x, y) = (a.as_f64()?, b.as_f64()?);
-    Some(Value::Bool(match name {
+    Some(Ok(match name {
         "eq" => x == y,
         "ne" => x != y,
         "lt" => x < y,

@@ -1,113 +1,40 @@
-//! Lists, tuples, dictionaries and strings.
+//! Operators on Python's containers and texts: those that several of them share, and which file has the others.
 
 use std::rc::Rc;
 
-use super::compare::same;
+use super::compare::{find, same};
+use super::lists::position;
 use crate::formats::torchscript::eval::{Args, Eval, Evaluator, MAX_ITEMS};
 use crate::formats::torchscript::value::Value;
+use crate::ir::Type;
 
 impl<'a> Evaluator<'a> {
     /// Operators on Python's own containers, whatever they contain; `None` if this is none of them.
     pub(super) fn structural(&mut self, name: &str, args: &Args<'a>) -> Eval<Option<Value<'a>>> {
         let value = match (name, args.positional.as_slice()) {
-            ("append", [Value::List(list), item]) => {
-                args.positional[0].deepen(item);
-                self.check_depth(&args.positional[0])?;
-                list.items.borrow_mut().push(item.clone());
-                self.check_items(list.items.borrow().len())?;
-                Value::List(list.clone())
+            ("len", [value @ (Value::List(_) | Value::Tuple(_))]) => {
+                Value::Int(value.items().map_or(0, |items| items.len()) as i64)
             }
-            ("extend" | "add_", [Value::List(list), more]) => {
-                let Some(more) = more.items() else {
-                    return Ok(None);
-                };
-                more.iter().for_each(|item| args.positional[0].deepen(item));
-                self.check_depth(&args.positional[0])?;
-                list.items.borrow_mut().extend(more);
-                self.check_items(list.items.borrow().len())?;
-                Value::List(list.clone())
-            }
-            ("insert", [Value::List(list), at, item]) => {
-                let Some(at) = at.as_int() else {
-                    return Ok(None);
-                };
-                args.positional[0].deepen(item);
-                self.check_depth(&args.positional[0])?;
-                let mut items = list.items.borrow_mut();
-                let len = items.len() as i64;
-                items.insert(
-                    if at < 0 { at + len } else { at }.clamp(0, len) as usize,
-                    item.clone(),
-                );
-                Value::None
-            }
-            ("pop", [Value::List(list), rest @ ..]) => {
-                let mut items = list.items.borrow_mut();
-                let at = rest.first().map_or(Some(-1), Value::as_int);
-                match at.and_then(|at| position(at, items.len())) {
-                    Some(at) => items.remove(at),
-                    None => {
-                        drop(items);
-                        return self.fail(
-                            "pop from outside a list",
-                            "trace the model with another example",
-                        );
-                    }
-                }
-            }
-            ("clear", [Value::List(list)]) => {
-                list.items.borrow_mut().clear();
-                Value::None
-            }
-            ("reverse", [Value::List(list)]) => {
-                list.items.borrow_mut().reverse();
-                Value::None
-            }
-            ("list" | "copy", [Value::List(list)]) => Value::list(list.items.borrow().clone()),
-            ("len", [Value::Str(text)]) => Value::Int(text.chars().count() as i64),
-            ("len", [Value::Dict(dict)]) => Value::Int(dict.items.borrow().len() as i64),
-            ("len", [value]) => match value.items() {
-                Some(items) => Value::Int(items.len() as i64),
-                None => return Ok(None),
-            },
             ("add", [a @ (Value::List(_) | Value::Tuple(_)), b]) => match (a.items(), b.items()) {
-                (Some(mut a), Some(b)) => {
-                    a.extend(b);
-                    self.check_items(a.len())?;
-                    Value::list(a)
+                (Some(mut joined), Some(b)) => {
+                    joined.extend(b);
+                    self.check_items(joined.len())?;
+                    match a {
+                        Value::Tuple(_) => Value::tuple(joined),
+                        _ => Value::list(joined),
+                    }
                 }
                 _ => return Ok(None),
             },
-            ("mul", [Value::List(list), n]) => {
-                let (items, n) = (list.items.borrow(), n.as_int().unwrap_or(0).max(0) as usize);
-                self.check_items(items.len().saturating_mul(n))?;
-                Value::list(
-                    items
-                        .iter()
-                        .cycle()
-                        .take(items.len() * n)
-                        .cloned()
-                        .collect(),
-                )
-            }
-            ("slice", [Value::List(_) | Value::Tuple(_), ..]) => {
-                let items = args.positional[0].items().unwrap_or_default();
-                let bound = |i: usize, default: i64| match args.positional.get(i) {
-                    None | Some(Value::None) => Some(default),
-                    Some(value) => value.as_int(),
+            ("mul", [Value::Int(_), Value::List(list)]) => {
+                let args = Args {
+                    positional: vec![args.positional[1].clone(), args.positional[0].clone()],
+                    keyword: vec![],
                 };
-                let (Some(start), Some(end), Some(step)) =
-                    (bound(1, 0), bound(2, i64::MAX), bound(3, 1))
-                else {
-                    return Ok(None);
-                };
-                let len = items.len() as i64;
-                let clamp =
-                    |i: i64| (if i < 0 { i.saturating_add(len) } else { i }).clamp(0, len) as usize;
-                let (start, end) = (clamp(start), clamp(end));
-                let part = items.get(start..end.max(start)).unwrap_or_default();
-                Value::list(part.iter().step_by(step.max(1) as usize).cloned().collect())
+                return self.list_method(name, list, &args);
             }
+            ("slice", [Value::List(_) | Value::Tuple(_), ..]) => return self.list_slice(args),
+            ("sorted", [value]) => return self.sorted_copy(value),
             (
                 "__getitem__" | "select",
                 [
@@ -115,53 +42,20 @@ impl<'a> Evaluator<'a> {
                     index,
                 ],
             ) => self.item(list, index)?,
-            ("_set_item", [list, index, value]) => {
-                self.set_item(list, index.clone(), value.clone())?;
-                Value::None
-            }
-            ("keys", [Value::Dict(dict)]) => {
-                Value::list(dict.items.borrow().iter().map(|(k, _)| k.clone()).collect())
-            }
-            ("values", [Value::Dict(dict)]) => {
-                Value::list(dict.items.borrow().iter().map(|(_, v)| v.clone()).collect())
-            }
-            ("items", [Value::Dict(dict)]) => {
-                let pair =
-                    |(k, v): &(Value<'a>, Value<'a>)| Value::tuple(vec![k.clone(), v.clone()]);
-                Value::list(dict.items.borrow().iter().map(pair).collect())
-            }
-            ("get", [Value::Dict(dict), key, rest @ ..]) => {
-                let found = dict
-                    .items
-                    .borrow()
-                    .iter()
-                    .find(|(k, _)| same(k, key) == Some(true))
-                    .map(|(_, v)| v.clone());
-                found
-                    .or_else(|| rest.first().cloned())
-                    .unwrap_or(Value::None)
-            }
-            ("__contains__", [container, key]) => {
-                let keys: Vec<Value<'a>> = match container {
-                    Value::Dict(dict) => {
-                        dict.items.borrow().iter().map(|(k, _)| k.clone()).collect()
-                    }
-                    value => match value.items() {
-                        Some(items) => items,
-                        None => return Ok(None),
-                    },
-                };
-                match (key, keys.iter().any(|k| same(k, key) == Some(true))) {
-                    (Value::Unknown(_), false) => key.clone(),
-                    (_, found) => Value::Bool(found),
-                }
+            ("__contains__", [container, key]) if !matches!(container, Value::Str(_)) => {
+                return self.contains(container, key, args);
             }
             ("__is__" | "__isnot__", [a, b]) => {
                 let is = match (a, b) {
                     (Value::None, Value::None) => true,
                     (Value::None, _) | (_, Value::None) => false,
                     (Value::Tensor(a), Value::Tensor(b)) => Rc::ptr_eq(a, b),
-                    (a, b) => same(a, b).unwrap_or(false),
+                    (Value::List(a), Value::List(b)) => Rc::ptr_eq(a, b),
+                    (Value::Dict(a), Value::Dict(b)) => Rc::ptr_eq(a, b),
+                    (a, b) => match same(a, b) {
+                        Some(same) => same,
+                        None => return self.refuse(name, a),
+                    },
                 };
                 Value::Bool(is == (name == "__is__"))
             }
@@ -169,14 +63,16 @@ impl<'a> Evaluator<'a> {
                 Some(b) => Value::Bool(!b),
                 None => return Ok(None),
             },
-            ("format", [Value::Str(pattern), rest @ ..]) => self.format(pattern, rest)?,
-            ("percentFormat", [Value::Str(pattern), ..]) => Value::Str(pattern.clone()),
-            ("add", [Value::Str(a), Value::Str(b)]) => {
-                self.check_items(a.len() + b.len())?;
-                Value::Str(format!("{a}{b}").into())
-            }
             ("dict", []) => Value::dict(None, Vec::new()),
-            ("warn", _) => Value::None,
+            ("chr", [value]) => match value.as_int().and_then(|n| u8::try_from(n).ok()) {
+                Some(n @ ..128) => Value::str((n as char).encode_utf8(&mut [0; 4])),
+                _ => return self.refuse(name, value),
+            },
+            ("hex" | "oct" | "bin", [value]) => match value.as_int() {
+                Some(n) => Value::str(&radix(name, n)),
+                None => return self.refuse(name, value),
+            },
+            ("warn" | "manual_seed" | "_print", _) => Value::None,
             // Questions about how the code is run: answered so that the general path is taken, which computes the same.
             ("is_grad_enabled", []) => Value::Bool(true),
             (
@@ -185,10 +81,71 @@ impl<'a> Evaluator<'a> {
             )
             | ("backends.mha.get_fastpath_enabled", []) => Value::Bool(false),
             ("device", [Value::Str(name), ..]) => Value::Device(name.clone()),
-            ("str", [value]) => Value::Str(self.show(value, 0)?.into()),
+            ("str", [value]) => self.str_of(value)?,
+            (_, [Value::List(_) | Value::Dict(_), ..]) if self.quiet && changes(name) => {
+                self.changes_something()?;
+                return Ok(None);
+            }
+            (_, [Value::List(list), ..]) => return self.list_method(name, &list.clone(), args),
+            (_, [Value::Dict(dict), ..]) => return self.dict_method(name, &dict.clone(), args),
+            (_, [Value::Str(text), ..]) => return self.str_method(name, &text.clone(), args),
+            // What the running network makes can be asked, not changed: nothing says when.
+            (_, [list @ Value::Run(_), ..]) if changes(name) && self.list_type(list).is_some() => {
+                return self.refuse(name, list);
+            }
             _ => return Ok(None),
         };
         Ok(Some(value))
+    }
+
+    /// `key in container`.
+    fn contains(
+        &mut self,
+        container: &Value<'a>,
+        key: &Value<'a>,
+        args: &Args<'a>,
+    ) -> Eval<Option<Value<'a>>> {
+        let found = match container {
+            Value::Dict(dict) => find(dict.items.borrow().iter().map(|(k, _)| k), key),
+            value => match value.items() {
+                Some(items) => find(items.iter(), key),
+                None => None,
+            },
+        };
+        if let Some(found) = found {
+            return Ok(Some(Value::Bool(found.is_some())));
+        }
+        let why = match key {
+            Value::Unknown { why, .. } => why.to_string(),
+            Value::Size(size) => {
+                format!("a condition looks for the size {size}, known only when the model runs")
+            }
+            _ => "a condition looks for a value known only when the model runs".to_owned(),
+        };
+        Ok(Some(self.unknown(why.into(), "__contains__", args, "bool")))
+    }
+
+    /// What is known only at run time, with the reason, as the result of an operator.
+    pub(in crate::formats::torchscript) fn unknown(
+        &mut self,
+        why: Rc<str>,
+        name: &str,
+        args: &Args<'a>,
+        ty: &str,
+    ) -> Value<'a> {
+        let types = vec![Type::Other(ty.into())];
+        let run = match self.opaque(&format!("torch.{name}"), args.clone(), types) {
+            Ok(Value::Run(value)) => Some(value),
+            _ => None,
+        };
+        Value::Unknown { why, run }
+    }
+
+    /// `str(value)`.
+    pub(super) fn str_of(&mut self, value: &Value<'a>) -> Eval<Value<'a>> {
+        let mut out = String::new();
+        let exact = self.show(value, 0, &mut out)?;
+        Ok(self.text(out, exact))
     }
 
     pub(super) fn check_items(&self, n: usize) -> Eval<()> {
@@ -204,24 +161,29 @@ impl<'a> Evaluator<'a> {
         list: &Value<'a>,
         index: &Value<'a>,
     ) -> Eval<Value<'a>> {
-        if let Value::Dict(dict) = list {
-            let items = dict.items.borrow();
-            return match items.iter().find(|(k, _)| same(k, index) == Some(true)) {
-                Some((_, value)) => Ok(value.clone()),
-                None => self.fail(
-                    "a dictionary has no such key",
-                    "trace the model with another example",
-                ),
-            };
+        match list {
+            Value::Dict(dict) => {
+                return match self.entry(dict, index)? {
+                    Some(at) => Ok(dict.items.borrow()[at].1.clone()),
+                    None => self.no_such("an index", "a dictionary"),
+                };
+            }
+            Value::Str(text) => {
+                let args = Args {
+                    positional: vec![list.clone(), index.clone()],
+                    keyword: vec![],
+                };
+                let item = self.str_method("__getitem__", &text.clone(), &args)?;
+                return Ok(item.unwrap_or(Value::None));
+            }
+            _ => {}
         }
-        if let Value::Run(run) = list {
-            let args = Args {
-                positional: vec![Value::Run(*run), index.clone()],
-                keyword: vec![],
-            };
-            return self.opaque_item(args);
-        }
-        let (Some(items), Some(at)) = (list.items(), index.as_int()) else {
+        let at = match index.as_int() {
+            Some(at) if !matches!(list, Value::Run(_)) => at,
+            // Which one it is, or what is there, shows at run time.
+            _ => return self.item_at_run_time(list, index),
+        };
+        let Some(items) = list.items() else {
             return self.fail(
                 format!("{} is indexed by {}", list.kind(), index.kind()),
                 "trace the model (torch.jit.trace) instead of scripting it",
@@ -236,6 +198,24 @@ impl<'a> Evaluator<'a> {
         }
     }
 
+    fn item_at_run_time(&mut self, list: &Value<'a>, index: &Value<'a>) -> Eval<Value<'a>> {
+        let ty = match (list, self.list_type(list)) {
+            (Value::Run(_), ty) => Some(ty.unwrap_or_default()),
+            // A list in a list would be a copy of its own.
+            (_, ty) => ty.filter(|ty| ty.matches('[').count() == 1),
+        };
+        match ty {
+            Some(ty) => {
+                let element = ty.strip_prefix("List[").and_then(|ty| ty.strip_suffix(']'));
+                self.opaque_item(list, index, element.unwrap_or("int"))
+            }
+            None => self.fail(
+                format!("{} is indexed by {}", list.kind(), index.kind()),
+                "trace the model (torch.jit.trace) instead of scripting it",
+            ),
+        }
+    }
+
     /// `list[index] = value`.
     pub(in crate::formats::torchscript) fn set_item(
         &mut self,
@@ -243,8 +223,7 @@ impl<'a> Evaluator<'a> {
         index: Value<'a>,
         value: Value<'a>,
     ) -> Eval<()> {
-        list.deepen(&value);
-        self.check_depth(list)?;
+        self.put_in(list, std::slice::from_ref(&value))?;
         match list {
             Value::List(list) => {
                 let mut items = list.items.borrow_mut();
@@ -253,17 +232,7 @@ impl<'a> Evaluator<'a> {
                     return Ok(());
                 }
             }
-            Value::Dict(dict) => {
-                let mut items = dict.items.borrow_mut();
-                match items
-                    .iter_mut()
-                    .find(|(k, _)| same(k, &index) == Some(true))
-                {
-                    Some(slot) => slot.1 = value,
-                    None => items.push((index, value)),
-                }
-                return Ok(());
-            }
+            Value::Dict(_) => return self.set_entry(list, &index, &value),
             _ => {}
         }
         self.fail(
@@ -273,12 +242,34 @@ impl<'a> Evaluator<'a> {
     }
 }
 
-/// Where index `at` of a list of `len` is; negative counts from the end.
-fn position(at: i64, len: usize) -> Option<usize> {
-    let at = if at < 0 {
-        at.checked_add(len as i64)?
-    } else {
-        at
-    };
-    usize::try_from(at).ok().filter(|&at| at < len)
+/// Whether an operator changes the list or dictionary that it is given.
+fn changes(name: &str) -> bool {
+    const NAMES: &[&str] = &[
+        "update",
+        "setdefault",
+        "popitem",
+        "append",
+        "extend",
+        "insert",
+        "pop",
+        "remove",
+        "Delete",
+        "clear",
+        "reverse",
+        "sort",
+        "add_",
+        "mul_",
+        "_set_item",
+    ];
+    NAMES.contains(&name)
+}
+
+/// `hex(n)`, `oct(n)` or `bin(n)`.
+fn radix(name: &str, n: i64) -> String {
+    let (sign, n) = (if n < 0 { "-" } else { "" }, n.unsigned_abs());
+    match name {
+        "hex" => format!("{sign}0x{n:x}"),
+        "oct" => format!("{sign}0o{n:o}"),
+        _ => format!("{sign}0b{n:b}"),
+    }
 }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use optc::Model;
 use optc::exec::compare;
 use optc::formats::{ReadOptions, read_with};
-use optc::ir::{Dim, Graph, Op};
+use optc::ir::{DType, Dim, Graph, Op};
 use optc::report::Verification;
 use zip::CompressionMethod;
 
@@ -315,6 +315,51 @@ fn an_unknown_operator_is_kept_as_it_is_called() {
         &*opaque.unwrap().template,
         "torch.frob_(torch.clone({0}), [1, {$0}], alpha=0.5, mode=\"{{a}}\")"
     );
+}
+
+#[test]
+fn numbers_beside_tensors_stay_what_they_are() {
+    // The type of what is chosen is not the condition's.
+    let chosen = graph(
+        "y = torch.where(torch.gt(x, 0.1), x, torch.mul(x, 2))\nreturn torch.add(y, y, alpha=2)",
+    );
+    let constants = chosen.nodes().filter_map(|node| chosen.constant(node));
+    for constant in constants {
+        assert_eq!(constant.tensor.dtype(), DType::F32, "{chosen}");
+    }
+    // Half precision does not hold a tenth; what it is multiplied by is a tenth.
+    let half = graph("return torch.mul(torch.to(x, 5), 0.1)").to_string();
+    assert!(half.contains("torch.mul({0}, 0.1)"), "{half}");
+    let half = graph("return torch.mul(torch.to(x, 5), 0.5)").to_string();
+    assert!(!half.contains("opaque"), "{half}");
+}
+
+#[test]
+fn what_reads_a_part_of_the_input_does_not_tell_its_channels() {
+    for (part, channels) in [
+        ("torch.slice(x, 1, 1, 4)", 4),
+        ("torch.cat([x, x, x], 1)", 1),
+        ("(torch.split(x, [3, 3], 1))[1]", 6),
+    ] {
+        let body = format!("return torch.conv2d({part}, self.weight)");
+        let graph = read(&net(&body), &[]).unwrap_or_else(|error| panic!("{body}\n{error}"));
+        let input = graph.ty(graph.inputs()[0].into());
+        let told = input.shape().unwrap()[1].as_number();
+        assert!(told.is_none_or(|told| told == channels), "{graph}");
+    }
+}
+
+#[test]
+fn a_norm_without_weights_behind_an_unknown_operator_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let (from, to) = (folder.path().join("net.pt"), folder.path().join("out.pt"));
+    for norm in [
+        "torch.layer_norm(torch.frob(x), [8], None, None, 1e-05, True)",
+        "torch.group_norm(torch.frob(x), 3, None, None, 1e-05, True)",
+    ] {
+        fs::write(&from, net(&format!("return {norm}"))).unwrap();
+        optc::write(&optc::read(&from).unwrap(), &to).unwrap_or_else(|e| panic!("{norm}\n{e}"));
+    }
 }
 
 #[test]

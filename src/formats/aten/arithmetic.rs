@@ -3,7 +3,7 @@
 use super::{
     Argument, Builder, Call, Entry, Eval, Expression, Lowered, Read, Written, first, need, one,
 };
-use crate::ir::{self, DType, Dim, Dims, Ints, Op, Type};
+use crate::ir::{self, DType, Dim, Dims, Ints, Op, Tensor, Type};
 
 pub(super) const TABLE: &[Entry] = &[
     Entry {
@@ -107,6 +107,10 @@ fn operands(
         let value = call.get(name)?;
         let dtype = ev.graph().ty(beside).dtype()?;
         let x = value.as_f64()?;
+        // Of a type that is only thought to be one of whole numbers a constant would make it that.
+        if !dtype.is_float() && !ev.graph().is_dtype_certain(beside) || !is_exact(x, dtype) {
+            return None;
+        }
         // A fraction beside whole numbers makes floats of them, which a constant of their type could not.
         let whole = !matches!(value, Argument::Float(_));
         let dtype = if dtype.is_float() || (whole && dtype != DType::Bool) {
@@ -124,12 +128,22 @@ fn operands(
     })
 }
 
+/// Whether a number is what it is also as a constant beside a tensor of this type: PyTorch calculates with a number that half
+/// precision cannot hold as it is.
+fn is_exact(x: f64, dtype: DType) -> bool {
+    let kept = || Tensor::from_f64(dtype, &[], [x]).elements::<f64>().first() == Some(&x);
+    !matches!(dtype, DType::F16 | DType::BF16) || x.is_nan() || kept()
+}
+
 /// `a + alpha * b`, `a - alpha * b`.
 fn add(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let [a, mut b] = need!(operands(ev, call, "self", "other")?);
     let alpha = need!(call.float_or("alpha", 1.0));
     if alpha != 1.0 {
         let dtype = need!(ev.graph().ty(b).dtype());
+        if !dtype.is_float() && !ev.graph().is_dtype_certain(b) || !is_exact(alpha, dtype) {
+            return Ok(None);
+        }
         let alpha = ev.scalar(alpha, dtype);
         b = need!(ev.emit("mul", Op::Mul {}, &[b, alpha])?);
     }

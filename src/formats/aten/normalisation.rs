@@ -149,6 +149,10 @@ fn scale_and_shift(call: &Call<'_>) -> Eval<Option<Vec<ir::Value>>> {
 fn layer_norm(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let operands = need!(scale_and_shift(call)?);
     let axes = need!(call.dims("normalized_shape")).len();
+    // Nothing would tell the writer how long what is normalised is.
+    if operands.len() == 1 && ev.shape(operands[0]).is_none() {
+        return Ok(None);
+    }
     let eps = need!(call.float_or("eps", 1e-5)).into();
     one(ev.emit("layer_norm", Op::LayerNorm { axes, eps }, &operands)?)
 }
@@ -222,8 +226,8 @@ pub(super) fn write(w: &Written<'_>) -> Result<Option<Expression>, String> {
                 false => Expression::call("layer_norm", "default", arguments),
             }
         }
-        Op::GroupNorm { groups, eps } => match (w.core, w.shape(0)?) {
-            (true, [n, c, spatial @ ..]) => {
+        Op::GroupNorm { groups, eps } => match w.core.then(|| w.shape(0)).transpose()? {
+            Some([n, c, spatial @ ..]) => {
                 let pixels = Dim::product(spatial).ok_or("it has too many sizes")?;
                 let sizes = [n.clone(), c.clone(), pixels].map(size);
                 let rest = sizes.into_iter().chain([int(*groups), Float(eps.0)]);

@@ -294,7 +294,7 @@ impl<'a> Evaluator<'a> {
         symbols > 16
     }
 
-    /// The input from which a value comes by nothing but operators that keep the shape.
+    /// The input from which a value comes by nothing but operators that keep the number of dimensions.
     fn source_input(&self, value: ir::Value) -> Option<String> {
         let mut value = value;
         loop {
@@ -302,6 +302,9 @@ impl<'a> Evaluator<'a> {
             match &node.kind {
                 ir::NodeKind::Input => return Some(node.name.to_string()),
                 ir::NodeKind::Constant(_) => return None,
+                ir::NodeKind::Op(Op::Opaque(opaque)) if unknown::changes_rank(&opaque.name) => {
+                    return None;
+                }
                 ir::NodeKind::Op(_) => {
                     let operands = self.graph.operands(value.node);
                     let mut others = operands
@@ -362,7 +365,7 @@ impl Builder for Evaluator<'_> {
             }
             Err(what) if self.alike(operands) && !involved => self.fail(
                 format!("the shapes of {} do not fit: {what}", op.name()),
-                "check the shape given with --input; if it is right, the file is damaged",
+                "give the input's shape with --input, or check the one that is given; if it is right, the file is damaged",
             ),
             Err(_) => Ok(None),
         }
@@ -398,7 +401,8 @@ impl Builder for Evaluator<'_> {
                 if let Some(input) = self.source_input(value)
                     && !self.facts.shapes.contains_key(&input)
                 {
-                    self.facts.shapes.insert(input, sizes.to_vec());
+                    // Its sizes are told once its rank is known, by what really becomes of each.
+                    self.facts.shapes.insert(input, vec![None; sizes.len()]);
                     return Err(Stop::Learned);
                 }
             }

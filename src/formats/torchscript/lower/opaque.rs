@@ -24,7 +24,9 @@ impl<'a> Evaluator<'a> {
         args: &Args<'a>,
         arity: Option<usize>,
     ) -> Vec<Type> {
-        let first = args.all().find_map(|v| match v {
+        // What is chosen from, not the condition, gives `where` its type.
+        let skipped = usize::from(name == "where" && args.positional.len() == 3);
+        let first = args.all().skip(skipped).find_map(|v| match v {
             Value::Tensor(cell) => Some(self.graph.ty(cell.borrow().value).clone()),
             Value::List(list) => list.items.borrow().iter().find_map(|v| match v {
                 Value::Tensor(cell) => Some(self.graph.ty(cell.borrow().value).clone()),

@@ -135,6 +135,33 @@ pub(super) fn reduction(name: &str) -> Option<(usize, usize)> {
     }
 }
 
+/// Whether the result of an operator, by its full name, has another number of dimensions than what it is called on.
+pub(super) fn changes_rank(name: &str) -> bool {
+    const NAMES: &[&str] = &[
+        "select",
+        "squeeze",
+        "unsqueeze",
+        "view",
+        "reshape",
+        "flatten",
+        "unflatten",
+        "unbind",
+        "stack",
+        "unfold",
+        "expand",
+        "repeat",
+        "diagonal",
+        "sum",
+        "mean",
+        "amax",
+        "amin",
+        "max",
+        "min",
+    ];
+    name.strip_prefix("aten::")
+        .is_some_and(|name| NAMES.contains(&name))
+}
+
 /// Which argument of an operator lists the shape of the tensor that it makes.
 pub(super) fn shape_argument(name: &str) -> Option<usize> {
     match name {

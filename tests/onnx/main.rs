@@ -410,6 +410,36 @@ fn weights_that_layers_share_are_one_constant() {
 }
 
 #[test]
+fn norms_of_weights_are_computed() {
+    let axes = [
+        ("axes", Attribute::Ints(&[1])),
+        ("keepdims", Attribute::Int(0)),
+    ];
+    let nodes = [
+        node("ReduceL2", &["w"], &["norm"], &axes),
+        node("ReduceSumSquare", &["w"], &["squares"], &axes),
+        node("Add", &["x", "norm"], &["sum"], &[]),
+        node("Add", &["sum", "squares"], &["y"], &[]),
+    ];
+    let weights = [floats("w", &[2, 2], &[3.0, -4.0, 0.0, 2.0])];
+    let graph = graph(
+        &nodes,
+        &weights,
+        &[value("x", &["N", "2"])],
+        &[value("y", &["N", "2"])],
+    );
+    let mut model = open(&model(13, &graph)).unwrap();
+    let canonicalize = optc::Pipeline::parse("canonicalize").unwrap();
+    canonicalize.run(&mut model).unwrap();
+    let constants: Vec<Vec<f64>> = { model.graph.nodes() }
+        .filter_map(|node| Some(model.graph.constant(node)?.tensor.elements().into_owned()))
+        .collect();
+    for expected in [[5.0, 2.0], [25.0, 4.0]] {
+        assert!(constants.contains(&expected.to_vec()), "{}", model.graph);
+    }
+}
+
+#[test]
 fn weights_that_are_inputs_stay_inputs() {
     // As all were before version 4 of the format.
     let nodes = [node("Add", &["x", "b"], &["y"], &[])];

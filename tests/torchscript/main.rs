@@ -236,6 +236,19 @@ fn writing_through_a_view_is_seen_in_the_base_and_in_other_views() {
 }
 
 #[test]
+fn a_weight_of_given_norm_is_a_direction_and_a_gain() {
+    for (dim, axes) in [(0, "[1, 2, 3]"), (2, "[0, 1, 3]"), (-1, "[0, 1, 2, 3]")] {
+        assert_same(
+            &format!("return torch._weight_norm(self.weight, torch.mean(x), {dim})"),
+            &format!(
+                "norm = torch.sqrt(torch.sum(torch.mul(self.weight, self.weight), {axes}, True))\n\
+                 return torch.mul(self.weight, torch.div(torch.mean(x), norm))"
+            ),
+        );
+    }
+}
+
+#[test]
 fn a_norm_over_no_axes_is_one_over_all() {
     for (axes, shape) in [("[]", "[*]"), ("[1, -1]", "[N,1,H,1]")] {
         let graph = graph(&format!(

@@ -82,7 +82,29 @@ pub(super) const TABLE: &[Entry] = &[
         ],
         lower: instance_norm,
     },
+    Entry {
+        names: &["_weight_norm"],
+        parameters: &["v", "g", "dim"],
+        lower: weight_norm,
+    },
 ];
+
+/// A weight made of a direction `v` and the norm `g` that its slices along `dim` are to have, or it as a whole where that is -1.
+fn weight_norm(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+    let (v, g) = (need!(call.tensor("v")), need!(call.tensor("g")));
+    let dim = need!(call.int_or("dim", 0));
+    let rank = need!(ev.shape(v).map(|shape| shape.len()));
+    if dim >= rank as i64 || dim < -1 {
+        return Ok(None);
+    }
+    let axes = (0..rank).filter(|axis| *axis as i64 != dim).collect();
+    let squares = need!(ev.emit("squares", Op::Mul {}, &[v, v])?);
+    let sum = Op::ReduceSum { axes, keep: true };
+    let sum = need!(ev.emit("sum", sum, &[squares])?);
+    let norm = need!(ev.emit("norm", Op::Sqrt {}, &[sum])?);
+    let gain = need!(ev.emit("gain", Op::Div {}, &[g, norm])?);
+    one(ev.emit("weight_norm", Op::Mul {}, &[v, gain])?)
+}
 
 fn batch_norm(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let x = need!(call.tensor("input"));

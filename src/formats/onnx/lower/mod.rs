@@ -80,9 +80,11 @@ const ENTRIES: &[Entry] = entries! {
     "Pad" ["mode" "pads" "value"] move_elements::pad;
     "Pow" [] pointwise::binary;
     "Reciprocal" [] pointwise::reciprocal;
+    "ReduceL2" ["axes" "keepdims" "noop_with_empty_axes"] reduce::reduce;
     "ReduceMax" ["axes" "keepdims" "noop_with_empty_axes"] reduce::reduce;
     "ReduceMean" ["axes" "keepdims" "noop_with_empty_axes"] reduce::reduce;
     "ReduceSum" ["axes" "keepdims" "noop_with_empty_axes"] reduce::reduce;
+    "ReduceSumSquare" ["axes" "keepdims" "noop_with_empty_axes"] reduce::reduce;
     "Relu" [] pointwise::unary;
     "Reshape" ["allowzero"] layout::reshape;
     "Resize" ["antialias" "axes" "coordinate_transformation_mode" "cubic_coeff_a" "exclude_outside" "extrapolation_value" "keep_aspect_ratio_policy" "mode" "nearest_mode"] resample::resize;

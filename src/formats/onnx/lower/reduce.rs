@@ -3,7 +3,7 @@
 use crate::formats::onnx::fold::{axes, axis_of};
 use crate::formats::onnx::import::Importer;
 use crate::formats::onnx::view::View;
-use crate::ir::{Ints, Op, Value};
+use crate::ir::{DType, Ints, Op, Value};
 
 pub(super) fn reduce<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value> {
     let x = im.operand(view, 0)?;
@@ -19,17 +19,36 @@ pub(super) fn reduce<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value
     axes.sort_unstable();
     if given.is_empty() {
         if view.int("noop_with_empty_axes", 0) != 0 {
+            // Whether there are squares then is not the same in all versions.
+            if matches!(view.op(), "ReduceL2" | "ReduceSumSquare") {
+                return None;
+            }
             return im.last(view, Op::Identity {}, &[x]);
         }
         axes.extend(0..rank);
     }
     let keep = view.int("keepdims", 1) != 0;
+    if let "ReduceL2" | "ReduceSumSquare" = view.op() {
+        return squares(im, view, x, Op::ReduceSum { axes, keep });
+    }
     let op = match view.op() {
         "ReduceMean" => Op::ReduceMean { axes, keep },
         "ReduceSum" => Op::ReduceSum { axes, keep },
         _ => Op::ReduceMax { axes, keep },
     };
     im.last(view, op, &[x])
+}
+
+/// The sum of squares, or its root. Squares of half-precision numbers leave their range, and how a runtime goes about that is its own.
+fn squares<'m>(im: &mut Importer<'m>, view: &View<'m>, x: Value, sum: Op) -> Option<Value> {
+    let dtype = im.graph.ty(x).dtype();
+    dtype.filter(|dtype| matches!(dtype, DType::F32 | DType::F64))?;
+    let squares = im.step(view, "squares", Op::Mul {}, &[x, x])?;
+    if view.op() == "ReduceSumSquare" {
+        return im.last(view, sum, &[squares]);
+    }
+    let sum = im.step(view, "sum", sum, &[squares])?;
+    im.last(view, Op::Sqrt {}, &[sum])
 }
 
 /// Until version 13 the operand is taken as a matrix, all axes from `axis` on being its columns.

@@ -171,7 +171,7 @@ mod tests {
         let mut after = before.clone();
         balance(&mut after);
         match Reference::<f32>::new(&before, 3, 0)?.compare(&after)? {
-            Verification::Measured { max_abs, .. } => assert_eq!(max_abs, 0.0),
+            Verification::Measured { moved, .. } => assert_eq!(moved.max_abs, 0.0),
             Verification::Skipped { skipped } => return Err(skipped.into()),
         }
         let norms = |graph: &Graph, name: &str, rows: usize| -> Vec<f64> {

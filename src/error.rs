@@ -117,6 +117,24 @@ pub enum Error {
         /// By how much, and the tolerance.
         what: String,
     },
+    /// A runtime found that a written file does not compute what it must.
+    #[error(
+        "{by} refuses the result: {what}\n  help: nothing was written; please report this with the model if you can, or take --judge none"
+    )]
+    Refused {
+        /// The runtime.
+        by: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// The outputs moved by more than was allowed.
+    #[error("{what}{}", help_line(help))]
+    Moved {
+        /// Which, and by how much.
+        what: String,
+        /// What to do about it.
+        help: String,
+    },
     /// The graph cannot be evaluated: an opaque operator, a size without a number, a type that is not a float.
     #[error("cannot run `{node}`: {what}")]
     Run {

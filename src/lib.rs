@@ -16,6 +16,7 @@
 //! - [`pipeline`]: what a pass is, pipelines and what runs them; [`passes`]: those that exist;
 //! - [`egraph`]: equality saturation, which some passes are made of, and [`passes::rules`], its equalities;
 //! - [`analysis`]: what passes ask about a graph; [`exec`]: the reference interpreter, which judges them;
+//! - [`judge`]: runtimes, which compare what was written with what was read;
 //! - [`formats`]: model files; [`data`]: samples for calibration and evaluation;
 //! - [`profile`]: how long a runtime takes for operators, for a cost of time.
 //!
@@ -31,6 +32,7 @@ pub mod formats;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod ir;
+pub mod judge;
 mod model;
 #[path = "../passes/mod.rs"]
 pub mod passes;

@@ -450,7 +450,9 @@ fn a_lossy_pass_reports_how_far_it_moves_the_outputs() {
         "{}",
         moved.text
     );
-    assert!(matches!(report.verify, Some(Verification::Measured { max_abs, .. }) if max_abs > 0.1));
+    assert!(
+        matches!(report.verify, Some(Verification::Measured { moved, .. }) if moved.max_abs > 0.1)
+    );
     let unmoved = &report.passes[1].remarks[0].text;
     assert!(unmoved.starts_with("outputs: max_rel 0,"), "{unmoved}");
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::builder::styling::{AnsiColor, Styles};
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use optc::exec::Device;
 
 use super::inspect::InspectArgs;
@@ -22,7 +22,7 @@ Examples:
   optc --verify-each --remarks m.pt                   check every pass, say what was done
   optc --eval npz:test.npz,mean=0.5,std=0.5 m.pt      compare the share of right answers
 
-Exit status: 0 done, 1 the model or a pass failed, 2 usage, 3 verification failed.";
+Exit status: 0 done, 1 the model or a pass failed, 2 usage, 3 the result was refused: verification failed.";
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -122,9 +122,24 @@ pub struct Args {
     #[arg(long, conflicts_with = "verify_each")]
     pub no_verify: bool,
 
-    /// The largest error that exact passes may cause, relative to the largest output
-    #[arg(long, value_name = "X", default_value_t = 1e-4, value_parser = tolerance)]
-    pub tolerance: f64,
+    /// The largest error that exact passes may cause, relative to the largest output [default: 1e-4, and ten units in the last
+    /// place where values are f16 or bf16]
+    #[arg(long, value_name = "X", value_parser = tolerance)]
+    pub tolerance: Option<f64>,
+
+    /// Who compares the written file with the model, as files: the runtime of such files where it is here (auto), ONNX Runtime,
+    /// libtorch, or nobody
+    #[arg(
+        long,
+        value_name = "auto|onnxruntime|torch|none",
+        default_value = "auto",
+        hide_possible_values = true
+    )]
+    pub judge: JudgeChoice,
+
+    /// The most that outputs may change, relative to their size (root mean square), as far as it was measured; more is an error
+    #[arg(long, value_name = "X", value_parser = tolerance)]
+    pub max_change: Option<f64>,
 
     /// Stop after N runs of passes, to find the one that breaks something by bisection
     #[arg(long, value_name = "N")]
@@ -137,6 +152,16 @@ pub struct Args {
     /// Print nothing but errors, warnings and what was asked for
     #[arg(short, long)]
     pub quiet: bool,
+}
+
+/// Who compares files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum JudgeChoice {
+    Auto,
+    #[value(name = "onnxruntime")]
+    OnnxRuntime,
+    Torch,
+    None,
 }
 
 /// What to make smaller.

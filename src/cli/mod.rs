@@ -2,6 +2,7 @@
 
 mod args;
 mod inspect;
+mod judging;
 mod listing;
 mod paths;
 mod profile;
@@ -15,15 +16,16 @@ use std::sync::Arc;
 
 use clap::Parser;
 use optc::analysis::latency::{Latency, LatencyTable, Machine, Roofline};
-use optc::data::{DataSpec, Split};
+use optc::data::{DataSpec, Samples, Split};
 use optc::exec::Device;
 use optc::formats::{self, InputShape, ReadOptions};
 use optc::ir::Graph;
 use optc::pipeline::{self, Checkpoint, Interrupt, RunOptions, Verify};
-use optc::report::{self, Report, Verification};
+use optc::report::{self, Report};
 use optc::{Error, Pipeline};
 
-use args::{Args, Command};
+use args::{Args, Command, JudgeChoice};
+use judging::Judging;
 use watch::{PrintAfter, Progress, Watch};
 
 /// Why a run ended early: the message, and the exit status that stands for it.
@@ -41,7 +43,7 @@ const INTERRUPTED: u8 = 130;
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
         let status = match error {
-            Error::Verification { .. } => UNVERIFIED,
+            Error::Verification { .. } | Error::Refused { .. } | Error::Moved { .. } => UNVERIFIED,
             Error::Usage { .. } => USAGE,
             Error::Interrupted(_) => INTERRUPTED,
             _ => FAILED,
@@ -74,7 +76,7 @@ pub fn main() -> ExitCode {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(Failure { status, error })) => {
             complain("error", &error);
-            if status == UNVERIFIED && !args.verify_each {
+            if matches!(error, Error::Verification { .. }) && !args.verify_each {
                 complain("  help", &"run again with --verify-each to find the pass");
             }
             ExitCode::from(status)
@@ -92,7 +94,8 @@ fn run(args: &Args) -> Result<(), Failure> {
 
     progress.say(format!("reading {}", model_path.display()));
     let mut model = formats::read_with(model_path, &job.read)?;
-    let run = with_data(&job, args, &model.graph, &progress)?;
+    let original = model.graph.clone();
+    let (run, held_out) = with_data(&job, args, &model.graph, &progress)?;
     let mut watch = Watch {
         progress: &progress,
         print_after: job.print_after,
@@ -102,7 +105,15 @@ fn run(args: &Args) -> Result<(), Failure> {
     report.model = model_path.display().to_string();
 
     progress.say(format!("writing {}", job.output.display()));
-    optc::write(&model, &job.output)?;
+    let staged = formats::stage(&model, &job.output)?;
+    let judging = Judging {
+        args,
+        trained: job.pipeline.trains(),
+        samples: held_out.or(run.samples.clone()),
+    };
+    report.judge = judging.verdict(&original, &staged, &report, &progress)?;
+    judging.refuse_far(&report)?;
+    staged.publish()?;
     // The result is written: what it was made from is of no more use.
     run.checkpoint
         .as_deref()
@@ -120,17 +131,17 @@ fn run(args: &Args) -> Result<(), Failure> {
     if masks == Some(0) {
         complain("warning", &"no weight is masked, so --masks wrote none");
     }
-    if let Some(Verification::Skipped { skipped }) = &report.verify {
-        complain(
-            "warning",
-            &format!("the outputs were not compared: {skipped}"),
-        );
+    if let Some(unseen) = judging::not_compared(&report) {
+        complain("warning", &unseen);
     }
     if let Some(calibration) = &report.calibration {
         complain_of_damage(&calibration.data, &calibration.left_out);
     }
     if let Some(eval) = &report.eval {
         complain_of_damage(&eval.data, &eval.left_out);
+    }
+    if let Some(far) = judging::far(&report) {
+        complain("warning", &far);
     }
     say(&summary(args, &job.output, &report))?;
     if args.emit_ir == Some(None) {
@@ -222,13 +233,15 @@ fn end_on_ctrl_c(interrupt: &Interrupt) {
     });
 }
 
-/// The run's options with the data that the network is calibrated and evaluated on, which must fit its input.
+/// The run's options with the data that the network is calibrated and evaluated on, which must fit its input; and the samples
+/// that are held out for the judge.
 fn with_data(
     job: &Job,
     args: &Args,
     graph: &Graph,
     progress: &Progress,
-) -> Result<RunOptions, Error> {
+) -> Result<(RunOptions, Option<Arc<Samples>>), Error> {
+    let mut held_out = None;
     let mut run = job.run.clone();
     if let Some(spec) = &job.eval {
         progress.say(format!("opening {spec}"));
@@ -237,10 +250,21 @@ fn with_data(
     if let Some(spec) = &job.data {
         progress.say(format!("reading samples of {spec}"));
         let data = spec.open(graph)?;
-        run.samples = Some(Arc::new(data.sample(args.samples, args.seed)?));
+        let samples = match args.judge {
+            JudgeChoice::None => data.sample(args.samples, args.seed)?,
+            // Where there are enough, those that are held out come on top.
+            _ => {
+                let (samples, held) = data
+                    .sample(Samples::with_held_out(args.samples), args.seed)?
+                    .hold_out();
+                held_out = held.map(Arc::new);
+                samples
+            }
+        };
+        run.samples = Some(Arc::new(samples));
         run.data = Some(Arc::new(data));
     }
-    Ok(run)
+    Ok((run, held_out))
 }
 
 /// Where training saves what it has done, if there is training.

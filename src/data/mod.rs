@@ -30,7 +30,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use ndarray::ArrayD;
+use ndarray::{ArrayD, Axis};
 use rayon::prelude::*;
 
 use crate::ir::{Bytes, Graph};
@@ -73,6 +73,9 @@ struct Opened {
     /// Which part it is, where there are both.
     split: Option<Split>,
 }
+
+/// Samples that are held out, at least.
+const LEAST_HELD_OUT: usize = 4;
 
 /// Data that fits a network's input.
 #[derive(Debug)]
@@ -239,6 +242,36 @@ impl Samples {
     /// Whether there are no samples.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// How many samples it takes to fit to `fitted` of them and [hold out](Samples::hold_out) the others.
+    pub fn with_held_out(fitted: usize) -> usize {
+        fitted.saturating_add(fitted.div_ceil(4).max(LEAST_HELD_OUT))
+    }
+
+    /// Takes a fifth of the samples away, at least four, from all over them: what is fitted to the others is judged on these.
+    /// `None` where that would leave fewer to fit to.
+    pub fn hold_out(self) -> (Samples, Option<Samples>) {
+        let held = (self.len() / 5).max(LEAST_HELD_OUT);
+        if self.len() < 2 * held {
+            return (self, None);
+        }
+        // The last of each of so many stretches of equal length.
+        let last: Vec<usize> = (1..=held).map(|i| i * self.len() / held - 1).collect();
+        let (held, fitted) = (0..self.len()).partition(|i| last.binary_search(i).is_ok());
+        let held = self.at(held);
+        (self.at(fitted), Some(held))
+    }
+
+    /// The samples at these positions.
+    fn at(&self, positions: Vec<usize>) -> Samples {
+        let labels = self.labels.as_ref();
+        Samples {
+            name: self.name.clone(),
+            images: self.images.select(Axis(0), &positions),
+            labels: labels.map(|labels| positions.iter().map(|i| labels[*i]).collect()),
+            left_out: self.left_out.clone(),
+        }
     }
 }
 

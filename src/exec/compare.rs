@@ -1,24 +1,31 @@
 //! Whether two graphs compute the same: both run on the same random inputs.
 //!
 //! Opaque operators cannot be run, so they are cut out: what one reads is compared as an output is, and what it returns is the
-//! same random array in both graphs. A scalar stands for a result without a known shape.
+//! same random array in both graphs. A scalar stands for a result without a known shape. Outputs behind a cut say nothing of
+//! what the network computes, and a [`Verification`] names them.
 
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use ndarray::{ArrayD, ArrayViewD, Axis, IxDyn, Zip};
+use ndarray::{ArrayD, ArrayViewD, Axis, Zip};
 
-use super::array::{Array, element_count};
+use rustc_hash::FxHashSet;
+
+use super::array::Array;
 use super::evaluate::length;
+use super::inputs::{self, BATCH, LENGTHS, random, random_inputs};
 use super::interpreter::Interpreter;
-use crate::ir::{Bindings, DType, Graph, NodeId, Opaque, Real, Type, Value};
-use crate::report::Verification;
+use crate::ir::{Bindings, DType, Graph, NodeId, Op, Opaque, Real, Type};
+use crate::report::{Behind, Moved, Verification};
 use crate::{Error, Result};
 
 /// What a graph returned for random inputs, kept to compare other graphs with it.
 pub struct Reference<T> {
     seed: u64,
     trials: Vec<Trial<T>>,
+    /// The positions of outputs that an opaque operator leads to.
+    behind: FxHashSet<usize>,
+    /// The names of those operators, each once.
+    operators: Vec<String>,
 }
 
 struct Trial<T> {
@@ -37,27 +44,13 @@ struct Cut<T> {
     key: usize,
 }
 
-/// The batch for an input whose batch is a symbol without a number: one that is not frozen by mistake.
-const BATCH: i64 = 2;
-/// The channels of an image.
-const CHANNELS: i64 = 3;
-/// Lengths of other dimensions without a number, in the order in which they are tried.
-const LENGTHS: [i64; 6] = [32, 224, 64, 28, 299, 128];
-
 impl<T: Real> Reference<T> {
     /// Runs `graph` on `inputs` random inputs of unit variance, made from `seed`. A symbol without a number gets one that works.
     ///
     /// # Errors
     /// Why the graph cannot be run.
     pub fn new(graph: &Graph, inputs: usize, seed: u64) -> Result<Reference<T>> {
-        let has_number = |symbol: &Arc<str>| graph.bindings.contains_key(symbol);
-        let mut complete = true;
-        for input in graph.inputs() {
-            let dims = graph.ty(Value::from(*input)).shape().unwrap_or_default();
-            for dim in dims {
-                dim.for_each_symbol(&mut |symbol| complete &= has_number(symbol));
-            }
-        }
+        let complete = inputs::sizes_are_known(graph);
         let lengths = if complete { &LENGTHS[..1] } else { &LENGTHS };
         let mut failure = None;
         for length in lengths {
@@ -78,7 +71,7 @@ impl<T: Real> Reference<T> {
 
     fn with_length(graph: &Graph, inputs: usize, seed: u64, length: i64) -> Result<Reference<T>> {
         let interpreter = Interpreter::new(graph)?;
-        let shapes = input_shapes(graph, length)?;
+        let shapes = inputs::shapes(graph, BATCH, length)?;
         let trials = (0..inputs)
             .map(|trial| {
                 let inputs = random_inputs(graph, &shapes, (seed, trial))?;
@@ -104,7 +97,13 @@ impl<T: Real> Reference<T> {
                 })
             })
             .collect::<Result<_>>()?;
-        Ok(Reference { seed, trials })
+        let (behind, operators) = behind(graph, interpreter.order());
+        Ok(Reference {
+            seed,
+            trials,
+            behind,
+            operators,
+        })
     }
 
     /// How far the outputs of `graph`, which has the same inputs and outputs, are from the reference's.
@@ -113,9 +112,9 @@ impl<T: Real> Reference<T> {
     /// [`Error::Run`] if `graph` cannot be run on the same inputs, or an opaque operator in it was not in the reference.
     pub fn compare(&self, graph: &Graph) -> Result<Verification> {
         let interpreter = Interpreter::new(graph)?;
-        let mut difference = Difference::default();
+        let mut at_outputs = Difference::default();
+        let mut at_cuts = Difference::default();
         for (i, trial) in self.trials.iter().enumerate() {
-            let mut at_cuts = Difference::default();
             let outputs = run(
                 &interpreter,
                 &trial.inputs,
@@ -133,12 +132,16 @@ impl<T: Real> Reference<T> {
                     random_results(graph, node, bindings, (self.seed, i, original.key))
                 },
             )?;
-            difference.max_abs = difference.max_abs.max(at_cuts.max_abs);
-            difference.max_rel = difference.max_rel.max(at_cuts.max_rel);
             if outputs.len() != trial.outputs.len() {
                 return Err(unfit(graph, format!("it has {} outputs", outputs.len())));
             }
             for (k, (a, b)) in trial.outputs.iter().zip(&outputs).enumerate() {
+                let behind = self.behind.contains(&k);
+                let difference = if behind {
+                    &mut at_cuts
+                } else {
+                    &mut at_outputs
+                };
                 difference
                     .add(a.view(), b.view())
                     .map_err(|what| Error::Run {
@@ -151,13 +154,21 @@ impl<T: Real> Reference<T> {
         Ok(Verification::Measured {
             inputs: self.trials.len(),
             shapes: self.trials.first().map_or_else(Vec::new, Trial::shapes),
-            max_abs: difference.max_abs,
-            max_rel: difference.max_rel,
-            argmax_agreement: match difference.positions {
-                0 => 1.0,
-                n => difference.same as f64 / n as f64,
-            },
+            moved: at_outputs.moved(),
+            behind: (!self.behind.is_empty()).then(|| self.behind(graph, &at_cuts)),
         })
+    }
+
+    /// What the comparison with `graph` does not say, and how far apart is what the opaque operators read.
+    fn behind(&self, graph: &Graph, at_cuts: &Difference) -> Behind {
+        let outputs = graph.outputs().iter().enumerate();
+        let behind = outputs.filter(|(k, _)| self.behind.contains(k));
+        Behind {
+            outputs: behind.map(|(_, output)| output.name.to_string()).collect(),
+            all: self.behind.len() == graph.outputs().len(),
+            operators: self.operators.clone(),
+            moved: at_cuts.moved(),
+        }
     }
 }
 
@@ -177,6 +188,30 @@ pub fn compare<T: Real>(
             skipped: error.to_string(),
         }),
     }
+}
+
+/// Which outputs opaque operators lead to, and the names of these operators.
+fn behind(graph: &Graph, order: &[NodeId]) -> (FxHashSet<usize>, Vec<String>) {
+    let mut reached: FxHashSet<NodeId> = FxHashSet::default();
+    let mut operators: Vec<String> = Vec::new();
+    for node in order {
+        if let Some(Op::Opaque(opaque)) = graph.op(*node) {
+            reached.insert(*node);
+            let name = opaque.name.to_string();
+            if !operators.contains(&name) {
+                operators.push(name);
+            }
+        } else if graph
+            .operands(*node)
+            .iter()
+            .any(|v| reached.contains(&v.node))
+        {
+            reached.insert(*node);
+        }
+    }
+    let outputs = graph.outputs().iter().enumerate();
+    let behind = outputs.filter(|(_, output)| reached.contains(&output.value.node));
+    (behind.map(|(k, _)| k).collect(), operators)
 }
 
 type CutHandler<'h, 'g, T> = dyn FnMut(NodeId, &Opaque, &Bindings, &[Array<'g, T>]) -> Result<Vec<Array<'g, T>>, String>
@@ -249,12 +284,29 @@ impl<T: Real> Cut<T> {
 struct Difference {
     max_abs: f64,
     max_rel: f64,
+    squares: f64,
+    energy: f64,
     /// Positions at which the largest class was looked for, and is the same.
     positions: usize,
     same: usize,
 }
 
 impl Difference {
+    fn moved(&self) -> Moved {
+        Moved {
+            max_abs: self.max_abs,
+            max_rel: self.max_rel,
+            change: match self.squares {
+                0.0 => 0.0,
+                squares => (squares / self.energy).sqrt(),
+            },
+            argmax_agreement: match self.positions {
+                0 => 1.0,
+                n => self.same as f64 / n as f64,
+            },
+        }
+    }
+
     fn add<T: Real>(&mut self, a: ArrayViewD<T>, b: ArrayViewD<T>) -> Result<(), String> {
         if a.shape() != b.shape() {
             return Err(format!(
@@ -277,8 +329,10 @@ impl Difference {
                 difference
             };
             max_abs = max_abs.max(difference);
+            self.squares += difference * difference;
             if a.is_finite() {
                 largest = largest.max(a.abs());
+                self.energy += a * a;
             }
         });
         let max_rel = if max_abs == 0.0 {
@@ -316,60 +370,6 @@ pub(super) fn argmax<'x, T: Real>(xs: impl Iterator<Item = &'x T>) -> Option<usi
     xs.enumerate().fold(None, larger).map(|(i, _)| i)
 }
 
-/// The shapes of the inputs, with a default for each symbol that has no number.
-fn input_shapes(graph: &Graph, length: i64) -> Result<Vec<Vec<usize>>> {
-    let mut bindings = graph.bindings.clone();
-    let types = || graph.inputs().iter().map(|i| graph.ty(Value::from(*i)));
-    for dims in types().filter_map(Type::shape) {
-        for (axis, dim) in dims.iter().enumerate() {
-            let default = match axis {
-                0 => BATCH,
-                1 if dims.len() > 2 => CHANNELS,
-                _ => length,
-            };
-            dim.for_each_symbol(&mut |symbol| {
-                bindings.entry(symbol.clone()).or_insert(default);
-            });
-        }
-    }
-    let shape = |(input, ty): (&NodeId, &Type)| {
-        let failed = |what: String| Error::Run {
-            node: graph.node(*input).name.to_string(),
-            what,
-        };
-        let dims = ty
-            .shape()
-            .ok_or_else(|| failed(format!("the shape of {ty} is not known")))?;
-        dims.iter()
-            .map(|dim| self::length(dim, &bindings).map_err(failed))
-            .collect()
-    };
-    graph.inputs().iter().zip(types()).map(shape).collect()
-}
-
-fn random_inputs<T: Real>(
-    graph: &Graph,
-    shapes: &[Vec<usize>],
-    seed: (u64, usize),
-) -> Result<Vec<ArrayD<T>>> {
-    let input = |(i, shape): (usize, &Vec<usize>)| {
-        let node = graph.inputs()[i];
-        if let Some(default) = graph.defaults.get(&graph.node(node).name)
-            && default.shape() == shape.as_slice()
-            && let Ok(array) =
-                ArrayD::from_shape_vec(shape.clone(), default.elements::<T>().into_owned())
-        {
-            return Ok(array);
-        }
-        let dtype = graph.ty(Value::from(node)).dtype().unwrap_or(DType::F32);
-        random(shape, dtype, (seed, i)).map_err(|what| Error::Run {
-            node: graph.node(node).name.to_string(),
-            what,
-        })
-    };
-    shapes.iter().enumerate().map(input).collect()
-}
-
 /// Random arrays for the results of an opaque operator.
 fn random_results<'g, T: Real>(
     graph: &Graph,
@@ -388,22 +388,6 @@ fn random_results<'g, T: Real>(
     };
     let types = graph.node(node).outputs.iter();
     types.enumerate().map(result).collect()
-}
-
-/// Uniform numbers of mean 0 and variance 1, or digits for integers: the same for the same seed.
-fn random<T: Real>(shape: &[usize], dtype: DType, seed: impl Hash) -> Result<ArrayD<T>, String> {
-    element_count::<T>(shape)?;
-    let mut hasher = rustc_hash::FxHasher::default();
-    seed.hash(&mut hasher);
-    let mut generator = fastrand::Rng::with_seed(hasher.finish());
-    let bound = 3.0f64.sqrt();
-    Ok(ArrayD::from_shape_simple_fn(IxDyn(shape), || {
-        T::from_f64(match dtype {
-            dtype if dtype.is_float() => (2.0 * generator.f64() - 1.0) * bound,
-            DType::Bool => f64::from(u8::from(generator.bool())),
-            _ => f64::from(generator.u8(0..10)),
-        })
-    }))
 }
 
 fn unfit(graph: &Graph, what: String) -> Error {

@@ -57,6 +57,11 @@ impl<'g, T: Real> Interpreter<'g, T> {
         })
     }
 
+    /// The nodes, each after those it reads.
+    pub(super) fn order(&self) -> &[NodeId] {
+        &self.order
+    }
+
     /// The outputs, in the graph's order. Symbols of the inputs' types get their numbers from the actual shapes.
     ///
     /// # Errors

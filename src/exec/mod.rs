@@ -12,6 +12,7 @@ mod device;
 mod elementwise;
 mod evaluate;
 mod frontier;
+pub(crate) mod inputs;
 mod interpreter;
 mod matmul;
 mod movement;

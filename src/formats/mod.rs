@@ -25,8 +25,8 @@ pub use error::{Foreign, FormatError, Location};
 pub use input::{InputShape, bind_inputs};
 pub(crate) use mapped::MappedFile;
 pub use masks::write_masks;
-pub use whole::write_whole;
-pub(crate) use whole::{Unpublished, publish};
+pub(crate) use whole::Unpublished;
+pub use whole::{Staged, Viewed, write_whole};
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -34,6 +34,7 @@ use std::io::BufWriter;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::fuzzing::faults;
 use crate::ir::{Dialect, Graph, Op};
 use crate::report::FileFacts;
 use crate::{Error, Model, Result};
@@ -61,6 +62,7 @@ pub fn read(path: impl AsRef<Path>) -> Result<Model> {
 pub fn read_with(path: impl AsRef<Path>, options: &ReadOptions) -> Result<Model> {
     let path = path.as_ref();
     let mut model = recognise(path).read(path, options)?;
+    faults::of_reader(&mut model.graph);
     bind_inputs(&mut model.graph, &options.inputs)?;
     Ok(model)
 }
@@ -68,10 +70,29 @@ pub fn read_with(path: impl AsRef<Path>, options: &ReadOptions) -> Result<Model>
 /// Writes a model file, and where it has one the file with its weights: whole or not at all.
 ///
 /// # Errors
+/// As [`stage`].
+pub fn write(model: &Model, path: impl AsRef<Path>) -> Result<()> {
+    stage(model, path)?.publish()
+}
+
+/// Writes a model file that is not there under its name before somebody has looked at it.
+///
+/// # Errors
 /// [`Error::Io`] when the file cannot be written, [`Error::Format`] when the format cannot hold the model or the path is the
 /// model's own file, and [`Error::Usage`] when the suffix is of no format.
-pub fn write(model: &Model, path: impl AsRef<Path>) -> Result<()> {
+pub fn stage(model: &Model, path: impl AsRef<Path>) -> Result<Staged> {
     let path = path.as_ref();
+    if let Some(graph) = faults::of_writer(&model.graph) {
+        let wrong = Model {
+            graph,
+            origin: model.origin.clone(),
+        };
+        return staged(&wrong, path);
+    }
+    staged(model, path)
+}
+
+fn staged(model: &Model, path: &Path) -> Result<Staged> {
     let own = model.origin.path();
     let writer = writer(path, own)?;
     if own.is_some_and(|own| same_file(own, path)) {
@@ -84,7 +105,12 @@ pub fn write(model: &Model, path: impl AsRef<Path>) -> Result<()> {
         Ok(())
     })?;
     files.push(file);
-    publish(files)
+    Ok(Staged(files))
+}
+
+/// Which format the file at `path` is of; `None` for the text form.
+pub(crate) fn dialect_of(path: &Path) -> Option<Dialect> {
+    recognise(path).dialect()
 }
 
 /// Refuses a graph with opaque operators of which only another format knows what they are.

@@ -16,10 +16,10 @@ pub fn write_whole(
     path: &Path,
     fill: impl FnOnce(&mut BufWriter<&mut File>) -> Result<()>,
 ) -> Result<()> {
-    publish(vec![Unpublished::new(path, fill)?])
+    Staged(vec![Unpublished::new(path, fill)?]).publish()
 }
 
-/// A file that is written, and not there under its own name yet. It is removed when nobody [publishes](publish) it.
+/// A file that is written, and not there under its own name yet. It is removed when nobody publishes it.
 #[derive(Debug)]
 pub(crate) struct Unpublished {
     file: NamedTempFile,
@@ -48,32 +48,75 @@ impl Unpublished {
     }
 }
 
-/// Gives files their names, in this order. Where that fails for one, those before it are again what they were.
-///
-/// # Errors
-/// [`Error::Io`] when the system refuses.
-pub(crate) fn publish(files: Vec<Unpublished>) -> Result<()> {
-    let mut replaced: Vec<Replaced> = Vec::new();
-    let mut files = files.into_iter().peekable();
-    while let Some(Unpublished { file, path }) = files.next() {
-        // Nothing can fail after the last.
-        let kept = match files.peek() {
-            Some(_) => Replaced::keep(&path).map(Some),
-            None => Ok(None),
-        };
-        let published = kept.and_then(|kept| {
-            file.persist(&path).map_err(|error| error.error)?;
-            Ok(kept)
-        });
-        match published {
-            Ok(kept) => replaced.extend(kept),
-            Err(source) => {
-                replaced.into_iter().rev().for_each(Replaced::restore);
-                return Err(refused(&path, source));
+/// Files that are written, and not there under their own names yet; the last is the one that others stand beside. They are
+/// removed when nobody [publishes](Staged::publish) them.
+#[derive(Debug)]
+pub struct Staged(pub(crate) Vec<Unpublished>);
+
+/// A look at files that are not published, under their names in a folder of their own, which goes with this.
+#[derive(Debug)]
+pub struct Viewed {
+    /// The last of the files.
+    pub path: PathBuf,
+    _folder: TempDir,
+}
+
+impl Staged {
+    /// The files under their names in another folder, to be opened by whoever checks them.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the system refuses.
+    pub fn view(&self) -> Result<Viewed> {
+        let main = self.0.last().map_or(Path::new(""), |file| &file.path);
+        let refused = |source| refused(main, source);
+        let mut builder = tempfile::Builder::new();
+        let viewed = builder
+            .prefix(PREFIX)
+            .tempdir_in(folder(main))
+            .map_err(refused)?;
+        let mut path = viewed.path().to_path_buf();
+        for file in &self.0 {
+            path = viewed
+                .path()
+                .join(file.path.file_name().unwrap_or_default());
+            // Not every file system has links.
+            fs::hard_link(file.file.path(), &path)
+                .or_else(|_| fs::copy(file.file.path(), &path).map(drop))
+                .map_err(refused)?;
+        }
+        Ok(Viewed {
+            path,
+            _folder: viewed,
+        })
+    }
+
+    /// Gives the files their names, in this order. Where that fails for one, those before it are again what they were.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the system refuses.
+    pub fn publish(self) -> Result<()> {
+        let mut replaced: Vec<Replaced> = Vec::new();
+        let mut files = self.0.into_iter().peekable();
+        while let Some(Unpublished { file, path }) = files.next() {
+            // Nothing can fail after the last.
+            let kept = match files.peek() {
+                Some(_) => Replaced::keep(&path).map(Some),
+                None => Ok(None),
+            };
+            let published = kept.and_then(|kept| {
+                file.persist(&path).map_err(|error| error.error)?;
+                Ok(kept)
+            });
+            match published {
+                Ok(kept) => replaced.extend(kept),
+                Err(source) => {
+                    replaced.into_iter().rev().for_each(Replaced::restore);
+                    return Err(refused(&path, source));
+                }
             }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 const PREFIX: &str = ".optc-";
@@ -138,7 +181,7 @@ mod tests {
                 out.write_all(b"new").map_err(|e| refused(folder, e))
             })
         };
-        publish(vec![file("data")?, file("model")?])
+        Staged(vec![file("data")?, file("model")?]).publish()
     }
 
     fn names(folder: &Path) -> Vec<String> {

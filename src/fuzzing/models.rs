@@ -58,7 +58,7 @@ pub fn onnx_of_graph(bytes: &[u8]) {
         return;
     }
     match compare::<f64>(&graph, &again, 1, 0) {
-        Ok(Verification::Measured { max_rel, .. }) if max_rel < 1e-5 => {}
+        Ok(Verification::Measured { moved, .. }) if moved.max_rel < 1e-5 => {}
         Ok(other) => panic!("{other:?}\n{graph}\n{again}"),
         Err(error) => panic!("{error}\n{graph}\n{again}"),
     }

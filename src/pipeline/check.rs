@@ -1,7 +1,7 @@
 //! What the pass manager checks: the rules of the IR, the interface, and the outputs.
 
 use super::manager::RunOptions;
-use crate::ir::{Dim, Graph, Interface, NodeId, Op, Violation, verify};
+use crate::ir::{DType, Dim, Graph, Interface, NodeId, Op, Type, Violation, verify};
 use crate::report::Verification;
 use crate::{Error, Result, exec};
 
@@ -11,16 +11,34 @@ pub(super) struct Check {
     /// Random inputs for a comparison, and the seed that they are made from.
     inputs: usize,
     seed: u64,
+    /// The largest error of exact passes.
+    pub(super) tolerance: f64,
+}
+
+/// How far the outputs of `graph` may move by rounding alone, relative to the largest: by the coarsest type of its values.
+pub fn rounding(graph: &Graph) -> f64 {
+    let types = graph.nodes().flat_map(|node| &graph.node(node).outputs);
+    let types = types
+        .filter_map(Type::dtype)
+        .filter(|dtype| dtype.is_float());
+    match types.max_by(|a, b| a.epsilon().total_cmp(&b.epsilon())) {
+        // Ten units in the last place: sums have few terms of one size, but these may cancel.
+        Some(dtype @ (DType::F16 | DType::BF16)) => 10.0 * dtype.epsilon(),
+        // Longer sums, in double precision too: the interpreter has single.
+        _ => 1e-4,
+    }
 }
 
 impl Check {
     /// Checks the graph that a pipeline starts from, and remembers its interface.
     pub(super) fn new(original: &Graph, options: &RunOptions) -> Result<Check> {
+        let tolerance = options.tolerance.unwrap_or_else(|| rounding(original));
         let original = verify(original).map_err(|v| invalid("the reader", v))?;
         Ok(Check {
             interface: Interface::of(original),
             inputs: options.inputs,
             seed: options.seed,
+            tolerance,
         })
     }
 

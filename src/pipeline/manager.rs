@@ -31,8 +31,8 @@ pub struct RunOptions {
     pub cost: Cost,
     /// Which outputs are compared.
     pub verify: Verify,
-    /// The largest error that exact passes may cause, relative to the largest output.
-    pub tolerance: f64,
+    /// The largest error that exact passes may cause, relative to the largest output; `None` for what [`rounding`] says.
+    pub tolerance: Option<f64>,
     /// How many random inputs verification uses.
     pub inputs: usize,
     /// Inputs that passes calibrate on, opened for the model's graph; labels are not used. Sizes of the network's input that
@@ -60,7 +60,7 @@ impl Default for RunOptions {
             threads: 0,
             cost: Cost::default(),
             verify: Verify::default(),
-            tolerance: 1e-4,
+            tolerance: None,
             inputs: 4,
             samples: None,
             data: None,
@@ -147,6 +147,7 @@ fn run_here(
         graph,
         reports,
         observer,
+        exact,
         ..
     } = manager;
     let top1_after = evaluate("the result", &graph, options, observer)?;
@@ -169,7 +170,9 @@ fn run_here(
         after: Stats::of(&graph),
         sparsity: Sparsity::of(&graph),
         passes: reports,
+        exact,
         verify,
+        judge: None,
         calibration: options.samples.as_deref().map(Calibration::of),
         eval: match (&options.eval, top1_before, top1_after) {
             (Some(data), Some(before), Some(after)) => Some(Evaluation {
@@ -327,7 +330,7 @@ impl Manager<'_> {
             self.observer.verifying(&stage);
             let moved = self.check.compare(&stage, &before, &self.graph)?;
             if pass.kind() == Kind::Exact {
-                moved.within(self.options.tolerance, &stage)?;
+                moved.within(self.check.tolerance, &stage)?;
             }
             remarks.push(Remark {
                 kind: RemarkKind::Analysis,
@@ -361,8 +364,8 @@ impl Manager<'_> {
         self.observer.verifying(stage);
         let moved = self.check.compare(stage, self.original, &self.graph)?;
         if self.exact {
-            moved.within(self.options.tolerance, stage)?;
+            moved.within(self.check.tolerance, stage)?;
         }
-        Ok(Some(moved))
+        Ok(Some(moved.seen()))
     }
 }

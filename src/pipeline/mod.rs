@@ -28,6 +28,7 @@ mod pass;
 mod registry;
 mod text;
 
+pub use check::rounding;
 pub(crate) use check::{refuse_non_finite, refuse_unknown_sizes};
 pub use checkpoint::{Checkpoint, State};
 pub use context::{Cost, PassContext, Remark, RemarkKind};

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use ort::editor::{self, Node, ONNX_DOMAIN, Opset};
 use ort::environment::Environment;
@@ -24,34 +25,66 @@ const OPSET: u32 = 17;
 
 /// ONNX Runtime on the processor.
 pub struct OnnxRuntime {
-    environment: Environment,
-    version: String,
+    loaded: Loaded,
     threads: usize,
 }
 
-impl OnnxRuntime {
-    /// Loads the library at `path`, once a process; models then run with so many threads.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] when it cannot be loaded or is older than 1.22.
-    pub fn load(path: &Path, threads: usize) -> Result<OnnxRuntime> {
-        let refused = |error: &dyn std::fmt::Display| Error::Usage {
+/// The library: a process can load one, and has one environment in it.
+#[derive(Clone)]
+struct Loaded {
+    path: PathBuf,
+    environment: Environment,
+    version: String,
+}
+
+impl Loaded {
+    /// The library at `path`, loaded now or before.
+    fn get(path: &Path) -> Result<Loaded> {
+        static LOADED: Mutex<Option<Loaded>> = Mutex::new(None);
+        let refused = |error: &dyn std::fmt::Display| {
+            Error::Usage {
             what: format!("cannot load ONNX Runtime from {}: {error}", path.display()),
-            help: "give the path of libonnxruntime.so, version 1.22 or newer, with --library"
-                .into(),
+            help: "it takes libonnxruntime.so, version 1.22 or newer: pip install onnxruntime, or give its path in ORT_DYLIB_PATH".into(),
+        }
         };
+        // Whoever panicked while holding it has not changed it.
+        let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
         // A path that is not absolute would be looked for beside this program.
         let absolute = std::path::absolute(path).map_err(|error| refused(&error))?;
+        if let Some(loaded) = loaded.as_ref() {
+            return match loaded.path == absolute {
+                true => Ok(loaded.clone()),
+                false => Err(refused(&format!(
+                    "this process has loaded {} already",
+                    loaded.path.display()
+                ))),
+            };
+        }
         let builder = ort::init_from(&absolute).map_err(|error| refused(&error))?;
         let environment = builder
             .with_name("optc")
             .with_telemetry(false)
             .build()
             .map_err(|error| refused(&error))?;
-        let absolute = absolute.canonicalize().unwrap_or(absolute);
-        Ok(OnnxRuntime {
+        let real = absolute.canonicalize();
+        let version = version_of(real.as_deref().unwrap_or(&absolute));
+        let new = Loaded {
+            path: absolute,
             environment,
-            version: version_of(&absolute).unwrap_or_else(|| build().to_string()),
+            version: version.unwrap_or_else(|| build().to_string()),
+        };
+        Ok(loaded.insert(new).clone())
+    }
+}
+
+impl OnnxRuntime {
+    /// Loads the library at `path`, once a process; models then run with so many threads.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when it cannot be loaded or is older than 1.22, or when the process has loaded another.
+    pub fn load(path: &Path, threads: usize) -> Result<OnnxRuntime> {
+        Ok(OnnxRuntime {
+            loaded: Loaded::get(path)?,
             threads,
         })
     }
@@ -104,11 +137,26 @@ fn library_of_python() -> Option<PathBuf> {
     files.flatten().map(|file| file.path()).find(is_library)
 }
 
+impl OnnxRuntime {
+    /// The version of the library.
+    pub fn version(&self) -> &str {
+        &self.loaded.version
+    }
+
+    /// What opens files, with the threads of this runtime, or as many as it likes where these are 0.
+    pub(crate) fn session(&self, level: GraphOptimizationLevel) -> ort::Result<SessionBuilder> {
+        let builder =
+            SessionBuilder::new(&self.loaded.environment)?.with_optimization_level(level)?;
+        let builder = builder.with_log_level(ort::logging::LogLevel::Fatal)?;
+        Ok(builder.with_intra_threads(self.threads)?)
+    }
+}
+
 impl Runner for OnnxRuntime {
     fn runtime(&self) -> Runtime {
         Runtime {
             name: NAME.to_string(),
-            version: self.version.clone(),
+            version: self.loaded.version.clone(),
         }
     }
 
@@ -122,7 +170,8 @@ impl Runner for OnnxRuntime {
             help: String::new(),
         };
         let built = build_model(graph).map_err(|error| failed("build", &error))?;
-        let builder = SessionBuilder::new(&self.environment).map_err(|e| failed("load", &e))?;
+        let builder =
+            SessionBuilder::new(&self.loaded.environment).map_err(|e| failed("load", &e))?;
         let builder = builder
             .with_intra_threads(self.threads)
             .map_err(|e| failed("load", &e))?

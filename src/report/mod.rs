@@ -12,12 +12,14 @@ pub use inspection::{FileFacts, Inspection, Layer, Tied, Typed};
 pub use inspection_table::inspection_table;
 #[cfg(feature = "cli")]
 pub use table::table;
-pub use verification::Verification;
+pub(crate) use verification::Small;
+pub use verification::{Behind, Moved, Verification};
 
 use serde::Serialize;
 
 pub use crate::analysis::{Masked, Sparsity, Stats};
 use crate::data::Samples;
+use crate::judge::Verdict;
 use crate::pipeline::{Kind, Remark};
 
 /// What a pipeline did to a model. As JSON it is the file that `optc --report` writes.
@@ -43,8 +45,12 @@ pub struct Report {
     pub sparsity: Option<Sparsity>,
     /// Every run of a pass, in order.
     pub passes: Vec<PassReport>,
-    /// How far the outputs moved; null when verification was switched off.
+    /// Whether every pass that changed something is exact.
+    pub exact: bool,
+    /// How far the outputs moved as optc itself computes it, a forecast; null when verification was switched off.
     pub verify: Option<Verification>,
+    /// How far the outputs moved as a runtime finds it in the files; null where none was asked.
+    pub judge: Option<Verdict>,
     /// The inputs that passes could calibrate on; null when there were none.
     pub calibration: Option<Calibration>,
     /// The share of right answers before and after; null when it was not asked for.

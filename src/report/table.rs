@@ -4,12 +4,13 @@ use comfy_table::{Cell, CellAlignment, LineStyle, Table, TableStyle};
 use indexmap::IndexSet;
 
 use super::{Change, Report, Sparsity, Stats, Verification};
+use crate::judge::Verdict;
 
 /// A line under the header and no other.
 const STYLE: TableStyle =
     TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
 
-/// Before and after, then each pass, then how far the outputs moved.
+/// Before and after, then each pass, then how far the outputs moved: as optc forecasts it, and as a runtime found it.
 pub fn table(report: &Report) -> String {
     let mut text = sizes(report).trim_fmt() + "\n";
     if report.predicted_seconds.is_some() {
@@ -31,7 +32,12 @@ pub fn table(report: &Report) -> String {
         text += &format!("\n{}\n", masks(sparsity).trim_fmt());
     }
     if let Some(verification @ Verification::Measured { .. }) = &report.verify {
-        text += &format!("\noutputs: {verification}\n");
+        text += &format!("\nforecast: {verification}\n");
+    }
+    match &report.judge {
+        Some(Verdict::Judged(judgement)) => text += &format!("judge: {judgement}\n"),
+        Some(Verdict::NotJudged { not_judged }) => text += &format!("judge: none: {not_judged}\n"),
+        None => {}
     }
     if let Some(eval) = &report.eval {
         text += &format!(

@@ -1,4 +1,4 @@
-//! How far outputs moved.
+//! How far outputs moved, as the reference interpreter computes it: a forecast of what a runtime will find.
 
 use std::fmt;
 
@@ -16,12 +16,12 @@ pub enum Verification {
         inputs: usize,
         /// Their shapes, one of each input; sizes without a number got one that works.
         shapes: Vec<String>,
-        /// The largest difference of two elements.
-        max_abs: f64,
-        /// That difference, relative to the largest element of the output it is in.
-        max_rel: f64,
-        /// The share of positions whose largest class is the same.
-        argmax_agreement: f64,
+        /// How far the outputs moved that no opaque operator leads to.
+        #[serde(flatten)]
+        moved: Moved,
+        /// The other outputs; null where there are none.
+        #[serde(rename = "not_compared")]
+        behind: Option<Behind>,
     },
     /// The original cannot be run, so there is nothing to compare with.
     Skipped {
@@ -30,21 +30,112 @@ pub enum Verification {
     },
 }
 
+/// How far arrays moved.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Moved {
+    /// The largest difference of two elements.
+    pub max_abs: f64,
+    /// That difference, relative to the largest element of the array it is in.
+    pub max_rel: f64,
+    /// The root of the mean squared difference, relative to that of the array.
+    pub change: f64,
+    /// The share of positions whose largest class is the same.
+    pub argmax_agreement: f64,
+}
+
+/// Outputs that say nothing of what a network computes, since an operator that optc does not know leads to them.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Behind {
+    /// Their names.
+    pub outputs: Vec<String>,
+    /// Whether these are all.
+    #[serde(skip)]
+    pub all: bool,
+    /// The names of the operators, such as `onnx::LSTM`.
+    pub operators: Vec<String>,
+    /// How far moved what those operators read, and the outputs if their results are the same noise: an exact pass moves neither.
+    #[serde(skip)]
+    pub moved: Moved,
+}
+
 impl Verification {
-    /// Refuses a measured error over `tolerance`, or one that is not a number.
+    /// Refuses a measured error over `tolerance`, or one that is not a number; also of what opaque operators read.
     ///
     /// # Errors
     /// [`Error::Verification`] with `stage`, which moved the outputs.
     pub fn within(&self, tolerance: f64, stage: &str) -> Result<()> {
-        match self {
-            Verification::Measured { max_rel, .. } if max_rel.is_nan() || *max_rel > tolerance => {
-                Err(Error::Verification {
-                    stage: stage.to_string(),
-                    what: format!("{self}; the tolerance is {}", Small(tolerance)),
-                })
-            }
-            _ => Ok(()),
+        let Some(largest) = self.largest() else {
+            return Ok(());
+        };
+        if largest.max_rel <= tolerance {
+            return Ok(());
         }
+        let what = match self {
+            Verification::Measured {
+                behind: Some(behind),
+                ..
+            } if behind.moved.max_rel > tolerance => format!(
+                "what {} read moved: max_rel {}, max_abs {}",
+                behind.operators.join(", "),
+                Small(behind.moved.max_rel),
+                Small(behind.moved.max_abs)
+            ),
+            _ => self.to_string(),
+        };
+        Err(Error::Verification {
+            stage: stage.to_string(),
+            what: format!("{what}; the tolerance is {}", Small(tolerance)),
+        })
+    }
+
+    /// The largest differences, of outputs and of what opaque operators read; `None` if nothing was compared.
+    pub fn largest(&self) -> Option<Moved> {
+        match self {
+            Verification::Measured { moved, behind, .. } => Some(match behind {
+                None => *moved,
+                Some(behind) => Moved {
+                    max_abs: moved.max_abs.max(behind.moved.max_abs),
+                    max_rel: moved.max_rel.max(behind.moved.max_rel),
+                    ..*moved
+                },
+            }),
+            Verification::Skipped { .. } => None,
+        }
+    }
+
+    /// What can be said to a user: nothing, where every output is behind an operator that optc does not know.
+    pub fn seen(self) -> Verification {
+        match self {
+            Verification::Measured {
+                behind: Some(behind),
+                ..
+            } if behind.all => Verification::Skipped {
+                skipped: behind.to_string(),
+            },
+            seen => seen,
+        }
+    }
+}
+
+impl fmt::Display for Behind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const NAMED: usize = 3;
+        let listed = |names: &[String]| {
+            let mut text = names[..names.len().min(NAMED)].join(", ");
+            if names.len() > NAMED {
+                text += &format!(" and {} more", names.len() - NAMED);
+            }
+            text
+        };
+        let outputs = match self.all {
+            true => "every output".to_string(),
+            false => listed(&self.outputs),
+        };
+        write!(
+            f,
+            "{} leads to {outputs}, and optc does not know what that computes",
+            listed(&self.operators)
+        )
     }
 }
 
@@ -54,25 +145,33 @@ impl fmt::Display for Verification {
             Verification::Measured {
                 inputs,
                 shapes,
-                max_abs,
-                max_rel,
-                argmax_agreement,
-            } => write!(
-                f,
-                "max_rel {}, max_abs {}, same argmax {:.1} %, on {inputs} random input{} of {}",
-                Small(*max_rel),
-                Small(*max_abs),
-                argmax_agreement * 100.0,
-                if *inputs == 1 { "" } else { "s" },
-                shapes.join(", ")
-            ),
+                moved,
+                behind,
+            } => {
+                if let Some(behind) = behind.as_ref().filter(|behind| behind.all) {
+                    return write!(f, "not compared: {behind}");
+                }
+                write!(
+                    f,
+                    "max_rel {}, max_abs {}, same argmax {:.1} %, on {inputs} random input{} of {}",
+                    Small(moved.max_rel),
+                    Small(moved.max_abs),
+                    moved.argmax_agreement * 100.0,
+                    if *inputs == 1 { "" } else { "s" },
+                    shapes.join(", ")
+                )?;
+                match behind {
+                    Some(behind) => write!(f, " (not compared: {behind})"),
+                    None => Ok(()),
+                }
+            }
             Verification::Skipped { skipped } => write!(f, "not verified: {skipped}"),
         }
     }
 }
 
 /// `0`, or two digits and an exponent where that is shorter.
-struct Small(f64);
+pub(crate) struct Small(pub f64);
 
 impl fmt::Display for Small {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

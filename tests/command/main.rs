@@ -2,6 +2,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod judging;
 mod mistakes;
 #[cfg(feature = "torch")]
 mod training;

@@ -37,14 +37,8 @@ fn finish(mut graph: Graph, value: impl Into<Value>) -> Graph {
 }
 
 fn moved(verification: &Verification) -> (f64, f64) {
-    match verification {
-        Verification::Measured {
-            max_rel,
-            argmax_agreement,
-            ..
-        } => (*max_rel, *argmax_agreement),
-        Verification::Skipped { skipped } => panic!("{skipped}"),
-    }
+    let moved = verification.largest().unwrap();
+    (moved.max_rel, moved.argmax_agreement)
 }
 
 /// `y = linear(x)`, its weight scaled.

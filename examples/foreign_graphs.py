@@ -36,8 +36,10 @@ from nnsmith.materialize import Model
 from nnsmith.narrow_spec import auto_opset
 
 PIPELINES = ["canonicalize", "red{hash=none}"]
-# Rounding, relative to the largest element of an output, by the output's type: whole numbers are equal or not.
+# Rounding, relative to the largest element of an output: whole numbers are equal or not. Where a network computes in half precision
+# its other results are no more precise than that.
 TOLERANCE = {"float64": 1e-5, "float32": 1e-4, "float16": 1e-2}
+HALF = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
 WORDS = {
     "same": "same results",
     "unfit": "not judged: the original does not open, is not finite, or differs from itself",
@@ -101,7 +103,15 @@ def inputs(model, seed):
     return feeds
 
 
-def same(before, after):
+def is_half(model):
+    """Whether anything in the network has a type of half precision."""
+    graph = model.graph
+    values = [value.type.tensor_type.elem_type for value in [*graph.input, *graph.output, *graph.value_info]]
+    casts = [attribute.i for node in graph.node if node.op_type == "Cast" for attribute in node.attribute if attribute.name == "to"]
+    return any(kind in HALF for kind in [*values, *casts, *(w.data_type for w in graph.initializer)])
+
+
+def same(before, after, half):
     """Whether all outputs have their names, types and shapes, and their elements up to rounding."""
     if before.keys() != after.keys():
         return False
@@ -109,14 +119,14 @@ def same(before, after):
         y = after[name]
         if x.dtype != y.dtype or x.shape != y.shape:
             return False
-        tolerance = TOLERANCE.get(str(x.dtype), 0)
+        tolerance = TOLERANCE["float16" if half and x.dtype.kind == "f" else str(x.dtype)] if x.dtype.kind == "f" else 0
         x, y = x.astype(np.float64), y.astype(np.float64)
         if x.size and np.abs(x - y).max() > tolerance * max(np.abs(x).max(), 1e-3):
             return False
     return True
 
 
-def judge(before, after, feeds, expected):
+def judge(before, after, feeds, expected, half):
     """What became of a model in this pipeline."""
     for level in (ort.GraphOptimizationLevel.ORT_DISABLE_ALL, ort.GraphOptimizationLevel.ORT_ENABLE_ALL):
         try:
@@ -127,12 +137,12 @@ def judge(before, after, feeds, expected):
             except Exception:
                 continue  # This level cannot open the original either.
             return "broken"
-        if not same(expected, got):
+        if not same(expected, got, half):
             return "differs"
     return "same"
 
 
-def expectation(path, feeds):
+def expectation(path, feeds, half):
     """The original's outputs; `None` where nothing can be judged by them."""
     try:
         plain = run(path, feeds, ort.GraphOptimizationLevel.ORT_DISABLE_ALL)
@@ -140,7 +150,7 @@ def expectation(path, feeds):
     except Exception:
         return None
     finite = all(np.isfinite(x.astype(np.float64)).all() for x in plain.values())
-    return plain if finite and same(plain, optimised) else None
+    return plain if finite and same(plain, optimised, half) else None
 
 
 def start(arguments):
@@ -160,7 +170,8 @@ def attempt(seed):
         before, after = pathlib.Path(scratch, "before.onnx"), pathlib.Path(scratch, "after.onnx")
         onnx.save(model, before)
         feeds = inputs(model, seed)
-        expected = expectation(before, feeds)
+        half = is_half(model)
+        expected = expectation(before, feeds, half)
         for i, pipeline in enumerate(PIPELINES):
             after.unlink(missing_ok=True)
             command = [OPTIONS.optc, "--no-verify", "--passes", pipeline, "-o", after, before]
@@ -170,7 +181,7 @@ def attempt(seed):
             elif expected is None:
                 outcome = "unfit"
             else:
-                outcome = judge(before, after, feeds, expected)
+                outcome = judge(before, after, feeds, expected, half)
             why = next((line for line in said.stderr.splitlines() if line.startswith("error")), "") if outcome == "refused" else ""
             results.append((outcome, why, after.exists() and nodes(onnx.load(after)) < nodes(model)))
             if outcome in ("differs", "broken", "refused"):

@@ -10,6 +10,7 @@ mod lrf;
 mod torch;
 mod training;
 mod vgg;
+mod windows;
 mod written;
 
 use std::path::{Path, PathBuf};

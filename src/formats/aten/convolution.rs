@@ -140,10 +140,10 @@ pub(super) fn write(w: &Written<'_>) -> Result<Option<Expression>, String> {
         let mut extra = Ints::new();
         for i in 0..n {
             let amount = (output_pad[i] + pad.before[i]).checked_sub(pad.after[i]);
-            extra.push(
-                amount
-                    .ok_or("a transposed convolution cuts more at the end than PyTorch can say")?,
-            );
+            match amount.filter(|amount| *amount < stride[i].max(dilation[i])) {
+                Some(amount) => extra.push(amount),
+                None => return cut_to_size(w, output_pad).map(Some),
+            }
         }
         let (stride, before, dilation) = (ints(stride), ints(&pad.before), ints(dilation));
         if w.core {
@@ -205,6 +205,52 @@ pub(super) fn write(w: &Written<'_>) -> Result<Option<Expression>, String> {
     .ok_or("it has more than three spatial dimensions")?;
     let rest = [x, weight, bias, stride, pad, dilation, int(groups)];
     Ok(Some(Expression::call(name, overload, rest)))
+}
+
+/// A transposed convolution whose end PyTorch cannot say by an output padding, which is less than the stride or the dilation: zeros
+/// behind what it reads let its result reach as far as wanted, and the rest is cut off.
+fn cut_to_size(w: &Written<'_>, output_pad: &Ints) -> Result<Expression, String> {
+    let mut op = w.op.clone();
+    let Op::ConvTranspose {
+        stride,
+        pad,
+        output_pad: none,
+        ..
+    } = &mut op
+    else {
+        return Err("it is no transposed convolution".to_owned());
+    };
+    let n = stride.len();
+    let (mut more, mut less) = (Ints::from_elem(0, n), Ints::from_elem(0, n));
+    for i in 0..n {
+        let reach = output_pad[i] + pad.before[i];
+        let steps = reach.saturating_sub(pad.after[i]).div_ceil(stride[i]);
+        more[i] = steps;
+        less[i] = steps.saturating_mul(stride[i]) + pad.after[i] - reach;
+    }
+    none.fill(0);
+    pad.after.clone_from(&pad.before);
+    let zeros = Ints::from_elem(0, n);
+    let longer = Padding {
+        before: zeros,
+        after: more,
+    };
+    let (x, ty) = padded(w, &longer, 0.0)?;
+    let operands = [&[x], &w.operands[1..]].concat();
+    let types = [&[&ty], &w.types[1..]].concat();
+    let (whole, ty) = w.on(&op, operands, &types)?;
+    let rank = ty.shape().map_or(0, <[_]>::len);
+    let amounts = |amounts: &mut dyn Iterator<Item = i64>| -> Dims {
+        let leading = std::iter::repeat_n(0, rank.saturating_sub(n));
+        leading.chain(amounts).map(Into::into).collect()
+    };
+    let cut = Op::Pad {
+        before: amounts(&mut std::iter::repeat_n(0, n)),
+        after: amounts(&mut less.iter().map(|n| -(*n as i64))),
+        mode: PadMode::Constant,
+        value: 0.0.into(),
+    };
+    w.before(&cut, whole, &ty).map(|(cut, _)| cut)
 }
 
 fn general(

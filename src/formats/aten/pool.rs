@@ -219,6 +219,46 @@ fn whole_numbers(value: &Argument) -> Option<Vec<i64>> {
     items.iter().map(whole).collect()
 }
 
+/// Whether PyTorch's pools can pad so: on both sides alike, and by no more than half of what the window spans.
+fn is_said(pad: &Padding, kernel: &Dims, dilation: Option<&Ints>) -> bool {
+    let half = |i: usize| {
+        let dilation = dilation.map_or(1, |dilation| dilation[i]);
+        let kernel = kernel.get(i).and_then(Dim::as_len);
+        // Of a size that is not known a pool came from PyTorch.
+        kernel.is_none_or(|kernel| {
+            let span = kernel.saturating_sub(1).saturating_mul(dilation);
+            pad.before[i] <= span.saturating_add(1) / 2
+        })
+    };
+    pad.is_symmetric() && (0..pad.before.len()).all(half)
+}
+
+/// An average that does not count the pad, however that is: the same average of ones, which is less at the edges, makes up for it.
+fn average_of_what_is_there(w: &Written<'_>, pad: &Padding) -> Result<Expression, String> {
+    let mut op = w.op.clone();
+    let Op::AvgPool { pad: within, .. } = &mut op else {
+        return Err("it is no average pool".to_owned());
+    };
+    let n = within.before.len();
+    *within = Padding::symmetric(Ints::from_elem(0, n));
+    let (x, ty) = padded(w, pad, 0.0)?;
+    let (sums, average) = w.before(&op, x, &ty)?;
+    let one = Op::Clip {
+        min: 1.0.into(),
+        max: 1.0.into(),
+    };
+    let (ones, _) = w.before(&one, w.x(), w.ty(0)?)?;
+    let ones = Written {
+        operands: vec![ones],
+        ..w.clone()
+    };
+    let (ones, ty) = padded(&ones, pad, 0.0)?;
+    let (shares, _) = w.before(&op, ones, &ty)?;
+    let types = [&average, &average];
+    w.on(&Op::Div {}, vec![sums, shares], &types)
+        .map(|(quotient, _)| quotient)
+}
+
 pub(super) fn write(w: &Written<'_>) -> Result<Option<Expression>, String> {
     use Expression::{Bool, None as Nothing};
     let sizes = |dims: &Dims| Expression::sizes(dims);
@@ -239,7 +279,7 @@ pub(super) fn write(w: &Written<'_>) -> Result<Option<Expression>, String> {
             ceil,
         } => {
             let n = kernel.len();
-            let (x, pad) = match pad.is_symmetric() {
+            let (x, pad) = match is_said(pad, kernel, Some(dilation)) {
                 true => (w.x(), ints(&pad.before)),
                 false => (padded(w, pad, f64::NEG_INFINITY)?.0, zeros(n)),
             };
@@ -263,14 +303,10 @@ pub(super) fn write(w: &Written<'_>) -> Result<Option<Expression>, String> {
             count_pad,
         } => {
             let n = kernel.len();
-            let (x, pad) = match (pad.is_symmetric(), count_pad) {
+            let (x, pad) = match (is_said(pad, kernel, None), count_pad) {
                 (true, _) => (w.x(), ints(&pad.before)),
                 (false, true) => (padded(w, pad, 0.0)?.0, zeros(n)),
-                (false, false) => {
-                    return Err(
-                        "an average pool pads unevenly and does not count the pad".to_owned()
-                    );
-                }
+                (false, false) => return average_of_what_is_there(w, pad).map(Some),
             };
             let (kernel, stride) = (sizes(kernel), sizes(stride));
             let rest = vec![x, kernel, stride, pad, Bool(*ceil), Bool(*count_pad)];

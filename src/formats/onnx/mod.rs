@@ -4,7 +4,7 @@
 //! - `read` orders the nodes, `import` makes them nodes of the graph: `lower` those that the IR knows, `opaque` the others, with
 //!   `types` for their results and `captures` for what subgraphs read;
 //! - `limits` refuses files whose messages would take more memory than their size justifies;
-//! - `content` and `fold` follow sizes through the nodes that compute them;
+//! - `content`, `fold` and `rearrange` follow sizes through the nodes that compute them;
 //! - `kept` keeps each node with what it became;
 //! - `write` makes a model of a graph: what is `unchanged` as it was, while `spell` says each other operator in the model's own
 //!   version, `sizes` computes what is symbolic, and `store` writes the messages and the weights.
@@ -23,6 +23,7 @@ mod lower;
 mod opaque;
 mod proto;
 mod read;
+mod rearrange;
 mod sizes;
 mod source;
 mod spell;

@@ -20,7 +20,7 @@ Examples:
   optc inspect --input 1x3x224x224 m.pt               what is in it, layer by layer
   optc profile && optc --cost latency:latency.json --input 1x3x224x224 m.pt
   optc --verify-each --remarks m.pt                   check every pass, say what was done
-  optc --eval npz:test.npz,mean=0.5,std=0.5 m.pt      compare the share of right answers
+  optc --eval npz:test.npz,mean=0.5,std=0.5 m.pt      compare answers, and the share of right ones
 
 Exit status: 0 done, 1 the model or a pass failed, 2 usage, 3 the result was refused: verification failed.";
 
@@ -68,7 +68,8 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = samples)]
     pub samples: usize,
 
-    /// Labelled data, given as for --data: say how many answers are right (top-1) before and after
+    /// Data, given as for --data: say how many answers are as before (agreement, cosine), and with labels how many are right
+    /// before and after (top-1)
     #[arg(long, value_name = "SPEC")]
     pub eval: Option<String>,
 

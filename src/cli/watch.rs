@@ -89,10 +89,11 @@ impl Observer for Watch<'_> {
         }
     }
 
-    fn evaluating(&mut self, stage: &str, fraction: f64) {
+    fn evaluating(&mut self, fraction: f64) {
         let percent = 100.0 * fraction;
-        self.progress
-            .say(format!("top-1 of {stage} {percent:.0} %"));
+        self.progress.say(format!(
+            "evaluating the original and the result {percent:.0} %"
+        ));
     }
 
     fn verifying(&mut self, stage: &str) {

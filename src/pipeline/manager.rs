@@ -14,7 +14,7 @@ use super::text::REPEAT;
 use super::{Pipeline, Step};
 use crate::analysis::{CostModel, Sparsity};
 use crate::data::{Data, Samples};
-use crate::exec::{self, Device, Top1};
+use crate::exec::{self, Device, Interpreter};
 use crate::formats::{InputShape, bind_inputs};
 use crate::ir::{Graph, NodeId};
 use crate::report::{Calibration, Change, Evaluation, PassReport, Report, Stats, Verification};
@@ -129,7 +129,10 @@ fn run_here(
         }
         _ => None,
     };
-    let top1_before = evaluate("the original", &original, options, observer)?;
+    if options.eval.is_some() {
+        // What cannot be run is known before any work is.
+        Interpreter::<f32>::new(&original)?;
+    }
     let mut manager = Manager {
         graph: original.clone(),
         original: &original,
@@ -150,7 +153,9 @@ fn run_here(
         exact,
         ..
     } = manager;
-    let top1_after = evaluate("the result", &graph, options, observer)?;
+    let eval = { options.eval.as_deref() }
+        .map(|data| evaluate(&original, &graph, data, observer))
+        .transpose()?;
     let seconds = |graph: &Graph| CostModel::new(&options.cost, &graph.bindings).seconds(graph);
     let predicted_seconds = match options.cost {
         Cost::Flops | Cost::Params => None,
@@ -174,31 +179,30 @@ fn run_here(
         verify,
         judge: None,
         calibration: options.samples.as_deref().map(Calibration::of),
-        eval: match (&options.eval, top1_before, top1_after) {
-            (Some(data), Some(before), Some(after)) => Some(Evaluation {
-                data: data.name().to_string(),
-                samples: after.samples,
-                top1_before: before.share(),
-                top1_after: after.share(),
-                left_out: after.left_out,
-            }),
-            _ => None,
-        },
+        eval,
     };
     model.graph = graph;
     Ok(report)
 }
 
-/// Top-1 of `graph` on the data of `--eval`, if there is any.
+/// How both graphs do on the data of `--eval`.
 fn evaluate(
-    stage: &str,
-    graph: &Graph,
-    options: &RunOptions,
+    original: &Graph,
+    result: &Graph,
+    data: &Data,
     observer: &mut dyn Observer,
-) -> Result<Option<Top1>> {
-    let data = options.eval.as_deref();
-    data.map(|data| exec::top1(graph, data, |done| observer.evaluating(stage, done)))
-        .transpose()
+) -> Result<Evaluation> {
+    let found = exec::agree(original, result, data, |done| observer.evaluating(done))?;
+    let share = |k: usize| found.top1.as_ref().map(|top1| top1[k].share());
+    Ok(Evaluation {
+        data: data.name().to_string(),
+        samples: found.samples,
+        top1_before: share(0),
+        top1_after: share(1),
+        agreement: found.agreement,
+        cosine: found.cosine,
+        left_out: found.left_out,
+    })
 }
 
 /// Gives the sizes of the one input that have no number those of a sample. A number that there is stays.

@@ -21,9 +21,9 @@ pub trait Observer: Send {
         let _ = (report, graph);
     }
 
-    /// The share of right answers of `stage` is being measured; `fraction` (0 to 1) of the data is done.
-    fn evaluating(&mut self, stage: &str, fraction: f64) {
-        let _ = (stage, fraction);
+    /// The original and the result run on the data to evaluate them on; `fraction` (0 to 1) of it is done.
+    fn evaluating(&mut self, fraction: f64) {
+        let _ = fraction;
     }
 
     /// The outputs are going to be compared with those before `stage`.

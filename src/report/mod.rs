@@ -78,7 +78,7 @@ impl Calibration {
     }
 }
 
-/// How often the largest output was that of the right class.
+/// How the original and the result do on data.
 #[derive(Clone, Debug, Serialize)]
 pub struct Evaluation {
     /// The data's specification, such as `npz:data.npz`.
@@ -87,10 +87,14 @@ pub struct Evaluation {
     pub samples: usize,
     /// Damaged samples that were left out, and why.
     pub left_out: Vec<String>,
-    /// The share of them that was right before the first pass, 0 to 1.
-    pub top1_before: f64,
+    /// The share of them that was right before the first pass, 0 to 1; null where the data has no labels.
+    pub top1_before: Option<f64>,
     /// The same after the last.
-    pub top1_after: f64,
+    pub top1_after: Option<f64>,
+    /// The share whose largest class is the original's; null where the first output has no classes.
+    pub agreement: Option<f64>,
+    /// The mean over samples of the cosine of the angle to the original's output.
+    pub cosine: f64,
 }
 
 /// A number before the first pass and after the last; null where it depends on a size without a number.

@@ -40,12 +40,21 @@ pub fn table(report: &Report) -> String {
         None => {}
     }
     if let Some(eval) = &report.eval {
+        if let (Some(before), Some(after)) = (eval.top1_before, eval.top1_after) {
+            text += &format!(
+                "top-1: {:.2} % before, {:.2} % after, on {} samples of {}\n",
+                100.0 * before,
+                100.0 * after,
+                eval.samples,
+                eval.data
+            );
+        }
+        if let Some(agreement) = eval.agreement {
+            text += &format!("same answer as before: {:.2} %, ", 100.0 * agreement);
+        }
         text += &format!(
-            "top-1: {:.2} % before, {:.2} % after, on {} samples of {}\n",
-            100.0 * eval.top1_before,
-            100.0 * eval.top1_after,
-            eval.samples,
-            eval.data
+            "cosine {:.6}, on {} samples of {}\n",
+            eval.cosine, eval.samples, eval.data
         );
     }
     text

@@ -26,7 +26,7 @@ pub use settings::{Keep, Schedule, Settings};
 use super::{Mode, Network, convert, from_array, reason};
 use crate::data::{Batch, TrainingSet};
 use crate::exec::Device;
-use crate::exec::top1::padded;
+use crate::exec::evaluation::padded;
 use crate::ir::{DType, Graph, NodeId};
 use crate::pipeline::State;
 use crate::random::random;

@@ -1,0 +1,242 @@
+//! How good a network is on data: how often it is right, and how often what passes made of it answers as the original does.
+
+use ndarray::{ArrayD, ArrayViewD, Axis};
+
+use super::array::Array;
+use super::compare::argmax;
+use super::interpreter::Interpreter;
+use crate::Result;
+use crate::data::{Data, Samples};
+use crate::ir::Graph;
+
+/// Samples that run at once where the network takes any batch: enough to keep all threads busy.
+const BATCH: usize = 64;
+
+/// How many samples a network got right.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Top1 {
+    /// Those tried.
+    pub samples: usize,
+    /// Those whose largest output is that of their label; the first of several that are equally large.
+    pub right: usize,
+    /// Damaged samples that were left out, and why.
+    pub left_out: Vec<String>,
+}
+
+impl Top1 {
+    /// The share of right answers, 0 to 1.
+    pub fn share(&self) -> f64 {
+        self.right as f64 / self.samples.max(1) as f64
+    }
+}
+
+/// How the answers of what passes made of a network are to those of the original.
+#[derive(Clone, Debug)]
+pub struct Evaluated {
+    /// The original's right answers and those of the result, where the data has labels.
+    pub top1: Option<[Top1; 2]>,
+    /// The samples tried.
+    pub samples: usize,
+    /// The share of samples, or of positions where an output has several, whose largest class is the same in the first output;
+    /// `None` where that has no classes.
+    pub agreement: Option<f64>,
+    /// The mean over samples of the cosine of the angle between both, of the output where it is smallest.
+    pub cosine: f64,
+    /// Damaged samples that were left out, and why.
+    pub left_out: Vec<String>,
+}
+
+/// Runs `graph`, for which `data` was opened, on all of it, and counts how often the first output, `[n, classes]`, is
+/// largest at the label. `progress` is called with the fraction (0 to 1) that is done.
+///
+/// # Errors
+/// [`Error::Run`](crate::Error::Run) when the graph cannot be run, [`Error::Data`](crate::Error::Data) when the data cannot
+/// be read, has no labels, or such as the output has no class for.
+pub fn top1(graph: &Graph, data: &Data, mut progress: impl FnMut(f64)) -> Result<Top1> {
+    let interpreter = Interpreter::<f32>::new(graph)?;
+    let mut count = Top1::default();
+    for start in (0..data.len()).step_by(batch(graph)) {
+        progress(start as f64 / data.len() as f64);
+        let (samples, images) = read(graph, data, start)?;
+        count.left_out.extend(samples.left_out);
+        let Some(labels) = samples.labels else {
+            return Err(data.no_labels("top-1"));
+        };
+        if !labels.is_empty() {
+            let outputs = interpreter.run(vec![images.into()])?;
+            count.add(&labels, outputs.first().map(Array::view), data)?;
+        }
+    }
+    require_one(count.samples, &count.left_out, data)?;
+    Ok(count)
+}
+
+/// Runs both graphs, for which `data` was opened, on all of it. `progress` is called with the fraction that is done.
+///
+/// # Errors
+/// As [`top1`]; data without labels is no error.
+pub fn agree(
+    before: &Graph,
+    after: &Graph,
+    data: &Data,
+    mut progress: impl FnMut(f64),
+) -> Result<Evaluated> {
+    let networks = [
+        Interpreter::<f32>::new(before)?,
+        Interpreter::<f32>::new(after)?,
+    ];
+    let mut top1 = [Top1::default(), Top1::default()];
+    let mut labelled = false;
+    let mut left_out = Vec::new();
+    let (mut samples, mut cosines) = (0, 0.0);
+    let (mut positions, mut same) = (0, 0);
+    for start in (0..data.len()).step_by(batch(before)) {
+        progress(start as f64 / data.len() as f64);
+        let (read, images) = read(before, data, start)?;
+        left_out.extend(read.left_out.iter().cloned());
+        if read.is_empty() {
+            continue;
+        }
+        let old = networks[0].run(vec![images.clone().into()])?;
+        let new = networks[1].run(vec![images.into()])?;
+        if let Some(labels) = &read.labels {
+            labelled = true;
+            for (count, outputs) in top1.iter_mut().zip([&old, &new]) {
+                count.add(labels, outputs.first().map(Array::view), data)?;
+            }
+        }
+        for i in 0..read.len() {
+            let pairs = || {
+                old.iter()
+                    .map(|a| a.view())
+                    .zip(new.iter().map(|b| b.view()))
+            };
+            let of_sample = |(a, b)| Some((sample(a, i)?, sample(b, i)?));
+            let cosine = { pairs().filter_map(of_sample) }.map(|(a, b)| cosine(&a, &b));
+            cosines += cosine.fold(1.0, f64::min);
+            if let Some((a, b)) = pairs().next().and_then(of_sample) {
+                let (compared, equal) = classes(&a, &b);
+                (positions, same) = (positions + compared, same + equal);
+            }
+        }
+        samples += read.len();
+    }
+    require_one(samples, &left_out, data)?;
+    Ok(Evaluated {
+        top1: labelled.then_some(top1),
+        samples,
+        agreement: (positions > 0).then(|| same as f64 / positions as f64),
+        cosine: cosines / samples as f64,
+        left_out,
+    })
+}
+
+impl Top1 {
+    /// Counts the right answers in the first output of a batch, of which the first `labels.len()` are samples.
+    fn add(
+        &mut self,
+        labels: &[i64],
+        output: Option<ArrayViewD<'_, f32>>,
+        data: &Data,
+    ) -> Result<()> {
+        let classes = |shape: &[usize]| match shape {
+            [n, classes, ones @ ..] if *n >= labels.len() && ones.iter().all(|k| *k == 1) => {
+                Some(*classes)
+            }
+            _ => None,
+        };
+        let shape = output.as_ref().map_or(&[][..], |output| output.shape());
+        let (Some(output), Some(classes)) = (&output, classes(shape)) else {
+            return Err(data.wrong(
+                &format!(
+                    "top-1 needs a network whose output is [batch, classes]; for a batch of {} this one gives {shape:?}",
+                    labels.len()
+                ),
+                "leave out --eval",
+            ));
+        };
+        for (label, scores) in labels.iter().zip(output.axis_iter(Axis(0))) {
+            let class = data.class(*label, classes)?;
+            self.samples += 1;
+            self.right += usize::from(argmax(scores.iter()) == Some(class));
+        }
+        Ok(())
+    }
+}
+
+/// A batch that is a number is the only one that the network takes.
+fn fixed_batch(graph: &Graph) -> Option<usize> {
+    let input = graph.inputs().first()?;
+    graph.ty((*input).into()).len(0)
+}
+
+fn batch(graph: &Graph) -> usize {
+    fixed_batch(graph).unwrap_or(BATCH).max(1)
+}
+
+/// The samples of the batch that begins at `start`, and the batch itself: as many as the network takes, the last one repeated.
+fn read(graph: &Graph, data: &Data, start: usize) -> Result<(Samples, ArrayD<f32>)> {
+    let end = data.len().min(start.saturating_add(batch(graph)));
+    let samples = data.read(&(start..end).collect::<Vec<_>>())?;
+    let images = match fixed_batch(graph) {
+        Some(fixed) if !samples.is_empty() => padded(samples.images.clone(), fixed),
+        _ => samples.images.clone(),
+    };
+    Ok((samples, images))
+}
+
+fn require_one(samples: usize, left_out: &[String], data: &Data) -> Result<()> {
+    match samples {
+        0 => {
+            let first = left_out.first().map_or("", |why| why);
+            Err(data.wrong(&format!("no sample can be read; {first}"), ""))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What an output has for the sample at position `i`; `None` where it has not one row for each.
+fn sample(output: ArrayViewD<'_, f32>, i: usize) -> Option<ArrayD<f32>> {
+    let rows = output.shape().first()?;
+    (i < *rows).then(|| output.index_axis(Axis(0), i).to_owned())
+}
+
+fn cosine(a: &ArrayD<f32>, b: &ArrayD<f32>) -> f64 {
+    let dot = |a: &ArrayD<f32>, b: &ArrayD<f32>| -> f64 {
+        let products = a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b));
+        products.sum()
+    };
+    let (ab, aa, bb) = (dot(a, b), dot(a, a), dot(b, b));
+    match aa == 0.0 && bb == 0.0 {
+        true => 1.0,
+        false if aa == 0.0 || bb == 0.0 => 0.0,
+        false => (ab / (aa * bb).sqrt()).min(1.0),
+    }
+}
+
+/// The positions of a sample's output at which classes are told apart, and those where the largest is the same. Of an image the
+/// first axis is that of classes, else the last.
+fn classes(a: &ArrayD<f32>, b: &ArrayD<f32>) -> (usize, usize) {
+    let axis = match a.ndim() {
+        0 => return (0, 0),
+        rank @ 1..=2 => Axis(rank - 1),
+        _ => Axis(0),
+    };
+    if a.shape() != b.shape() || a.len_of(axis) < 2 {
+        return (0, 0);
+    }
+    let lanes = a.lanes(axis).into_iter().zip(b.lanes(axis));
+    let same = lanes.filter(|(a, b)| argmax(a.iter()) == argmax(b.iter()));
+    (a.len() / a.len_of(axis), same.count())
+}
+
+/// `images` with the last repeated until there are `n`.
+pub(super) fn padded(images: ArrayD<f32>, n: usize) -> ArrayD<f32> {
+    match images.shape()[0] {
+        have if have < n => {
+            let rows: Vec<usize> = (0..n).map(|i| i.min(have - 1)).collect();
+            images.select(Axis(0), &rows)
+        }
+        _ => images,
+    }
+}

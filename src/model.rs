@@ -20,4 +20,10 @@ impl Model {
             origin: Origin::None,
         }
     }
+
+    /// The inputs into which the network that was read writes. What is computed from them is kept; that its caller sees the
+    /// change is not: what is written of this model leaves its inputs as they are.
+    pub fn written_inputs(&self) -> &[String] {
+        self.origin.written_inputs()
+    }
 }

@@ -131,6 +131,11 @@ fn run(args: &Args) -> Result<(), Failure> {
     if masks == Some(0) {
         complain("warning", &"no weight is masked, so --masks wrote none");
     }
+    for input in model.written_inputs() {
+        let lost = "the network writes into its input `";
+        let now = "`; what was made of it leaves its inputs as they are, and returns the same";
+        complain("warning", &format!("{lost}{input}{now}"));
+    }
     if let Some(unseen) = judging::not_compared(&report) {
         complain("warning", &unseen);
     }

@@ -341,6 +341,15 @@ impl Origin {
         }
     }
 
+    /// Inputs into which the network writes.
+    pub(crate) fn written_inputs(&self) -> &[String] {
+        match self {
+            Origin::TorchScript(source) => &source.written_inputs,
+            Origin::ExportedProgram(source) => &source.written_inputs,
+            Origin::None | Origin::Onnx(_) => &[],
+        }
+    }
+
     fn path(&self) -> Option<&Path> {
         match self {
             Origin::None => None,

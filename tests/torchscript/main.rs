@@ -214,6 +214,21 @@ fn writing_in_place_is_seen_by_every_name() {
 }
 
 #[test]
+fn an_input_that_is_written_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("net.pt");
+    for (body, written) in [
+        ("_0 = torch.mul_(x, 2.)\nreturn torch.relu(x)", true),
+        ("y = torch.relu_(torch.view(x, [-1]))\nreturn y", true),
+        ("y = torch.mul(x, 2.)\n_0 = torch.relu_(y)\nreturn y", false),
+    ] {
+        fs::write(&path, net(body)).unwrap();
+        let model = optc::read(&path).unwrap();
+        assert_eq!(!model.written_inputs().is_empty(), written, "{body}");
+    }
+}
+
+#[test]
 fn a_view_that_is_written_is_read_but_its_base_is_not() {
     assert_same(
         "y = torch.mul(x, 2)\nv = torch.view(y, [-1, 8])\n_0 = torch.relu_(v)\nreturn v",

@@ -60,6 +60,12 @@ pub(in crate::formats) fn state(value: ir::Value) -> TensorRef {
     join(value, true, Link::Own, Rc::default())
 }
 
+/// Whether something was written into a tensor that held `first`.
+pub(in crate::formats) fn is_written(cell: &TensorRef, first: ir::Value) -> bool {
+    let cell = cell.borrow();
+    cell.value != first || cell.stale.is_some()
+}
+
 /// A view of `base`.
 pub(in crate::formats) fn view(base: &TensorRef, value: ir::Value) -> TensorRef {
     let link = Link::View {

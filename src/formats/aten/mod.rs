@@ -16,7 +16,9 @@ mod pool;
 mod reduce;
 mod types;
 
-pub(in crate::formats) use alias::{TensorRef, fresh, overwrite, state, view, view_or_copy};
+pub(in crate::formats) use alias::{
+    TensorRef, fresh, is_written, overwrite, state, view, view_or_copy,
+};
 pub(in crate::formats) use call::{Argument, Arguments, Call, axis};
 pub(in crate::formats) use expression::{Expression, Invocation, Written, write};
 pub(in crate::formats) use pointwise::is_plain;

@@ -14,7 +14,7 @@ use super::source::{Placeholder, ResultSlot, Source, State};
 use super::symbolic::Symbols;
 use crate::formats::MappedFile;
 use crate::formats::archive::{Archive, other_zip};
-use crate::formats::aten::{Eval, Stop, TensorRef};
+use crate::formats::aten::{Eval, Stop, TensorRef, is_written};
 use crate::formats::error::FormatError;
 use crate::ir::{self, Bytes, DType, Dim, Dims, Graph, NodeId, Symbol, Type};
 
@@ -70,6 +70,8 @@ pub(super) struct Reader<'p> {
     pub symbols: Symbols,
     pub scalars: FxHashMap<(u64, DType), ir::Value>,
     slots: FxHashMap<&'p str, Slot>,
+    /// The inputs as the program sees them.
+    inputs: Vec<(NodeId, TensorRef)>,
     /// Symbols that are sizes of inputs, or follow from one.
     known: FxHashSet<Symbol>,
     /// Names that some node or output reads.
@@ -102,6 +104,7 @@ impl<'p> Reader<'p> {
             symbols: Symbols::default(),
             scalars: FxHashMap::default(),
             slots: FxHashMap::default(),
+            inputs: Vec::new(),
             known: FxHashSet::default(),
             read: read_names(program),
             inner_modules: calls
@@ -162,6 +165,11 @@ impl<'p> Reader<'p> {
             .constants
             .into_iter()
             .filter(|(name, _)| !read.contains(name.as_str()));
+        let written = self.inputs.iter();
+        let written = written.filter(|(node, cell)| is_written(cell, (*node).into()));
+        let written_inputs = written
+            .map(|(node, _)| self.graph.node(*node).name.to_string())
+            .collect();
         let source = Source {
             path: Default::default(),
             container: self.package.container,
@@ -174,6 +182,7 @@ impl<'p> Reader<'p> {
             symbols: self.symbols,
             nodes,
             names,
+            written_inputs,
             extra: self.package.extra()?,
         };
         Ok((self.graph, source))

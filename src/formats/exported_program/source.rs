@@ -37,6 +37,8 @@ pub struct Source {
     pub(super) nodes: FxHashMap<Arc<str>, usize>,
     /// Node of the graph and which of its results -> the name that the program has for it.
     pub(super) names: FxHashMap<(Arc<str>, u32), String>,
+    /// Inputs into which the program writes.
+    pub(crate) written_inputs: Vec<String>,
     /// Sample inputs and extra files.
     pub(super) extra: Vec<(String, Bytes)>,
 }

@@ -81,6 +81,8 @@ pub(super) struct Evaluator<'a> {
     pub tree: &'a Tree,
     pub graph: Graph,
     pub facts: InputFacts,
+    /// The inputs as the code sees them.
+    pub inputs: Vec<(ir::NodeId, TensorRef)>,
     /// Module path of the method being evaluated; names of operations derive from it.
     pub scope: Rc<str>,
     place: Option<(&'a SourceFile, TextRange)>,
@@ -107,6 +109,7 @@ impl<'a> Evaluator<'a> {
             tree,
             graph: Graph::new(name),
             facts,
+            inputs: Vec::new(),
             scope: "".into(),
             place: None,
             constants: FxHashMap::default(),

@@ -27,6 +27,8 @@ pub struct Source {
     pub(super) result: ResultText,
     /// Named tuples that the result is made of: name, and the class's body.
     pub(super) named_tuples: IndexMap<String, String>,
+    /// Inputs into which the network writes.
+    pub(crate) written_inputs: Vec<String>,
     /// `extra/` files.
     pub(super) extra: Vec<(String, Bytes)>,
 }

@@ -15,7 +15,7 @@ use super::value::{ModuleRef, Value};
 use crate::formats::MappedFile;
 use crate::formats::ReadOptions;
 use crate::formats::archive::{Archive, other_zip};
-use crate::formats::aten::fresh;
+use crate::formats::aten::{fresh, is_written};
 use crate::formats::error::FormatError;
 use crate::formats::pickle::{Object, Pickle};
 use crate::formats::storage::STORAGES;
@@ -85,11 +85,16 @@ fn evaluate(archive: &Archive, options: &ReadOptions) -> Result<(Graph, Source),
         match forward(&mut evaluator, class) {
             Ok((parameters, result, named_tuples)) => {
                 let mut graph = evaluator.graph;
+                let written = evaluator.inputs.iter();
+                let written = written.filter(|(node, cell)| is_written(cell, (*node).into()));
+                let written = written.map(|(node, _)| graph.node(*node).name.to_string());
+                let written_inputs = written.collect();
                 graph.remove_dead();
                 let mut source = Source {
                     parameters,
                     result,
                     named_tuples,
+                    written_inputs,
                     ..describe(archive, &objects, &program, &tree)?
                 };
                 let mut read = FxHashSet::default();
@@ -379,7 +384,9 @@ fn tensor_input<'a>(ev: &mut Evaluator<'a>, name: &str, single: bool) -> (Conten
         },
         Type::Tensor(dtype, shape),
     );
-    (Content::Input(index), Value::Tensor(fresh(node.into())))
+    let cell = fresh(node.into());
+    ev.inputs.push((node, cell.clone()));
+    (Content::Input(index), Value::Tensor(cell))
 }
 
 /// The customary names of the sizes of a tensor of this rank.

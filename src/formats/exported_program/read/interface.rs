@@ -131,7 +131,9 @@ impl<'p> Reader<'p> {
                     let index = self.graph.inputs().len();
                     let node = self.graph.add_input(&node_name, ty);
                     self.placeholders[i] = Placeholder::Input(index);
-                    self.bind(name, Slot::Tensor(fresh(node.into())))?;
+                    let cell = fresh(node.into());
+                    self.inputs.push((node, cell.clone()));
+                    self.bind(name, Slot::Tensor(cell))?;
                 }
                 (Some(("as_sym_int", _)), Some(name)) => {
                     let value = program.graph_module.graph.sym_int_values.get(name);

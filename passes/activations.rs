@@ -17,6 +17,7 @@ use crate::{Error, Result};
 const CORRELATION: f64 = 0.25;
 
 /// The moments that batch norms promise, by the names that values keep when these are folded.
+#[derive(Clone, Debug, Default)]
 pub struct Promised(FxHashMap<Arc<str>, Moments>);
 
 impl Promised {
@@ -36,6 +37,13 @@ impl Promised {
             }
         }
         Promised(named)
+    }
+
+    /// What these batch norms promise, and what others did before they were folded.
+    pub fn and(self, graph: &Graph) -> Promised {
+        let mut known = self.0;
+        known.extend(Promised::of(graph).0);
+        Promised(known)
     }
 
     /// The moments of a value that has so many channels.
@@ -67,12 +75,40 @@ impl Promised {
                 known.insert(node.into(), moments.clone());
             }
         }
-        let carried = carried(graph, known);
+        let carried = carried(graph, known, |node, x| mixed(graph, node, x));
         self.0 = carried
             .into_iter()
             .map(|(value, moments)| (graph.node(value.node).name.clone(), moments))
             .collect();
     }
+}
+
+/// The moments of what a layer makes of channels of these, as if they were independent of each other.
+fn mixed(graph: &Graph, node: NodeId, x: &Moments) -> Option<Moments> {
+    let shape = graph
+        .constant(graph.operands(node).get(1)?.node)?
+        .tensor
+        .shape();
+    let layout = KernelLayout::dense(graph.op(node)?, shape)?;
+    if layout.groups != 1 || x.mean.len() != layout.inputs {
+        return None;
+    }
+    let weight = graph.operand_elements(node, 1);
+    let read = Activations::expected(Some(x), layout.inputs, &kernel_size(graph, node));
+    let mut mean = layout.apply(&weight, &read.mean);
+    let bias = graph.operand_elements(node, 2);
+    mean.iter_mut().zip(&bias).for_each(|(m, b)| *m += b);
+    let mut variance = vec![0.0; layout.outputs];
+    for (channel, PatchMoment(moment)) in read.patches.iter().enumerate() {
+        let kernels = layout.matrix(&weight, channel);
+        let through = &kernels * moment;
+        for (o, variance) in variance.iter_mut().enumerate() {
+            *variance += (0..layout.taps)
+                .map(|t| through[(o, t)] * kernels[(o, t)])
+                .sum::<f64>();
+        }
+    }
+    Some(Moments { mean, variance })
 }
 
 /// What is known of the activations that a layer reads.
@@ -135,6 +171,9 @@ pub fn activations(
         let mut progress = |layer: &str, fraction: f64| context.progress(layer, 0.5 * fraction);
         let found = calibration::patch_moments(graph, &places, &samples.images, &mut progress);
         measured = measured_or_missed(found, context)?.unwrap_or_default();
+        if !measured.is_empty() {
+            context.used_samples();
+        }
     }
     let mut unknown = Vec::new();
     let of = |(node, layout): &(NodeId, KernelLayout)| {

@@ -1,12 +1,13 @@
 //! The passes, one file or folder each, and their registry.
 
-mod activations;
+pub(crate) mod activations;
 #[cfg(feature = "torch")]
 mod balance;
 mod canonicalize;
 mod drop;
 mod finetune;
 mod fold_batch_norm;
+mod forecast;
 pub mod lrf;
 mod quantised;
 pub mod red;

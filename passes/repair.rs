@@ -22,6 +22,9 @@ pub fn refit(
     match calibration::refit(original, &mut repaired, &samples.images, tie, &mut progress) {
         Ok(calibration::Refit { fitted, left_out }) => {
             *graph = repaired;
+            if !fitted.is_empty() {
+                context.used_samples();
+            }
             for layer in fitted {
                 let [before, after] = layer.error.map(|error| 100.0 * error);
                 context.applied(

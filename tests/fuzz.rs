@@ -262,6 +262,11 @@ fn exact_passes_keep_the_outputs_of_random_graphs() {
 }
 
 #[test]
+fn lossy_passes_keep_random_graphs_valid_and_finite() {
+    fuzz(&choices(60), fuzzing::lossy_passes);
+}
+
+#[test]
 fn relaxed_merging_keeps_random_graphs_sound_and_without_a_budget_does_nothing() {
     let run = |passes: &str, bytes: &[u8]| {
         let mut model = Model::new(random_graph(bytes));

@@ -19,6 +19,8 @@ pub enum Amount {
     Ratio(f64),
     /// What keeps to a budget, and loses least.
     Budget(Budget),
+    /// As much as changes the outputs little, by forecast.
+    Forecast,
 }
 
 /// Numbers of filters, and of channels, that are weighed for a layer, about.
@@ -39,6 +41,7 @@ impl Lrf {
             Amount::Budget(budget) => {
                 self.by_budget(graph, layers, weighed, budget, align, context)
             }
+            Amount::Forecast => self.by_forecast(graph, layers, weighed, align, context),
         }
     }
 
@@ -99,14 +102,7 @@ impl Lrf {
         align: usize,
         context: &mut PassContext<'_>,
     ) -> Result<Vec<Option<Kept>>> {
-        context.progress("losses", 0.0);
-        let cost = context.cost.clone();
-        let curves: Result<Vec<Curve>> = layers
-            .par_iter()
-            .zip(weighed)
-            .map(|(layer, weighed)| self.curve(graph, layer, weighed, align, &cost))
-            .collect();
-        let curves = curves?;
+        let curves = self.curves(graph, layers, weighed, align, context);
         let tradeoffs: Vec<&Tradeoff> = curves.iter().map(|curve| &curve.tradeoff).collect();
         let chosen = match budget {
             Budget::Error(error) => tradeoffs.iter().map(|t| t.within(error)).collect(),
@@ -115,28 +111,76 @@ impl Lrf {
                 let others = whole - layers.iter().map(Layer::flops).sum::<u64>();
                 let least: u64 = tradeoffs.iter().map(|t| t.points()[0].flops).sum();
                 let least = (others + least) as f64 / whole as f64;
-                refuse_unreachable(target, least, "the fewest filters that the layers can have")?;
+                self.refuse_unreachable(graph, target, least, context)?;
                 let room = ((target * whole as f64) as u64).saturating_sub(others);
                 within_flops(&tradeoffs, &vec![false; layers.len()], room)
             }
         };
-        let of_layer = |((layer, curve), point): ((&Layer, &Curve), usize)| {
-            let kept = curve.kept[point];
-            if kept.is_none() {
-                let why = match curve.kept.len() {
-                    1 => "left whole: cost would rise whatever goes",
-                    _ => "left whole: what goes loses more here than it saves",
-                };
-                context.missed(&graph.node(layer.node).name, why);
-            }
-            kept
+        Ok(chosen_of(graph, layers, &curves, &chosen, context))
+    }
+
+    /// Refuses a target below `least`, and names the scope that would reach it.
+    pub(super) fn refuse_unreachable(
+        &self,
+        graph: &Graph,
+        target: f64,
+        least: f64,
+        context: &PassContext<'_>,
+    ) -> Result<()> {
+        let refused =
+            refuse_unreachable(target, least, "the fewest filters that the layers can have");
+        let Err(Error::Usage { what, mut help }) = refused else {
+            return refused;
         };
-        Ok(layers
+        let mut quiet = PassContext::new(context.seed, context.cost.clone());
+        let model = CostModel::new(&context.cost, &graph.bindings);
+        let saved = |layer: &Layer| {
+            let kept = Kept {
+                outputs: 1,
+                inputs: if layer.has_two_sides() {
+                    1
+                } else {
+                    layer.all().inputs
+                },
+            };
+            let left = layer.flops_in_pieces(graph, kept, &model);
+            layer.flops() - left.unwrap_or(layer.flops())
+        };
+        let saved: u64 = super::layers(graph, true, &mut quiet)
             .iter()
-            .zip(&curves)
-            .zip(chosen)
-            .map(of_layer)
-            .collect())
+            .map(saved)
+            .sum();
+        let whole = known_flops(graph);
+        if !self.all && (whole - saved) as f64 <= target * whole as f64 {
+            help +=
+                "\nscope=all, which takes 1x1 convolutions and linear layers too, would reach it";
+        }
+        Err(Error::Usage { what, help })
+    }
+
+    /// What the layers lose for what they cost; those of which that cannot be said stay whole.
+    pub(super) fn curves(
+        &self,
+        graph: &Graph,
+        layers: &[Layer],
+        weighed: &[Weighed],
+        align: usize,
+        context: &mut PassContext<'_>,
+    ) -> Vec<Curve> {
+        context.progress("losses", 0.0);
+        let cost = context.cost.clone();
+        let curves: Vec<Option<Curve>> = layers
+            .par_iter()
+            .zip(weighed)
+            .map(|(layer, weighed)| self.curve(graph, layer, weighed, align, &cost))
+            .collect();
+        let or_whole = |(layer, curve): (&Layer, Option<Curve>)| {
+            curve.unwrap_or_else(|| {
+                context.missed(&graph.node(layer.node).name, NO_FACTORISATION);
+                Curve::whole(layer)
+            })
+        };
+        layers.iter().zip(curves).map(or_whole).collect()
     }
 
     /// What a layer loses for what it costs.
@@ -147,14 +191,9 @@ impl Lrf {
         weighed: &Weighed,
         align: usize,
         cost: &Cost,
-    ) -> Result<Curve> {
+    ) -> Option<Curve> {
         let model = CostModel::new(cost, &graph.bindings);
-        let losses = weighed
-            .losses(self.choice.criterion)
-            .ok_or_else(|| Error::Run {
-                node: graph.node(layer.node).name.to_string(),
-                what: "what it reads has moments that are not finite".into(),
-            })?;
+        let losses = weighed.losses(self.choice.criterion)?;
         let all = layer.all();
         let counts = |n: usize, goes: bool| -> Vec<usize> {
             let every = align * (n / align / CANDIDATES).max(1);
@@ -190,15 +229,61 @@ impl Lrf {
             better
         });
         let (points, kept) = points.into_iter().unzip();
-        Ok(Curve {
+        Some(Curve {
             tradeoff: Tradeoff::new(points),
             kept,
         })
     }
 }
 
-struct Curve {
-    tradeoff: Tradeoff,
+/// Why a layer stays whole of which nothing can be said.
+pub(super) const NO_FACTORISATION: &str =
+    "left whole: the moments of what it reads, or its weight, have no factorisation";
+
+/// What a layer loses for what it costs.
+pub(super) struct Curve {
+    pub tradeoff: Tradeoff,
     /// What is kept at each of its points; `None` for the layer as it is.
-    kept: Vec<Option<Kept>>,
+    pub kept: Vec<Option<Kept>>,
+}
+
+impl Curve {
+    /// Of a layer that loses nothing.
+    fn whole(layer: &Layer) -> Curve {
+        let whole = Point {
+            flops: layer.flops(),
+            error: 0.0,
+        };
+        Curve {
+            tradeoff: Tradeoff::new(vec![whole]),
+            kept: vec![None],
+        }
+    }
+}
+
+/// What layers keep at these points of their curves, and a remark on each that stays whole.
+pub(super) fn chosen_of(
+    graph: &Graph,
+    layers: &[Layer],
+    curves: &[Curve],
+    chosen: &[usize],
+    context: &mut PassContext<'_>,
+) -> Vec<Option<Kept>> {
+    let of_layer = |((layer, curve), point): ((&Layer, &Curve), &usize)| {
+        let kept = curve.kept[*point];
+        if kept.is_none() {
+            let why = match curve.kept.len() {
+                1 => "left whole: cost would rise whatever goes",
+                _ => "left whole: what goes loses more here than it saves",
+            };
+            context.missed(&graph.node(layer.node).name, why);
+        }
+        kept
+    };
+    layers
+        .iter()
+        .zip(curves)
+        .zip(chosen)
+        .map(of_layer)
+        .collect()
 }

@@ -6,7 +6,7 @@
 
 use faer::{Mat, Side};
 
-use crate::analysis::elimination::{Criterion, Elimination, compensate, eliminate};
+use crate::analysis::elimination::{Criterion, Elimination, compensate, eliminate, regularised};
 use crate::analysis::kernels::{KernelLayout, PatchMoment};
 
 /// What is added to the covariance of channels, relative to the mean variance, so that it has a root.
@@ -234,7 +234,7 @@ impl Weighed {
         let (taps, inputs) = (self.layout.taps, self.group_inputs());
         let through = outer.map_or_else(|| filters.to_owned(), |outer| outer * filters);
         let (of_taps, of_channels) = self.separable(group);
-        let root = of_taps.llt(Side::Lower).ok()?.L().to_owned();
+        let root = root(&of_taps)?;
         let mut slices = Mat::zeros(through.nrows() * taps, inputs);
         for c in 0..inputs {
             let seen = through.subcols(c * taps, taps) * &root;
@@ -242,12 +242,12 @@ impl Weighed {
             let column = slices.col_mut(c).iter_mut();
             column.zip(elements).for_each(|(x, at)| *x = seen[at]);
         }
-        let root = of_channels.llt(Side::Lower).ok()?.L().to_owned();
+        let root = self::root(&of_channels)?;
         // Row j is how much of direction j each channel holds.
         Some([slices.transpose() * &slices, root.transpose().to_owned()])
     }
 
-    /// What every number of filters, and of channels, loses. `None` if the weight or what is read is not finite.
+    /// What every number of filters, and of channels, loses. `None` if that cannot be found, as with numbers that are not finite.
     pub fn losses(&self, criterion: Criterion) -> Option<Losses> {
         let (outputs, inputs) = (self.layout.outputs, self.group_inputs());
         let mut losses = Losses {
@@ -396,6 +396,13 @@ impl Pieces {
         }
         weight
     }
+}
+
+/// The lower triangle whose square a covariance is.
+fn root(covariance: &Mat<f64>) -> Option<Mat<f64>> {
+    regularised(covariance, |covariance| {
+        Some(covariance.llt(Side::Lower).ok()?.L().to_owned())
+    })
 }
 
 fn add(losses: &mut [f64], found: &Elimination) {

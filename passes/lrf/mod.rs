@@ -13,6 +13,7 @@
 
 mod choose;
 pub mod factor;
+mod forecast;
 #[cfg(any(feature = "torch", test))]
 mod interleaved;
 mod layer;
@@ -47,8 +48,8 @@ pub static LRF: PassInfo = PassInfo {
         OptionSpec {
             name: "ratio",
             values: Values::Number { min: 0.0, max: 1.0 },
-            default: "0.5",
-            help: "the share of its filters and of its input channels that each layer loses; less than 1",
+            default: "0",
+            help: "the share of its filters and of its input channels that each layer loses, less than 1; 0.5 is the authors' method, which wrecks a network that is not trained afterwards; 0 to go by `flops` or `error`",
         },
         OptionSpec {
             name: "flops",
@@ -58,9 +59,9 @@ pub static LRF: PassInfo = PassInfo {
         },
         OptionSpec {
             name: "error",
-            values: Values::Number { min: 0.0, max: 1.0 },
-            default: "0",
-            help: "instead of `ratio`: the most that the result of a layer may change, relative to its norm; 0 for none",
+            values: Values::NumberOrAuto { min: 0.0, max: 1.0 },
+            default: "auto",
+            help: "instead of `ratio`: the most that the result of a layer may change, relative to its deviation; auto for what changes the network's outputs by 12 % of their deviation at most, and by no larger share than is saved, as forecast by running it",
         },
         OptionSpec {
             name: "scope",
@@ -78,7 +79,7 @@ pub static LRF: PassInfo = PassInfo {
             name: "weigh",
             values: Values::Words(&["auto", "none", "norm", "moments"]),
             default: "auto",
-            help: "what counts: all alike, results by the batch norm that follows, or also channels by their moments; auto for moments with `flops`, `error` or samples, else none, as the authors do",
+            help: "what counts: all alike, results by the batch norm that follows, or also channels by their moments; auto for none with `ratio` and no samples, as the authors do, else moments",
         },
         OptionSpec {
             name: "select",
@@ -136,24 +137,24 @@ pub static LRF: PassInfo = PassInfo {
 };
 
 fn build(options: &Options) -> Result<Box<dyn Pass>> {
-    let [ratio, flops, error] = ["ratio", "flops", "error"].map(|name| options.number(name));
-    let (ratio, flops, error) = (ratio?, flops?, error?);
-    let amount = match (flops < 1.0, error > 0.0) {
-        (true, true) => {
+    let (ratio, flops) = (options.number("ratio")?, options.number("flops")?);
+    let amount = match (flops < 1.0, options.number_or_auto("error")?) {
+        (true, Some(_)) => {
             return Err(Error::Usage {
                 what: "`flops` and `error` are both given".into(),
                 help: "say how much to keep, or how much may be lost".into(),
             });
         }
-        (true, false) => Amount::Budget(Budget::Flops(flops)),
-        (false, true) => Amount::Budget(Budget::Error(error)),
-        (false, false) if ratio >= 1.0 => {
+        (true, None) => Amount::Budget(Budget::Flops(flops)),
+        (false, Some(error)) => Amount::Budget(Budget::Error(error)),
+        (false, None) if ratio >= 1.0 => {
             return Err(Error::Usage {
                 what: format!("ratio={ratio} would leave nothing"),
                 help: "the ratio is the share that goes: 0 or more, and less than 1".into(),
             });
         }
-        (false, false) => Amount::Ratio(ratio),
+        (false, None) if ratio > 0.0 => Amount::Ratio(ratio),
+        (false, None) => Amount::Forecast,
     };
     let criterion = match options.word("select")? {
         "forward" => Criterion::Forward,
@@ -217,6 +218,9 @@ impl Pass for Lrf {
             refuse_unknown_sizes("the target `flops`", graph)?;
         }
         let layers = layers(graph, self.all, context);
+        if let (true, Amount::Budget(Budget::Flops(target))) = (layers.is_empty(), self.amount) {
+            self.refuse_unreachable(graph, target, 1.0, context)?;
+        }
         if layers.is_empty() {
             let more = match self.all {
                 true => "",
@@ -252,17 +256,18 @@ impl Lrf {
         kept: &[Option<Kept>],
         context: &mut PassContext<'_>,
     ) -> Result<()> {
-        let pieces = self.pieces(graph, layers, weighed, kept, context)?;
         let original = graph.clone();
+        context.progress("elimination", 0.2);
+        let pieces = self.pieces(layers, weighed, kept);
         for (i, pieces) in pieces.into_iter().enumerate() {
-            let (Some(kept), Some(pieces)) = (kept[i], pieces) else {
+            let Some(kept) = kept[i] else { continue };
+            let (layer, name) = (&layers[i], graph.node(layers[i].node).name.clone());
+            let Some(pieces) = pieces else {
+                context.missed(&name, choose::NO_FACTORISATION);
                 continue;
             };
-            let (lost, change) = weighed[i].lost(&pieces);
-            let (layer, name) = (&layers[i], graph.node(layers[i].node).name.clone());
+            let change = put(graph, layer, &weighed[i], kept, pieces)?;
             context.applied(&name, goes(layer, layer.all(), kept, change));
-            { layer.replace(graph, kept, pieces) }.map_err(misfit)?;
-            weighed[i].shift_bias(graph, layer.node, &lost);
         }
         if self.refit {
             let untied = &mut |_: &mut Graph, _| false;
@@ -271,26 +276,30 @@ impl Lrf {
         Ok(())
     }
 
+    /// The layers that lose something, in pieces; `None` too where there is no factorisation.
     fn pieces(
         &self,
-        graph: &Graph,
         layers: &[Layer],
         weighed: &[Weighed],
         kept: &[Option<Kept>],
-        context: &mut PassContext<'_>,
-    ) -> Result<Vec<Option<Pieces>>> {
-        context.progress("elimination", 0.2);
-        let split = |i: usize| {
-            let Some(kept) = kept[i] else { return Ok(None) };
-            let pieces = weighed[i].split(kept, self.choice);
-            let pieces = pieces.ok_or_else(|| Error::Run {
-                node: graph.node(layers[i].node).name.to_string(),
-                what: "what it reads has moments that are not finite".into(),
-            })?;
-            Ok(Some(pieces))
-        };
+    ) -> Vec<Option<Pieces>> {
+        let split = |i: usize| weighed[i].split(kept[i]?, self.choice);
         (0..layers.len()).into_par_iter().map(split).collect()
     }
+}
+
+/// Puts a layer's pieces in its place; how much its weight changes by that.
+fn put(
+    graph: &mut Graph,
+    layer: &Layer,
+    weighed: &Weighed,
+    kept: Kept,
+    pieces: Pieces,
+) -> Result<f64> {
+    let (lost, change) = weighed.lost(&pieces);
+    layer.replace(graph, kept, pieces).map_err(misfit)?;
+    weighed.shift_bias(graph, layer.node, &lost);
+    Ok(change)
 }
 
 /// `4 of 8 filters, 3 of 6 input channels: the weight changes by 12.3 %`

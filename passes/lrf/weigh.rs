@@ -8,7 +8,7 @@ use crate::Result;
 use crate::analysis::kernels::KernelLayout;
 use crate::analysis::moments::scales;
 use crate::ir::{Graph, NodeId};
-use crate::passes::activations::{Activations, Promised, activations};
+use crate::passes::activations::{Activations, activations};
 use crate::pipeline::PassContext;
 
 /// What counts how much.
@@ -58,7 +58,10 @@ pub(super) fn weighed(
         .map(|(placed, layout)| (placed.core, *layout))
         .collect();
     let reads = match weigh {
-        Weigh::Moments => activations(graph, &cores, &Promised::of(graph), context)?,
+        Weigh::Moments => {
+            let promised = context.promised.clone().and(graph);
+            activations(graph, &cores, &promised, context)?
+        }
         Weigh::Alike | Weigh::Norms => Vec::new(),
     };
     let mut reads = reads.into_iter();

@@ -14,6 +14,7 @@ use crate::analysis::tradeoff::{Budget, refuse_unreachable};
 use crate::egraph::{Bounds, Rule, saturate};
 use crate::ir::Graph;
 use crate::passes::activations::{Promised, activations};
+use crate::passes::forecast::{Found, Limit, changes_by, too_much};
 use crate::passes::repair::{refit, say_left_out};
 use crate::passes::rules;
 use crate::pipeline::{Changed, PassContext};
@@ -27,10 +28,13 @@ const ROUNDS: usize = 6;
 /// How much less than the target may be kept before another round is worth it, as a fraction of the network.
 const SLACK: f64 = 0.002;
 
+/// The most that a layer may lose where a forecast says whether that is too much.
+const LARGEST: f64 = 0.1;
+
 /// `red{hash=kernel}`.
 pub struct ByKernel {
-    /// How far to go.
-    pub budget: Budget,
+    /// How far to go; `None` for a forecast.
+    pub budget: Option<Budget>,
     /// Kernels of a layer are a multiple of this; 0 to go by the cost.
     pub align: usize,
     /// Whether samples, if there are any, repair the network.
@@ -48,15 +52,24 @@ impl ByKernel {
     ) -> Result<Changed> {
         let align = CostModel::new(&context.cost, &graph.bindings).alignment(self.align);
         let layers = separable(graph, align, context);
+        if let Some(Budget::Flops(target)) = self.budget {
+            check_reachable(graph, &layers, whole, target)?;
+        }
         if layers.is_empty() {
             context.missed("", "no convolution would be cheaper with fewer kernels");
             return Ok(Changed::No);
         }
-        self.check_reachable(graph, &layers, whole)?;
         let places: Vec<_> = layers.iter().map(|l| (l.node, l.layout)).collect();
         let activations = activations(graph, &places, promised, context)?;
-        let projection = Projection::new(graph, layers, activations, context)?;
-        let mut projected = self.project(graph, &projection, whole, context)?;
+        let projection = Projection::new(graph, layers, activations, context);
+        let budget = match self.budget {
+            Some(budget) => budget,
+            None => match by_forecast(graph, &projection, context)? {
+                Some(error) => Budget::Error(error),
+                None => return Ok(Changed::No),
+            },
+        };
+        let mut projected = project(graph, &projection, budget, whole, context)?;
         let untied = &mut |_: &mut Graph, _| false;
         if self.refit && !refit(graph, &mut projected, untied, context)?.is_empty() {
             // Layers too large for their patches to be weighed together: once they are separated, their few kernels are not.
@@ -67,81 +80,108 @@ impl ByKernel {
         *graph = projected;
         Ok(Changed::Yes)
     }
+}
 
-    fn check_reachable(&self, graph: &Graph, layers: &[Layer], whole: u64) -> Result<()> {
-        let saved = |layer: &Layer| layer.dense - layer.separated[0].1;
-        let least = known_flops(graph) - layers.iter().map(saved).sum::<u64>();
-        match self.budget {
-            Budget::Flops(target) => refuse_unreachable(
-                target,
-                least as f64 / whole as f64,
-                "the fewest kernels that a layer can have",
-            ),
-            Budget::Error(_) => Ok(()),
+/// Refuses a target that the fewest kernels miss.
+fn check_reachable(graph: &Graph, layers: &[Layer], whole: u64, target: f64) -> Result<()> {
+    let saved = |layer: &Layer| layer.dense - layer.separated[0].1;
+    let least = known_flops(graph) - layers.iter().map(saved).sum::<u64>();
+    refuse_unreachable(
+        target,
+        least as f64 / whole.max(1) as f64,
+        "the fewest kernels that a layer can have",
+    )
+}
+
+/// The most that a layer may lose, so that by forecast the outputs change little.
+fn by_forecast(
+    graph: &Graph,
+    projection: &Projection,
+    context: &mut PassContext<'_>,
+) -> Result<Option<f64>> {
+    let Some(limit) = Limit::new(graph, context)? else {
+        return Ok(None);
+    };
+    let dense = vec![false; projection.layers().len()];
+    let choose = |error: f64| projection.choose(Budget::Error(error), &dense, 0);
+    let found = limit.within(
+        LARGEST,
+        |error| {
+            let chosen = choose(error);
+            if (0..chosen.len()).all(|layer| projection.is_dense(layer, chosen[layer])) {
+                return None;
+            }
+            let mut projected = graph.clone();
+            projection.apply(&mut projected, &chosen);
+            Some((projected, chosen))
+        },
+        |projected| {
+            let merged = merging::saturated(projected, context)?.graph;
+            Ok(limit.size(merged.as_ref().unwrap_or(projected)))
+        },
+    )?;
+    match found {
+        Found::Within { budget, change } => {
+            context.analysis("", changes_by(change));
+            return Ok(Some(budget));
+        }
+        Found::TooMuch { change } => context.missed("", too_much(change)),
+        Found::Nothing => {}
+    }
+    Ok(None)
+}
+
+/// Projects, and does so again until the budget is spent on layers that stay separated.
+fn project(
+    graph: &Graph,
+    projection: &Projection,
+    budget: Budget,
+    whole: u64,
+    context: &mut PassContext<'_>,
+) -> Result<Graph> {
+    let target = match budget {
+        Budget::Flops(target) => (target * whole as f64) as u64,
+        Budget::Error(_) => i64::MAX as u64,
+    };
+    let others = known_flops(graph) - projection.layers().iter().map(|l| l.dense).sum::<u64>();
+    let mut dense = vec![false; projection.layers().len()];
+    let mut room = target.saturating_sub(others) as i64;
+    let slack = (SLACK * whole as f64) as i64;
+    // Rooms with the multiply-adds that they left to spare.
+    let mut tried: Vec<(i64, i64)> = Vec::new();
+    let mut best: Option<Round> = None;
+    for round in 0..ROUNDS {
+        context.progress("saturation", round as f64 / ROUNDS as f64);
+        let round = Round::new(graph, projection, budget, &dense, room, target, context)?;
+        let mut settled = true;
+        for layer in &round.reverted {
+            (dense[*layer], settled) = (true, false);
+        }
+        let close = round.spare >= 0 && round.spare < slack;
+        if let Budget::Flops(_) = budget {
+            tried.push((room, round.spare - slack / 2));
+            room = next_room(&tried);
+        }
+        let done = settled && (close || matches!(budget, Budget::Error(_)));
+        if best.as_ref().is_none_or(|best| round.rank() >= best.rank()) {
+            best = Some(round);
+        }
+        if done {
+            break;
         }
     }
-
-    /// Projects, and does so again until the budget is spent on layers that stay separated.
-    fn project(
-        &self,
-        graph: &Graph,
-        projection: &Projection,
-        whole: u64,
-        context: &mut PassContext<'_>,
-    ) -> Result<Graph> {
-        let target = match self.budget {
-            Budget::Flops(target) => (target * whole as f64) as u64,
-            Budget::Error(_) => i64::MAX as u64,
-        };
-        let others = known_flops(graph) - projection.layers().iter().map(|l| l.dense).sum::<u64>();
-        let mut dense = vec![false; projection.layers().len()];
-        let mut room = target.saturating_sub(others) as i64;
-        let slack = (SLACK * whole as f64) as i64;
-        // Rooms with the multiply-adds that they left to spare.
-        let mut tried: Vec<(i64, i64)> = Vec::new();
-        let mut best: Option<Round> = None;
-        for round in 0..ROUNDS {
-            context.progress("saturation", round as f64 / ROUNDS as f64);
-            let round = Round::new(
-                graph,
-                projection,
-                self.budget,
-                &dense,
-                room,
-                target,
-                context,
-            )?;
-            let mut settled = true;
-            for layer in &round.reverted {
-                (dense[*layer], settled) = (true, false);
-            }
-            let close = round.spare >= 0 && round.spare < slack;
-            if let Budget::Flops(_) = self.budget {
-                tried.push((room, round.spare - slack / 2));
-                room = next_room(&tried);
-            }
-            let done = settled && (close || matches!(self.budget, Budget::Error(_)));
-            if best.as_ref().is_none_or(|best| round.rank() >= best.rank()) {
-                best = Some(round);
-            }
-            if done {
-                break;
-            }
-        }
-        // There is at least one round.
-        let Some(best) = best else {
-            return Ok(graph.clone());
-        };
-        projection.explain(graph, &best.chosen, context);
-        if best.spare < 0 {
-            let kept = (target as i64 - best.spare) as f64 / whole as f64;
-            context.missed(
-                "",
-                format!("{kept:.3} of the multiply-adds are left, more than asked for"),
-            );
-        }
-        Ok(best.projected)
+    // There is at least one round.
+    let Some(best) = best else {
+        return Ok(graph.clone());
+    };
+    if let Budget::Flops(asked) = budget
+        && best.spare < 0
+    {
+        let kept = (target as i64 - best.spare) as f64 / whole as f64;
+        refuse_unreachable(asked, kept, "the kernels that were found")?;
     }
+    projection.explain(graph, &best.chosen, context);
+    Ok(best.projected)
 }
 
 /// The room that leaves nothing to spare, by what was tried: between the nearest on either side, or else beyond the last.

@@ -56,13 +56,11 @@ fn layers_where(graph: &Graph, axes: impl Fn(&Op, usize) -> Option<WeightAxes>) 
     graph.nodes().filter_map(layer).collect()
 }
 
-/// Saturates with all rules, again where that leaves neurons that nobody reads, and says what became of every layer that has
-/// something to merge.
+/// Saturates with all rules, again where that leaves neurons that nobody reads.
 pub(super) fn merge(graph: &mut Graph, context: &mut PassContext<'_>) -> Result<Changed> {
-    let mut merged: Option<Graph> = None;
+    let mut changed = Changed::No;
     for _ in 0..MOST_ROUNDS {
-        let before = merged.as_ref().unwrap_or(graph);
-        let saturated = saturated(before, context)?;
+        let saturated = saturated(graph, context)?;
         say_rounds(&saturated, context);
         if let Some(refusal) = saturated.refusal() {
             context.missed("", refusal);
@@ -71,18 +69,13 @@ pub(super) fn merge(graph: &mut Graph, context: &mut PassContext<'_>) -> Result<
         let Some(after) = saturated.graph else {
             break;
         };
-        let again = without_unread(&after).is_some();
-        merged = Some(after);
-        if !again {
+        changed = Changed::Yes;
+        *graph = after;
+        if without_unread(graph).is_none() {
             break;
         }
     }
-    explain(graph, merged.as_ref(), context);
-    let changed = merged.is_some();
-    if let Some(merged) = merged {
-        *graph = merged;
-    }
-    Ok(changed.into())
+    Ok(changed)
 }
 
 /// How often saturation is repeated at most: each time because products became zero that were not.
@@ -174,9 +167,8 @@ fn groups(graph: &Graph, node: NodeId) -> usize {
 }
 
 /// A remark for every layer that lost channels, or that has equal ones and kept them.
-fn explain(before: &Graph, after: Option<&Graph>, context: &mut PassContext<'_>) {
+pub(super) fn explain(before: &Graph, last: &Graph, context: &mut PassContext<'_>) {
     let name = |graph: &Graph, layer: &Layer| graph.node(layer.node).name.to_string();
-    let last = after.unwrap_or(before);
     let left: FxHashMap<String, Layer> = { all_layers(last).into_iter() }
         .map(|layer| (name(last, &layer), layer))
         .collect();
@@ -189,7 +181,7 @@ fn explain(before: &Graph, after: Option<&Graph>, context: &mut PassContext<'_>)
         if let (Some(old), Some(size)) = (old, Size::of(last, new))
             && old != size
         {
-            let text = became(old, size, separated(before, after, &name));
+            let text = became(old, size, separated(before, last, &name));
             context.applied(&name, text);
         }
         if let Some(why) = missed(last, new) {
@@ -212,7 +204,7 @@ fn became(old: Size, new: Size, separated: bool) -> String {
 }
 
 /// Whether the layer of this name reads a depthwise stage that it did not read before.
-fn separated(before: &Graph, after: Option<&Graph>, name: &str) -> bool {
+fn separated(before: &Graph, after: &Graph, name: &str) -> bool {
     let reads_depthwise = |graph: &Graph| {
         let of = |node| {
             let operand = graph.operands(node).first()?.node;
@@ -220,7 +212,7 @@ fn separated(before: &Graph, after: Option<&Graph>, name: &str) -> bool {
         };
         graph.find(name).and_then(of).unwrap_or(false)
     };
-    after.is_some_and(reads_depthwise) && !reads_depthwise(before)
+    reads_depthwise(after) && !reads_depthwise(before)
 }
 
 /// Why a layer with redundant neurons kept them; `None` if it has none.

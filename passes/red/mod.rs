@@ -6,8 +6,9 @@
 //!
 //! Between the two, *relaxed merging* averages neurons that are near each other, where `alpha` allows it (`relaxed.rs`).
 //!
-//! Hashing alone only adds error, so a layer in which it makes no neuron equal to another or dead keeps its weights, and the
-//! bin around zero becomes zero; the paper hashes every layer, to modes (ours).
+//! Hashing alone only adds error, so a neuron that it makes neither equal to another nor dead keeps its weights (ours).
+//!
+//! By default as much is given up as changes the network's outputs little, by forecast, and no more than it saves.
 
 pub mod hashing;
 mod kernels;
@@ -21,6 +22,7 @@ use crate::analysis::cost::known_flops;
 use crate::analysis::tradeoff::Budget;
 use crate::ir::Graph;
 use crate::passes::activations::Promised;
+use crate::passes::forecast::{Found, Limit, changes_by, too_much};
 use crate::passes::{fold_batch_norm, quantised};
 use crate::pipeline::{
     Changed, Kind, OptionSpec, Options, Pass, PassContext, PassInfo, Values, refuse_non_finite,
@@ -29,6 +31,10 @@ use crate::pipeline::{
 use crate::{Error, Result};
 use kernels::ByKernel;
 use relaxed::Relaxed;
+use scalars::Hashing;
+
+/// The most that a layer may lose where a forecast says whether that is too much.
+const LARGEST: f64 = 0.2;
 
 /// `red`.
 pub static RED: PassInfo = PassInfo {
@@ -50,9 +56,9 @@ pub static RED: PassInfo = PassInfo {
         },
         OptionSpec {
             name: "error",
-            values: Values::Number { min: 0.0, max: 1.0 },
-            default: "0.02",
-            help: "the most that hashing may change a layer, relative to its norm: its weights (kde) or its result (kernel)",
+            values: Values::NumberOrAuto { min: 0.0, max: 1.0 },
+            default: "auto",
+            help: "the most that hashing may change the result of a layer, relative to its deviation; auto for what changes the network's outputs by 12 % of their deviation at most, and by no larger share than is saved, as forecast by running it",
         },
         OptionSpec {
             name: "alpha",
@@ -80,15 +86,14 @@ pub static RED: PassInfo = PassInfo {
 };
 
 fn build(options: &Options) -> Result<Box<dyn Pass>> {
-    let (error, flops) = (options.number("error")?, options.number("flops")?);
+    let (error, flops) = (options.number_or_auto("error")?, options.number("flops")?);
     let hash = match options.word("hash")? {
         "none" => Hash::None,
         "kde" => Hash::Scalars { error },
         _ => Hash::Kernels(ByKernel {
-            budget: if flops < 1.0 {
-                Budget::Flops(flops)
-            } else {
-                Budget::Error(error)
+            budget: match error {
+                _ if flops < 1.0 => Some(Budget::Flops(flops)),
+                error => error.map(Budget::Error),
             },
             align: options.count("align")?,
             refit: options.flag("refit")?,
@@ -114,9 +119,9 @@ struct Red {
 /// How weights become equal.
 enum Hash {
     None,
-    /// To the modes of their density, within this relative error of a layer.
+    /// To the modes of their density, within this relative error of a layer's result; `None` to go by a forecast.
     Scalars {
-        error: f64,
+        error: Option<f64>,
     },
     /// To combinations of few kernels.
     Kernels(ByKernel),
@@ -138,37 +143,98 @@ impl Pass for Red {
         refuse_non_finite("red", graph)?;
         quantised::explain(graph, context);
         if let Hash::Kernels(ByKernel {
-            budget: Budget::Flops(_),
+            budget: Some(Budget::Flops(_)),
             ..
         }) = &self.hash
         {
             refuse_unknown_sizes("the target `flops`", graph)?;
         }
         let whole = known_flops(graph);
-        let mut promised = Promised::of(graph);
+        let mut promised = std::mem::take(&mut context.promised).and(graph);
         context.progress("batch norms", 0.0);
         let mut changed = fold_batch_norm::fold(graph, context)?;
-        // First: sums of columns leave the modes, and large ones would hide the rest.
+        let folded = graph.clone();
+        // What is equal or dead goes before anything is averaged with it.
+        let mut merged = merging::merge(graph, context)?;
+        if merged.is_yes() {
+            promised.carry(graph);
+        }
+        let mut lossy = Changed::No;
         if let Hash::Scalars { error } = self.hash {
-            changed |= scalars::hash(graph, error, context);
-            if self.relaxed.is_some() && context.samples.is_some() {
-                // What is equal now would be fitted to be different again.
-                let _ = merging::merge(graph, context)?;
-            }
+            lossy |= hash(graph, error, &mut promised, context)?;
         }
         if let Some(relaxed) = &self.relaxed {
-            let near = relaxed.run(graph, &mut promised, context)?;
-            if near == Changed::Yes && matches!(self.hash, Hash::Kernels(_)) {
+            lossy |= relaxed.run(graph, &mut promised, context)?;
+        }
+        if let Hash::Kernels(by_kernel) = &self.hash {
+            if lossy.is_yes() {
                 let _ = merging::merge(graph, context)?;
                 promised.carry(graph);
             }
-            changed |= near;
+            lossy |= by_kernel.run(graph, whole, &promised, context)?;
         }
-        changed |= match &self.hash {
-            Hash::Kernels(by_kernel) => by_kernel.run(graph, whole, &promised, context)?,
-            Hash::None | Hash::Scalars { .. } => Changed::No,
-        };
         context.progress("saturation", 0.5);
-        Ok(changed | merging::merge(graph, context)?)
+        if lossy.is_yes() {
+            merged |= merging::merge(graph, context)?;
+        }
+        changed |= merged | lossy;
+        merging::explain(&folded, graph, context);
+        promised.carry(graph);
+        context.promised = promised;
+        Ok(changed)
     }
+}
+
+/// Makes neurons equal or dead that nearly are; what is worth it and within `error`, or else a forecast.
+fn hash(
+    graph: &mut Graph,
+    error: Option<f64>,
+    promised: &mut Promised,
+    context: &mut PassContext<'_>,
+) -> Result<Changed> {
+    let hashing = Hashing::new(graph, promised, context)?;
+    if hashing.is_empty() {
+        return Ok(Changed::No);
+    }
+    let error = match error {
+        Some(error) => Some(error),
+        None => by_forecast(graph, &hashing, context)?,
+    };
+    hashing.explain(graph, error.unwrap_or(0.0), context);
+    let Some((error, hashed)) = error.and_then(|e| Some((e, hashing.within(graph, e)?))) else {
+        return Ok(Changed::No);
+    };
+    for (layer, kept) in hashing.kept(error) {
+        promised.keep(graph, layer, &kept);
+    }
+    *graph = hashed;
+    Ok(Changed::Yes)
+}
+
+/// The most that a layer may lose, so that by forecast the outputs change little, and by no larger share than is saved.
+fn by_forecast(
+    graph: &Graph,
+    hashing: &Hashing,
+    context: &mut PassContext<'_>,
+) -> Result<Option<f64>> {
+    let Some(limit) = Limit::new(graph, context)? else {
+        return Ok(None);
+    };
+    let found = limit.within(
+        LARGEST,
+        |error| Some((hashing.within(graph, error)?, hashing.chosen(error))),
+        |hashed| {
+            let merged = merging::saturated(hashed, context)?.graph;
+            Ok(limit.size(merged.as_ref().unwrap_or(hashed)))
+        },
+    )?;
+    match found {
+        Found::Within { budget, change } => {
+            context.analysis("", changes_by(change));
+            return Ok(Some(budget));
+        }
+        Found::TooMuch { change } => context.missed("", too_much(change)),
+        Found::Nothing => {}
+    }
+    Ok(None)
 }

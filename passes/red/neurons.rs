@@ -72,6 +72,11 @@ impl Series {
             apply_unary(op, &mut values);
         }
         let mut series = [0.0; TERMS];
+        if deviation == 0.0 {
+            // What a constant becomes is one, and the end of the range no variance.
+            series[0] = values[0];
+            return Series(series);
+        }
         let mut total = 0.0;
         for (k, value) in values.into_iter().enumerate() {
             let x = point(k);
@@ -112,7 +117,15 @@ impl Neurons {
     pub fn within(&self, error: f64) -> (Vec<Cluster>, f64) {
         let outcomes = self.outcomes();
         let energies = outcomes.series.iter().zip(&self.weight);
-        let energy: f64 = energies.map(|(s, weight)| weight * s.variance()).sum();
+        let (energy, size) = energies.fold((0.0, 0.0), |(energy, size), (s, weight)| {
+            let variance = weight * s.variance();
+            (
+                energy + variance,
+                size + variance + weight * s.mean().powi(2),
+            )
+        });
+        // What never varies has rounding alone to lose.
+        let energy = f64::max(energy, LEAST.powi(4) * size);
         let order = self.order(&outcomes);
         let of = |merges: usize| {
             let clusters = self.clusters(&order[..merges], &outcomes);
@@ -139,9 +152,9 @@ impl Neurons {
         let series: Vec<Series> = self.mean.iter().enumerate().map(of).collect();
         let deviation = |s: &Series| s.variance().max(0.0).sqrt();
         let largest = series.iter().map(deviation).fold(0.0, f64::max);
-        let least = (LEAST * largest).max(f64::MIN_POSITIVE);
-        let scale = |s: &Series| match self.scales {
-            true => deviation(s).max(least),
+        // Where nothing varies there is nothing to go by.
+        let scale = |s: &Series| match self.scales && largest > 0.0 {
+            true => (deviation(s) / largest).max(LEAST),
             false => 1.0,
         };
         Outcomes {
@@ -230,7 +243,9 @@ impl Neurons {
     fn cluster(&self, mut members: Vec<usize>, outcomes: &Outcomes) -> Cluster {
         members.sort_unstable();
         let Outcomes { series, scale } = outcomes;
-        let counts = |j: &usize| (self.weight[*j] * scale[*j]).max(f64::MIN_POSITIVE);
+        // Those that nobody reads count alike.
+        let read = members.iter().any(|j| self.weight[*j] > 0.0);
+        let counts = |j: &usize| if read { self.weight[*j] } else { 1.0 } * scale[*j];
         let total: f64 = members.iter().map(|j| counts(j) * scale[*j]).sum();
         let parts: Vec<f64> = members.iter().map(|j| counts(j) / total).collect();
         let average = |of: &dyn Fn(usize) -> f64| -> f64 {
@@ -340,6 +355,22 @@ mod tests {
             "{second:?}"
         );
         assert!(cluster.lost.iter().all(|lost| lost.abs() < 1e-2));
+    }
+
+    #[test]
+    fn neurons_that_never_vary_or_that_nobody_reads_merge_by_finite_factors() {
+        for (rows, weight) in [([[0.0; 2]; 3], 1.0), ([[1.0, 2.0]; 3], 0.0)] {
+            let mut all = neurons(&rows, &[0.5; 3], &[Op::Relu {}], true);
+            all.weight = vec![weight; 3];
+            let (clusters, error) = all.within(0.1);
+            assert!(clusters.len() == 1 && error < 0.1, "{error}");
+            let mut numbers = [2.0; 3];
+            clusters[0].average(&mut numbers);
+            assert!(
+                numbers.iter().all(|x| (x - 2.0f64).abs() < 1e-12),
+                "{numbers:?}"
+            );
+        }
     }
 
     #[test]

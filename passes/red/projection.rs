@@ -20,7 +20,6 @@ use crate::analysis::tradeoff::{Budget, Point, Tradeoff, within_flops};
 use crate::ir::{Graph, NodeId, Op, Type};
 use crate::passes::activations::Activations;
 use crate::pipeline::PassContext;
-use crate::{Error, Result};
 
 /// What is added to the variance of a direction before a covariance is inverted.
 const RIDGE: f64 = 1e-4;
@@ -144,23 +143,33 @@ pub struct Projection {
 }
 
 impl Projection {
-    /// Weighs the layers' kernels; `activations` holds what each layer reads.
-    ///
-    /// # Errors
-    /// [`Error::Run`] for second moments that are not of anything.
+    /// Weighs the layers' kernels; `activations` holds what each layer reads. Layers of which nothing can be said are left out.
     pub fn new(
         graph: &Graph,
         layers: Vec<Layer>,
         activations: Vec<Activations>,
         context: &mut PassContext<'_>,
-    ) -> Result<Projection> {
+    ) -> Projection {
         let total = layers.len() as f64;
-        let mut curves = Vec::with_capacity(layers.len());
-        for (i, (layer, activations)) in layers.iter().zip(activations).enumerate() {
-            context.progress(&graph.node(layer.node).name.clone(), i as f64 / total);
-            curves.push(Curve::of(graph, layer, activations)?);
+        let mut projection = Projection {
+            layers: Vec::with_capacity(layers.len()),
+            curves: Vec::with_capacity(layers.len()),
+        };
+        for (i, (layer, activations)) in layers.into_iter().zip(activations).enumerate() {
+            let name = graph.node(layer.node).name.clone();
+            context.progress(&name, i as f64 / total);
+            match Curve::of(graph, &layer, activations) {
+                Some(curve) => {
+                    projection.curves.push(curve);
+                    projection.layers.push(layer);
+                }
+                None => context.missed(
+                    &name,
+                    "left dense: the moments of what it reads have no factorisation",
+                ),
+            }
         }
-        Ok(Projection { layers, curves })
+        projection
     }
 
     /// The layers, in the order in which they were given.
@@ -233,17 +242,14 @@ struct Curve {
 }
 
 impl Curve {
-    fn of(graph: &Graph, layer: &Layer, activations: Activations) -> Result<Curve> {
+    fn of(graph: &Graph, layer: &Layer, activations: Activations) -> Option<Curve> {
         let layout = &layer.layout;
         let weight = graph.operand_elements(layer.node, 1);
         let spectra: Option<Vec<Spectrum>> = (0..layout.inputs)
             .into_par_iter()
             .map(|c| Spectrum::of(&layout.matrix(&weight, c), &activations.patches[c]))
             .collect();
-        let spectra = spectra.ok_or_else(|| Error::Run {
-            node: graph.node(layer.node).name.to_string(),
-            what: "the moments of its input are not those of any data".into(),
-        })?;
+        let spectra = spectra?;
         let joint = activations.joint.as_ref();
         let joint = joint.and_then(|covariance| Joint::of(layout, &weight, &spectra, covariance));
         let sorted: Vec<Vec<f64>> = spectra
@@ -279,7 +285,7 @@ impl Curve {
             error: 0.0,
         };
         let kernels = layer.separated.iter().map(|(kernels, _)| Some(*kernels));
-        Ok(Curve {
+        Some(Curve {
             tradeoff: Tradeoff::new(points.chain([dense]).collect()),
             kernels: kernels.chain([None]).collect(),
             spectra,

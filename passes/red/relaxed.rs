@@ -162,6 +162,12 @@ impl Candidate {
         if reach.readers.iter().any(|r| r.columns.len() != outputs) {
             return Err("who reads them is unknown".into());
         }
+        if let Some(reader) = { reach.readers.iter() }.find(|r| columns(graph, r).is_none()) {
+            let name = &graph.node(reader.node).name;
+            return Err(format!(
+                "`{name}` reads them, and its weight is not a layer's constant"
+            ));
+        }
         let layout = KernelLayout::dense(op, weight.shape()).ok_or_else(unknown)?;
         Ok(Candidate {
             activation: activation(graph, layer.node),
@@ -176,7 +182,8 @@ impl Candidate {
     fn neurons(&self, graph: &Graph, moments: ResultMoments) -> Neurons {
         let mut energy = vec![0.0; self.layout.outputs];
         for reader in &self.readers {
-            for (energy, column) in energy.iter_mut().zip(columns(graph, reader)) {
+            let columns = columns(graph, reader).unwrap_or_default();
+            for (energy, column) in energy.iter_mut().zip(columns) {
                 *energy += column.squared_norm_l2();
             }
         }
@@ -192,7 +199,9 @@ impl Candidate {
     /// Adds to the biases of the layers that read the neurons what the means of these lose.
     fn keep_means(&self, graph: &mut Graph, clusters: &[Cluster]) {
         for reader in &self.readers {
-            let columns = columns(graph, reader);
+            let Some(columns) = columns(graph, reader) else {
+                continue;
+            };
             let mut shift = vec![0.0; columns.first().map_or(0, Mat::nrows)];
             for cluster in clusters {
                 for (member, lost) in cluster.members.iter().zip(&cluster.lost) {
@@ -283,18 +292,12 @@ impl Candidate {
 }
 
 /// For each channel that a layer reads, what the layer multiplies it with: `[outputs, taps]`, of all places where it is found.
-fn columns(graph: &Graph, reader: &Reader) -> Vec<Mat<f64>> {
+/// `None` if that is computed.
+fn columns(graph: &Graph, reader: &Reader) -> Option<Vec<Mat<f64>>> {
+    let weight = graph.operands(reader.node).get(1)?.node;
+    let shape = graph.constant(weight)?.tensor.shape();
+    let layout = KernelLayout::dense(graph.op(reader.node)?, shape)?;
     let weight = graph.operand_elements(reader.node, 1);
-    let layout = || {
-        let shape = graph
-            .constant(graph.operands(reader.node)[1].node)?
-            .tensor
-            .shape();
-        KernelLayout::dense(graph.op(reader.node)?, shape)
-    };
-    let Some(layout) = layout() else {
-        return Vec::new();
-    };
     let of = |places: &Vec<usize>| {
         let mut all = Mat::zeros(layout.outputs, layout.taps * places.len());
         for (i, place) in places.iter().enumerate() {
@@ -304,7 +307,7 @@ fn columns(graph: &Graph, reader: &Reader) -> Vec<Mat<f64>> {
         }
         all
     };
-    reader.columns.iter().map(of).collect()
+    Some(reader.columns.iter().map(of).collect())
 }
 
 /// The moments of what each layer computes: measured where there are samples, else as promised, else as weights alone say.
@@ -321,6 +324,7 @@ fn result_moments(
         if let Some(mut measured) = measured_or_missed(measured, context)? {
             let all: Option<Vec<_>> = nodes.iter().map(|node| measured.remove(node)).collect();
             if let Some(all) = all {
+                context.used_samples();
                 return Ok(all);
             }
         }

@@ -37,18 +37,50 @@ pub enum Criterion {
     Norm,
 }
 
+/// What is added to the diagonal of a matrix that rounding has left without a factorisation, relative to the diagonal's mean: the
+/// first that is enough.
+const RIDGES: [f64; 6] = [0.0, 1e-10, 1e-8, 1e-6, 1e-4, 1e-2];
+
+/// What `of` finds for the matrix, or for the nearest to it that it finds something for.
+pub fn regularised<T>(gram: &Mat<f64>, of: impl Fn(&Mat<f64>) -> Option<T>) -> Option<T> {
+    let n = gram.nrows();
+    if !gram.is_all_finite() {
+        return None;
+    }
+    let mean = (0..n).map(|j| gram[(j, j)].max(0.0)).sum::<f64>() / n.max(1) as f64;
+    RIDGES.iter().find_map(|ridge| match *ridge {
+        0.0 => of(gram),
+        ridge => {
+            let mut regular = gram.clone();
+            (0..n).for_each(|j| regular[(j, j)] += ridge * mean + f64::MIN_POSITIVE);
+            of(&regular)
+        }
+    })
+}
+
 /// Removes up to `most` features of a layer with this weight, `[outputs, n]`, and this Gram matrix of the features, `[n, n]`,
-/// one by one. `None` if the matrix has numbers that are not finite.
+/// one by one. `None` if there are numbers that are not finite, or a matrix far from every Gram matrix.
 pub fn eliminate(
     gram: &Mat<f64>,
     weight: &Mat<f64>,
     criterion: Criterion,
     most: usize,
 ) -> Option<Elimination> {
-    let n = gram.nrows();
-    if !gram.is_all_finite() || !weight.is_all_finite() {
+    if !weight.is_all_finite() {
         return None;
     }
+    regularised(gram, |gram| {
+        eliminate_regular(gram, weight, criterion, most)
+    })
+}
+
+fn eliminate_regular(
+    gram: &Mat<f64>,
+    weight: &Mat<f64>,
+    criterion: Criterion,
+    most: usize,
+) -> Option<Elimination> {
+    let n = gram.nrows();
     let regular =
         |inverse: &Mat<f64>| (0..n).all(|j| inverse[(j, j)] * gram[(j, j)] < DEPENDENT.recip());
     let whole = inverse(gram).filter(regular);
@@ -67,7 +99,7 @@ pub fn eliminate(
     let (gram, inverse, weight) = match whole {
         Some(inverse) => (gram.to_owned(), inverse, weight.to_owned()),
         None => {
-            let weight = compensate(gram, weight, &independent)?;
+            let weight = compensate_regular(gram, weight, &independent)?;
             let gram = submatrix(gram, &independent);
             let inverse = inverse(&gram)?;
             (gram, inverse, weight)
@@ -250,8 +282,12 @@ fn forward(gram: &Mat<f64>, weight: &Mat<f64>) -> Vec<usize> {
 }
 
 /// The weight, `[outputs, kept]`, of the features `kept` that comes nearest to what `weight` makes of all. What is made of others
-/// among them gets no weight. `None` if the matrix has numbers that are not finite.
+/// among them gets no weight. `None` as for [`eliminate`].
 pub fn compensate(gram: &Mat<f64>, weight: &Mat<f64>, kept: &[usize]) -> Option<Mat<f64>> {
+    regularised(gram, |gram| compensate_regular(gram, weight, kept))
+}
+
+fn compensate_regular(gram: &Mat<f64>, weight: &Mat<f64>, kept: &[usize]) -> Option<Mat<f64>> {
     let some = Mat::from_fn(gram.nrows(), kept.len(), |i, a| gram[(i, kept[a])]);
     let target = weight * some;
     let inner = submatrix(gram, kept);
@@ -294,6 +330,40 @@ mod tests {
         }
         let through = &difference * gram * difference.transpose();
         (0..weight.nrows()).map(|o| through[(o, o)]).sum()
+    }
+
+    /// As the covariance of channels that hardly vary about large means comes out.
+    #[test]
+    fn a_matrix_that_rounding_has_made_indefinite_is_regularised() {
+        let (mut gram, weight) = problem(6, 2);
+        let direction = [1.0, -1.0, 0.5, 0.0, 0.0, 0.0];
+        let of = |gram: &Mat<f64>| {
+            let through = |i: usize| (0..6).map(|j| gram[(i, j)] * direction[j]).sum::<f64>();
+            (0..6).map(|i| direction[i] * through(i)).sum::<f64>()
+        };
+        let (energy, norm) = (of(&gram), 2.25f64);
+        // Takes all that there is in this direction, and a little more.
+        for i in 0..6 {
+            for j in 0..6 {
+                gram[(i, j)] -= 1.001 * energy * direction[i] * direction[j] / (norm * norm);
+            }
+        }
+        assert!(of(&gram) < 0.0 && gram.llt(Side::Lower).is_err());
+        let found = eliminate(&gram, &weight, Criterion::Backward, 4).unwrap();
+        assert_eq!(found.order.len(), 4);
+        assert!(
+            found
+                .loss
+                .iter()
+                .all(|loss| loss.is_finite() && *loss >= 0.0)
+        );
+        assert!(
+            compensate(&gram, &weight, &[0, 1, 2, 3])
+                .unwrap()
+                .is_all_finite()
+        );
+        gram[(0, 0)] = f64::NAN;
+        assert!(eliminate(&gram, &weight, Criterion::Backward, 4).is_none());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use faer::{Mat, Side};
 use rayon::prelude::*;
 
+use super::elimination::regularised;
 use crate::ir::{Op, Real};
 
 /// How the weight of a convolution, transposed or not, lies in memory when it is seen by input channel: for each channel a
@@ -297,7 +298,8 @@ impl Spectrum {
     /// that is no moment of anything.
     pub fn of(matrix: &Mat<f64>, moment: &PatchMoment) -> Option<Spectrum> {
         let taps = matrix.ncols();
-        let l = moment.0.llt(Side::Lower).ok()?.L().to_owned();
+        let root = |moment: &Mat<f64>| Some(moment.llt(Side::Lower).ok()?.L().to_owned());
+        let l = regularised(&moment.0, root)?;
         let mut inverse = Mat::<f64>::identity(taps, taps);
         l.solve_lower_triangular_in_place(&mut inverse);
         let weighed = matrix * &l;

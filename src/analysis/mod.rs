@@ -5,6 +5,7 @@ pub mod cost;
 mod cost_model;
 pub mod coupling;
 pub mod elimination;
+pub mod forecast;
 pub mod kernels;
 pub mod latency;
 pub mod liveness;

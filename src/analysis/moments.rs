@@ -94,13 +94,23 @@ impl FromIterator<[f64; 2]> for Moments {
 
 /// The moments of every value that has known ones.
 pub fn moments(graph: &Graph) -> FxHashMap<Value, Moments> {
-    carried(graph, FxHashMap::default())
+    carried(graph, FxHashMap::default(), |_, _| None)
 }
 
-/// Moments that are known, and those of every value that follow from them.
-pub fn carried(graph: &Graph, mut known: FxHashMap<Value, Moments>) -> FxHashMap<Value, Moments> {
+/// Moments that are known, and those of every value that follow from them; `mixed` says what a layer that mixes channels of
+/// these moments makes of them, where nothing else is known of its result.
+pub fn carried(
+    graph: &Graph,
+    mut known: FxHashMap<Value, Moments>,
+    mixed: impl Fn(NodeId, &Moments) -> Option<Moments>,
+) -> FxHashMap<Value, Moments> {
     for node in graph.topological_order().unwrap_or_default() {
-        if let Some(moments) = of_node(graph, node, &known) {
+        let found = of_node(graph, node, &known).or_else(|| {
+            let x = graph.operands(node).first().copied()?;
+            let unknown = !known.contains_key(&node.into());
+            unknown.then(|| mixed(node, known.get(&x)?)).flatten()
+        });
+        if let Some(moments) = found {
             known.insert(node.into(), moments);
         }
     }

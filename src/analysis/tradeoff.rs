@@ -59,6 +59,13 @@ impl Tradeoff {
         Tradeoff { points, hull }
     }
 
+    /// The same with every error multiplied by a positive factor.
+    pub fn times(&self, factor: f64) -> Tradeoff {
+        let mut scaled = self.clone();
+        scaled.points.iter_mut().for_each(|p| p.error *= factor);
+        scaled
+    }
+
     /// The points, cheapest first.
     pub fn points(&self) -> &[Point] {
         &self.points

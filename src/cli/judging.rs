@@ -15,7 +15,7 @@ use super::watch::Progress;
 
 /// A change of the outputs that a user has to be told of: a tenth of their root mean square.
 const FAR: f64 = 0.1;
-/// The same by the share of inputs whose class stays.
+/// The same by the share of samples whose class stays.
 const FEW_AGREE: f64 = 0.9;
 /// What can be done about it.
 const REMEDIES: &str = "train what is left (finetune, or lrf{finetune=1}), give samples to calibrate on (--data), or ask for less (a smaller error=…, a larger flops=…, or exact passes: red{hash=none})";
@@ -124,7 +124,9 @@ pub fn far(report: &Report) -> Option<String> {
     }
     let (by, on, agreement) = match judged(report) {
         Some(judgement) => {
-            let agreements = judgement.outputs.iter().filter_map(|o| o.agreement);
+            // Which class of noise is largest says little.
+            let outputs = judgement.outputs.iter().filter(|_| judgement.held_out);
+            let agreements = outputs.filter_map(|output| output.agreement);
             (
                 judgement.by.as_str(),
                 judgement.on.as_str(),

@@ -140,6 +140,15 @@ fn run(args: &Args) -> Result<(), Failure> {
         complain("warning", &unseen);
     }
     if let Some(calibration) = &report.calibration {
+        if !calibration.used {
+            complain(
+                "warning",
+                &format!(
+                    "no pass learnt anything from {}; --remarks says why, where a pass could have",
+                    calibration.data
+                ),
+            );
+        }
         complain_of_damage(&calibration.data, &calibration.left_out);
     }
     if let Some(eval) = &report.eval {

@@ -4,6 +4,7 @@ mod archives;
 mod choices;
 pub(crate) mod faults;
 mod graphs;
+mod lossy;
 mod models;
 mod weights;
 
@@ -13,6 +14,7 @@ pub use archives::{
 pub use choices::Choices;
 pub use faults::VARIABLE as PLANTED_FAULT;
 pub use graphs::{Planted, planted_graph, random_graph};
+pub use lossy::lossy_passes;
 pub use models::{onnx, onnx_of, onnx_of_graph};
 
 use crate::egraph::REFUSED;

@@ -1,5 +1,7 @@
 //! What the pass manager checks: the rules of the IR, the interface, and the outputs.
 
+use rustc_hash::FxHashSet;
+
 use super::manager::RunOptions;
 use crate::ir::{DType, Dim, Graph, Interface, NodeId, Op, Type, Violation, verify};
 use crate::report::Verification;
@@ -73,31 +75,67 @@ fn invalid(stage: &str, violations: Vec<Violation>) -> Error {
     }
 }
 
-/// Comparing weights means nothing where some are not numbers. What hides scores is infinite, and no weight.
-pub(crate) fn refuse_non_finite(pass: &str, graph: &Graph) -> Result<()> {
-    let is_weight = |node: NodeId| {
-        let readers = graph.readers(node.into()).into_iter();
-        readers
-            .filter_map(|(reader, _)| graph.op(reader))
-            .any(|op| {
-                matches!(
-                    op,
-                    Op::Conv { .. }
-                        | Op::ConvTranspose { .. }
-                        | Op::Linear {}
-                        | Op::MatMul {}
-                        | Op::BatchNorm { .. }
-                        | Op::LayerNorm { .. }
-                        | Op::GroupNorm { .. }
-                        | Op::PRelu {}
-                )
-            })
+/// Refuses NaN and infinite weights in what `stage` made of weights that had none. Those that lie where they lay are not read.
+///
+/// # Errors
+/// [`Error::Invalid`], which names each.
+pub(super) fn refuse_new_non_finite(stage: &str, before: &Graph, after: &Graph) -> Result<()> {
+    let constants = before.nodes().filter_map(|n| before.constant(n));
+    let known: FxHashSet<_> = constants.map(|c| c.tensor.place()).collect();
+    let is_new = |node: &NodeId| {
+        let constant = after.constant(*node);
+        constant.is_some_and(|c| !known.contains(&c.tensor.place()) && c.tensor.has_non_finite())
     };
-    let bad = graph.nodes().find(|n| {
-        let constant = graph.constant(*n).filter(|_| is_weight(*n));
+    let new = after.nodes().filter(|n| is_weight(after, *n) && is_new(n));
+    let violations: Vec<String> = new
+        .map(|node| {
+            format!(
+                "the parameter `{}` has become NaN or infinite",
+                after.node(node).name
+            )
+        })
+        .collect();
+    // What is made of numbers that are not finite need not be.
+    match violations.is_empty() || non_finite(before).is_some() {
+        true => Ok(()),
+        false => Err(Error::Invalid {
+            stage: stage.to_string(),
+            violations,
+        }),
+    }
+}
+
+/// Whether a layer multiplies or adds this value.
+fn is_weight(graph: &Graph, node: NodeId) -> bool {
+    let readers = graph.readers(node.into()).into_iter();
+    readers
+        .filter_map(|(reader, _)| graph.op(reader))
+        .any(|op| {
+            matches!(
+                op,
+                Op::Conv { .. }
+                    | Op::ConvTranspose { .. }
+                    | Op::Linear {}
+                    | Op::MatMul {}
+                    | Op::BatchNorm { .. }
+                    | Op::LayerNorm { .. }
+                    | Op::GroupNorm { .. }
+                    | Op::PRelu {}
+            )
+        })
+}
+
+/// A weight that holds NaN or infinite values. What hides scores is infinite, and no weight.
+fn non_finite(graph: &Graph) -> Option<NodeId> {
+    graph.nodes().find(|n| {
+        let constant = graph.constant(*n).filter(|_| is_weight(graph, *n));
         constant.is_some_and(|c| c.tensor.has_non_finite())
-    });
-    match bad {
+    })
+}
+
+/// Comparing weights means nothing where some are not numbers.
+pub(crate) fn refuse_non_finite(pass: &str, graph: &Graph) -> Result<()> {
+    match non_finite(graph) {
         None => Ok(()),
         Some(node) => Err(Error::Usage {
             what: format!(

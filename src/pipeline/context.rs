@@ -11,6 +11,7 @@ use crate::analysis::latency::Latency;
 use crate::data::{Data, Samples, TrainingSet};
 use crate::exec::Device;
 use crate::ir::Graph;
+use crate::passes::activations::Promised;
 use crate::{Error, Result};
 
 /// What a pass makes smaller where it has a choice; [`CostModel`](crate::analysis::CostModel) weighs operators by it.
@@ -89,6 +90,10 @@ pub struct PassContext<'a> {
     pub interrupt: Interrupt,
     /// Why an iterative pass stopped, such as "saturated" or "node limit"; the pass sets it.
     pub stop_reason: Option<String>,
+    /// What batch norms promised that are folded by now.
+    pub(crate) promised: Promised,
+    /// Whether samples told the pass something.
+    samples_used: bool,
     data: Option<Arc<Data>>,
     original: Option<&'a Graph>,
     checkpoint: Option<(&'a mut Checkpoint, usize)>,
@@ -112,6 +117,8 @@ impl<'a> PassContext<'a> {
             device: Device::default(),
             interrupt: Interrupt::default(),
             stop_reason: None,
+            promised: Promised::default(),
+            samples_used: false,
             data: None,
             original: None,
             checkpoint: None,
@@ -206,6 +213,16 @@ impl<'a> PassContext<'a> {
     pub fn training_set(&self) -> Result<TrainingSet> {
         let data = self.data.as_ref().ok_or_else(no_training_data)?;
         data.training_set()
+    }
+
+    /// Says that the samples were of use.
+    pub fn used_samples(&mut self) {
+        self.samples_used = true;
+    }
+
+    /// Whether they were.
+    pub(super) fn has_used_samples(&self) -> bool {
+        self.samples_used
     }
 
     /// Says that a change was made at `node`.

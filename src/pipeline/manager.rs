@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::check::{Check, refuse_unknown_sizes};
+use super::check::{Check, refuse_new_non_finite, refuse_unknown_sizes};
 use super::checkpoint::Checkpoint;
 use super::context::{Cost, PassContext, Remark, RemarkKind, no_training_data};
 use super::interrupt::Interrupt;
@@ -17,6 +17,7 @@ use crate::data::{Data, Samples};
 use crate::exec::{self, Device, Interpreter};
 use crate::formats::{InputShape, bind_inputs};
 use crate::ir::{Graph, NodeId};
+use crate::passes::activations::Promised;
 use crate::report::{Calibration, Change, Evaluation, PassReport, Report, Stats, Verification};
 use crate::{Error, Model, Result};
 
@@ -141,6 +142,8 @@ fn run_here(
         observer,
         checkpoint,
         reports: Vec::new(),
+        promised: Promised::of(&original),
+        samples_used: false,
         exact: true,
     };
     let before = Stats::of(&original);
@@ -151,6 +154,7 @@ fn run_here(
         reports,
         observer,
         exact,
+        samples_used,
         ..
     } = manager;
     let eval = { options.eval.as_deref() }
@@ -178,7 +182,8 @@ fn run_here(
         exact,
         verify,
         judge: None,
-        calibration: options.samples.as_deref().map(Calibration::of),
+        calibration: { options.samples.as_deref() }
+            .map(|samples| Calibration::of(samples, samples_used || pipeline.trains())),
         eval,
     };
     model.graph = graph;
@@ -252,6 +257,10 @@ struct Manager<'a> {
     observer: &'a mut dyn Observer,
     checkpoint: Option<Checkpoint>,
     reports: Vec<PassReport>,
+    /// What batch norms promise, also those that passes have folded.
+    promised: Promised,
+    /// Whether any pass learnt something from the samples.
+    samples_used: bool,
     /// Whether every pass that changed something so far is exact.
     exact: bool,
 }
@@ -304,7 +313,7 @@ impl Manager<'_> {
             },
         };
         self.observer.pass_started(info);
-        let before = (self.options.verify == Verify::Each).then(|| self.graph.clone());
+        let before = self.graph.clone();
         let mut progress =
             |layer: &str, fraction: f64| self.observer.progress(info, layer, fraction);
         let mut context = PassContext::new(self.options.seed, self.options.cost.clone())
@@ -315,11 +324,17 @@ impl Manager<'_> {
             .with_progress(&mut progress);
         context.device = self.options.device;
         context.interrupt = self.options.interrupt.clone();
+        context.promised = std::mem::take(&mut self.promised);
         let masked = masked(&self.graph);
         let start = Instant::now();
         let changed = pass.run(&mut self.graph, &mut context).map_err(failed)?;
         let seconds = start.elapsed().as_secs_f64();
         let stop_reason = context.stop_reason.take();
+        self.samples_used |= context.has_used_samples();
+        self.promised = match pass.kind() {
+            Kind::Trained => Promised::of(&self.graph),
+            _ => std::mem::take(&mut context.promised),
+        };
         let mut remarks = context.into_remarks();
         remarks.extend(
             masked
@@ -329,8 +344,9 @@ impl Manager<'_> {
 
         let stage = format!("the pass `{}`", info.name);
         self.check.graph(&stage, &self.graph)?;
+        refuse_new_non_finite(&stage, &before, &self.graph)?;
         self.exact &= pass.kind() == Kind::Exact || !changed.is_yes();
-        if let Some(before) = before {
+        if self.options.verify == Verify::Each {
             self.observer.verifying(&stage);
             let moved = self.check.compare(&stage, &before, &self.graph)?;
             if pass.kind() == Kind::Exact {

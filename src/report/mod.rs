@@ -64,13 +64,16 @@ pub struct Calibration {
     pub data: String,
     /// How many of its samples.
     pub samples: usize,
+    /// Whether any pass learnt something from them.
+    pub used: bool,
     /// Damaged samples that were left out, and why.
     pub left_out: Vec<String>,
 }
 
 impl Calibration {
-    pub(crate) fn of(samples: &Samples) -> Calibration {
+    pub(crate) fn of(samples: &Samples, used: bool) -> Calibration {
         Calibration {
+            used,
             data: samples.name.clone(),
             samples: samples.len(),
             left_out: samples.left_out.clone(),

@@ -169,10 +169,15 @@ fn every_mistake_with_a_target_is_explained() {
         args.push("model.ir");
         text += &folder.failure(&args);
     }
-    // Where no convolution has a cheaper form that is said, and no failure.
-    let args = ["--passes", "red{hash=kernel,flops=0.5}", "--remarks", "-q"];
-    let args = [&args[..], &["--input", "1x3x8x8", "pointwise.ir"]].concat();
-    text += &format!("$ optc {}\n{}", args.join(" "), folder.ok(&args));
+    // Where no layer has a cheaper form; for one of the passes another scope would do.
+    for passes in [
+        "red{hash=kernel,flops=0.5}",
+        "lrf{flops=0.9}",
+        "lrf{flops=0.01,scope=all}",
+    ] {
+        let args = ["--passes", passes, "--input", "1x3x8x8", "pointwise.ir"];
+        text += &folder.failure(&args);
+    }
     common::snapshot("errors/command_target", &text);
 }
 

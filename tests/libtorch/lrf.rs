@@ -104,11 +104,11 @@ fn every_way_to_choose_can_be_interleaved() {
     for options in [
         "flops=0.7",
         "error=0.3",
-        "weigh=none,warmup=0",
-        "weigh=norm,select=pivot",
-        "sides=output",
-        "sides=input,compensate=false",
-        "scope=all",
+        "ratio=0.5,weigh=none,warmup=0",
+        "ratio=0.5,weigh=norm,select=pivot",
+        "ratio=0.5,sides=output",
+        "ratio=0.5,sides=input,compensate=false",
+        "ratio=0.5,scope=all",
     ] {
         let (pruned, report) = whole(&folder, &format!("lrf{{finetune=1,{options}}}"));
         let [before, after] = [&report.before, &report.after].map(|stats| stats.flops.unwrap());
@@ -168,7 +168,7 @@ fn the_command_goes_on_after_it_was_killed() {
 #[test]
 fn a_loss_that_is_not_finite_ends_training_and_the_rest_goes_without() {
     let folder = Folder::of(DEEP);
-    let (pruned, report) = whole(&folder, "lrf{finetune=40,warmup=0,lr=1000}");
+    let (pruned, report) = whole(&folder, "lrf{ratio=0.5,finetune=40,warmup=0,lr=1000}");
     let why = report.passes[0].stop_reason.as_deref().unwrap_or_default();
     assert!(why.starts_with("the loss"), "{why}");
     let mut remarks = report.passes[0].remarks.iter();

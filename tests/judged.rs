@@ -159,3 +159,35 @@ fn random_graphs_compute_what_they_did() {
     }
     count.finish();
 }
+
+/// The shape declared for the value that is measured is wrong, and ONNX Runtime's optimisations believe it.
+#[test]
+fn where_optimisations_change_the_original_it_is_judged_without() {
+    if !has_onnxruntime() {
+        return;
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/onnx/stale_shape.onnx");
+    let mut model = optc::read(&path).unwrap();
+    let graph = model.graph.clone();
+    Pipeline::parse("canonicalize")
+        .unwrap()
+        .run(&mut model)
+        .unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let written = folder.path().join("model.onnx");
+    optc::write(&model, &written).unwrap();
+    let options = Options {
+        tolerance: Some(1e-4),
+        ..Options::default()
+    };
+    match judge(&path, &written, &graph, &options).unwrap() {
+        Some(Verdict::Judged(judgement)) => {
+            assert!(
+                judgement.by.ends_with("without its optimisations"),
+                "{judgement}"
+            );
+            assert_eq!(judgement.max_rel(), 0.0);
+        }
+        other => panic!("{other:?}"),
+    }
+}

@@ -111,7 +111,10 @@ impl Judge {
     }
 
     pub(super) fn title(&self) -> String {
-        self.runtime.title()
+        match self.optimisations {
+            Optimisations::All => self.runtime.title(),
+            Optimisations::Off => format!("{} without its optimisations", self.runtime.title()),
+        }
     }
 
     pub(super) fn open(&self, path: &Path) -> Result<Box<dyn Session>, String> {

@@ -32,7 +32,8 @@ pub struct RunOptions {
     pub cost: Cost,
     /// Which outputs are compared.
     pub verify: Verify,
-    /// The largest error that exact passes may cause, relative to the largest output; `None` for what [`rounding`] says.
+    /// The largest error that exact passes may cause, relative to the largest output; `None` for what
+    /// [`rounding`](super::rounding) says.
     pub tolerance: Option<f64>,
     /// How many random inputs verification uses.
     pub inputs: usize,

@@ -136,6 +136,23 @@ pub enum Found {
     },
 }
 
+impl Found {
+    /// The budget, if there is one; a remark says what it changes, or why there is none.
+    pub fn told(self, context: &mut PassContext<'_>) -> Option<f64> {
+        match self {
+            Found::Within { budget, change } => {
+                context.analysis("", changes_by(change));
+                Some(budget)
+            }
+            Found::TooMuch { change } => {
+                context.missed("", too_much(change));
+                None
+            }
+            Found::Nothing => None,
+        }
+    }
+}
+
 fn size(graph: &Graph, cost: &Cost) -> u64 {
     match cost {
         Cost::Params => Stats::of(graph).params,

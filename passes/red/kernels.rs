@@ -14,7 +14,7 @@ use crate::analysis::tradeoff::{Budget, refuse_unreachable};
 use crate::egraph::{Bounds, Rule, saturate};
 use crate::ir::Graph;
 use crate::passes::activations::{Promised, activations};
-use crate::passes::forecast::{Found, Limit, changes_by, too_much};
+use crate::passes::forecast::Limit;
 use crate::passes::repair::{refit, say_left_out};
 use crate::passes::rules;
 use crate::pipeline::{Changed, PassContext};
@@ -120,15 +120,7 @@ fn by_forecast(
             Ok(limit.size(merged.as_ref().unwrap_or(projected)))
         },
     )?;
-    match found {
-        Found::Within { budget, change } => {
-            context.analysis("", changes_by(change));
-            return Ok(Some(budget));
-        }
-        Found::TooMuch { change } => context.missed("", too_much(change)),
-        Found::Nothing => {}
-    }
-    Ok(None)
+    Ok(found.told(context))
 }
 
 /// Projects, and does so again until the budget is spent on layers that stay separated.

@@ -22,7 +22,7 @@ use crate::analysis::cost::known_flops;
 use crate::analysis::tradeoff::Budget;
 use crate::ir::Graph;
 use crate::passes::activations::Promised;
-use crate::passes::forecast::{Found, Limit, changes_by, too_much};
+use crate::passes::forecast::Limit;
 use crate::passes::{fold_batch_norm, quantised};
 use crate::pipeline::{
     Changed, Kind, OptionSpec, Options, Pass, PassContext, PassInfo, Values, refuse_non_finite,
@@ -228,13 +228,5 @@ fn by_forecast(
             Ok(limit.size(merged.as_ref().unwrap_or(hashed)))
         },
     )?;
-    match found {
-        Found::Within { budget, change } => {
-            context.analysis("", changes_by(change));
-            return Ok(Some(budget));
-        }
-        Found::TooMuch { change } => context.missed("", too_much(change)),
-        Found::Nothing => {}
-    }
-    Ok(None)
+    Ok(found.told(context))
 }

@@ -23,9 +23,10 @@ const REMEDIES: &str = "train what is left (finetune, or lrf{finetune=1}), give 
 /// What the judge is asked.
 pub struct Judging<'a> {
     pub args: &'a Args,
-    /// Whether a pass trained on the data that samples are of.
-    pub trained: bool,
+    /// Samples to run on; random inputs without any.
     pub samples: Option<Arc<Samples>>,
+    /// Whether no pass has seen them: they were kept from calibration, and nothing was trained on the data that they are of.
+    pub held_out: bool,
 }
 
 impl Judging<'_> {
@@ -49,7 +50,7 @@ impl Judging<'_> {
         let options = Options {
             by,
             samples: self.samples.clone(),
-            held_out: !self.trained,
+            held_out: self.held_out,
             seed: self.args.seed,
             threads: self.args.threads.unwrap_or(0).into(),
             tolerance: report.exact.then_some(tolerance),
@@ -77,7 +78,7 @@ impl Judging<'_> {
             }),
             None => Err(Error::Moved {
                 what: "how far the outputs changed is not known, so --max-change cannot be kept: nothing was written".to_string(),
-                help: "see why above with --remarks; ONNX Runtime (pip install onnxruntime) or a build with libtorch can tell".to_string(),
+                help: "let a runtime compare the files (pip install onnxruntime, or a build with libtorch), or leave out --no-verify or --max-change".to_string(),
             }),
         }
     }

@@ -108,7 +108,7 @@ fn run(args: &Args) -> Result<(), Failure> {
     let staged = formats::stage(&model, &job.output)?;
     let judging = Judging {
         args,
-        trained: job.pipeline.trains(),
+        held_out: held_out.is_some() && !job.pipeline.trains(),
         samples: held_out.or(run.samples.clone()),
     };
     report.judge = judging.verdict(&original, &staged, &report, &progress)?;

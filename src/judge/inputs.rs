@@ -120,21 +120,15 @@ fn random(
     };
     let mut all = vec![make(graph, BATCH, 0)?];
     let first = session.run(&all[0])?;
-    let other = with_other_batch(graph);
-    let mut takes_other = true;
+    // A batch may be free by its type only.
+    let other = with_other_batch(graph).filter(|(graph, batch)| {
+        make(graph, *batch, 1).is_ok_and(|feed| session.run(&feed).is_ok())
+    });
     for trial in 1..options.inputs.max(1) {
-        let wants_other = takes_other && trial % 2 == 1;
-        let feed = match &other {
-            Some((graph, batch)) if wants_other => make(graph, *batch, trial)?,
+        all.push(match &other {
+            Some((graph, batch)) if trial % 2 == 1 => make(graph, *batch, trial)?,
             _ => make(graph, BATCH, trial)?,
-        };
-        if wants_other && other.is_some() && session.run(&feed).is_err() {
-            // The batch is free by its type only.
-            takes_other = false;
-            all.push(make(graph, BATCH, trial)?);
-            continue;
-        }
-        all.push(feed);
+        });
     }
     let feeds = Feeds {
         all,

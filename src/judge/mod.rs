@@ -203,7 +203,7 @@ fn differences(
     let mut session = judge
         .open(written)
         .map_err(|what| format!("it cannot open it: {what}"))?;
-    let mut differences = Differences::new(&kept.first);
+    let mut differences = Differences::new(&kept.outputs[0]);
     for (feed, outputs) in kept.feeds.all.iter().zip(&kept.outputs) {
         let mut found = session
             .run(feed)
@@ -242,8 +242,8 @@ fn refuse_moved(
 /// What the original makes of the inputs.
 struct Kept {
     feeds: Feeds,
+    /// For each input; there is one at least.
     outputs: Vec<Vec<Output>>,
-    first: Vec<Output>,
     unsteady: f64,
 }
 
@@ -261,9 +261,9 @@ fn originals(judge: &Judge, path: &Path, graph: &Graph, options: &Options) -> Re
         .iter()
         .map(|c| c.max_rel)
         .fold(0.0, f64::max);
-    let mut outputs = vec![first.clone()];
     let size = |outputs: &[Output]| -> usize { outputs.iter().map(Output::byte_len).sum() };
     let mut bytes = size(&first);
+    let mut outputs = vec![first];
     for feed in &feeds.all[1..] {
         if bytes > MOST_KEPT {
             break;
@@ -275,7 +275,6 @@ fn originals(judge: &Judge, path: &Path, graph: &Graph, options: &Options) -> Re
     Ok(Kept {
         feeds,
         outputs,
-        first,
         unsteady,
     })
 }
@@ -296,7 +295,7 @@ fn changes_original(judge: &Judge, path: &Path, kept: &Kept) -> bool {
 /// How far the original's outputs are from themselves: in a second run, without the runtime's optimisations (or with them), and
 /// on inputs that differ in the last place. What rounding does to a network, it does to the result of exact passes too.
 fn own_rounding(judge: &Judge, path: &Path, kept: &Kept) -> Result<Vec<OutputChange>, String> {
-    let mut differences = Differences::new(&kept.first);
+    let mut differences = Differences::new(&kept.outputs[0]);
     let feeds = || kept.feeds.all.iter().zip(&kept.outputs);
     if let Ok(mut other) = judge.open_otherwise(path) {
         for (feed, outputs) in feeds() {

@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use tch::{CModule, Device, IValue, Kind};
+use tch::{CModule, Device, IValue};
 
 use super::runtime::{Optimisations, Output, Runtime, Session};
+use crate::exec::torch::kind_of;
 use crate::ir::{Bytes, DType, Tensor};
 use crate::profile::torch::VERSION;
 
@@ -51,23 +52,8 @@ fn reason(error: &tch::TchError) -> String {
 
 fn to_torch(tensor: &Tensor) -> Result<tch::Tensor, String> {
     let shape: Vec<i64> = tensor.shape().iter().map(|n| *n as i64).collect();
-    tch::Tensor::f_from_data_size(&tensor.bytes(), &shape, kind(tensor.dtype()))
+    tch::Tensor::f_from_data_size(&tensor.bytes(), &shape, kind_of(tensor.dtype()))
         .map_err(|e| reason(&e))
-}
-
-fn kind(dtype: DType) -> Kind {
-    match dtype {
-        DType::F64 => Kind::Double,
-        DType::F32 => Kind::Float,
-        DType::F16 => Kind::Half,
-        DType::BF16 => Kind::BFloat16,
-        DType::I64 => Kind::Int64,
-        DType::I32 => Kind::Int,
-        DType::I16 => Kind::Int16,
-        DType::I8 => Kind::Int8,
-        DType::U8 => Kind::Uint8,
-        DType::Bool => Kind::Bool,
-    }
 }
 
 /// The tensors of a result, named by where they stand in it: `0`, `1.0`, `boxes`.
@@ -111,7 +97,7 @@ fn of_torch(tensor: &tch::Tensor, name: String) -> Result<Output, String> {
     let dtype = DType::ALL.iter().map(|(dtype, _)| *dtype);
     let Some(dtype) = dtype
         .into_iter()
-        .find(|dtype| kind(*dtype) == tensor.kind())
+        .find(|dtype| kind_of(*dtype) == tensor.kind())
     else {
         return Ok(Output { name, tensor: None });
     };

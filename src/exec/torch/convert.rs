@@ -31,7 +31,8 @@ pub fn open(device: Device) -> Result<tch::Device> {
     })
 }
 
-fn kind_of(dtype: DType) -> Kind {
+/// What libtorch calls a type.
+pub(crate) fn kind_of(dtype: DType) -> Kind {
     match dtype {
         DType::F64 => Kind::Double,
         DType::F32 => Kind::Float,

@@ -17,6 +17,7 @@ use std::sync::{Mutex, PoisonError};
 use rustc_hash::{FxHashMap, FxHashSet};
 use tch::{Kind, TchError, Tensor};
 
+pub(crate) use convert::kind_of;
 pub use convert::{from_array, open, to_array};
 pub use train::{Epoch, Judgement, Keep, Moment, Schedule, Settings, Sgd, Trainer};
 

@@ -6,11 +6,12 @@
 
 use std::sync::Arc;
 
-use ndarray::{ArrayD, ArrayViewD, Axis, Zip};
+use ndarray::ArrayD;
 
 use rustc_hash::FxHashSet;
 
 use super::array::Array;
+use super::difference::Difference;
 use super::evaluate::length;
 use super::inputs::{self, BATCH, LENGTHS, random, random_inputs};
 use super::interpreter::Interpreter;
@@ -154,7 +155,7 @@ impl<T: Real> Reference<T> {
         Ok(Verification::Measured {
             inputs: self.trials.len(),
             shapes: self.trials.first().map_or_else(Vec::new, Trial::shapes),
-            moved: at_outputs.moved(),
+            moved: moved(&at_outputs),
             behind: (!self.behind.is_empty()).then(|| self.behind(graph, &at_cuts)),
         })
     }
@@ -167,7 +168,7 @@ impl<T: Real> Reference<T> {
             outputs: behind.map(|(_, output)| output.name.to_string()).collect(),
             all: self.behind.len() == graph.outputs().len(),
             operators: self.operators.clone(),
-            moved: at_cuts.moved(),
+            moved: moved(at_cuts),
         }
     }
 }
@@ -280,94 +281,13 @@ impl<T: Real> Cut<T> {
     }
 }
 
-#[derive(Default)]
-struct Difference {
-    max_abs: f64,
-    max_rel: f64,
-    squares: f64,
-    energy: f64,
-    /// Positions at which the largest class was looked for, and is the same.
-    positions: usize,
-    same: usize,
-}
-
-impl Difference {
-    fn moved(&self) -> Moved {
-        Moved {
-            max_abs: self.max_abs,
-            max_rel: self.max_rel,
-            change: match self.squares {
-                0.0 => 0.0,
-                squares => (squares / self.energy).sqrt(),
-            },
-            argmax_agreement: match self.positions {
-                0 => 1.0,
-                n => self.same as f64 / n as f64,
-            },
-        }
+fn moved(difference: &Difference) -> Moved {
+    Moved {
+        max_abs: difference.max_abs,
+        max_rel: difference.max_rel,
+        change: difference.change(),
+        argmax_agreement: difference.agreement().unwrap_or(1.0),
     }
-
-    fn add<T: Real>(&mut self, a: ArrayViewD<T>, b: ArrayViewD<T>) -> Result<(), String> {
-        if a.shape() != b.shape() {
-            return Err(format!(
-                "its shape is {:?} instead of {:?}",
-                b.shape(),
-                a.shape()
-            ));
-        }
-        let (mut max_abs, mut largest) = (0.0f64, 0.0f64);
-        Zip::from(a).and(b).for_each(|&a, &b| {
-            let (a, b) = (a.to_f64(), b.to_f64());
-            let difference = match a == b || a.is_nan() && b.is_nan() {
-                true => 0.0,
-                false => (a - b).abs(),
-            };
-            // A difference that is no number is larger than every number.
-            let difference = if difference.is_nan() {
-                f64::INFINITY
-            } else {
-                difference
-            };
-            max_abs = max_abs.max(difference);
-            self.squares += difference * difference;
-            if a.is_finite() {
-                largest = largest.max(a.abs());
-                self.energy += a * a;
-            }
-        });
-        let max_rel = if max_abs == 0.0 {
-            0.0
-        } else {
-            max_abs / largest
-        };
-        self.max_abs = self.max_abs.max(max_abs);
-        self.max_rel = self.max_rel.max(max_rel);
-        Ok(())
-    }
-
-    /// Compares the largest class at each position: axis 1 is that of classes for images, the last one otherwise.
-    fn add_classes<T: Real>(&mut self, a: ArrayViewD<T>, b: ArrayViewD<T>) {
-        let axis = match a.ndim() {
-            0 => return,
-            rank @ 1..=3 => Axis(rank - 1),
-            _ => Axis(1),
-        };
-        if a.len_of(axis) < 2 {
-            return;
-        }
-        for (a, b) in a.lanes(axis).into_iter().zip(b.lanes(axis)) {
-            self.positions += 1;
-            self.same += usize::from(argmax(a.iter()) == argmax(b.iter()));
-        }
-    }
-}
-
-pub(super) fn argmax<'x, T: Real>(xs: impl Iterator<Item = &'x T>) -> Option<usize> {
-    let larger = |best: Option<(usize, T)>, (i, x): (usize, &T)| match best {
-        Some((_, max)) if max >= *x => best,
-        _ => Some((i, *x)),
-    };
-    xs.enumerate().fold(None, larger).map(|(i, _)| i)
 }
 
 /// Random arrays for the results of an opaque operator.

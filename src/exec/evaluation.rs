@@ -1,9 +1,9 @@
 //! How good a network is on data: how often it is right, and how often what passes made of it answers as the original does.
 
-use ndarray::{ArrayD, ArrayViewD, Axis};
+use ndarray::{ArrayD, ArrayViewD, Axis, Slice};
 
 use super::array::Array;
-use super::compare::argmax;
+use super::difference::{Difference, argmax};
 use super::interpreter::Interpreter;
 use crate::Result;
 use crate::data::{Data, Samples};
@@ -89,7 +89,7 @@ pub fn agree(
     let mut labelled = false;
     let mut left_out = Vec::new();
     let (mut samples, mut cosines) = (0, 0.0);
-    let (mut positions, mut same) = (0, 0);
+    let mut first = Difference::default();
     for start in (0..data.len()).step_by(batch(before)) {
         progress(start as f64 / data.len() as f64);
         let (read, images) = read(before, data, start)?;
@@ -106,18 +106,20 @@ pub fn agree(
             }
         }
         for i in 0..read.len() {
-            let pairs = || {
-                old.iter()
-                    .map(|a| a.view())
-                    .zip(new.iter().map(|b| b.view()))
-            };
-            let of_sample = |(a, b)| Some((sample(a, i)?, sample(b, i)?));
-            let cosine = { pairs().filter_map(of_sample) }.map(|(a, b)| cosine(&a, &b));
-            cosines += cosine.fold(1.0, f64::min);
-            if let Some((a, b)) = pairs().next().and_then(of_sample) {
-                let (compared, equal) = classes(&a, &b);
-                (positions, same) = (positions + compared, same + equal);
+            let mut cosine = 1.0;
+            for (k, (a, b)) in old.iter().zip(&new).enumerate() {
+                let (Some(a), Some(b)) = (sample(a, i), sample(b, i)) else {
+                    continue;
+                };
+                let unfit = |what: String| data.wrong(&format!("an output moved: {what}"), "");
+                let mut difference = Difference::default();
+                difference.add(a.clone(), b.clone()).map_err(unfit)?;
+                cosine = difference.cosine().min(cosine);
+                if k == 0 {
+                    first.add_classes(a, b);
+                }
             }
+            cosines += cosine;
         }
         samples += read.len();
     }
@@ -125,7 +127,7 @@ pub fn agree(
     Ok(Evaluated {
         top1: labelled.then_some(top1),
         samples,
-        agreement: (positions > 0).then(|| same as f64 / positions as f64),
+        agreement: first.agreement(),
         cosine: cosines / samples as f64,
         left_out,
     })
@@ -195,39 +197,10 @@ fn require_one(samples: usize, left_out: &[String], data: &Data) -> Result<()> {
     }
 }
 
-/// What an output has for the sample at position `i`; `None` where it has not one row for each.
-fn sample(output: ArrayViewD<'_, f32>, i: usize) -> Option<ArrayD<f32>> {
-    let rows = output.shape().first()?;
-    (i < *rows).then(|| output.index_axis(Axis(0), i).to_owned())
-}
-
-fn cosine(a: &ArrayD<f32>, b: &ArrayD<f32>) -> f64 {
-    let dot = |a: &ArrayD<f32>, b: &ArrayD<f32>| -> f64 {
-        let products = a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b));
-        products.sum()
-    };
-    let (ab, aa, bb) = (dot(a, b), dot(a, a), dot(b, b));
-    match aa == 0.0 && bb == 0.0 {
-        true => 1.0,
-        false if aa == 0.0 || bb == 0.0 => 0.0,
-        false => (ab / (aa * bb).sqrt()).min(1.0),
-    }
-}
-
-/// The positions of a sample's output at which classes are told apart, and those where the largest is the same. Of an image the
-/// first axis is that of classes, else the last.
-fn classes(a: &ArrayD<f32>, b: &ArrayD<f32>) -> (usize, usize) {
-    let axis = match a.ndim() {
-        0 => return (0, 0),
-        rank @ 1..=2 => Axis(rank - 1),
-        _ => Axis(0),
-    };
-    if a.shape() != b.shape() || a.len_of(axis) < 2 {
-        return (0, 0);
-    }
-    let lanes = a.lanes(axis).into_iter().zip(b.lanes(axis));
-    let same = lanes.filter(|(a, b)| argmax(a.iter()) == argmax(b.iter()));
-    (a.len() / a.len_of(axis), same.count())
+/// What an output has for the sample at position `i`, as a batch of one; `None` where it has not a row for each.
+fn sample<'a>(output: &'a Array<'_, f32>, i: usize) -> Option<ArrayViewD<'a, f32>> {
+    let output = output.view();
+    (i < *output.shape().first()?).then(|| output.slice_axis_move(Axis(0), Slice::from(i..=i)))
 }
 
 /// `images` with the last repeated until there are `n`.

@@ -9,6 +9,7 @@ mod attention;
 mod compare;
 mod conv;
 mod device;
+pub(crate) mod difference;
 mod elementwise;
 mod evaluate;
 mod evaluation;

@@ -2,9 +2,11 @@
 
 use std::fmt;
 
+use ndarray::{ArrayViewD, IxDyn};
 use serde::Serialize;
 
 use super::runtime::Output;
+use crate::exec::difference::Difference;
 use crate::ir::Tensor;
 use crate::report::Small;
 
@@ -39,27 +41,17 @@ impl fmt::Display for OutputChange {
     }
 }
 
-/// Differences of outputs, added up over inputs.
-pub(super) struct Differences(Vec<(String, Option<Sum>)>);
-
-#[derive(Default)]
-struct Sum {
-    max_rel: f64,
-    squares: f64,
-    energy: f64,
-    cosine: Option<f64>,
-    positions: usize,
-    same: usize,
-}
+/// Differences of outputs, over inputs; `None` for an output that is no array of numbers.
+pub(super) struct Differences(Vec<(String, Option<Difference>)>);
 
 impl Differences {
     /// For a network with such outputs.
     pub(super) fn new(outputs: &[Output]) -> Differences {
-        let sum = |output: &Output| {
-            let sum = output.tensor.is_some().then(Sum::default);
-            (output.name.clone(), sum)
+        let none = |output: &Output| {
+            let none = output.tensor.is_some().then(Difference::default);
+            (output.name.clone(), none)
         };
-        Differences(outputs.iter().map(sum).collect())
+        Differences(outputs.iter().map(none).collect())
     }
 
     /// Adds what both files return for one input.
@@ -74,12 +66,12 @@ impl Differences {
                 before.len()
             ));
         }
-        for ((name, sum), (a, b)) in self.0.iter_mut().zip(before.iter().zip(after)) {
+        for ((name, difference), (a, b)) in self.0.iter_mut().zip(before.iter().zip(after)) {
             if a.name != b.name {
                 return Err(format!("its output `{}` was called `{}`", b.name, a.name));
             }
-            match (sum, &a.tensor, &b.tensor) {
-                (Some(sum), Some(a), Some(b)) => {
+            match (difference, &a.tensor, &b.tensor) {
+                (Some(difference), Some(a), Some(b)) => {
                     if a.dtype() != b.dtype() || a.shape() != b.shape() {
                         return Err(format!(
                             "its output `{name}` is {}{:?}, and was {}{:?}",
@@ -89,7 +81,7 @@ impl Differences {
                             a.shape()
                         ));
                     }
-                    sum.add(a, b);
+                    add(difference, a, b).map_err(|what| format!("its output `{name}`: {what}"))?;
                 }
                 (None, None, None) => {}
                 _ => return Err(format!("its output `{name}` is of another kind")),
@@ -99,92 +91,37 @@ impl Differences {
     }
 
     pub(super) fn not_compared(&self) -> Vec<String> {
-        let without = self.0.iter().filter(|(_, sum)| sum.is_none());
+        let without = self.0.iter().filter(|(_, difference)| difference.is_none());
         without.map(|(name, _)| name.clone()).collect()
     }
 
     pub(super) fn changes(self) -> Vec<OutputChange> {
-        let change = |(name, sum): (String, Option<Sum>)| {
-            let sum = sum?;
+        let change = |(name, difference): (String, Option<Difference>)| {
+            let difference = difference?;
             Some(OutputChange {
                 name,
-                max_rel: sum.max_rel,
-                change: ratio(sum.squares, sum.energy).sqrt(),
-                cosine: sum.cosine.unwrap_or(1.0),
-                agreement: (sum.positions > 0).then(|| sum.same as f64 / sum.positions as f64),
+                max_rel: difference.max_rel,
+                change: difference.change(),
+                cosine: difference.cosine(),
+                agreement: difference.agreement(),
             })
         };
         self.0.into_iter().filter_map(change).collect()
     }
 }
 
-/// 0 where nothing moved, also relative to nothing.
-fn ratio(moved: f64, of: f64) -> f64 {
-    if moved == 0.0 { 0.0 } else { moved / of }
-}
-
-impl Sum {
-    fn add(&mut self, before: &Tensor, after: &Tensor) {
-        let (a, b) = (before.elements::<f64>(), after.elements::<f64>());
-        let (mut largest, mut max_abs, mut squares) = (0.0f64, 0.0f64, 0.0f64);
-        let (mut aa, mut bb, mut ab) = (0.0f64, 0.0f64, 0.0f64);
-        for (&a, &b) in a.iter().zip(b.iter()) {
-            if a == b || a.is_nan() && b.is_nan() {
-                if a.is_finite() {
-                    (aa, bb, ab) = (aa + a * a, bb + b * b, ab + a * b);
-                    largest = largest.max(a.abs());
-                }
-                continue;
-            }
-            if !a.is_finite() || !b.is_finite() {
-                // What became infinite, or was, moved further than every number.
-                (max_abs, squares) = (f64::INFINITY, f64::INFINITY);
-                continue;
-            }
-            (aa, bb, ab) = (aa + a * a, bb + b * b, ab + a * b);
-            largest = largest.max(a.abs());
-            max_abs = max_abs.max((a - b).abs());
-            squares += (a - b) * (a - b);
-        }
-        self.max_rel = self.max_rel.max(ratio(max_abs, largest));
-        self.squares += squares;
-        self.energy += aa;
-        let cosine = match aa == 0.0 && bb == 0.0 {
-            true => 1.0,
-            false if aa == 0.0 || bb == 0.0 => 0.0,
-            // Rounding may take it past 1.
-            false => (ab / (aa * bb).sqrt()).min(1.0),
-        };
-        self.cosine = Some(self.cosine.map_or(cosine, |least| least.min(cosine)));
-        if before.dtype().is_float() {
-            self.add_classes(before.shape(), &a, &b);
-        } else {
-            self.positions += a.len();
-            self.same += a.iter().zip(b.iter()).filter(|(a, b)| a == b).count();
-        }
+/// Adds an output of both files. A list has no axis of classes.
+fn add(difference: &mut Difference, before: &Tensor, after: &Tensor) -> Result<(), String> {
+    let (a, b) = (before.elements::<f64>(), after.elements::<f64>());
+    let view = |tensor: &Tensor, elements| {
+        ArrayViewD::from_shape(IxDyn(tensor.shape()), elements).map_err(|e| e.to_string())
+    };
+    let (a, b) = (view(before, &a)?, view(after, &b)?);
+    difference.add(a.clone(), b.clone())?;
+    match before.dtype().is_float() {
+        true if a.ndim() > 1 => difference.add_classes(a, b),
+        true => {}
+        false => difference.add_equal(a, b),
     }
-
-    /// Compares the largest class at each position: axis 1 is that of classes for images, the last one otherwise.
-    fn add_classes(&mut self, shape: &[usize], a: &[f64], b: &[f64]) {
-        let axis = match shape.len() {
-            0 | 1 => return,
-            rank @ 2..=3 => rank - 1,
-            _ => 1,
-        };
-        let (classes, inner) = (shape[axis], shape[axis + 1..].iter().product::<usize>());
-        if classes < 2 {
-            return;
-        }
-        let largest = |x: &[f64], start: usize| {
-            let at = |k: usize| x[start + k * inner];
-            (1..classes).fold(0, |best, k| if at(k) > at(best) { k } else { best })
-        };
-        for outer in 0..a.len() / (classes * inner).max(1) {
-            for i in 0..inner {
-                let start = outer * classes * inner + i;
-                self.positions += 1;
-                self.same += usize::from(largest(a, start) == largest(b, start));
-            }
-        }
-    }
+    Ok(())
 }

@@ -7,7 +7,8 @@ use crate::ir::Graph;
 use crate::pipeline::{Cost, PassContext};
 use crate::{Error, Result};
 
-/// The most that passes may change an output by default, all together: by forecast, and relative to the output's deviation.
+/// The most by which all passes together may change an output by default, relative to its deviation, as forecast. It was chosen for
+/// a ResNet-20 to lose about 12 % of its multiply-adds, by what images of its training set said, and is not derived.
 const MOST: f64 = 0.12;
 
 /// The least share of the network's cost that is worth any loss.
@@ -64,8 +65,8 @@ impl Limit {
         }
     }
 
-    /// Whether a change of the outputs is little for what is `left` of the network's cost: no more than [`MOST`], no larger a share
-    /// than is saved in all, and for at least [`LEAST`].
+    /// Whether a network that costs `left` is worth a `change` of the outputs. The change must be no more than [`MOST`], and no
+    /// larger than the share of the cost that all passes save; and this pass must save at least [`LEAST`].
     pub fn is_worth(&self, change: f64, left: u64) -> bool {
         let share = |before: u64| before.saturating_sub(left) as f64 / self.size.max(1) as f64;
         share(self.found) >= LEAST && change <= MOST.min(share(self.size))
@@ -89,8 +90,10 @@ impl Limit {
         self.forecast.work().saturating_mul(forecasts as u64) > MOST_WORK
     }
 
-    /// The largest budget, `largest` or a little less and so on, with which the outputs change little. `of` makes the changed
-    /// network, and says what was chosen for each layer; `None` where nothing changes. `left` says what it costs in the end.
+    /// Tries smaller and smaller budgets, from `largest` on, until one is worth what it changes.
+    ///
+    /// `of` makes the network for a budget, and says what was chosen for each layer, or `None` where that changes nothing. `left`
+    /// says what such a network costs once the exact rules have run.
     ///
     /// # Errors
     /// Those of `left`.

@@ -13,7 +13,7 @@ use super::evaluate::length;
 use crate::ir::{DType, Dim, Graph, NodeId, Op, Real, Type, Value};
 use crate::{Error, Result};
 
-/// The batch for an input whose batch is a symbol without a number: one that is not frozen by mistake.
+/// The batch where a network takes any: more than 1, so that a batch of 1 that was frozen by mistake shows.
 pub const BATCH: i64 = 2;
 /// The channels of an image.
 const CHANNELS: i64 = 3;
@@ -24,7 +24,8 @@ const SAMPLE_RATE: f64 = 16_000.0;
 /// The share of a mask that is set, at its start.
 const MASKED_FROM: f64 = 0.75;
 
-/// The shapes of the inputs: sizes that have no number in the graph's bindings get `batch` on the first axis, and `length`.
+/// The shapes of the inputs. A size that has no number in the graph's bindings gets `batch` on the first axis, 3 where the
+/// channels of an image are, and `length` elsewhere.
 ///
 /// # Errors
 /// [`Error::Run`] for an input of unknown shape, and a size that comes out negative.

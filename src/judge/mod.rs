@@ -71,7 +71,7 @@ impl Default for Options {
     }
 }
 
-/// Bytes of the largest model that [`Choice::Auto`] has judged: a runtime takes several times as much memory.
+/// The largest weights, in bytes, that [`Choice::Auto`] judges: a runtime takes several times as much memory.
 pub const LARGEST: u64 = 1 << 30;
 /// Bytes of outputs that are kept to be compared.
 const MOST_KEPT: usize = 256 << 20;

@@ -100,7 +100,7 @@ pub fn find_library() -> Result<PathBuf> {
     }
     library_of_python().ok_or_else(|| Error::Usage {
         what: "ONNX Runtime is not here: ORT_DYLIB_PATH is not set, and python3 has no package onnxruntime".into(),
-        help: "pip install onnxruntime, or give the path of libonnxruntime.so with --library".into(),
+        help: "pip install onnxruntime, or give the path of libonnxruntime.so in ORT_DYLIB_PATH".into(),
     })
 }
 

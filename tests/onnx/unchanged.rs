@@ -184,3 +184,32 @@ fn an_initializer_that_a_caller_may_override_is_an_input() {
         assert!(holds(&written, &message.0));
     }
 }
+
+/// Splitting by sizes that cannot be is found out after the first part was made, which had the name of the first result.
+#[test]
+fn what_cannot_be_lowered_keeps_the_names_of_its_results() {
+    let nodes = [
+        node(
+            "Split",
+            &["x", "sizes"],
+            &["a", "a.1"],
+            &[("axis", Attribute::Int(1))],
+        ),
+        node("Relu", &["a.1"], &["first"], &[]),
+        node("Sub", &["a", "first"], &["y"], &[]),
+    ];
+    let network = read(&model(
+        13,
+        &graph(
+            &nodes,
+            &[ints("sizes", &[1, 10_000_000_000_000])],
+            &[value("x", &["N", "2", "8", "9"])],
+            &[value("y", &["N", "1", "8", "9"])],
+        ),
+    ));
+    let split = network.find("a").unwrap();
+    let is_opaque = matches!(network.op(split), Some(Op::Opaque(_)));
+    assert!(is_opaque, "{network}");
+    let read = network.operands(network.find("first").unwrap())[0];
+    assert_eq!((read.node, read.port), (split, 1));
+}

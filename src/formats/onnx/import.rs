@@ -16,7 +16,7 @@ use super::view::View;
 use super::{fold, lower, opaque, tensor, types};
 use crate::ir::dim::is_symbol;
 use crate::ir::infer::infer;
-use crate::ir::{Constant, DType, Dim, Dims, Graph, Op, Role, Symbol, Tensor, Type, Value};
+use crate::ir::{Constant, DType, Dim, Dims, Graph, NodeId, Op, Role, Symbol, Tensor, Type, Value};
 
 /// The graph while it is being made.
 pub(super) struct Importer<'m> {
@@ -160,6 +160,7 @@ impl<'m> Importer<'m> {
                 self.contents.insert(view.name(), content);
             }
             self.remember(&view);
+            let first = self.graph.len();
             if let Some(results) = lower::lower(self, &view) {
                 for (i, value) in results.into_iter().enumerate() {
                     if let Some(name) = view.output(i) {
@@ -168,9 +169,21 @@ impl<'m> Importer<'m> {
                 }
                 return Ok(());
             }
+            self.give_up_names(first);
         }
         self.remember(&view);
         opaque::import(self, &view)
+    }
+
+    /// Renames the operations from `first` on, which nobody reads: the node that they were made for cannot be lowered after all, and
+    /// its results have their names.
+    fn give_up_names(&mut self, first: usize) {
+        for node in (first..self.graph.len()).map(NodeId::new) {
+            if self.graph.op(node).is_some() {
+                let name = self.fresh(&format!("{}.unread", self.graph.node(node).name));
+                self.graph.rename(node, &name);
+            }
+        }
     }
 
     /// A `Constant` of a type that the graph has.

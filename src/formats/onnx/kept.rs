@@ -30,10 +30,20 @@ pub(super) struct Kept {
 #[derive(Clone, Debug)]
 pub(super) struct KeptNode {
     pub proto: NodeProto,
-    /// What it reads that the graph computes, and of which type that was.
-    pub reads: Vec<(Arc<str>, Type)>,
+    /// What it reads that the graph computes.
+    pub reads: Vec<Read>,
     /// What it became; nothing where its result is known without the graph.
     pub made: Vec<Made>,
+}
+
+/// A value that a node of the file reads.
+#[derive(Clone, Debug)]
+pub(super) struct Read {
+    /// Its name in the file.
+    pub name: Arc<str>,
+    /// Which it was in the graph: the node's name, and the result.
+    pub of: (Arc<str>, u32),
+    pub ty: Type,
 }
 
 /// A node of the graph, as it was made.
@@ -86,7 +96,11 @@ impl<'m> Importer<'m> {
         let mut reads = Vec::new();
         for name in inputs(node) {
             if let Some(value) = self.values.get(name) {
-                reads.push((name.into(), self.graph.ty(*value).clone()));
+                reads.push(Read {
+                    name: name.into(),
+                    of: (self.graph.node(value.node).name.clone(), value.port),
+                    ty: self.graph.ty(*value).clone(),
+                });
             }
         }
         let first = self.graph.len();

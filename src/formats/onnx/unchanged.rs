@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashSet;
 
 use super::error::OnnxError;
-use super::kept::{Form, KeptNode, Made};
+use super::kept::{Form, KeptNode, Made, Read};
 use super::proto::TensorProto;
 use super::source::WeightInfo;
 use super::tensor;
@@ -176,8 +176,12 @@ impl<'g> Writer<'g> {
         for name in node.inputs() {
             let planned = match self.written_as.get(name) {
                 Some(value) => {
-                    let as_read =
-                        |(read, ty): &(Arc<str>, _)| **read == *name && self.graph.ty(*value) == ty;
+                    let of = (&self.graph.node(value.node).name, value.port);
+                    let as_read = |read: &Read| {
+                        *read.name == *name
+                            && (&read.of.0, read.of.1) == of
+                            && self.graph.ty(*value) == &read.ty
+                    };
                     self.done.contains(&value.node) && node.reads.iter().any(as_read)
                 }
                 None => self.plan_name(name, plan, depth + 1),

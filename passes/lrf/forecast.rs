@@ -14,8 +14,8 @@ use crate::pipeline::PassContext;
 /// How often the range of multiply-adds in which the budget is looked for is halved.
 const BISECTIONS: usize = 10;
 
-/// What a layer loses where it is tried how much that counts at the outputs, squared, about.
-const PROBE: f64 = 0.01;
+/// What a layer loses, squared, where it is tried how much that counts at the outputs, about.
+const PROBES: [f64; 3] = [0.003, 0.03, 0.3];
 
 impl Lrf {
     /// What each layer keeps, so that the outputs change little.
@@ -31,20 +31,11 @@ impl Lrf {
             return Ok(vec![None; layers.len()]);
         };
         let mut curves = self.curves(graph, layers, weighed, align, context);
-        let probed = match limit.is_slow(layers.len()) {
-            true => 0,
-            false => layers.len(),
-        };
-        for (i, curve) in curves.iter_mut().enumerate().take(probed) {
-            context.progress(&graph.node(layers[i].node).name.clone(), 0.2);
-            let factor = self.outer_loss(graph, &limit, &layers[i], &weighed[i], curve)?;
-            curve.tradeoff = curve.tradeoff.times(factor);
-        }
+        self.see_outer_losses(graph, layers, weighed, &limit, &mut curves, context)?;
         let tradeoffs: Vec<&Tradeoff> = curves.iter().map(|curve| &curve.tradeoff).collect();
-        let whole: u64 = layers.iter().map(Layer::flops).sum();
-        let least: u64 = tradeoffs.iter().map(|t| t.points()[0].flops).sum();
-        let (mut best, mut refused) = (None, None);
-        let (mut low, mut high) = (least, whole);
+        let mut high: u64 = layers.iter().map(Layer::flops).sum();
+        let mut low: u64 = tradeoffs.iter().map(|t| t.points()[0].flops).sum();
+        let (mut most, mut refused) = (None, None);
         for _ in 0..BISECTIONS {
             let room = low + (high - low) / 2;
             let chosen = within_flops(&tradeoffs, &vec![false; layers.len()], room);
@@ -52,52 +43,51 @@ impl Lrf {
                 .map(|(curve, point)| curve.kept[*point])
                 .collect();
             let changed = self.changed(graph, layers, weighed, &kept)?;
-            let change = limit.change(&changed)?;
-            match limit.is_worth(change, limit.size(&changed)) {
-                true => (best, high) = (Some((chosen, change)), room),
-                false => (refused, low) = (Some(change), room),
+            let (change, left) = (limit.change(&changed)?, limit.size(&changed));
+            if limit.allows(change, left) {
+                (most, high) = (Some((chosen, change, left)), room);
+            } else {
+                (refused, low) = (Some(change), room);
             }
         }
-        let Some((chosen, change)) = best else {
-            if let Some(change) = refused {
-                context.missed("", too_much(change));
-            }
-            return Ok(vec![None; layers.len()]);
-        };
-        context.analysis("", changes_by(change));
-        Ok(chosen_of(graph, layers, &curves, &chosen, context))
+        if let Some((chosen, change, left)) = most
+            && limit.is_worth(change, left)
+        {
+            context.analysis("", changes_by(change));
+            return Ok(chosen_of(graph, layers, &curves, &chosen, context));
+        }
+        if let Some(change) = refused {
+            context.missed("", too_much(change));
+        }
+        Ok(vec![None; layers.len()])
     }
 
-    /// How much the outputs lose, squared, for what the layer does.
-    fn outer_loss(
+    /// Turns what each layer loses into what the outputs lose, as far as that can be tried in time.
+    fn see_outer_losses(
         &self,
         graph: &Graph,
+        layers: &[Layer],
+        weighed: &[Weighed],
         limit: &Limit,
-        layer: &Layer,
-        weighed: &Weighed,
-        curve: &Curve,
-    ) -> Result<f64> {
-        let off = |error: f64| (error / PROBE).ln().abs();
-        let points = curve.tradeoff.points().iter().zip(&curve.kept);
-        let tried = points
-            .filter_map(|(point, kept)| Some((point.error, (*kept)?)))
-            .filter(|(error, _)| *error > 0.0)
-            .min_by(|a, b| off(a.0).total_cmp(&off(b.0)));
-        let Some((error, kept)) = tried else {
-            return Ok(1.0);
-        };
-        let Some(pieces) = weighed.split(kept, self.choice) else {
-            return Ok(1.0);
-        };
-        let mut changed = graph.clone();
-        put(&mut changed, layer, weighed, kept, pieces)?;
-        let factor = limit.change(&changed)?.powi(2) / error;
-        // What is not seen at the outputs is not free.
-        Ok(if factor.is_finite() {
-            factor.max(1e-6)
-        } else {
-            1e6
-        })
+        curves: &mut [Curve],
+        context: &mut PassContext<'_>,
+    ) -> Result<()> {
+        // What the network has lost before counts for no layer.
+        let before = limit.change(graph)?.powi(2);
+        let probes = PROBES.len().min(limit.forecasts() / layers.len().max(1));
+        let probes = &PROBES[(PROBES.len() - probes) / 2..][..probes];
+        for (i, curve) in curves.iter_mut().enumerate() {
+            context.progress(&graph.node(layers[i].node).name.clone(), 0.2);
+            curve.see_outer_losses(probes, |kept| {
+                let Some(pieces) = weighed[i].split(kept, self.choice) else {
+                    return Ok(None);
+                };
+                let mut changed = graph.clone();
+                put(&mut changed, &layers[i], &weighed[i], kept, pieces)?;
+                Ok(Some(limit.change(&changed)?.powi(2) - before))
+            })?;
+        }
+        Ok(())
     }
 
     fn changed(
@@ -114,5 +104,83 @@ impl Lrf {
             }
         }
         Ok(changed)
+    }
+}
+
+impl Curve {
+    /// Turns what the layer loses into what the outputs lose, as tried where the layer loses about as much as `probes` say.
+    ///
+    /// `outer` says what the outputs lose, squared, where so much of the layer is kept; `None` where that cannot be.
+    fn see_outer_losses(
+        &mut self,
+        probes: &[f64],
+        outer: impl Fn(Kept) -> Result<Option<f64>>,
+    ) -> Result<()> {
+        let points = self.tradeoff.points().iter().zip(&self.kept);
+        let tried: Vec<(f64, Kept)> = points
+            .filter_map(|(point, kept)| Some((point.error, (*kept)?)))
+            .filter(|(error, _)| *error > 0.0)
+            .collect();
+        let off = |error: f64, probe: f64| (error / probe).ln().abs();
+        let mut known: Vec<[f64; 2]> = Vec::new();
+        for probe in probes {
+            let nearest =
+                { tried.iter() }.min_by(|a, b| off(a.0, *probe).total_cmp(&off(b.0, *probe)));
+            let Some((error, kept)) = nearest else {
+                continue;
+            };
+            if known.iter().any(|[e, _]| e == error) {
+                continue;
+            }
+            if let Some(loss) = outer(*kept)? {
+                // What is not seen at the outputs is not free, and what breaks them has a price too.
+                let loss = if loss.is_finite() { loss } else { f64::MAX };
+                known.push([*error, loss.clamp(1e-6 * error, 1e6 * error)]);
+            }
+        }
+        known.sort_by(|a, b| a[0].total_cmp(&b[0]));
+        self.tradeoff = self.tradeoff.with_errors(|error| between(&known, error));
+        Ok(())
+    }
+}
+
+/// The loss for an error, between the two nearest `[error, loss]` that are known, by powers of the error; beyond them in proportion to
+/// it, and the error itself where none is known.
+fn between(known: &[[f64; 2]], error: f64) -> f64 {
+    let (Some(first), Some(last)) = (known.first(), known.last()) else {
+        return error;
+    };
+    let after = known.partition_point(|[e, _]| *e < error);
+    match (after.checked_sub(1).map(|i| known[i]), known.get(after)) {
+        (Some(a), Some(b)) => {
+            let t = (error / a[0]).ln() / (b[0] / a[0]).ln();
+            a[1] * (b[1] / a[1]).powf(t)
+        }
+        (None, _) => first[1] * error / first[0],
+        (_, None) => last[1] * error / last[0],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn losses_between_known_ones_follow_powers_and_beyond_them_are_in_proportion() {
+        let known = [[0.01, 1e-4], [0.1, 1e-2]];
+        for (error, loss) in [
+            (0.001, 1e-5),
+            (0.01, 1e-4),
+            (0.0316227766, 1e-3),
+            (0.1, 1e-2),
+            (0.2, 2e-2),
+        ] {
+            assert!(
+                (between(&known, error) / loss - 1.0).abs() < 1e-6,
+                "{error}"
+            );
+        }
+        assert_eq!(between(&known, 0.0), 0.0);
+        assert_eq!(between(&[], 0.5), 0.5);
     }
 }

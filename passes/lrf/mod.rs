@@ -61,7 +61,7 @@ pub static LRF: PassInfo = PassInfo {
             name: "error",
             values: Values::NumberOrAuto { min: 0.0, max: 1.0 },
             default: "auto",
-            help: "instead of `ratio`: the most that the result of a layer may change, relative to its deviation; auto for what changes the network's outputs by 12 % of their deviation at most, and by no larger share than is saved, as forecast by running it",
+            help: "instead of `ratio`: the most that the result of a layer may change, relative to its deviation; auto for what changes the network's outputs by 15 % of their deviation at most, and by no more than it is worth, as forecast by running it",
         },
         OptionSpec {
             name: "scope",

@@ -58,7 +58,7 @@ pub static RED: PassInfo = PassInfo {
             name: "error",
             values: Values::NumberOrAuto { min: 0.0, max: 1.0 },
             default: "auto",
-            help: "the most that hashing may change the result of a layer, relative to its deviation; auto for what changes the network's outputs by 12 % of their deviation at most, and by no larger share than is saved, as forecast by running it",
+            help: "the most that hashing may change the result of a layer, relative to its deviation; auto for what changes the network's outputs by 15 % of their deviation at most, and by no more than it is worth, as forecast by running it",
         },
         OptionSpec {
             name: "alpha",

@@ -240,6 +240,7 @@ fn fold_after(rewriter: &mut Rewriter<'_>, norm: &Norm, producer: &Term) -> Opti
         rewriter.add_constant(weight),
         rewriter.add_constant(bias),
     ];
+    rewriter.name_after(norm.x);
     rewriter.op(op.clone(), &children)
 }
 

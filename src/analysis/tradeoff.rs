@@ -59,11 +59,13 @@ impl Tradeoff {
         Tradeoff { points, hull }
     }
 
-    /// The same with every error multiplied by a positive factor.
-    pub fn times(&self, factor: f64) -> Tradeoff {
-        let mut scaled = self.clone();
-        scaled.points.iter_mut().for_each(|p| p.error *= factor);
-        scaled
+    /// The same points with other errors: `error` of what each had.
+    pub fn with_errors(&self, error: impl Fn(f64) -> f64) -> Tradeoff {
+        let of = |point: &Point| Point {
+            error: error(point.error),
+            ..*point
+        };
+        Tradeoff::new(self.points.iter().map(of).collect())
     }
 
     /// The points, cheapest first.

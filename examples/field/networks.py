@@ -64,7 +64,7 @@ AGREEMENT = {
     "text": "share of samples that read as the same text (greedy CTC decoding)",
     "pitch": "share of samples with a pitch within two of the 360 bins",
     "text map": "intersection over union of where the map is over 0.3, mean over the samples",
-    "two maps": "the same of the maps of characters and of gaps, over 0.4, mean over both too",
+    "two maps": "intersection over union of where characters, and where gaps, are over 0.4, mean over both and the samples",
     "score": "1 less the difference of the scores, which go from 1 to 5, mean over the samples",
     "cosine": "cosine of the output where it is lowest, mean over the samples",
 }

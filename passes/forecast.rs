@@ -137,9 +137,11 @@ impl Limit {
             };
             let share = self.share(self.size, left);
             if !self.is_worth(change, left) {
-                if !matches!(found, Found::Within { .. }) {
-                    found = Found::TooMuch { change };
-                }
+                found = match found {
+                    Found::Within { .. } => found,
+                    _ if self.allows(change, left) => Found::TooLittle,
+                    _ => Found::TooMuch { change },
+                };
             } else if share - change > most_gained {
                 found = Found::Within { budget, change };
                 most_gained = share - change;
@@ -161,6 +163,8 @@ pub enum Found {
         /// By so much.
         change: f64,
     },
+    /// What changes the outputs little enough saves too little.
+    TooLittle,
     /// A budget with which the outputs change little.
     Within {
         /// The budget.
@@ -182,6 +186,10 @@ impl Found {
                 context.missed("", too_much(change));
                 None
             }
+            Found::TooLittle => {
+                context.missed("", too_little());
+                None
+            }
             Found::Nothing => None,
         }
     }
@@ -200,6 +208,12 @@ pub fn too_much(change: f64) -> String {
     format!(
         "nothing is given up: by forecast the outputs would change by {percent:.1} % of their deviation, more than it is worth"
     )
+}
+
+/// Why nothing is given up where that would change little.
+pub fn too_little() -> String {
+    let percent = 100.0 * LEAST;
+    format!("nothing is given up: what changes the outputs little saves less than {percent} %")
 }
 
 /// `by forecast the outputs change by 1.2 % of their deviation`

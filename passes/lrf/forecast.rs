@@ -8,7 +8,7 @@ use super::put;
 use crate::Result;
 use crate::analysis::tradeoff::{Tradeoff, within_flops};
 use crate::ir::Graph;
-use crate::passes::forecast::{Limit, changes_by, too_much};
+use crate::passes::forecast::{Limit, changes_by, too_little, too_much};
 use crate::pipeline::PassContext;
 
 /// How often the range of multiply-adds in which the budget is looked for is halved.
@@ -50,14 +50,14 @@ impl Lrf {
                 (refused, low) = (Some(change), room);
             }
         }
-        if let Some((chosen, change, left)) = most
-            && limit.is_worth(change, left)
-        {
-            context.analysis("", changes_by(change));
-            return Ok(chosen_of(graph, layers, &curves, &chosen, context));
-        }
-        if let Some(change) = refused {
-            context.missed("", too_much(change));
+        match (most, refused) {
+            (Some((chosen, change, left)), _) if limit.is_worth(change, left) => {
+                context.analysis("", changes_by(change));
+                return Ok(chosen_of(graph, layers, &curves, &chosen, context));
+            }
+            (Some(_), _) => context.missed("", too_little()),
+            (None, Some(change)) => context.missed("", too_much(change)),
+            (None, None) => {}
         }
         Ok(vec![None; layers.len()])
     }

@@ -158,6 +158,38 @@ fn a_weight_of_two_layouts_is_stored_once() {
 }
 
 #[test]
+fn factors_of_a_product_go_into_its_weight_and_bias() {
+    let factors = [
+        ("alpha", Attribute::Float(0.5)),
+        ("beta", Attribute::Float(-2.0)),
+    ];
+    let nodes = [node("Gemm", &["x", "w", "b"], &["y"], &factors)];
+    let weights = [
+        floats("w", &[2, 2], &[1.0, 2.0, 3.0, 5.0]),
+        floats("b", &[1, 2], &[0.5, -0.5]),
+    ];
+    let (inputs, outputs) = ([value("x", &["N", "2"])], [value("y", &["N", "2"])]);
+    let bytes = model(13, &graph(&nodes, &weights, &inputs, &outputs));
+    let mut model = open(&bytes).unwrap();
+    let text = "%y = linear(%x, @w.scaled, @b.scaled) : f32[N,2]";
+    assert!(model.graph.to_string().contains(text), "{}", model.graph);
+    let elements = |name: &str| {
+        let constant = model.graph.constant(model.graph.find(name).unwrap());
+        constant.unwrap().tensor.elements::<f64>().into_owned()
+    };
+    assert_eq!(elements("w.scaled"), [0.5, 1.5, 1.0, 2.5]);
+    assert_eq!(elements("b.scaled"), [-1.0, 1.0]);
+    let as_it_was = |model: &Model| holds(&write(model), &nodes[0].0);
+    assert!(as_it_was(&model));
+    let bias = model.graph.find("b.scaled").unwrap();
+    let other = optc::ir::Tensor::from_vec(&[2], vec![1.0f32, 2.0]);
+    model.graph.set_tensor(bias, other);
+    assert!(!as_it_was(&model));
+    let again = open(&write(&model)).unwrap().graph.to_string();
+    assert!(again.contains("%y = linear(%x, "), "{again}");
+}
+
+#[test]
 fn an_initializer_that_a_caller_may_override_is_an_input() {
     let nodes = [
         node("Mul", &["k", "k"], &["square"], &[]),

@@ -298,6 +298,16 @@ impl<'m> Importer<'m> {
         Some(value)
     }
 
+    /// A parameter that is a tensor of this name times a factor.
+    pub(super) fn scaled(&mut self, name: &str, tensor: &Tensor, by: f64) -> Value {
+        let name = self.fresh(&format!("{name}.scaled"));
+        let elements = tensor.elements::<f64>();
+        let scaled = elements.iter().map(|x| x * by);
+        let scaled = Tensor::from_f64(tensor.dtype(), tensor.shape(), scaled);
+        let constant = Constant::new(scaled, Role::Parameter);
+        self.graph.add_constant(&name, constant).into()
+    }
+
     /// The tensor with this name, if it is one of the file.
     pub(super) fn tensor(&self, name: &str) -> Option<&Tensor> {
         let at = self.weight_names.get(name)?;

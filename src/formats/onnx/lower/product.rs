@@ -3,7 +3,7 @@
 use super::pointwise;
 use crate::formats::onnx::import::Importer;
 use crate::formats::onnx::view::View;
-use crate::ir::{Ints, Op, Value};
+use crate::ir::{Ints, Op, Tensor, Value};
 
 /// A matrix of the file with at least one row and column.
 fn is_weight<'m>(im: &Importer<'m>, name: &str) -> bool {
@@ -79,8 +79,9 @@ fn biased<'m>(
     Some(layer)
 }
 
+/// `alpha A B + beta C`. What is constant takes its factor in, so that every pass meets a linear layer.
 pub(super) fn gemm<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value> {
-    let (alpha, beta) = (view.float("alpha", 1.0), view.float("beta", 1.0));
+    let (mut alpha, mut beta) = (view.float("alpha", 1.0), view.float("beta", 1.0));
     let mut x = im.operand(view, 0)?;
     let dtype = im.dtype(x).filter(|dtype| dtype.is_float())?;
     let name = view.input(1)?;
@@ -90,6 +91,16 @@ pub(super) fn gemm<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value> 
     }
     let outputs_first = view.int("transB", 0) != 0;
     let weight = match (is_weight(im, name), outputs_first) {
+        (true, _) if alpha != 1.0 && !im.shared.contains(name) => {
+            let by = std::mem::replace(&mut alpha, 1.0);
+            let weight = im.tensor(name)?.clone();
+            let weight = if outputs_first {
+                weight
+            } else {
+                weight.transposed()?
+            };
+            im.scaled(name, &weight, by)
+        }
         (true, false) => im.transposed(name)?,
         (_, true) => im.value(name)?,
         (false, false) => {
@@ -98,37 +109,52 @@ pub(super) fn gemm<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value> 
             im.step(view, "transposed", Op::Transpose { perm }, &[other])?
         }
     };
-    let bias = match view.input(2) {
-        Some(bias) if beta != 0.0 => Some(bias),
-        _ => None,
-    };
     let alike = |im: &Importer<'m>, value: Value| im.dtype(value) == Some(dtype);
     if !alike(im, weight) || im.rank(x)? != 2 {
         return None;
     }
     let outputs = im.ty(weight).len(0);
-    // One number an output, however it is shaped.
-    if let (Some(bias), true) = (bias, alpha == 1.0 && beta == 1.0)
-        && let Some(tensor) = im.tensor(bias)
-        && Some(tensor.len()) == outputs
-        && tensor.shape().last() == outputs.as_ref()
-    {
-        let bias = im.reshaped(bias, &[outputs?])?;
-        return match alike(im, bias) {
-            true => im.last(view, Op::Linear {}, &[x, weight, bias]),
-            false => None,
-        };
-    }
     let mut steps = Vec::new();
     if alpha != 1.0 {
         steps.push((Op::Mul {}, im.scalar(view, alpha, dtype)));
     }
-    if let Some(bias) = bias {
-        let mut shift = im.value(bias).filter(|value| alike(im, *value))?;
-        if beta != 1.0 {
-            let beta = im.scalar(view, beta, dtype);
-            shift = im.step(view, "shift", Op::Mul {}, &[shift, beta])?;
+    if let Some(name) = view.input(2).filter(|_| beta != 0.0) {
+        let tensor = im.tensor(name).cloned();
+        // One number an output, however it is shaped.
+        let is_bias = |tensor: &Tensor| {
+            Some(tensor.len()) == outputs && tensor.shape().last() == outputs.as_ref()
+        };
+        let bias = match tensor.filter(|t| beta != 1.0 || is_bias(t)) {
+            Some(tensor) if beta != 1.0 => {
+                let by = std::mem::replace(&mut beta, 1.0);
+                let shape: &[usize] = if is_bias(&tensor) {
+                    &[tensor.len()]
+                } else {
+                    tensor.shape()
+                };
+                im.scaled(name, &tensor.reshaped(shape).ok()?, by)
+            }
+            Some(tensor) => im.reshaped(name, &[tensor.len()])?,
+            None => im.value(name)?,
+        };
+        if !alike(im, bias) {
+            return None;
         }
+        let rank = im.rank(bias)?;
+        if steps.is_empty()
+            && rank == 1
+            && im.ty(bias).len(0) == outputs
+            && im.graph.constant(bias.node).is_some()
+        {
+            return im.last(view, Op::Linear {}, &[x, weight, bias]);
+        }
+        let shift = match beta == 1.0 {
+            true => bias,
+            false => {
+                let beta = im.scalar(view, beta, dtype);
+                im.step(view, "shift", Op::Mul {}, &[bias, beta])?
+            }
+        };
         steps.push((Op::Add {}, shift));
     }
     let Some((op, operand)) = steps.pop() else {

@@ -26,4 +26,9 @@ impl Model {
     pub fn written_inputs(&self) -> &[String] {
         self.origin.written_inputs()
     }
+
+    /// The names of parameters and buffers of modules of which nothing is read, in order. They are not written again.
+    pub fn left_out(&self) -> Vec<&str> {
+        self.origin.left_out(&self.graph)
+    }
 }

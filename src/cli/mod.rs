@@ -95,6 +95,7 @@ fn run(args: &Args) -> Result<(), Failure> {
     progress.say(format!("reading {}", model_path.display()));
     let mut model = formats::read_with(model_path, &job.read)?;
     let original = model.graph.clone();
+    let left_out: Vec<String> = model.left_out().into_iter().map(str::to_owned).collect();
     let (run, held_out) = with_data(&job, args, &model.graph, &progress)?;
     let mut watch = Watch {
         progress: &progress,
@@ -136,6 +137,7 @@ fn run(args: &Args) -> Result<(), Failure> {
         let now = "`; what was made of it leaves its inputs as they are, and returns the same";
         complain("warning", &format!("{lost}{input}{now}"));
     }
+    complain_of_unread(&left_out);
     if let Some(unseen) = judging::not_compared(&report) {
         complain("warning", &unseen);
     }
@@ -379,9 +381,26 @@ fn complain(how: &str, what: &dyn Display) {
     let _ = writeln!(io::stderr(), "{how}: {what}");
 }
 
+/// How many things of a kind are named.
+const NAMED: usize = 3;
+
+/// Names the first few parameters that are gone.
+fn complain_of_unread(left_out: &[String]) {
+    if !left_out.is_empty() {
+        let few = left_out[..left_out.len().min(NAMED)].join(", ");
+        let names = match left_out.len() - left_out.len().min(NAMED) {
+            0 => few,
+            more => format!("{few} and {more} more"),
+        };
+        complain(
+            "warning",
+            &format!("left out, as nothing reads their modules: {names}"),
+        );
+    }
+}
+
 /// Names the first few samples that were left out; the report has them all.
 fn complain_of_damage(data: &str, left_out: &[String]) {
-    const NAMED: usize = 3;
     for why in left_out.iter().take(NAMED) {
         complain("warning", &format!("left out of {data}: {why}"));
     }

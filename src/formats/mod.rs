@@ -16,6 +16,7 @@ mod pickle;
 mod storage;
 mod text;
 pub mod torchscript;
+mod unread;
 mod whole;
 
 pub(crate) use archive::Archive;
@@ -38,6 +39,7 @@ use crate::fuzzing::faults;
 use crate::ir::{Dialect, Graph, Op};
 use crate::report::FileFacts;
 use crate::{Error, Model, Result};
+use unread::Live;
 
 /// What to know about a model before it is read.
 #[derive(Clone, Debug, Default)]
@@ -348,6 +350,19 @@ impl Origin {
             Origin::ExportedProgram(source) => &source.written_inputs,
             Origin::None | Origin::Onnx(_) => &[],
         }
+    }
+
+    /// The names of state that nothing reads, and that its format leaves out of what is written of a graph.
+    pub(crate) fn left_out(&self, graph: &Graph) -> Vec<&str> {
+        let live = Live::of(graph);
+        let mut names: Vec<&str> = match self {
+            Origin::TorchScript(source) => source.unread().collect(),
+            Origin::ExportedProgram(source) => source.unread().collect(),
+            Origin::None | Origin::Onnx(_) => Vec::new(),
+        };
+        names.retain(|name| !live.keeps(name));
+        names.sort_unstable();
+        names
     }
 
     fn path(&self) -> Option<&Path> {

@@ -44,6 +44,11 @@ pub struct Source {
 }
 
 impl Source {
+    /// The names of the state that nothing reads.
+    pub(crate) fn unread(&self) -> impl Iterator<Item = &str> {
+        self.unread.keys().map(String::as_str)
+    }
+
     /// What the file says of itself.
     pub(crate) fn facts(&self) -> FileFacts {
         let Program {

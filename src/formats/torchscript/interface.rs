@@ -38,6 +38,11 @@ impl Source {
     pub(crate) fn version(&self) -> &str {
         self.version.trim()
     }
+
+    /// The names of the state that nothing reads.
+    pub(crate) fn unread(&self) -> impl Iterator<Item = &str> {
+        self.unread.iter().map(|(path, ..)| path.as_str())
+    }
 }
 
 /// A module as an object.

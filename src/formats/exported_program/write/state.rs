@@ -5,6 +5,7 @@ use serde_json::{Value as Json, json};
 
 use crate::formats::exported_program::source::{Source, State, StateKind};
 use crate::formats::identifiers::identifier;
+use crate::formats::unread::Live;
 use crate::ir::{Graph, NodeId, Role, Tensor};
 
 /// What is in the archive.
@@ -85,7 +86,7 @@ impl Layout {
             }
         }
         if let Some(source) = source {
-            layout.keep_unread(source);
+            layout.keep_unread(source, &Live::of(graph));
         }
         for ((name, tensor, node), role) in waiting {
             let kind = match role {
@@ -138,19 +139,10 @@ impl Layout {
         });
     }
 
-    /// State that nothing reads stays as long as its module holds something that is read.
-    fn keep_unread(&mut self, source: &Source) {
-        let parent = |fqn: &str| {
-            fqn.rsplit_once('.')
-                .map_or("", |(parent, _)| parent)
-                .to_owned()
-        };
-        let live: FxHashSet<String> = self.tensors.iter().map(|fqn| parent(fqn)).collect();
-        let mut unread: Vec<_> = source
-            .unread
-            .iter()
-            .filter(|(fqn, _)| live.contains(&parent(fqn)))
-            .collect();
+    /// Adds the state that nothing reads, and that stays.
+    fn keep_unread(&mut self, source: &Source, live: &Live<'_>) {
+        let unread = source.unread.iter();
+        let mut unread: Vec<_> = unread.filter(|(fqn, _)| live.keeps(fqn)).collect();
         unread.sort_by_key(|(fqn, _)| *fqn);
         for (fqn, tensor) in unread {
             let entry = (fqn.clone(), tensor.clone(), None);

@@ -1,11 +1,12 @@
 //! Which module holds which parameter.
 
 use indexmap::IndexMap;
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
 use crate::formats::identifiers::{identifier, is_identifier};
 use crate::formats::torchscript::interface::Source;
 use crate::formats::torchscript::value::print_str;
+use crate::formats::unread::Live;
 use crate::ir::{Graph, NodeId, Role, Tensor};
 
 /// Where the constants of a graph go in the archive.
@@ -66,16 +67,11 @@ impl Layout {
                 }
             }
         }
-        // State that nothing reads stays as long as its module holds something that is read.
-        let live: FxHashSet<&str> = entries.iter().map(|(_, path, ..)| parent(path).0).collect();
-        let unread = source
-            .unread
-            .iter()
-            .filter(|(path, ..)| live.contains(parent(path).0));
-        let unread: Vec<_> = unread
-            .map(|(path, role, t)| (place(path), path.clone(), *role, t.clone(), None))
-            .collect();
-        entries.extend(unread);
+        let live = Live::of(graph);
+        let unread = source.unread.iter().filter(|(path, ..)| live.keeps(path));
+        entries.extend(
+            unread.map(|(path, role, t)| (place(path), path.clone(), *role, t.clone(), None)),
+        );
         entries.sort_by_key(|(place, ..)| *place);
         for (_, path, role, tensor, node) in entries {
             let trained = role == Role::Parameter && !source.untrained.contains(&path);

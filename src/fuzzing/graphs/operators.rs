@@ -68,6 +68,8 @@ impl Builder<'_> {
                     (-1.0, 1.0),
                     (0.5, 2.0),
                     (f64::NEG_INFINITY, 0.0),
+                    (-0.5, f64::INFINITY),
+                    (f64::NEG_INFINITY, f64::INFINITY),
                 ]);
                 Op::Clip {
                     min: min.into(),
@@ -239,12 +241,13 @@ impl Builder<'_> {
     fn norm(&mut self, name: &str, x: NodeId) -> Added {
         let (channels, parameters) = (self.channels(x), self.choices.below(3));
         let eps = self.choices.pick(&[1e-5, 1e-3]).into();
-        let with_parameters = |builder: &mut Self, x: NodeId, op: Op| {
+        let with_parameters = |builder: &mut Self, x: NodeId, op: Op, shape: &[usize]| {
             let mut operands = vec![x];
             for (i, field) in ["weight", "bias"].iter().enumerate().take(parameters) {
-                let plan = builder.plan(channels);
+                let plan = builder.plan(shape.iter().product());
                 let mean = if i == 0 { 1.0 } else { 0.0 };
                 let tensor = weights::vector(&mut builder.choices, &plan, mean, 0.3);
+                let tensor = tensor.reshaped(shape)?;
                 operands.push(builder.parameter(&format!("norm.{field}"), tensor));
             }
             builder.op(name, op, &operands)
@@ -253,15 +256,19 @@ impl Builder<'_> {
             let fits = |groups: &usize| channels.is_multiple_of(*groups);
             let groups: Vec<usize> = [1, 2, channels].into_iter().filter(fits).collect();
             let groups = self.choices.pick(&groups);
-            return with_parameters(self, x, Op::GroupNorm { groups, eps });
+            return with_parameters(self, x, Op::GroupNorm { groups, eps }, &[channels]);
         }
         let axes = 1 + self.choices.below(3);
         if axes > 1 {
-            return self.op(name, Op::LayerNorm { axes, eps }, &[x]);
+            let normal = &self.shape(x)?[4 - axes..];
+            return match normal.iter().map(Dim::as_len).collect::<Option<Vec<_>>>() {
+                Some(shape) => with_parameters(self, x, Op::LayerNorm { axes, eps }, &shape),
+                None => self.op(name, Op::LayerNorm { axes, eps }, &[x]),
+            };
         }
         let perm = ints([0, 2, 3, 1]);
         let last = self.op("transpose", Op::Transpose { perm }, &[x])?;
-        let last = with_parameters(self, last, Op::LayerNorm { axes, eps })?;
+        let last = with_parameters(self, last, Op::LayerNorm { axes, eps }, &[channels])?;
         let perm = ints([0, 3, 1, 2]);
         self.op("transpose", Op::Transpose { perm }, &[last])
     }
@@ -381,9 +388,19 @@ impl Builder<'_> {
         self.op(name, op, &[x])
     }
 
-    /// Over space, channels, one axis or the batch; kept or not.
+    /// Over space, channels, the batch, several of them in whatever order, or everything; kept or not.
     fn reduction(&mut self, name: &str, x: NodeId) -> Added {
-        let over: &[usize] = self.choices.pick(&[&[2, 3][..], &[1], &[3], &[2], &[0]]);
+        let over: &[usize] = self.choices.pick(&[
+            &[2, 3][..],
+            &[1],
+            &[3],
+            &[2],
+            &[0],
+            &[3, 1],
+            &[1, 2, 3],
+            &[0, 2, 3],
+            &[0, 1, 2, 3],
+        ]);
         let (axes, keep) = (ints(over.iter().copied()), self.choices.one_in(2));
         let op = match name {
             "mean" => Op::ReduceMean { axes, keep },
@@ -394,7 +411,7 @@ impl Builder<'_> {
         match keep {
             true => Ok(reduced),
             false => {
-                let axes = ints(over.iter().copied());
+                let axes = ints((0..4).filter(|axis| over.contains(axis)));
                 self.op("unsqueeze", Op::Unsqueeze { axes }, &[reduced])
             }
         }
@@ -407,11 +424,21 @@ impl Builder<'_> {
             PadMode::Replicate,
             PadMode::Circular,
         ]);
-        let amounts: [[i64; 4]; 2] = self.choices.pick(&[
+        let mut forms = vec![
             [[0, 0, 1, 0], [0, 0, 1, 0]],
             [[0, 0, 0, 1], [0, 0, 1, 1]],
             [[0, 0, 1, 1], [0, 0, 0, 0]],
-        ]);
+        ];
+        match mode {
+            PadMode::Constant => forms.extend([
+                [[0, 1, 0, 0], [0, 0, 2, 0]],
+                [[0, 0, -1, 2], [0, 0, 1, -1]],
+                [[1, 0, 0, 0], [-1, 0, 0, 0]],
+            ]),
+            _ if self.channels(x) > 1 => forms.push([[0, 1, 0, 1], [0, 0, 1, 0]]),
+            _ => {}
+        }
+        let amounts: [[i64; 4]; 2] = self.choices.pick(&forms);
         let [before, after] = amounts.map(|all| all.map(Dim::from).into_iter().collect());
         let value = match mode {
             PadMode::Constant => self.choices.pick(&[0.0, -1.0]),
@@ -440,9 +467,10 @@ impl Builder<'_> {
                     (Some(n), true) if n > 1 => Dim::from(n - 1),
                     _ => size,
                 };
+                let room = end.as_number().map_or(0, |end| usize::from(end > 1));
                 Op::Slice {
                     axis,
-                    start: 0.into(),
+                    start: self.choices.below(1 + room).into(),
                     end,
                     step: 1 + self.choices.below(3),
                 }
@@ -463,12 +491,10 @@ impl Builder<'_> {
     /// The same elements under another shape.
     fn view(&mut self, name: &str, x: NodeId) -> Added {
         let [n, c, h, w] = self.shape(x)?;
-        let axis = self.choices.below(5);
-        let unsqueeze = Op::Unsqueeze { axes: ints([axis]) };
-        let squeeze = Op::Squeeze { axes: ints([axis]) };
         match name {
             "flatten" => {
-                let (start, end) = self.choices.pick(&[(2, 3), (1, 3), (0, 1)]);
+                let ranges = [(2, 3), (1, 3), (0, 1), (1, 2), (0, 3)];
+                let (start, end) = self.choices.pick(&ranges);
                 let flat = self.op("flatten", Op::Flatten { start, end }, &[x])?;
                 let flat = self.op("relu", Op::Relu {}, &[flat])?;
                 let shape = [n, c, h, w].into_iter().collect();
@@ -479,9 +505,9 @@ impl Builder<'_> {
                 self.op("reshape", Op::Reshape { shape }, &[x])
             }
             "transpose" => {
-                let perm = self
-                    .choices
-                    .pick(&[[0, 1, 3, 2], [0, 2, 1, 3], [0, 3, 1, 2]]);
+                let perm =
+                    self.choices
+                        .pick(&[[0, 1, 3, 2], [0, 2, 1, 3], [0, 3, 1, 2], [3, 1, 0, 2]]);
                 let turned = self.op("transpose", Op::Transpose { perm: ints(perm) }, &[x])?;
                 let turned = self.op("relu", Op::Relu {}, &[turned])?;
                 let back = (0..4).map(|i| perm.iter().position(|p| *p == i).unwrap_or(i));
@@ -489,12 +515,30 @@ impl Builder<'_> {
                 self.op("transpose", back, &[turned])
             }
             "expand" => {
-                let axes = ints([2, 3]);
+                let over: &[usize] = self.choices.pick(&[&[2, 3][..], &[1], &[0, 3]]);
+                let axes = ints(over.iter().copied());
                 let mean = self.op("mean", Op::ReduceMean { axes, keep: true }, &[x])?;
-                let shape = [n, c, h, w].into_iter().collect();
-                self.op("expand", Op::Expand { shape }, &[mean])
+                let mut shape: Dims = [n, c, h, w].into_iter().collect();
+                if self.choices.one_in(2) {
+                    return self.op("expand", Op::Expand { shape }, &[mean]);
+                }
+                shape.insert(0, 2.into());
+                let twice = self.op("expand", Op::Expand { shape }, &[mean])?;
+                let (axes, keep) = (ints([0]), false);
+                self.op("sum", Op::ReduceSum { axes, keep }, &[twice])
             }
             _ => {
+                let axes: &[usize] =
+                    self.choices
+                        .pick(&[&[0][..], &[1], &[2], &[3], &[4], &[0, 3], &[2, 1]]);
+                let [unsqueeze, squeeze] = [
+                    Op::Unsqueeze {
+                        axes: ints(axes.iter().copied()),
+                    },
+                    Op::Squeeze {
+                        axes: ints(axes.iter().rev().copied()),
+                    },
+                ];
                 let wide = self.op("unsqueeze", unsqueeze, &[x])?;
                 let wide = self.op("relu", Op::Relu {}, &[wide])?;
                 self.op("squeeze", squeeze, &[wide])

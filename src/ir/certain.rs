@@ -2,11 +2,17 @@
 
 use rustc_hash::FxHashSet;
 
-use super::{Dialect, Graph, NodeKind, Op, Value};
+use super::{Dialect, Graph, NodeId, NodeKind, Op, Value};
 
 impl Graph {
+    /// Says that the element type of an input is a guess: a caller may give another one.
+    pub fn guess_dtype(&mut self, input: NodeId) {
+        self.guessed.insert(input);
+    }
+
     /// Whether `value` has its element type for sure. Of an operator of TorchScript or ONNX that the IR does not know, the type is
-    /// thought to be its operands'; so is what follows from it. `false` too where the way to what decides it is long.
+    /// thought to be its operands'; so is what follows from it, and from an input whose type is a guess. `false` too where the
+    /// way to what decides it is long.
     pub fn is_dtype_certain(&self, value: Value) -> bool {
         const FURTHEST: usize = 256;
         let mut seen = FxHashSet::default();
@@ -20,6 +26,7 @@ impl Graph {
             }
             let op = match &self.node(value.node).kind {
                 NodeKind::Op(op) => op,
+                NodeKind::Input if self.guessed.contains(&value.node) => return false,
                 _ => continue,
             };
             match op {

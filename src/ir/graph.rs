@@ -121,6 +121,8 @@ pub struct Graph {
     graph: StableDiGraph<Node, Edge, u32>,
     inputs: Vec<NodeId>,
     outputs: Vec<Output>,
+    /// Inputs whose element type no file says.
+    pub(super) guessed: FxHashSet<NodeId>,
     /// Which outputs are a node's.
     returned: FxHashMap<NodeId, SmallVec<[usize; 1]>>,
     names: Names,
@@ -136,6 +138,7 @@ impl Graph {
             graph: StableDiGraph::default(),
             inputs: Vec::new(),
             outputs: Vec::new(),
+            guessed: FxHashSet::default(),
             returned: FxHashMap::default(),
             names: Names::default(),
         }

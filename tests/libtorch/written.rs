@@ -61,3 +61,24 @@ fn pads_of_every_mode_are_written_at_every_rank() {
         }
     }
 }
+
+#[test]
+fn a_window_that_starts_in_the_pad_is_not_counted() {
+    for height in [4, 5] {
+        for pool in [
+            "max_pool(%x) {kernel=[2,2], stride=[2,1], pad=[0:1,0], dilation=[1,1], ceil=true}",
+            "avg_pool(%x) {kernel=[2,2], stride=[2,1], pad=[0:1,0], ceil=true, count_pad=true}",
+            "avg_pool(%x) {kernel=[2,2], stride=[2,1], pad=[0:1,0], ceil=true, count_pad=false}",
+        ] {
+            assert_written(&[2, 1, height, 5], &format!("  %y = {pool}\n  return %y"));
+        }
+    }
+}
+
+#[test]
+fn attention_with_a_mask_also_hides_what_comes_later() {
+    assert_written(
+        &[2, 3, 4],
+        "  @m = literal [0.5, -1.0, 0.25] : f32[3]\n  %y = attention(%x, %x, %x, @m) {causal=true}\n  return %y",
+    );
+}

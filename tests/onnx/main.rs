@@ -498,6 +498,43 @@ fn an_input_without_a_shape_gets_its_rank_from_the_user() {
 }
 
 #[test]
+fn one_slope_gives_a_number_no_axis() {
+    let text = "graph net(%x: f32[]) {\n  @s = literal [0.25] : f32[1]\n  %y = prelu(%x, @s)\n  return %y\n}";
+    let graph: Graph = text.parse().unwrap();
+    let written = read(&write(&Model::new(graph.clone())));
+    assert_eq!(operators(&written), ["prelu"]);
+    let slope = written.nodes().find_map(|node| written.constant(node));
+    assert_eq!(distance(&graph, &written), 0.0, "{slope:?}");
+    let pool = "graph net(%x: i64[1,1,2,2]) {\n  %y = max_pool(%x) {kernel=[2,2], stride=[2,2], pad=[0,0], dilation=[1,1], ceil=false}\n  return %y\n}";
+    let folder = tempfile::tempdir().unwrap();
+    let pool = Model::new(pool.parse().unwrap());
+    let error = optc::write(&pool, folder.path().join("out.onnx")).unwrap_err();
+    assert!(error.to_string().contains("a pool of i64"), "{error}");
+}
+
+#[test]
+fn an_output_padding_of_the_stride_cuts_off_less() {
+    let net = |pad: &str| {
+        let text = format!(
+            "graph net(%x: f32[1,2,3,3]) {{\n  @w = literal [0.25, -0.5, 1.0, 2.0, -1.0, 0.5, 0.75, 3.0] : f32[2,1,2,2]\n  %y = conv_transpose(%x, @w) {{pad=[{pad},0], output_pad=[1,0], dilation=[2,1]}}\n  return %y\n}}"
+        );
+        text.parse::<Graph>()
+            .unwrap_or_else(|error| panic!("{text}\n{error}"))
+    };
+    let graph = net("1");
+    let written = read(&write(&Model::new(graph.clone())));
+    let node = written.nodes().find_map(|node| match written.op(node) {
+        Some(Op::ConvTranspose { output_pad, .. }) => Some(output_pad.to_vec()),
+        _ => None,
+    });
+    assert_eq!(node, Some(vec![0, 0]), "{written}");
+    assert_eq!(distance(&graph, &written), 0.0);
+    let folder = tempfile::tempdir().unwrap();
+    let error = optc::write(&Model::new(net("0")), folder.path().join("out.onnx")).unwrap_err();
+    assert!(error.to_string().contains("output padding"), "{error}");
+}
+
+#[test]
 fn what_the_graph_computes_differently_stays_opaque() {
     let opaque = |bytes: &[u8]| {
         operators(&read(bytes))

@@ -10,10 +10,10 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use optc::Model;
 use optc::exec::compare;
 use optc::formats::{ReadOptions, read_with};
 use optc::ir::{DType, Dim, Graph, Op};
+use optc::{Model, Pipeline};
 use zip::CompressionMethod;
 
 use archive::{Pickle, code, data, net, patch, weights, with, zip};
@@ -351,15 +351,67 @@ fn numbers_beside_tensors_stay_what_they_are() {
     let chosen = graph(
         "y = torch.where(torch.gt(x, 0.1), x, torch.mul(x, 2))\nreturn torch.add(y, y, alpha=2)",
     );
-    let constants = chosen.nodes().filter_map(|node| chosen.constant(node));
-    for constant in constants {
-        assert_eq!(constant.tensor.dtype(), DType::F32, "{chosen}");
-    }
+    let returned = chosen.outputs()[0].value;
+    assert_eq!(chosen.ty(returned).dtype(), Some(DType::F32), "{chosen}");
     // Half precision does not hold a tenth; what it is multiplied by is a tenth.
     let half = graph("return torch.mul(torch.to(x, 5), 0.1)").to_string();
     assert!(half.contains("torch.mul({0}, 0.1)"), "{half}");
     let half = graph("return torch.mul(torch.to(x, 5), 0.5)").to_string();
     assert!(!half.contains("opaque"), "{half}");
+}
+
+#[test]
+fn an_input_whose_element_type_no_file_says_may_have_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("net.pt");
+    let canonical = |body: &str| {
+        fs::write(&path, net(body)).unwrap();
+        let mut model = optc::read(&path).unwrap();
+        let canonicalize = Pipeline::parse("canonicalize").unwrap();
+        canonicalize.run(&mut model).unwrap();
+        model.graph
+    };
+    // A whole number leaves whole numbers what they are, and a fraction does not.
+    let number = |body: &str| {
+        let graph = canonical(body);
+        let constant = graph.nodes().find_map(|node| graph.constant(node));
+        constant.map(|constant| constant.tensor.dtype())
+    };
+    assert_eq!(number("return torch.add(x, 2)"), Some(DType::I64));
+    assert_eq!(number("return torch.add(x, 2.5)"), Some(DType::F32));
+    for conversion in [
+        "torch.to(x, 6)",
+        "torch.mul(x, 1.)",
+        "torch.softmax(x, 1, 6)",
+        "torch.clamp(x, 0, 1)",
+    ] {
+        let graph = canonical(&format!("return {conversion}"));
+        let [node] = operators(&graph)[..] else {
+            panic!("{graph}");
+        };
+        assert!(matches!(node, "cast" | "opaque"), "{graph}");
+    }
+}
+
+#[test]
+fn a_fraction_of_whole_numbers_is_not_one_of_them() {
+    assert_same(
+        "return torch.add(x, torch.to(x, 4), alpha=0.5)",
+        "return torch.add(x, torch.mul(torch.to(torch.to(x, 4), 6), 0.5))",
+    );
+    let counted = graph("return torch.add(torch.gt(x, 0), 2)").to_string();
+    assert!(counted.contains("torch.add("), "{counted}");
+}
+
+#[test]
+fn a_linear_layer_that_is_no_matrix_or_broadcasts_its_bias_is_left_to_libtorch() {
+    for arguments in [
+        "torch.reshape(x, [192]), None",
+        "torch.reshape(x, [24, 8]), torch.reshape(torch.sum(x), [1])",
+    ] {
+        let graph = graph(&format!("return torch.linear(x, {arguments})")).to_string();
+        assert!(graph.contains("torch.linear("), "{graph}");
+    }
 }
 
 #[test]

@@ -107,16 +107,25 @@ fn operands(
         let value = call.get(name)?;
         let dtype = ev.graph().ty(beside).dtype()?;
         let x = value.as_f64()?;
-        // Of a type that is only thought to be one of whole numbers a constant would make it that.
-        if !dtype.is_float() && !ev.graph().is_dtype_certain(beside) || !is_exact(x, dtype) {
+        let whole = !matches!(value, Argument::Float(_));
+        let certain = ev.graph().is_dtype_certain(beside);
+        // Of a type that is only thought to be one of whole numbers a constant would make it that; of one that may be such, a
+        // number of floating point makes it one of floating point even where it changes no value.
+        let neutral = match call.name {
+            "add" | "sub" | "subtract" | "rsub" => 0.0,
+            _ => 1.0,
+        };
+        let only_converts = !whole && x == neutral;
+        // A truth value beside a whole number becomes one.
+        let counts = whole && dtype == DType::Bool;
+        if !certain && (!dtype.is_float() || only_converts) || counts || !is_exact(x, dtype) {
             return None;
         }
         // A fraction beside whole numbers makes floats of them, which a constant of their type could not.
-        let whole = !matches!(value, Argument::Float(_));
-        let dtype = if dtype.is_float() || (whole && dtype != DType::Bool) {
-            dtype
-        } else {
-            DType::F32
+        let dtype = match whole {
+            true if !certain => DType::I64,
+            false if !dtype.is_float() => DType::F32,
+            _ => dtype,
         };
         Some(ev.scalar(x, dtype))
     };
@@ -140,9 +149,21 @@ fn add(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let [a, mut b] = need!(operands(ev, call, "self", "other")?);
     let alpha = need!(call.float_or("alpha", 1.0));
     if alpha != 1.0 {
-        let dtype = need!(ev.graph().ty(b).dtype());
-        if !dtype.is_float() && !ev.graph().is_dtype_certain(b) || !is_exact(alpha, dtype) {
+        let mut dtype = need!(ev.graph().ty(b).dtype());
+        let certain = ev.graph().is_dtype_certain(b);
+        if !dtype.is_float() && !certain || !is_exact(alpha, dtype) {
             return Ok(None);
+        }
+        let whole = matches!(call.get("alpha"), Some(Argument::Int(_)));
+        if !certain && whole {
+            dtype = DType::I64;
+        } else if !dtype.is_float() && !whole {
+            // A fraction of whole numbers is of the type of what it is added to.
+            dtype = DType::F32;
+            if ev.graph().ty(a).dtype() != Some(dtype) {
+                return Ok(None);
+            }
+            b = need!(ev.emit("cast", Op::Cast { dtype }, &[b])?);
         }
         let alpha = ev.scalar(alpha, dtype);
         b = need!(ev.emit("mul", Op::Mul {}, &[b, alpha])?);
@@ -204,6 +225,15 @@ fn reciprocal(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
 
 fn linear(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let (x, weight) = (need!(call.tensor("input")), need!(call.tensor("weight")));
+    // PyTorch also takes a vector for the weight, and a bias that is broadcast.
+    let outputs = ev.graph().ty(weight).len(0);
+    let rank = |value| ev.shape(value).map(|shape| shape.len());
+    let fits = |bias| rank(bias) == Some(1) && ev.graph().ty(bias).len(0) == outputs;
+    if rank(weight).is_some_and(|rank| rank != 2)
+        || outputs.is_some() && call.tensor("bias").is_some_and(|bias| !fits(bias))
+    {
+        return Ok(None);
+    }
     if let (Some(rank), Some(features)) =
         (ev.shape(x).map(|s| s.len()), ev.graph().ty(weight).len(1))
     {
@@ -338,14 +368,12 @@ pub(super) fn write(w: &Written<'_>) -> Result<Option<Expression>, String> {
             Expression::call(name, "default", [a, b])
         }
         Op::Attention { scale, causal } => {
-            let operands = [
-                a,
-                b,
-                w.optional(2),
-                w.optional(3),
-                Float(0.0),
-                Bool(*causal),
-            ];
+            // PyTorch takes a mask or hides what comes later, not both.
+            let (mask, causal) = match *causal && w.operands.len() > 3 {
+                true => (causal_mask(w)?, false),
+                false => (w.optional(3), *causal),
+            };
+            let operands = [a, b, w.optional(2), mask, Float(0.0), Bool(causal)];
             let call = Expression::call("scaled_dot_product_attention", "default", operands);
             match scale {
                 Some(scale) => call.keyword("scale", Float(scale.0)),
@@ -354,6 +382,29 @@ pub(super) fn write(w: &Written<'_>) -> Result<Option<Expression>, String> {
         }
         _ => return Ok(None),
     }))
+}
+
+/// The mask of an attention which also hides the keys that come after their query.
+fn causal_mask(w: &Written<'_>) -> Result<Expression, String> {
+    let length = |i: usize| -> Result<Dim, String> {
+        let length = w.shape(i)?.iter().rev().nth(1);
+        length.cloned().ok_or_else(|| "it has no rows".to_owned())
+    };
+    let scores = Dims::from_iter([length(0)?, length(1)?]);
+    let mask = w.ty(3)?;
+    let dtype = mask.dtype().unwrap_or(DType::F32);
+    let ty = Type::Tensor(dtype, Some(scores.clone()));
+    let hidden = Expression::call("full", "default", [])
+        .keyword("size", Expression::sizes(&scores))
+        .keyword("fill_value", Expression::Float(f64::NEG_INFINITY))
+        .keyword("dtype", Expression::Dtype(dtype))
+        .typed(ty.clone());
+    let later = Expression::call("triu", "default", [])
+        .keyword("self", hidden)
+        .keyword("diagonal", Expression::Int(1))
+        .typed(ty.clone());
+    let both = vec![w.optional(3), later];
+    w.on(&Op::Add {}, both, &[mask, &ty]).map(|(both, _)| both)
 }
 
 /// A linear layer by products of matrices.

@@ -233,16 +233,36 @@ fn is_said(pad: &Padding, kernel: &Dims, dilation: Option<&Ints>) -> bool {
     pad.is_symmetric() && (0..pad.before.len()).all(half)
 }
 
-/// An average that does not count the pad, however that is: the same average of ones, which is less at the edges, makes up for it.
-fn average_of_what_is_there(w: &Written<'_>, pad: &Padding) -> Result<Expression, String> {
+/// The pool of what is padded before it, as an argument of a call; and its type. A last window that starts in the pad, which a
+/// pool that pads itself does not count, is cut off.
+fn pool_of_padded(w: &Written<'_>, value: f64) -> Result<(Expression, Type), String> {
     let mut op = w.op.clone();
-    let Op::AvgPool { pad: within, .. } = &mut op else {
-        return Err("it is no average pool".to_owned());
+    let (Op::MaxPool { pad, .. } | Op::AvgPool { pad, .. }) = &mut op else {
+        return Err("it is no pool".to_owned());
     };
-    let n = within.before.len();
-    *within = Padding::symmetric(Ints::from_elem(0, n));
-    let (x, ty) = padded(w, pad, 0.0)?;
-    let (sums, average) = w.before(&op, x, &ty)?;
+    let zeros = Padding::symmetric(Ints::from_elem(0, pad.before.len()));
+    let pad = std::mem::replace(pad, zeros);
+    let (x, ty) = padded(w, &pad, value)?;
+    let (mut result, mut ty) = w.before(&op, x, &ty)?;
+    let wanted = ir::infer::infer(w.op, w.types)?;
+    let wanted = wanted.first().and_then(Type::shape).unwrap_or_default();
+    for (axis, end) in wanted.iter().enumerate().skip(2) {
+        if ty.shape().and_then(|shape| shape.get(axis)) != Some(end) {
+            let slice = Op::Slice {
+                axis,
+                start: 0.into(),
+                end: end.clone(),
+                step: 1,
+            };
+            (result, ty) = w.before(&slice, result, &ty)?;
+        }
+    }
+    Ok((result, ty))
+}
+
+/// An average that does not count the pad, however that is: the same average of ones, which is less at the edges, makes up for it.
+fn average_of_what_is_there(w: &Written<'_>) -> Result<Expression, String> {
+    let (sums, average) = pool_of_padded(w, 0.0)?;
     let one = Op::Clip {
         min: 1.0.into(),
         max: 1.0.into(),
@@ -252,8 +272,7 @@ fn average_of_what_is_there(w: &Written<'_>, pad: &Padding) -> Result<Expression
         operands: vec![ones],
         ..w.clone()
     };
-    let (ones, ty) = padded(&ones, pad, 0.0)?;
-    let (shares, _) = w.before(&op, ones, &ty)?;
+    let (shares, _) = pool_of_padded(&ones, 0.0)?;
     let types = [&average, &average];
     w.on(&Op::Div {}, vec![sums, shares], &types)
         .map(|(quotient, _)| quotient)
@@ -269,7 +288,6 @@ pub(super) fn write(w: &Written<'_>) -> Result<Option<Expression>, String> {
         let name = name.ok_or("it has more than three spatial dimensions")?;
         Ok::<_, String>(Expression::call(name, "default", rest))
     };
-    let zeros = |n: usize| ints(&Ints::from_elem(0, n));
     Ok(Some(match w.op {
         Op::MaxPool {
             kernel,
@@ -279,10 +297,10 @@ pub(super) fn write(w: &Written<'_>) -> Result<Option<Expression>, String> {
             ceil,
         } => {
             let n = kernel.len();
-            let (x, pad) = match is_said(pad, kernel, Some(dilation)) {
-                true => (w.x(), ints(&pad.before)),
-                false => (padded(w, pad, f64::NEG_INFINITY)?.0, zeros(n)),
-            };
+            if !is_said(pad, kernel, Some(dilation)) {
+                return pool_of_padded(w, f64::NEG_INFINITY).map(|(pool, _)| Some(pool));
+            }
+            let (x, pad) = (w.x(), ints(&pad.before));
             let (kernel, stride, dilation) = (sizes(kernel), sizes(stride), ints(dilation));
             let rest = vec![x, kernel, stride, pad, dilation, Bool(*ceil)];
             match w.core && n > 1 {
@@ -303,11 +321,12 @@ pub(super) fn write(w: &Written<'_>) -> Result<Option<Expression>, String> {
             count_pad,
         } => {
             let n = kernel.len();
-            let (x, pad) = match (is_said(pad, kernel, None), count_pad) {
-                (true, _) => (w.x(), ints(&pad.before)),
-                (false, true) => (padded(w, pad, 0.0)?.0, zeros(n)),
-                (false, false) => return average_of_what_is_there(w, pad).map(Some),
-            };
+            match (is_said(pad, kernel, None), count_pad) {
+                (true, _) => {}
+                (false, true) => return pool_of_padded(w, 0.0).map(|(pool, _)| Some(pool)),
+                (false, false) => return average_of_what_is_there(w).map(Some),
+            }
+            let (x, pad) = (w.x(), ints(&pad.before));
             let (kernel, stride) = (sizes(kernel), sizes(stride));
             let rest = vec![x, kernel, stride, pad, Bool(*ceil), Bool(*count_pad)];
             call(["avg_pool1d", "avg_pool2d", "avg_pool3d"], n, rest)?

@@ -67,7 +67,7 @@ fn softmax(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let casts = call
         .get("dtype")
         .and_then(|v| v.as_int())
-        .is_some_and(|code| own != Some(code));
+        .is_some_and(|code| own != Some(code) || !ev.graph().is_dtype_certain(x));
     if casts {
         return Ok(None);
     }

@@ -355,7 +355,8 @@ fn input<'a>(
 }
 
 fn tensor_input<'a>(ev: &mut Evaluator<'a>, name: &str, single: bool) -> (Content, Value<'a>) {
-    let dtype = ev.facts.dtypes.get(name).copied().unwrap_or(DType::F32);
+    let said = ev.facts.dtypes.get(name).copied();
+    let dtype = said.unwrap_or(DType::F32);
     let shape = ev.facts.shapes.get(name).map(|sizes| {
         let symbols = symbols(sizes.len());
         let prefix = if single {
@@ -384,6 +385,9 @@ fn tensor_input<'a>(ev: &mut Evaluator<'a>, name: &str, single: bool) -> (Conten
         },
         Type::Tensor(dtype, shape),
     );
+    if said.is_none() {
+        ev.graph.guess_dtype(node);
+    }
     let cell = fresh(node.into());
     ev.inputs.push((node, cell.clone()));
     (Content::Input(index), Value::Tensor(cell))

@@ -96,7 +96,9 @@ fn dtype(op: &Op, operands: &[(DType, Option<usize>)]) -> Result<DType, String> 
     }
     let (mut result, mut scalar) = (operands[0].0, operands[0].1 == Some(0));
     for (dtype, rank) in &operands[1..] {
-        let adapts = |from: DType, to: DType| to.is_float() || !from.is_float();
+        let adapts = |from: DType, to: DType| {
+            to.is_float() || !from.is_float() && (to != DType::Bool || from == DType::Bool)
+        };
         match *rank == Some(0) {
             _ if *dtype == result => {}
             true if adapts(*dtype, result) => {}

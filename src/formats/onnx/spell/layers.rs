@@ -23,10 +23,30 @@ pub(super) fn conv(w: &mut Writer<'_>, op: &Op, spelled: &Spelled<'_>) -> Result
     for value in &spelled.operands {
         inputs.push(w.value(*value)?);
     }
+    let (mut pad, mut extra) = (pad.clone(), None);
+    if let Op::ConvTranspose { output_pad, .. } = op {
+        let mut output_pad = output_pad.clone();
+        for (i, more) in output_pad.iter_mut().enumerate() {
+            // ONNX Runtime takes no more than the stride, but cutting off less is the same.
+            let less = (*more).min(pad.after[i]);
+            if *more >= stride[i] {
+                pad.after[i] -= less;
+                *more -= less;
+            }
+            if *more >= stride[i] {
+                let name = &w.graph.node(spelled.id).name;
+                return Err(OnnxError::unwritable(
+                    format!("`{name}` has an output padding of its stride or more"),
+                    "write another format",
+                ));
+            }
+        }
+        extra = Some(output_pad).filter(|pad| pad.iter().any(|n| *n > 0));
+    }
     let mut attributes = vec![
         all_ints("dilations", dilation),
         int("group", groups as i64),
-        pads(pad),
+        pads(&pad),
         all_ints("strides", stride),
     ];
     let kernel = spelled.types[1].shape().and_then(|shape| shape.get(2..));
@@ -35,9 +55,9 @@ pub(super) fn conv(w: &mut Writer<'_>, op: &Op, spelled: &Spelled<'_>) -> Result
         attributes.push(ints("kernel_shape", kernel));
     }
     let name = match op {
-        Op::ConvTranspose { output_pad, .. } => {
-            if output_pad.iter().any(|n| *n > 0) {
-                attributes.push(all_ints("output_padding", output_pad));
+        Op::ConvTranspose { .. } => {
+            if let Some(extra) = extra {
+                attributes.push(all_ints("output_padding", &extra));
             }
             "ConvTranspose"
         }
@@ -134,6 +154,14 @@ pub(super) fn pool(w: &mut Writer<'_>, op: &Op, spelled: &Spelled<'_>) -> Result
     else {
         return Err(OnnxError::unwritable(op.name(), MISTAKE));
     };
+    let small = |dtype: &DType| dtype.is_float() || matches!(dtype, DType::I8 | DType::U8);
+    if let Some(dtype) = spelled.result.dtype().filter(|dtype| !small(dtype)) {
+        let name = &w.graph.node(spelled.id).name;
+        return Err(OnnxError::unwritable(
+            format!("`{name}` is a pool of {dtype}, which ONNX has not"),
+            "cast to floating point before it and back after it",
+        ));
+    }
     // One window that is as large as the input.
     let whole = spelled.types[0].shape().and_then(|shape| shape.get(2..)) == Some(&kernel[..]);
     let is_number = kernel.iter().all(|k| k.as_number().is_some());

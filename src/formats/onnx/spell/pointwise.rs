@@ -97,12 +97,17 @@ pub(super) fn clip(
 pub(super) fn prelu(w: &mut Writer<'_>, spelled: &Spelled<'_>) -> Result<(), OnnxError> {
     let x = w.value(spelled.operands[0])?;
     let count = spelled.types[1].len(0);
+    let is_constant = w.graph.constant(spelled.operands[1].node).is_some();
     let slope = match count {
+        // Of one axis it would give the result one.
+        Some(1) if is_constant && spelled.types[0].shape().is_some_and(<[_]>::is_empty) => {
+            w.reshaped(spelled.operands[1], &[])?
+        }
         Some(1) => w.value(spelled.operands[1])?,
         _ => {
             let rank = w.known_rank(spelled, 0)?;
             let trailing = rank.saturating_sub(2);
-            match count.filter(|_| w.graph.constant(spelled.operands[1].node).is_some()) {
+            match count.filter(|_| is_constant) {
                 Some(count) => {
                     let mut shape = vec![1; trailing + 1];
                     shape[0] = count;

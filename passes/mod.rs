@@ -15,7 +15,8 @@ mod repair;
 pub mod rules;
 mod training;
 
-use crate::pipeline::PassInfo;
+use crate::Result;
+use crate::pipeline::{PassInfo, Pipeline, Registry};
 
 /// Every pass, in the order in which `optc --list-passes` shows them.
 pub static ALL: &[&PassInfo] = &[
@@ -26,3 +27,27 @@ pub static ALL: &[&PassInfo] = &[
     &finetune::FINETUNE,
     &drop::DROP,
 ];
+
+impl Registry {
+    /// The passes of this crate.
+    pub fn standard() -> Registry {
+        ALL.iter()
+            .fold(Registry::empty(), |all, pass| all.with(pass))
+    }
+}
+
+impl Default for Registry {
+    fn default() -> Registry {
+        Registry::standard()
+    }
+}
+
+impl Pipeline {
+    /// Reads a pipeline of the standard passes; printing it gives its canonical text.
+    ///
+    /// # Errors
+    /// [`Error::Text`](crate::Error::Text), pointing at the mistake and listing what would be right there.
+    pub fn parse(text: &str) -> Result<Pipeline> {
+        Registry::standard().parse(text)
+    }
+}

@@ -17,7 +17,7 @@
 //! - [`egraph`]: equality saturation, which some passes are made of, and [`passes::rules`], its equalities;
 //! - [`analysis`]: what passes ask about a graph; [`exec`]: the reference interpreter, which judges them;
 //! - [`judge`]: runtimes, which compare what was written with what was read;
-//! - [`formats`]: model files; [`data`]: samples for calibration and evaluation;
+//! - [`formats`]: model files; [`files`]: how they appear whole; [`data`]: samples for calibration and evaluation;
 //! - [`profile`]: how long a runtime takes for operators, for a cost of time.
 //!
 //! Without the default feature `cli` there is no command, and nothing of what only it needs. The default feature `onnxruntime`
@@ -28,12 +28,12 @@ pub mod data;
 pub mod egraph;
 mod error;
 pub mod exec;
+pub mod files;
 pub mod formats;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod ir;
 pub mod judge;
-mod model;
 #[path = "../passes/mod.rs"]
 pub mod passes;
 pub mod pipeline;
@@ -42,7 +42,6 @@ mod random;
 pub mod report;
 
 pub use error::{Error, Result};
-pub use formats::{read, write};
-pub use model::Model;
+pub use formats::{Model, read, write};
 pub use pipeline::Pipeline;
 pub use report::Report;

@@ -1,9 +1,11 @@
 //! What running an operator costs: the one place that says so, for extraction and for every pass that has a choice.
 
+use std::fmt;
+use std::sync::Arc;
+
 use super::cost::op_flops;
-use super::latency::Shape;
+use super::latency::{Latency, Shape};
 use crate::ir::{Bindings, Dim, Graph, Op, Symbol, Type};
-use crate::pipeline::Cost;
 
 /// What sizes without a number count as, where two alternatives are weighed against each other.
 const UNKNOWN_SIZE: i64 = 16;
@@ -23,6 +25,29 @@ const MARGIN: f64 = 0.15;
 
 /// The most that one operator costs, so that a sum over a graph cannot overflow.
 const MOST: u64 = (u32::MAX as u64) << 20;
+
+/// What a pass makes smaller where it has a choice; [`CostModel`](crate::analysis::CostModel) weighs operators by it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Cost {
+    /// Multiply-adds of one run; stored weights decide between equals.
+    #[default]
+    Flops,
+    /// Stored weights; multiply-adds decide between equals.
+    Params,
+    /// The time of one run; stored weights decide between equals. Every size needs a number.
+    Latency(Arc<Latency>),
+}
+
+/// `flops`, `params`, `latency: table of ...`.
+impl fmt::Display for Cost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Cost::Flops => f.write_str("flops"),
+            Cost::Params => f.write_str("params"),
+            Cost::Latency(latency) => write!(f, "latency: {latency}"),
+        }
+    }
+}
 
 /// Weighs operators under a [`Cost`].
 ///

@@ -14,10 +14,9 @@ use rayon::prelude::*;
 
 use super::cost::known_flops;
 use crate::data::Samples;
-use crate::exec::inputs::{self, BATCH, LENGTHS};
+use crate::exec::inputs::{self, BATCH, LENGTHS, refuse_unknown_sizes};
 use crate::exec::{Array, Interpreter};
 use crate::ir::{Graph, Op, Value};
-use crate::pipeline::refuse_unknown_sizes;
 use crate::{Error, Result};
 
 /// The multiply-adds that one forecast may take, about; and the least and the most inputs.

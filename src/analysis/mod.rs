@@ -12,10 +12,11 @@ pub mod liveness;
 pub mod moments;
 mod opaque;
 pub mod planned;
+pub mod promised;
 pub mod refinement;
 mod sparsity;
 pub mod tradeoff;
 
 pub use cost::{Flops, Stats, node_flops, op_flops};
-pub use cost_model::CostModel;
+pub use cost_model::{Cost, CostModel};
 pub use sparsity::{Masked, Sparsity};

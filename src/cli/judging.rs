@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use optc::data::Samples;
-use optc::formats::Staged;
+use optc::files::Staged;
 use optc::ir::Graph;
 use optc::judge::{self, Choice, Judgement, Options, Verdict};
 use optc::report::{Report, Verification};

@@ -354,7 +354,7 @@ fn summary(args: &Args, output: &Path, report: &Report) -> String {
 }
 
 fn write_text(path: &Path, text: &str) -> Result<(), Error> {
-    formats::write_whole(path, |file| {
+    optc::files::write_whole(path, |file| {
         file.write_all(text.as_bytes()).map_err(|source| Error::Io {
             doing: "write",
             path: path.to_path_buf(),

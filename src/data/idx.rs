@@ -6,7 +6,7 @@ use std::sync::Arc;
 use flate2::bufread::GzDecoder;
 
 use super::Wrong;
-use crate::formats::MAX_RATIO;
+use crate::files::archive::MAX_RATIO;
 use crate::ir::Bytes;
 
 const GZIP: &[u8] = b"\x1f\x8b";

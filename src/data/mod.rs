@@ -322,7 +322,7 @@ impl Wrong {
 
 /// A file of data, mapped.
 fn map(path: &Path) -> Result<Bytes> {
-    crate::formats::MappedFile::open(path).map_err(|error| Error::format(path, error))
+    crate::files::MappedFile::open(path).map_err(|error| Error::format(path, error))
 }
 
 /// Checks that there is such a folder, which is the first thing to say of data in several files.

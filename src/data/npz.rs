@@ -6,7 +6,7 @@ use super::pixels::Pixels;
 use super::spec::Kind;
 use super::training::Augment;
 use super::{DataSpec, Elements, Opened, Source, Wanted, Wrong};
-use crate::formats::Archive;
+use crate::files::archive::Archive;
 use crate::ir::{Bytes, DType, Tensor};
 use crate::{Error, Result};
 

@@ -53,7 +53,7 @@ impl Explored {
     pub fn problem(
         &self,
         graph: &Graph,
-        cost: &crate::pipeline::Cost,
+        cost: &crate::analysis::Cost,
         price: u64,
     ) -> (Problem, Vec<Option<usize>>) {
         let (egraph, classes) = (&self.egraph, self.classes());

@@ -20,11 +20,11 @@ use egg::{Id, Runner, SimpleScheduler, StopReason};
 use indexmap::IndexMap;
 use smallvec::smallvec;
 
+use crate::analysis::Cost;
 use crate::analysis::CostModel;
 use crate::analysis::cost::Stats;
 use crate::ir::infer::infer;
 use crate::ir::{Graph, Op, Type, verify};
-use crate::pipeline::Cost;
 use crate::{Error, Result};
 use extract::{Choice, Problem};
 use gather::{Step, steps};

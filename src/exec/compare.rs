@@ -15,8 +15,8 @@ use super::difference::Difference;
 use super::evaluate::length;
 use super::inputs::{self, BATCH, LENGTHS, random, random_inputs};
 use super::interpreter::Interpreter;
+use super::verification::{Behind, Moved, Verification};
 use crate::ir::{Bindings, DType, Graph, NodeId, Op, Opaque, Real, Type};
-use crate::report::{Behind, Moved, Verification};
 use crate::{Error, Result};
 
 /// What a graph returned for random inputs, kept to compare other graphs with it.

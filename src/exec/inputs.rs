@@ -66,6 +66,26 @@ pub fn sizes_are_known(graph: &Graph) -> bool {
     { types.filter_map(Type::shape).flatten() }.all(known)
 }
 
+/// An error unless every size of every input has a number, which `what` needs.
+pub(crate) fn refuse_unknown_sizes(what: &str, graph: &Graph) -> Result<()> {
+    let unknown = |input: &NodeId| {
+        let known = |dim: &Dim| dim.eval(&graph.bindings).is_some();
+        let shape = graph.ty((*input).into()).shape();
+        !shape.is_some_and(|shape| shape.iter().all(known))
+    };
+    match graph.inputs().iter().copied().find(unknown) {
+        None => Ok(()),
+        Some(input) => Err(Error::Usage {
+            what: format!(
+                "{what} needs the size of the input `{}`, which is {}",
+                graph.node(input).name,
+                graph.ty(input.into())
+            ),
+            help: "give its shape, such as --input 1x3x224x224; it freezes no size".to_string(),
+        }),
+    }
+}
+
 /// Inputs of these shapes: the same for the same seed.
 ///
 /// # Errors

@@ -22,8 +22,10 @@ mod norm;
 mod pool;
 mod reduce;
 mod resize;
+mod state;
 #[cfg(feature = "torch")]
 pub mod torch;
+mod verification;
 mod window;
 
 pub use array::{Array, MAX_ARRAY_BYTES};
@@ -35,3 +37,6 @@ pub use evaluate::evaluate;
 pub use evaluation::{Evaluated, Top1, agree, top1};
 pub use frontier::Frontier;
 pub use interpreter::Interpreter;
+pub use state::State;
+pub(crate) use verification::Small;
+pub use verification::{Behind, Moved, Verification};

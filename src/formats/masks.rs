@@ -5,7 +5,7 @@ use std::path::Path;
 
 use safetensors::tensor::{Dtype, TensorView};
 
-use super::write_whole;
+use crate::files::write_whole;
 use crate::ir::{Graph, Role};
 use crate::{Error, Result};
 

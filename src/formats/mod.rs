@@ -3,31 +3,27 @@
 //! A format is a `Reader` and a `Writer`. A file's content decides what reads it; what it came from, or the name's suffix,
 //! what writes it.
 
-mod archive;
 mod aten;
-mod error;
 pub mod exported_program;
+mod facts;
+mod faults;
 mod identifiers;
 mod input;
-mod mapped;
 mod masks;
+mod model;
 pub mod onnx;
 mod pickle;
 mod storage;
 mod text;
 pub mod torchscript;
 mod unread;
-mod whole;
 
-pub(crate) use archive::Archive;
-#[cfg(feature = "images")]
-pub(crate) use archive::MAX_RATIO;
-pub use error::{Foreign, FormatError, Location};
+pub use facts::FileFacts;
+#[doc(hidden)]
+pub use faults::VARIABLE as PLANTED_FAULT;
 pub use input::{InputShape, bind_inputs};
-pub(crate) use mapped::MappedFile;
 pub use masks::write_masks;
-pub(crate) use whole::Unpublished;
-pub use whole::{Staged, Viewed, write_whole};
+pub use model::Model;
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -35,10 +31,10 @@ use std::io::BufWriter;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::fuzzing::faults;
+use crate::error::FormatError;
+use crate::files::{Staged, Unpublished, archive};
 use crate::ir::{Dialect, Graph, Op};
-use crate::report::FileFacts;
-use crate::{Error, Model, Result};
+use crate::{Error, Result};
 use unread::Live;
 
 /// What to know about a model before it is read.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use crate::formats::error::FormatError;
+use crate::error::FormatError;
 pub(in crate::formats) use write::Pickler;
 
 /// PyTorch's own bound on a tensor's dimensions.

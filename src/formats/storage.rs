@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::archive::Archive;
-use super::error::FormatError;
 use super::pickle::PickledTensor;
+use crate::error::FormatError;
+use crate::files::archive::Archive;
 use crate::ir::{Bytes, DType, Tensor};
 
 /// What strided tensors may take in memory beside four times the file.

@@ -4,7 +4,8 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use super::{ReadOptions, Reader, Unpublished, Writer};
+use super::{ReadOptions, Reader, Writer};
+use crate::files::Unpublished;
 use crate::ir::{Dialect, Graph, text};
 use crate::{Error, Model, Result};
 

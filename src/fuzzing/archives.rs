@@ -8,9 +8,10 @@ use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
 use crate::data::in_memory;
+use crate::error::FormatError;
 use crate::exec::top1;
 use crate::formats::torchscript::{Source, read_bytes, write};
-use crate::formats::{FormatError, ReadOptions, exported_program};
+use crate::formats::{ReadOptions, exported_program};
 use crate::ir::{Bytes, Graph, verify};
 
 /// What stands before each entry's name in an unpacked archive; a line end follows the name.

@@ -2,17 +2,16 @@
 
 mod archives;
 mod choices;
-pub(crate) mod faults;
 mod graphs;
 mod lossy;
 mod models;
 mod weights;
 
+pub use crate::formats::PLANTED_FAULT;
 pub use archives::{
     archive, archive_of, program, program_of, samples, unpacked, unpacked_archive, unpacked_program,
 };
 pub use choices::Choices;
-pub use faults::VARIABLE as PLANTED_FAULT;
 pub use graphs::{Planted, planted_graph, random_graph};
 pub use lossy::lossy_passes;
 pub use models::{onnx, onnx_of, onnx_of_graph};

@@ -14,7 +14,7 @@ pub fn onnx_of(graph: &Graph) -> Option<Vec<u8>> {
     write_bytes(graph, &Source::default()).ok()
 }
 
-fn read(bytes: &[u8]) -> Result<(Graph, Source), crate::formats::FormatError> {
+fn read(bytes: &[u8]) -> Result<(Graph, Source), crate::error::FormatError> {
     read_bytes(
         Bytes::new(Arc::new(bytes.to_vec())),
         &ReadOptions::default(),

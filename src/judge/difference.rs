@@ -6,9 +6,9 @@ use ndarray::{ArrayViewD, IxDyn};
 use serde::Serialize;
 
 use super::runtime::Output;
+use crate::exec::Small;
 use crate::exec::difference::Difference;
 use crate::ir::Tensor;
-use crate::report::Small;
 
 /// How far one output moved, over all inputs.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -22,9 +22,9 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::data::Samples;
+use crate::exec::Small;
 use crate::formats;
 use crate::ir::{Graph, Tensor};
-use crate::report::Small;
 use crate::{Error, Result};
 use difference::Differences;
 use inputs::Feeds;

@@ -3,8 +3,8 @@
 use rustc_hash::FxHashSet;
 
 use super::manager::RunOptions;
-use crate::ir::{DType, Dim, Graph, Interface, NodeId, Op, Type, Violation, verify};
-use crate::report::Verification;
+use crate::exec::Verification;
+use crate::ir::{DType, Graph, Interface, NodeId, Op, Type, Violation, verify};
 use crate::{Error, Result, exec};
 
 /// The interface of the graph that a pipeline starts from, and how to compare with its outputs.
@@ -143,26 +143,6 @@ pub(crate) fn refuse_non_finite(pass: &str, graph: &Graph) -> Result<()> {
                 graph.node(node).name
             ),
             help: format!("repair the network before comparing its weights, or leave `{pass}` out"),
-        }),
-    }
-}
-
-/// An error unless every size of every input has a number, which `what` needs.
-pub(crate) fn refuse_unknown_sizes(what: &str, graph: &Graph) -> Result<()> {
-    let unknown = |input: &NodeId| {
-        let known = |dim: &Dim| dim.eval(&graph.bindings).is_some();
-        let shape = graph.ty((*input).into()).shape();
-        !shape.is_some_and(|shape| shape.iter().all(known))
-    };
-    match graph.inputs().iter().copied().find(unknown) {
-        None => Ok(()),
-        Some(input) => Err(Error::Usage {
-            what: format!(
-                "{what} needs the size of the input `{}`, which is {}",
-                graph.node(input).name,
-                graph.ty(input.into())
-            ),
-            help: "give its shape, such as --input 1x3x224x224; it freezes no size".to_string(),
         }),
     }
 }

@@ -16,17 +16,9 @@ use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 
 use super::{Pipeline, RunOptions};
+use crate::exec::State;
 use crate::ir::{Bytes, DType, Graph, Tensor};
 use crate::{Error, Result};
-
-/// What a pass needs to go on where it was.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct State {
-    /// Numbers and texts by name.
-    pub notes: BTreeMap<String, String>,
-    /// Tensors by name.
-    pub tensors: BTreeMap<String, Tensor>,
-}
 
 /// The checkpoint of one run of a pipeline.
 #[derive(Debug)]

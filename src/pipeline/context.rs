@@ -1,74 +1,16 @@
 //! What a pass is told, and what it tells.
 
-use std::fmt;
 use std::sync::Arc;
 
-use serde::Serialize;
-
-use super::checkpoint::{Checkpoint, State};
+use super::checkpoint::Checkpoint;
 use super::interrupt::Interrupt;
-use crate::analysis::latency::Latency;
+use crate::analysis::Cost;
+use crate::analysis::promised::Promised;
 use crate::data::{Data, Samples, TrainingSet};
-use crate::exec::Device;
+use crate::exec::{Device, State};
 use crate::ir::Graph;
-use crate::passes::activations::Promised;
+use crate::report::{Remark, RemarkKind};
 use crate::{Error, Result};
-
-/// What a pass makes smaller where it has a choice; [`CostModel`](crate::analysis::CostModel) weighs operators by it.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub enum Cost {
-    /// Multiply-adds of one run; stored weights decide between equals.
-    #[default]
-    Flops,
-    /// Stored weights; multiply-adds decide between equals.
-    Params,
-    /// The time of one run; stored weights decide between equals. Every size needs a number.
-    Latency(Arc<Latency>),
-}
-
-/// `flops`, `params`, `latency: table of ...`.
-impl fmt::Display for Cost {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Cost::Flops => f.write_str("flops"),
-            Cost::Params => f.write_str("params"),
-            Cost::Latency(latency) => write!(f, "latency: {latency}"),
-        }
-    }
-}
-
-/// Something a pass did, did not do and why, or found out.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Remark {
-    /// Which of the three.
-    pub kind: RemarkKind,
-    /// The name of the node it is about; empty for the whole graph.
-    pub node: String,
-    /// What there is to say, such as "coupled to a graph output".
-    pub text: String,
-}
-
-/// The three kinds of remark.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RemarkKind {
-    /// A change was made.
-    Applied,
-    /// A change was not made, for the reason given.
-    Missed,
-    /// A fact that explains the others.
-    Analysis,
-}
-
-impl fmt::Display for RemarkKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            RemarkKind::Applied => "applied",
-            RemarkKind::Missed => "missed",
-            RemarkKind::Analysis => "analysis",
-        })
-    }
-}
 
 /// Called with the layer that a pass works on and the fraction of its work that is done.
 type Progress<'a> = &'a mut dyn FnMut(&str, f64);

@@ -4,20 +4,22 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::check::{Check, refuse_new_non_finite, refuse_unknown_sizes};
+use super::check::{Check, refuse_new_non_finite};
 use super::checkpoint::Checkpoint;
-use super::context::{Cost, PassContext, Remark, RemarkKind, no_training_data};
+use super::context::{PassContext, no_training_data};
 use super::interrupt::Interrupt;
 use super::observer::Observer;
-use super::pass::{Changed, Kind, Pass};
+use super::pass::{Changed, Pass};
+use super::refuse_unknown_sizes;
 use super::text::REPEAT;
+use super::{Cost, Kind, Remark, RemarkKind};
 use super::{Pipeline, Step};
+use crate::analysis::promised::Promised;
 use crate::analysis::{CostModel, Sparsity};
 use crate::data::{Data, Samples};
 use crate::exec::{self, Device, Interpreter};
 use crate::formats::{InputShape, bind_inputs};
 use crate::ir::{Graph, NodeId};
-use crate::passes::activations::Promised;
 use crate::report::{Calibration, Change, Evaluation, PassReport, Report, Stats, Verification};
 use crate::{Error, Model, Result};
 

@@ -28,17 +28,20 @@ mod pass;
 mod registry;
 mod text;
 
+pub use crate::analysis::Cost;
+pub use crate::exec::State;
+pub(crate) use crate::exec::inputs::refuse_unknown_sizes;
+pub use crate::report::{Kind, Remark, RemarkKind};
+pub(crate) use check::refuse_non_finite;
 pub use check::rounding;
-pub(crate) use check::{refuse_non_finite, refuse_unknown_sizes};
-pub use checkpoint::{Checkpoint, State};
-pub use context::{Cost, PassContext, Remark, RemarkKind};
+pub use checkpoint::Checkpoint;
+pub use context::PassContext;
 pub use interrupt::{Heeding, Interrupt};
 pub use manager::{RunOptions, Verify};
 pub use observer::Observer;
 pub use options::{OptionSpec, OptionValue, Options, Values};
-pub use pass::{Changed, Kind, Pass, PassInfo};
+pub use pass::{Changed, Pass, PassInfo};
 pub use registry::Registry;
-pub(crate) use registry::nearest;
 pub use text::{Combinator, REPEAT};
 
 use crate::{Model, Report, Result};
@@ -61,14 +64,6 @@ enum Step {
 }
 
 impl Pipeline {
-    /// Reads a pipeline of the standard passes; printing it gives its canonical text.
-    ///
-    /// # Errors
-    /// [`Error::Text`](crate::Error::Text), pointing at the mistake and listing what would be right there.
-    pub fn parse(text: &str) -> Result<Pipeline> {
-        Registry::standard().parse(text)
-    }
-
     /// Whether a pass trains: it needs data and libtorch, takes long, and saves what it has done.
     pub fn trains(&self) -> bool {
         fn any(steps: &[Step]) -> bool {

@@ -1,14 +1,12 @@
 //! What a pass is.
 
-use std::fmt;
 use std::ops::{BitOr, BitOrAssign};
-
-use serde::Serialize;
 
 use super::context::PassContext;
 use super::options::{OptionSpec, Options};
 use crate::Result;
 use crate::ir::Graph;
+use crate::report::Kind;
 
 /// A transformation of a graph, made from a [`PassInfo`] and parsed options.
 ///
@@ -66,28 +64,6 @@ pub struct PassInfo {
     pub options: &'static [OptionSpec],
     /// Makes the pass; every option has a value by then.
     pub build: fn(&Options) -> Result<Box<dyn Pass>>,
-}
-
-/// What a pass promises.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// The same function, up to rounding.
-    Exact,
-    /// An approximation within a budget, made without training.
-    Lossy,
-    /// An approximation that needs data and libtorch.
-    Trained,
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Kind::Exact => "exact",
-            Kind::Lossy => "lossy",
-            Kind::Trained => "trained",
-        })
-    }
 }
 
 /// Whether a pass changed the graph.

@@ -10,20 +10,7 @@ pub struct Registry {
     passes: Vec<&'static PassInfo>,
 }
 
-impl Default for Registry {
-    fn default() -> Registry {
-        Registry::standard()
-    }
-}
-
 impl Registry {
-    /// The passes of this crate.
-    pub fn standard() -> Registry {
-        Registry {
-            passes: crate::passes::ALL.to_vec(),
-        }
-    }
-
     /// No passes.
     pub fn empty() -> Registry {
         Registry { passes: Vec::new() }
@@ -53,17 +40,4 @@ impl Registry {
     pub fn passes(&self) -> &[&'static PassInfo] {
         &self.passes
     }
-}
-
-/// The candidate nearest to `name`, if one is near enough to be a slip of the keyboard.
-pub(crate) fn nearest<'a>(
-    name: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
-    candidates
-        .into_iter()
-        .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
-        .filter(|(similarity, _)| *similarity > 0.7)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, candidate)| candidate)
 }

@@ -11,8 +11,9 @@
 use std::fmt;
 
 use super::options::{OptionSpec, OptionValue, Options, Values};
-use super::registry::{Registry, nearest};
+use super::registry::Registry;
 use super::{Pipeline, Step};
+use crate::error::nearest;
 use crate::{Error, Result};
 
 /// A word of pipelines that is no pass but holds passes in parentheses.

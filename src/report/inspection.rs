@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::Model;
 use crate::analysis::{Flops, Sparsity, Stats, node_flops};
+use crate::formats::FileFacts;
 use crate::ir::{Dim, Graph, NodeId, NodeKind, Op, Role, Tensor, Type};
 
 /// What is in a model. As JSON it is what `optc inspect --json` prints.
@@ -34,17 +35,6 @@ pub struct Inspection {
     pub tied: Vec<Tied>,
     /// What masks hold at zero; null where no constant is masked.
     pub sparsity: Option<Sparsity>,
-}
-
-/// What a file says of itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct FileFacts {
-    /// The format, such as "TorchScript".
-    pub format: &'static str,
-    /// The program that wrote it, if the format keeps that.
-    pub producer: Option<String>,
-    /// The versions that it names, each with what it is the version of: a file format, a set of operators.
-    pub versions: BTreeMap<String, String>,
 }
 
 /// An input or output.

@@ -3,24 +3,24 @@
 mod inspection;
 #[cfg(feature = "cli")]
 mod inspection_table;
+mod remark;
 #[cfg(feature = "cli")]
 mod table;
-mod verification;
 
-pub use inspection::{FileFacts, Inspection, Layer, Tied, Typed};
+pub use inspection::{Inspection, Layer, Tied, Typed};
 #[cfg(feature = "cli")]
 pub use inspection_table::inspection_table;
+pub use remark::{Kind, Remark, RemarkKind};
 #[cfg(feature = "cli")]
 pub use table::table;
-pub(crate) use verification::Small;
-pub use verification::{Behind, Moved, Verification};
 
 use serde::Serialize;
 
 pub use crate::analysis::{Masked, Sparsity, Stats};
 use crate::data::Samples;
+pub use crate::exec::{Behind, Moved, Verification};
+pub use crate::formats::FileFacts;
 use crate::judge::Verdict;
-use crate::pipeline::{Kind, Remark};
 
 /// What a pipeline did to a model. As JSON it is the file that `optc --report` writes.
 #[derive(Clone, Debug, Serialize)]

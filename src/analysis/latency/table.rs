@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::machine::Machine;
 use super::roofline::Roofline;
 use super::shape::{Kind, Shape};
-use crate::{Error, Result, formats};
+use crate::files::write_whole;
+use crate::{Error, Result};
 
 /// The version of the file's format; a table of another is refused.
 pub const FORMAT: u32 = 1;
@@ -135,7 +136,7 @@ impl LatencyTable {
     pub fn write(&self, path: &Path) -> Result<()> {
         // Nothing in a table fails to serialise.
         let text = serde_json::to_string_pretty(self).unwrap_or_default() + "\n";
-        formats::write_whole(path, |file| {
+        write_whole(path, |file| {
             file.write_all(text.as_bytes()).map_err(|source| Error::Io {
                 doing: "write",
                 path: path.to_path_buf(),

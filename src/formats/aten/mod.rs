@@ -26,7 +26,7 @@ pub(in crate::formats) use types::{dtype_code, dtype_from_code};
 
 use rustc_hash::FxHashMap;
 
-use super::error::FormatError;
+use crate::error::FormatError;
 use crate::ir::{self, DType, Dim, Dims, Float, Graph, Op, Opaque, Tensor};
 
 /// Why reading stopped.

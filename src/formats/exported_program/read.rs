@@ -12,10 +12,10 @@ use super::package::{Package, dtype, dtype_name, is_package};
 use super::schema::{NamedArgument, Node, Program, TensorMeta, name_of};
 use super::source::{Placeholder, ResultSlot, Source, State};
 use super::symbolic::Symbols;
-use crate::formats::MappedFile;
-use crate::formats::archive::{Archive, other_zip};
+use crate::error::FormatError;
+use crate::files::MappedFile;
+use crate::files::archive::{Archive, other_zip};
 use crate::formats::aten::{Eval, Stop, TensorRef, is_written};
-use crate::formats::error::FormatError;
 use crate::ir::{self, Bytes, DType, Dim, Dims, Graph, NodeId, Symbol, Type};
 
 /// Reads an exported program.

@@ -10,8 +10,8 @@ use serde_json::Value as Json;
 use super::package::Container;
 use super::schema::Program;
 use super::symbolic::Symbols;
+use crate::formats::FileFacts;
 use crate::ir::{Bytes, Dialect, Dim, Tensor};
-use crate::report::FileFacts;
 
 /// What is needed to write a graph back as the ExportedProgram that it came from.
 #[derive(Clone, Debug)]

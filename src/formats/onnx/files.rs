@@ -8,8 +8,8 @@ use std::path::{Component, Path, PathBuf};
 
 use super::error::OnnxError;
 use super::proto::TensorProto;
-use crate::formats::MappedFile;
-use crate::formats::error::FormatError;
+use crate::error::FormatError;
+use crate::files::MappedFile;
 use crate::ir::Bytes;
 
 /// A mapped file that can also be copied from.

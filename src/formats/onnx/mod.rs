@@ -12,7 +12,6 @@
 mod attributes;
 mod captures;
 mod content;
-mod error;
 mod files;
 mod finish;
 mod fold;
@@ -38,12 +37,14 @@ use std::fs::File;
 use std::io::BufWriter;
 use std::path::Path;
 
-use crate::formats::Unpublished;
-use crate::formats::error::FormatError;
+use crate::error::FormatError;
+use crate::files::Unpublished;
 use crate::ir::Graph;
 use crate::{Error, Result};
 
 pub use error::OnnxError;
+
+use crate::error::onnx as error;
 pub(crate) use read::{SUFFIX, read, read_bytes, recognises};
 pub use source::Source;
 

@@ -15,7 +15,7 @@ use super::import::Importer;
 use super::proto::{DimensionValue, GraphProto, ModelProto, NodeProto, TypeValue, ValueInfoProto};
 use super::source::{Source, WeightInfo};
 use super::{limits, opaque, tensor};
-use crate::formats::error::FormatError;
+use crate::error::FormatError;
 use crate::formats::{InputShape, ReadOptions};
 use crate::ir::{Bytes, Dim, Graph, Type};
 

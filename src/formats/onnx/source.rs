@@ -11,8 +11,8 @@ use super::kept::Kept;
 use super::proto::{
     ModelProto, NodeDeviceConfigurationProto, StringStringEntryProto, TensorProto, ValueInfoProto,
 };
+use crate::formats::FileFacts;
 use crate::ir::{Dialect, Tensor, Type};
-use crate::report::FileFacts;
 
 /// What is needed to write a graph back as the ONNX file that it came from.
 #[derive(Debug, Default)]

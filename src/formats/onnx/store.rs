@@ -12,8 +12,8 @@ use super::files::Mapped;
 use super::proto::{EXTERNAL, StringStringEntryProto};
 use super::source::Source;
 use super::write::{Data, Weight, Written};
-use crate::formats::Unpublished;
-use crate::formats::error::FormatError;
+use crate::error::FormatError;
+use crate::files::Unpublished;
 use crate::ir::Tensor;
 use crate::{Error, Result};
 

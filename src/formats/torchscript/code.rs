@@ -7,8 +7,8 @@ use ruff_python_parser::{Mode, lexer};
 use ruff_text_size::{Ranged, TextSize};
 use rustc_hash::FxHashMap;
 
-use crate::formats::archive::Archive;
-use crate::formats::error::{FormatError, Location};
+use crate::error::{FormatError, Location};
+use crate::files::archive::Archive;
 
 /// How deeply an expression may nest: far over what a compiler prints, far under what a stack holds.
 const MAX_NESTING: usize = 2_000;

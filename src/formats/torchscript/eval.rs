@@ -15,9 +15,9 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::code::{Function, Program, SourceFile};
 use super::objects::{Objects, TensorKey, Tree};
 use super::value::{ModuleRef, Value};
+use crate::error::{FormatError, Location};
 use crate::formats::aten::TensorRef;
 pub(super) use crate::formats::aten::{Eval, Stop};
-use crate::formats::error::{FormatError, Location};
 use crate::formats::pickle::Object;
 use crate::ir::{self, DType, Graph};
 

@@ -11,11 +11,11 @@ use smallvec::SmallVec;
 
 use super::eval::{Args, Eval, Evaluator, Stop};
 use super::value::Value;
+use crate::error::FormatError;
 use crate::formats::aten::{
     self, Argument, Arguments, Builder, Call, Lowered, Sharing, TensorRef, fresh, view,
     view_or_copy,
 };
-use crate::formats::error::FormatError;
 use crate::ir::{self, Constant, DType, Dim, Op, Opaque, Role, Tensor, Type};
 pub(super) use opaque::Template;
 

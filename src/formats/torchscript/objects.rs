@@ -2,8 +2,8 @@
 
 use indexmap::IndexMap;
 
-use crate::formats::archive::Archive;
-use crate::formats::error::FormatError;
+use crate::error::FormatError;
+use crate::files::archive::Archive;
 use crate::formats::pickle::{Id, Object, Pickle, PickledTensor};
 use crate::formats::storage::Storages;
 use crate::ir::Tensor;

@@ -15,8 +15,8 @@ use std::rc::Rc;
 
 use super::eval::{Args, Eval, Evaluator};
 use super::value::Value;
+use crate::error::FormatError;
 use crate::formats::aten::{TensorRef, fresh};
-use crate::formats::error::FormatError;
 use crate::ir::{DType, Dims, Type};
 use arithmetic::{Made, is_number_type, number_operator};
 

@@ -5,8 +5,8 @@ use std::io::{Seek, Write};
 use super::interface::Source;
 use super::write_code::{Layout, write_code};
 use super::write_pickle::{write_constants, write_modules};
-use crate::formats::archive::ArchiveWriter;
-use crate::formats::error::FormatError;
+use crate::error::FormatError;
+use crate::files::archive::ArchiveWriter;
 use crate::ir::{Graph, NodeKind, Op, Tensor};
 
 /// Writes a graph as a TorchScript archive whose root folder has the given name.

@@ -12,8 +12,8 @@ use sizes::Sizes;
 
 use super::interface::{Content, Source};
 use super::value::{print_float, print_str};
+use crate::error::FormatError;
 use crate::formats::aten::{self, Expression, Written, dtype_code};
-use crate::formats::error::FormatError;
 use crate::formats::identifiers::{RESERVED, identifier, is_identifier};
 use crate::ir::{Dim, Graph, NodeId, NodeKind, Op, Role, Tensor, Type, Value};
 

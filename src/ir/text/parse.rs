@@ -20,7 +20,7 @@ use super::defaults::defaults;
 use super::elements::Weights;
 use super::print::role_name;
 use super::values;
-use crate::pipeline::nearest;
+use crate::error::nearest;
 use crate::{Error, Result};
 
 /// How many positions all indices of a text may have: their short form says more than it is long.

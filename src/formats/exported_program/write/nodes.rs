@@ -4,8 +4,8 @@ use serde_json::{Map, Value as Json, json};
 
 use super::sizes::Size;
 use super::{Writer, mistake, unwritable};
+use crate::error::FormatError;
 use crate::formats::aten::{self, Expression, Invocation, Written};
-use crate::formats::error::FormatError;
 use crate::formats::exported_program::numbers;
 use crate::formats::exported_program::opaque::{NO_TEMPLATE, Place, fill};
 use crate::formats::exported_program::package::dtype_code;

@@ -8,8 +8,8 @@ use serde_json::Map;
 
 use super::Writer;
 use super::state::Entry;
-use crate::formats::archive::ArchiveWriter;
-use crate::formats::error::FormatError;
+use crate::error::FormatError;
+use crate::files::archive::ArchiveWriter;
 use crate::formats::exported_program::schema::{Payload, PayloadConfig};
 use crate::formats::exported_program::source::StateKind;
 use crate::formats::pickle::Pickler;

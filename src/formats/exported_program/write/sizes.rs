@@ -3,7 +3,7 @@
 use serde_json::{Value as Json, json};
 
 use super::{Writer, mistake};
-use crate::formats::error::FormatError;
+use crate::error::FormatError;
 use crate::formats::exported_program::schema::{Node, tag};
 use crate::ir::dim::DimBuilder;
 use crate::ir::{Dim, Symbol, Value};

@@ -3,8 +3,8 @@
 use std::rc::Rc;
 
 use super::{Env, Eval, Evaluator, join};
+use crate::error::FormatError;
 use crate::formats::aten::state;
-use crate::formats::error::FormatError;
 use crate::formats::pickle::{self, Object, PickledTensor};
 use crate::formats::torchscript::objects::TensorKey;
 use crate::formats::torchscript::value::{ModuleRef, Value};

@@ -4,7 +4,7 @@ use ruff_python_ast::{Expr, ExprCall, Number, UnaryOp};
 use ruff_text_size::Ranged;
 
 use super::{Args, Env, Eval, Evaluator, MAX_CONTAINERS};
-use crate::formats::error::FormatError;
+use crate::error::FormatError;
 use crate::formats::torchscript::code::{Class, SourceFile};
 use crate::formats::torchscript::value::Value;
 

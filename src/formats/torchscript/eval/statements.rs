@@ -5,7 +5,7 @@ use ruff_text_size::Ranged;
 
 use super::expressions::retype;
 use super::{Env, Eval, Evaluator, Flow, join};
-use crate::formats::error::FormatError;
+use crate::error::FormatError;
 use crate::formats::pickle::Object;
 use crate::formats::torchscript::code::SourceFile;
 use crate::formats::torchscript::value::{ModuleRef, Value};

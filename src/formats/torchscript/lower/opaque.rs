@@ -8,8 +8,8 @@ use smallvec::SmallVec;
 
 use super::unknown;
 
+use crate::error::FormatError;
 use crate::formats::aten::{Builder, axis, dtype_from_code};
-use crate::formats::error::FormatError;
 use crate::formats::torchscript::eval::{Args, Eval, Evaluator};
 use crate::formats::torchscript::read::simple_name;
 use crate::formats::torchscript::value::{Value, print_float, print_str};

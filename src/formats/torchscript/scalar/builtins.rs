@@ -3,8 +3,8 @@
 use std::rc::Rc;
 
 use super::strings::print_number;
+use crate::error::FormatError;
 use crate::formats::aten::dtype_code;
-use crate::formats::error::FormatError;
 use crate::formats::torchscript::eval::{Args, Eval, Evaluator};
 use crate::formats::torchscript::value::Value;
 use crate::ir::{DType, Type};

@@ -6,7 +6,7 @@ use std::path::Path;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipWriter};
 
-use crate::formats::error::FormatError;
+use crate::error::FormatError;
 
 /// What PyTorch aligns tensors to, so that they can be mapped.
 const ALIGNMENT: u16 = 64;
@@ -14,24 +14,20 @@ const ALIGNMENT: u16 = 64;
 const PADDING_FIELD: u16 = u16::from_le_bytes(*b"FB");
 
 /// An archive being written, all its entries in one root folder.
-pub(in crate::formats) struct ArchiveWriter<'r, W: Write + Seek> {
+pub(crate) struct ArchiveWriter<'r, W: Write + Seek> {
     zip: ZipWriter<W>,
     root: &'r str,
 }
 
 impl<'r, W: Write + Seek> ArchiveWriter<'r, W> {
     /// An archive without entries; with an empty name for the root folder, it has none.
-    pub(in crate::formats) fn new(out: W, root: &'r str) -> Self {
+    pub(crate) fn new(out: W, root: &'r str) -> Self {
         let zip = ZipWriter::new(out);
         ArchiveWriter { zip, root }
     }
 
     /// Adds an entry; its name is relative to the root folder.
-    pub(in crate::formats) fn entry(
-        &mut self,
-        name: &str,
-        bytes: &[u8],
-    ) -> Result<(), FormatError> {
+    pub(crate) fn entry(&mut self, name: &str, bytes: &[u8]) -> Result<(), FormatError> {
         let options = SimpleFileOptions::default()
             .compression_method(CompressionMethod::Stored)
             .last_modified_time(DateTime::default())
@@ -48,14 +44,14 @@ impl<'r, W: Write + Seek> ArchiveWriter<'r, W> {
     }
 
     /// Writes the directory.
-    pub(in crate::formats) fn finish(self) -> Result<(), FormatError> {
+    pub(crate) fn finish(self) -> Result<(), FormatError> {
         self.zip.finish().map_err(zip_error)?;
         Ok(())
     }
 }
 
 /// The name of an archive's root folder: the file's own.
-pub(in crate::formats) fn root_name(path: &Path) -> String {
+pub(crate) fn root_name(path: &Path) -> String {
     let stem = path
         .file_stem()
         .map(|s| s.to_string_lossy().into_owned())

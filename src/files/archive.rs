@@ -13,11 +13,11 @@ use indexmap::IndexMap;
 use zip::read::{ArchiveOffset, Config};
 use zip::{CompressionMethod, ZipArchive};
 
-use crate::formats::error::FormatError;
+use crate::error::FormatError;
 use crate::ir::Bytes;
-pub(super) use foreign::other_zip;
+pub(crate) use foreign::other_zip;
 use foreign::without_zip;
-pub(super) use write::{ArchiveWriter, root_name};
+pub(crate) use write::{ArchiveWriter, root_name};
 
 /// Deflate cannot expand by more than 1032; what claims more is lying.
 pub(crate) const MAX_RATIO: u64 = 1100;
@@ -98,7 +98,7 @@ impl Archive {
     }
 
     /// Bytes of the file.
-    pub(in crate::formats) fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         self.map.as_ref().len() as u64
     }
 
@@ -108,7 +108,7 @@ impl Archive {
     }
 
     /// Whether there is an entry under such a folder.
-    pub(super) fn contains_under(&self, folder: &str) -> bool {
+    pub(crate) fn contains_under(&self, folder: &str) -> bool {
         self.names().any(|n| n.starts_with(folder))
     }
 
@@ -129,7 +129,7 @@ impl Archive {
     }
 
     /// An entry that is text about the network: bounded in size and checked against its sum.
-    pub(super) fn read_text(&self, name: &str) -> Result<Vec<u8>, FormatError> {
+    pub(crate) fn read_text(&self, name: &str) -> Result<Vec<u8>, FormatError> {
         let entry = self.entry(name)?;
         if entry.size > MAX_TEXT {
             return Err(entry.bomb(name, entry.size, MAX_TEXT));

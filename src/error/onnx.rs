@@ -96,23 +96,23 @@ pub enum OnnxError {
 }
 
 /// What to do where a pass is to blame.
-pub(super) const MISTAKE: &str = "this is a mistake of the pass that made it";
+pub(crate) const MISTAKE: &str = "this is a mistake of the pass that made it";
 
 impl OnnxError {
-    pub(super) fn damaged(detail: impl Into<String>) -> OnnxError {
+    pub(crate) fn damaged(detail: impl Into<String>) -> OnnxError {
         OnnxError::Damaged {
             detail: detail.into(),
         }
     }
 
-    pub(super) fn tensor(name: &str, what: impl Into<String>) -> OnnxError {
+    pub(crate) fn tensor(name: &str, what: impl Into<String>) -> OnnxError {
         OnnxError::Tensor {
             name: name.to_owned(),
             what: what.into(),
         }
     }
 
-    pub(super) fn unwritable(what: impl Into<String>, help: &'static str) -> OnnxError {
+    pub(crate) fn unwritable(what: impl Into<String>, help: &'static str) -> OnnxError {
         OnnxError::Unwritable {
             what: what.into(),
             help,

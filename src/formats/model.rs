@@ -1,6 +1,6 @@
 //! A model: the graph that passes change, and what its file format needs to write it back.
 
-use crate::formats::Origin;
+use super::Origin;
 use crate::ir::Graph;
 
 /// A network as it was read from a file.

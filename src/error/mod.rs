@@ -1,9 +1,14 @@
 //! What can go wrong, and what to do about it.
 
+mod format;
+mod nearest;
+pub(crate) mod onnx;
+
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::formats::FormatError;
+pub use format::{Foreign, FormatError, Location};
+pub(crate) use nearest::nearest;
 
 /// A result with optc's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use memmap2::Mmap;
 
-use super::error::FormatError;
+use crate::error::FormatError;
 use crate::ir::{Bytes, Memory};
 
 /// Bytes of what was read that stay in memory beside the part that is read.

@@ -1,7 +1,7 @@
 //! What a file is that is not what it was taken for.
 
 use super::Archive;
-use crate::formats::error::Foreign;
+use crate::error::Foreign;
 
 /// What a file without a zip's signature is.
 pub(super) fn without_zip(bytes: &[u8]) -> Foreign {
@@ -31,7 +31,7 @@ pub(super) fn without_zip(bytes: &[u8]) -> Foreign {
 }
 
 /// What a zip archive without TorchScript's entries is.
-pub(in crate::formats) fn other_zip(archive: &Archive) -> Option<Foreign> {
+pub(crate) fn other_zip(archive: &Archive) -> Option<Foreign> {
     let ends = |suffix: &str| archive.names().any(|n| n.ends_with(suffix));
     if archive.contains("data.pkl")
         && (archive.contains("constants.pkl") || archive.contains_under("code/"))

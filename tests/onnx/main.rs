@@ -7,6 +7,7 @@ mod folds;
 mod hints;
 mod mistakes;
 mod model;
+mod pools;
 mod unchanged;
 mod versions;
 

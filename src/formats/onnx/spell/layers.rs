@@ -1,4 +1,4 @@
-//! Convolutions, linear layers, pools, and images resampled.
+//! Convolutions, linear layers, and images resampled.
 
 use crate::formats::onnx::attributes::{int, ints, string};
 use crate::formats::onnx::error::{MISTAKE, OnnxError};
@@ -6,11 +6,11 @@ use crate::formats::onnx::proto::AttributeProto;
 use crate::formats::onnx::write::{Spelled, Writer};
 use crate::ir::{DType, Dim, Op, Padding, ResizeMode, Tensor, Type};
 
-fn all_ints(name: &str, lengths: &[usize]) -> AttributeProto {
+pub(super) fn all_ints(name: &str, lengths: &[usize]) -> AttributeProto {
     ints(name, lengths.iter().map(|n| *n as i64))
 }
 
-fn pads(pad: &Padding) -> AttributeProto {
+pub(super) fn pads(pad: &Padding) -> AttributeProto {
     let both = pad.before.iter().chain(&pad.after);
     ints("pads", both.map(|n| *n as i64))
 }
@@ -120,88 +120,6 @@ pub(super) fn linear(w: &mut Writer<'_>, spelled: &Spelled<'_>) -> Result<(), On
     w.emit("MatMul", &[x, weight], vec![], &product);
     let bias = w.value(bias)?;
     w.emit("Add", &[product, bias], vec![], &spelled.out);
-    Ok(())
-}
-
-/// The sizes as numbers, which ONNX asks for here.
-fn numbers(w: &Writer<'_>, spelled: &Spelled<'_>, dims: &[Dim]) -> Result<Vec<i64>, OnnxError> {
-    let numbers = dims.iter().map(Dim::as_number).collect::<Option<_>>();
-    numbers.ok_or_else(|| {
-        let name = &w.graph.node(spelled.id).name;
-        OnnxError::unwritable(
-            format!("the pool `{name}` has windows whose size depends on the input, {dims:?}"),
-            "ONNX knows windows of fixed size only; write another format",
-        )
-    })
-}
-
-pub(super) fn pool(w: &mut Writer<'_>, op: &Op, spelled: &Spelled<'_>) -> Result<(), OnnxError> {
-    let x = w.value(spelled.operands[0])?;
-    let (Op::MaxPool {
-        kernel,
-        stride,
-        pad,
-        ceil,
-        ..
-    }
-    | Op::AvgPool {
-        kernel,
-        stride,
-        pad,
-        ceil,
-        ..
-    }) = op
-    else {
-        return Err(OnnxError::unwritable(op.name(), MISTAKE));
-    };
-    let small = |dtype: &DType| dtype.is_float() || matches!(dtype, DType::I8 | DType::U8);
-    if let Some(dtype) = spelled.result.dtype().filter(|dtype| !small(dtype)) {
-        let name = &w.graph.node(spelled.id).name;
-        return Err(OnnxError::unwritable(
-            format!("`{name}` is a pool of {dtype}, which ONNX has not"),
-            "cast to floating point before it and back after it",
-        ));
-    }
-    // One window that is as large as the input.
-    let whole = spelled.types[0].shape().and_then(|shape| shape.get(2..)) == Some(&kernel[..]);
-    let is_number = kernel.iter().all(|k| k.as_number().is_some());
-    if whole && pad.is_zero() && !is_number {
-        let name = match op {
-            Op::MaxPool { .. } => "GlobalMaxPool",
-            _ => "GlobalAveragePool",
-        };
-        w.emit(name, &[x], vec![], &spelled.out);
-        return Ok(());
-    }
-    let mut attributes = vec![
-        ints("kernel_shape", numbers(w, spelled, kernel)?),
-        pads(pad),
-        ints("strides", numbers(w, spelled, stride)?),
-    ];
-    if *ceil {
-        needs(
-            w,
-            spelled,
-            10,
-            "a pool that counts its last window though it is not full",
-        )?;
-        attributes.push(int("ceil_mode", 1));
-    }
-    let name = match op {
-        Op::AvgPool { count_pad, .. } => {
-            attributes.push(int("count_include_pad", (*count_pad).into()));
-            "AveragePool"
-        }
-        Op::MaxPool { dilation, .. } => {
-            if dilation.iter().any(|n| *n != 1) {
-                needs(w, spelled, 10, "a pool with a dilation")?;
-                attributes.push(all_ints("dilations", dilation));
-            }
-            "MaxPool"
-        }
-        _ => return Err(OnnxError::unwritable(op.name(), MISTAKE)),
-    };
-    w.emit(name, &[x], attributes, &spelled.out);
     Ok(())
 }
 

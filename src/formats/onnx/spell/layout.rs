@@ -138,27 +138,52 @@ pub(super) fn pad(w: &mut Writer<'_>, op: &Op, spelled: &Spelled<'_>) -> Result<
         PadMode::Replicate => "edge",
         PadMode::Circular => "wrap",
     };
-    let mut attributes = vec![string("mode", name)];
     let amounts: Vec<Dim> = before.iter().chain(after).cloned().collect();
+    let dtype = spelled.result.dtype().unwrap_or(DType::F32);
+    let constant = (*mode == PadMode::Constant).then_some((value.0, dtype));
+    let (inputs, attributes) = pad_of(w, spelled, x, name, &amounts, constant)?;
+    w.emit("Pad", &inputs, attributes, &spelled.out);
+    Ok(())
+}
+
+/// `x` with so many of a number before and after it, amounts as ONNX has them, as a node before the one that is spelled.
+pub(super) fn padded(
+    w: &mut Writer<'_>,
+    spelled: &Spelled<'_>,
+    x: String,
+    amounts: &[Dim],
+    number: (f64, DType),
+) -> Result<String, OnnxError> {
+    let (inputs, attributes) = pad_of(w, spelled, x, "constant", amounts, Some(number))?;
+    Ok(w.step(spelled, "Pad", &inputs, attributes))
+}
+
+fn pad_of(
+    w: &mut Writer<'_>,
+    spelled: &Spelled<'_>,
+    x: String,
+    mode: &'static str,
+    amounts: &[Dim],
+    constant: Option<(f64, DType)>,
+) -> Result<(Vec<String>, Vec<AttributeProto>), OnnxError> {
+    let mut attributes = vec![string("mode", mode)];
     if w.opset < 11 {
         let numbers = { amounts.iter() }
             .map(Dim::as_number)
             .collect::<Option<Vec<_>>>();
-        let Some(numbers) = numbers else {
-            return needs(w, spelled, 11, "a pad whose amounts depend on the input");
-        };
-        attributes.push(ints("pads", numbers));
-        attributes.push(float("value", value.0));
-        w.emit("Pad", &[x], attributes, &spelled.out);
-        return Ok(());
+        match numbers {
+            Some(numbers) => attributes.push(ints("pads", numbers)),
+            None => needs(w, spelled, 11, "a pad whose amounts depend on the input")?,
+        }
+        let value = constant.map_or(0.0, |(value, _)| value);
+        attributes.push(float("value", value));
+        return Ok((vec![x], attributes));
     }
-    let mut inputs = vec![x, w.size_list(&amounts)];
-    if *mode == PadMode::Constant {
-        let dtype = spelled.result.dtype().unwrap_or(DType::F32);
-        inputs.push(w.scalar(value.0, dtype));
+    let mut inputs = vec![x, w.size_list(amounts)];
+    if let Some((value, dtype)) = constant {
+        inputs.push(w.scalar(value, dtype));
     }
-    w.emit("Pad", &inputs, attributes, &spelled.out);
-    Ok(())
+    Ok((inputs, attributes))
 }
 
 /// The interior repeated, for versions that have no such pad: axis by axis, parts joined.

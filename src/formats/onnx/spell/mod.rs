@@ -6,6 +6,7 @@ mod layers;
 mod layout;
 mod normalisation;
 mod pointwise;
+mod pool;
 
 use super::attributes::{float, int, ints};
 use super::error::OnnxError;
@@ -22,7 +23,7 @@ pub(super) fn spell(w: &mut Writer<'_>, op: &Op, spelled: &Spelled<'_>) -> Resul
         Attention { scale, causal } => {
             attention::attention(w, spelled, scale.map(|s| s.0), *causal)
         }
-        MaxPool { .. } | AvgPool { .. } => layers::pool(w, op, spelled),
+        MaxPool { .. } | AvgPool { .. } => pool::pool(w, op, spelled),
         AdaptiveAvgPool { output } => adaptive::pool(w, spelled, output, false),
         AdaptiveMaxPool { output } => adaptive::pool(w, spelled, output, true),
         Resize { size, mode } => layers::resize(w, spelled, size, *mode),

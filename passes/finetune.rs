@@ -1,73 +1,48 @@
 //! Training on data: all weights, by gradients, in libtorch.
 
 use super::training;
-use crate::Result;
-use crate::pipeline::{Kind, OptionSpec, Options, Pass, PassInfo, Values};
+use crate::pipeline::{Kind, Options, Pass, PassInfo, Values};
+use crate::{Result, options, words};
 
 /// Train the weights on data.
 pub static FINETUNE: PassInfo = PassInfo {
     name: "finetune",
     summary: "train the weights on the data, by labels and by the answers of the network as it was read",
     kind: Kind::Trained,
-    options: &[
-        OptionSpec {
-            name: "epochs",
-            values: Values::Count {
-                min: 1,
-                max: 100_000,
-            },
-            default: "10",
-            help: "passes over the data; the best is kept, as judged on a tenth of the data that is held out",
-        },
-        training::RATE,
-        OptionSpec {
-            name: "schedule",
-            values: Values::Words(&["cosine", "step"]),
-            default: "cosine",
-            help: "how the rate falls: along half a cosine to 0, or in a step to a tenth after half of the epochs",
-        },
-        OptionSpec {
-            name: "labels",
-            values: Values::Flag,
-            default: "true",
-            help: "learn from the labels, by cross-entropy",
-        },
-        OptionSpec {
-            name: "distill",
-            values: Values::Number { min: 0.0, max: 1e3 },
-            default: "2",
-            help: "learn from the answers of the network as it was read, at this temperature; 0 for not at all",
-        },
-        OptionSpec {
-            name: "batch",
-            values: Values::Count {
-                min: 1,
-                max: 1 << 20,
-            },
-            default: "128",
-            help: "samples a step",
-        },
-        OptionSpec {
-            name: "momentum",
-            values: Values::Number { min: 0.0, max: 1.0 },
-            default: "0.9",
-            help: "the momentum of the gradient",
-        },
-        OptionSpec {
-            name: "nesterov",
-            values: Values::Flag,
-            default: "false",
-            help: "Nesterov's momentum",
-        },
-        OptionSpec {
-            name: "decay",
-            values: Values::Number { min: 0.0, max: 1.0 },
-            default: "0.0001",
-            help: "weight decay",
-        },
-    ],
+    options: FinetuneOptions::SPECS,
     build,
 };
+
+words! {
+    /// How the rate falls.
+    enum Falls {
+        Cosine = "cosine",
+        Step = "step",
+    }
+}
+
+options! {
+    /// The options of `finetune`.
+    struct FinetuneOptions {
+        epochs: usize = "10", Values::Count { min: 1, max: 100_000 },
+            "passes over the data; the best is kept, as judged on a tenth of the data that is held out";
+        lr: Option<f64> = "auto", training::RATES, training::RATE;
+        schedule: Falls = "cosine", Values::Words(Falls::WORDS),
+            "how the rate falls: along half a cosine to 0, or in a step to a tenth after half of the epochs";
+        labels: bool = "true", Values::Flag,
+            "learn from the labels, by cross-entropy";
+        distill: f64 = "2", Values::Number { min: 0.0, max: 1e3 },
+            "learn from the answers of the network as it was read, at this temperature; 0 for not at all";
+        batch: usize = "128", Values::Count { min: 1, max: 1 << 20 },
+            "samples a step";
+        momentum: f64 = "0.9", Values::Number { min: 0.0, max: 1.0 },
+            "the momentum of the gradient";
+        nesterov: bool = "false", Values::Flag,
+            "Nesterov's momentum";
+        decay: f64 = "0.0001", Values::Number { min: 0.0, max: 1.0 },
+            "weight decay";
+    }
+}
 
 #[cfg(not(feature = "torch"))]
 fn build(_: &Options) -> Result<Box<dyn Pass>> {
@@ -93,23 +68,24 @@ mod with_torch {
     }
 
     pub(super) fn build(options: &Options) -> Result<Box<dyn Pass>> {
+        let options = FinetuneOptions::of(options)?;
         let settings = Settings {
-            epochs: options.count("epochs")?,
-            schedule: match options.word("schedule")? {
-                "step" => Schedule::Step,
-                _ => Schedule::Cosine,
+            epochs: options.epochs,
+            schedule: match options.schedule {
+                Falls::Cosine => Schedule::Cosine,
+                Falls::Step => Schedule::Step,
             },
-            momentum: options.number("momentum")?,
-            nesterov: options.flag("nesterov")?,
-            decay: options.number("decay")?,
-            batch: options.count("batch")?,
-            distill: Some(options.number("distill")?).filter(|t| *t > 0.0),
-            labels: options.flag("labels")?,
+            momentum: options.momentum,
+            nesterov: options.nesterov,
+            decay: options.decay,
+            batch: options.batch,
+            distill: Some(options.distill).filter(|t| *t > 0.0),
+            labels: options.labels,
             ..Settings::default()
         };
         Ok(Box::new(Finetune {
             settings,
-            rate: options.number_or_auto("lr")?,
+            rate: options.lr,
         }))
     }
 

@@ -10,8 +10,8 @@ use optc::data::Samples;
 use optc::formats::bind_inputs;
 use optc::ir::{DType, Dim, Graph, NodeId, NodeKind, Op, Type, Value};
 use optc::pipeline::{
-    Changed, Kind, Observer, OptionSpec, Options, Pass, PassContext, PassInfo, Registry,
-    RemarkKind, RunOptions, Values, Verify,
+    Changed, Kind, Observer, Options, Pass, PassContext, PassInfo, Registry, RemarkKind,
+    RunOptions, Values, Verify,
 };
 use optc::report::{PassReport, Verification};
 use optc::{Error, Model, Pipeline, Report, Result};
@@ -87,41 +87,13 @@ static NEGATE: PassInfo = PassInfo {
     name: "negate",
     summary: "turn relu into negation",
     kind: Kind::Exact,
-    options: &[
-        OptionSpec {
-            name: "claim",
-            values: Values::Words(&["exact", "lossy"]),
-            default: "exact",
-            help: "what the pass claims to be",
-        },
-        OptionSpec {
-            name: "strength",
-            values: Values::Number { min: 0.0, max: 1.0 },
-            default: "0.5",
-            help: "how much, without effect",
-        },
-        OptionSpec {
-            name: "times",
-            values: Values::Count { min: 1, max: 9 },
-            default: "1",
-            help: "how often, without effect",
-        },
-        OptionSpec {
-            name: "loud",
-            values: Values::Flag,
-            default: "false",
-            help: "whether to say so",
-        },
-    ],
+    options: NegateOptions::SPECS,
     build: |options: &Options| {
-        let _ = (
-            options.number("strength")?,
-            options.count("times")?,
-            options.flag("loud")?,
-        );
-        let kind = match options.word("claim")? {
-            "lossy" => Kind::Lossy,
-            _ => Kind::Exact,
+        let options = NegateOptions::of(options)?;
+        let _ = (options.strength, options.times, options.loud);
+        let kind = match options.claim {
+            Claim::Exact => Kind::Exact,
+            Claim::Lossy => Kind::Lossy,
         };
         Ok(Box::new(FromFn {
             info: &NEGATE,
@@ -130,6 +102,23 @@ static NEGATE: PassInfo = PassInfo {
         }))
     },
 };
+
+optc::words! {
+    /// What the pass says of itself.
+    enum Claim {
+        Exact = "exact",
+        Lossy = "lossy",
+    }
+}
+
+optc::options! {
+    struct NegateOptions {
+        claim: Claim = "exact", Values::Words(Claim::WORDS), "what the pass claims to be";
+        strength: f64 = "0.5", Values::Number { min: 0.0, max: 1.0 }, "how much, without effect";
+        times: usize = "1", Values::Count { min: 1, max: 9 }, "how often, without effect";
+        loud: bool = "false", Values::Flag, "whether to say so";
+    }
+}
 
 static FAIL: PassInfo = PassInfo {
     name: "fail",

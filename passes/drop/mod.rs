@@ -22,95 +22,55 @@ mod tests;
 #[cfg(feature = "torch")]
 mod training;
 
-use super::training::RATE;
-use crate::pipeline::{Kind, OptionSpec, PassInfo, Values};
+use super::training::RATES;
+use crate::pipeline::{Kind, PassInfo, Values};
+use crate::{options, words};
 
 /// Prune single weights while training.
 pub static DROP: PassInfo = PassInfo {
     name: "drop",
     summary: "prune single weights, at random among the unimportant, and bring some back, while training",
     kind: Kind::Trained,
-    options: &[
-        OptionSpec {
-            name: "sparsity",
-            values: Values::Number { min: 0.0, max: 1.0 },
-            default: "0.93",
-            help: "the share of the weights of convolutions and linear layers that is zero in the end; biases and norms are not pruned",
-        },
-        OptionSpec {
-            name: "p_out",
-            // As good as none would take as good as forever.
-            values: Values::Number {
-                min: 0.01,
-                max: 1.0,
-            },
-            default: "0.5",
-            help: "the probability that an unimportant weight is dropped in a step",
-        },
-        OptionSpec {
-            name: "p_in",
-            values: Values::NumberOrAuto { min: 0.0, max: 1.0 },
-            default: "auto",
-            help: "the probability that a dropped weight returns in a step; auto for a quarter of the largest that lets the sparsity be reached",
-        },
-        OptionSpec {
-            name: "scope",
-            values: Values::Words(&["global", "layer"]),
-            default: "global",
-            help: "rank weights over the network, or those of each layer by themselves: all layers then get the same sparsity",
-        },
-        OptionSpec {
-            name: "ramp",
-            values: Values::Flag,
-            default: "false",
-            help: "let the target rise step by step, rather than go for all of it from the first",
-        },
-        OptionSpec {
-            name: "steps",
-            values: Values::Count {
-                min: 1,
-                max: 100_000,
-            },
-            default: "10",
-            help: "how often weights are dropped and return",
-        },
-        OptionSpec {
-            name: "epochs",
-            values: Values::Count {
-                min: 1,
-                max: 100_000,
-            },
-            default: "1",
-            help: "passes over the data after each step",
-        },
-        OptionSpec {
-            name: "last",
-            values: Values::Count {
-                min: 1,
-                max: 100_000,
-            },
-            default: "10",
-            help: "passes over the data after the last trim; the best is kept, as judged on a tenth of the data that is held out",
-        },
-        OptionSpec {
-            help: "the first learning rate of each training, which falls along half a cosine to 0; auto for 0.01, and 0.001 where more than eight layers have no batch norm of their own",
-            ..RATE
-        },
-        OptionSpec {
-            name: "distill",
-            values: Values::Number { min: 0.0, max: 1e3 },
-            default: "0",
-            help: "learn also from the answers of the network as it was read, at this temperature; 0 for not at all",
-        },
-        OptionSpec {
-            name: "decay",
-            values: Values::Number { min: 0.0, max: 1.0 },
-            default: "0.0001",
-            help: "weight decay",
-        },
-    ],
+    options: DropOptions::SPECS,
     build,
 };
+
+words! {
+    /// Among which weights the unimportant are.
+    enum Ranked {
+        Global = "global",
+        Layer = "layer",
+    }
+}
+
+options! {
+    /// The options of `drop`.
+    struct DropOptions {
+        sparsity: f64 = "0.93", Values::Number { min: 0.0, max: 1.0 },
+            "the share of the weights of convolutions and linear layers that is zero in the end; biases and norms are not pruned";
+        // As good as none would take as good as forever.
+        p_out: f64 = "0.5", Values::Number { min: 0.01, max: 1.0 },
+            "the probability that an unimportant weight is dropped in a step";
+        p_in: Option<f64> = "auto", Values::NumberOrAuto { min: 0.0, max: 1.0 },
+            "the probability that a dropped weight returns in a step; auto for a quarter of the largest that lets the sparsity be reached";
+        scope: Ranked = "global", Values::Words(Ranked::WORDS),
+            "rank weights over the network, or those of each layer by themselves: all layers then get the same sparsity";
+        ramp: bool = "false", Values::Flag,
+            "let the target rise step by step, rather than go for all of it from the first";
+        steps: usize = "10", Values::Count { min: 1, max: 100_000 },
+            "how often weights are dropped and return";
+        epochs: usize = "1", Values::Count { min: 1, max: 100_000 },
+            "passes over the data after each step";
+        last: usize = "10", Values::Count { min: 1, max: 100_000 },
+            "passes over the data after the last trim; the best is kept, as judged on a tenth of the data that is held out";
+        lr: Option<f64> = "auto", RATES,
+            "the first learning rate of each training, which falls along half a cosine to 0; auto for 0.01, and 0.001 where more than eight layers have no batch norm of their own";
+        distill: f64 = "0", Values::Number { min: 0.0, max: 1e3 },
+            "learn also from the answers of the network as it was read, at this temperature; 0 for not at all";
+        decay: f64 = "0.0001", Values::Number { min: 0.0, max: 1.0 },
+            "weight decay";
+    }
+}
 
 #[cfg(feature = "torch")]
 use training::build;

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::DROP;
 use super::flow::{Flow, Moved, Scope, count};
 use super::layers::Layer;
+use super::{DROP, DropOptions, Ranked};
 use crate::data::TrainingSet;
 use crate::exec::torch::{Keep, Settings};
 use crate::ir::Graph;
@@ -30,23 +30,19 @@ struct Drop {
 }
 
 pub(super) fn build(options: &Options) -> Result<Box<dyn Pass>> {
-    let scope = match options.word("scope")? {
-        "layer" => Scope::Layer,
-        _ => Scope::Global,
+    let options = DropOptions::of(options)?;
+    let scope = match options.scope {
+        Ranked::Global => Scope::Global,
+        Ranked::Layer => Scope::Layer,
     };
     Ok(Box::new(Drop {
-        flow: Flow::new(
-            options.number("sparsity")?,
-            options.number("p_out")?,
-            options.number_or_auto("p_in")?,
-            scope,
-        )?,
-        ramp: options.flag("ramp")?,
-        steps: options.count("steps")?,
-        epochs: [options.count("epochs")?, options.count("last")?],
-        rate: options.number_or_auto("lr")?,
-        distill: Some(options.number("distill")?).filter(|t| *t > 0.0),
-        decay: options.number("decay")?,
+        flow: Flow::new(options.sparsity, options.p_out, options.p_in, scope)?,
+        ramp: options.ramp,
+        steps: options.steps,
+        epochs: [options.epochs, options.last],
+        rate: options.lr,
+        distill: Some(options.distill).filter(|t| *t > 0.0),
+        decay: options.decay,
     }))
 }
 

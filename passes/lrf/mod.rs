@@ -29,10 +29,10 @@ use crate::ir::Graph;
 use crate::passes::repair::{refit, say_left_out};
 use crate::passes::{quantised, rules};
 use crate::pipeline::{
-    Changed, Kind, OptionSpec, Options, Pass, PassContext, PassInfo, Values, refuse_non_finite,
+    Changed, Kind, Options, Pass, PassContext, PassInfo, Values, refuse_non_finite,
     refuse_unknown_sizes,
 };
-use crate::{Error, Result};
+use crate::{Error, Result, options, words};
 use choose::Amount;
 use factor::{Choice, Kept, Pieces, Weighed};
 use layer::{Layer, layers};
@@ -44,146 +44,127 @@ pub static LRF: PassInfo = PassInfo {
     name: "lrf",
     summary: "remove filters and input channels that the others replace, with 1x1 convolutions that make up for them",
     kind: Kind::Lossy,
-    options: &[
-        OptionSpec {
-            name: "ratio",
-            values: Values::Number { min: 0.0, max: 1.0 },
-            default: "0",
-            help: "the share of its filters and of its input channels that each layer loses, less than 1; 0.5 is the authors' method, which wrecks a network that is not trained afterwards; 0 to go by `flops` or `error`",
-        },
-        OptionSpec {
-            name: "flops",
-            values: Values::Number { min: 0.0, max: 1.0 },
-            default: "1",
-            help: "instead of `ratio`: the fraction of the network's multiply-adds to keep, spread over the layers by what each loses; 1 for none",
-        },
-        OptionSpec {
-            name: "error",
-            values: Values::NumberOrAuto { min: 0.0, max: 1.0 },
-            default: "auto",
-            help: "instead of `ratio`: the most that the result of a layer may change, relative to its deviation; auto for what changes the network's outputs by 15 % of their deviation at most, and by no more than it is worth, as forecast by running it",
-        },
-        OptionSpec {
-            name: "scope",
-            values: Values::Words(&["kernels", "all"]),
-            default: "kernels",
-            help: "which layers: convolutions with kernels of several elements, but the first; or 1x1 convolutions and linear layers too",
-        },
-        OptionSpec {
-            name: "sides",
-            values: Values::Words(&["both", "output", "input"]),
-            default: "both",
-            help: "what goes: filters and input channels, filters only, or input channels only",
-        },
-        OptionSpec {
-            name: "weigh",
-            values: Values::Words(&["auto", "none", "norm", "moments"]),
-            default: "auto",
-            help: "what counts: all alike, results by the batch norm that follows, or also channels by their moments; auto for none with `ratio` and no samples, as the authors do, else moments",
-        },
-        OptionSpec {
-            name: "select",
-            values: Values::Words(&["backward", "forward", "pivot", "norm"]),
-            default: "backward",
-            help: "by what is chosen: least loss of what goes, largest gain of what stays, most left of what stays, or size",
-        },
-        OptionSpec {
-            name: "compensate",
-            values: Values::Flag,
-            default: "true",
-            help: "what stays makes up for what goes",
-        },
-        OptionSpec {
-            name: "refit",
-            values: Values::Flag,
-            default: "true",
-            help: "with samples, and without `finetune`: solve for weights and biases on the samples",
-        },
-        OptionSpec {
-            name: "align",
-            values: Values::Count {
-                min: 0,
-                max: 1 << 10,
-            },
-            default: "0",
-            help: "filters and channels kept are a multiple of this; 0 for 8 where cost is time, else 1",
-        },
-        OptionSpec {
-            name: "finetune",
-            values: Values::Count {
-                min: 0,
-                max: 100_000,
-            },
-            default: "0",
-            help: "epochs of training on the data after the filters, and again after the channels, of each layer went, from the last layer to the first; 0 for none",
-        },
-        OptionSpec {
-            name: "warmup",
-            values: Values::Count {
-                min: 0,
-                max: 100_000,
-            },
-            default: "1",
-            help: "with `finetune`: epochs before that, with 1x1 convolutions around the layers that do nothing yet",
-        },
-        OptionSpec {
-            name: "lr",
-            values: Values::Number { min: 0.0, max: 1e3 },
-            default: "0.001",
-            help: "with `finetune`: the learning rate",
-        },
-    ],
+    options: LrfOptions::SPECS,
     build,
 };
 
+words! {
+    /// Which layers.
+    enum Scope {
+        Kernels = "kernels",
+        All = "all",
+    }
+}
+
+words! {
+    /// What goes: filters, input channels, or both.
+    enum Sides {
+        Both = "both",
+        Output = "output",
+        Input = "input",
+    }
+}
+
+words! {
+    /// What counts.
+    enum Counts {
+        Auto = "auto",
+        None = "none",
+        Norm = "norm",
+        Moments = "moments",
+    }
+}
+
+words! {
+    /// By what is chosen.
+    enum Select {
+        Backward = "backward",
+        Forward = "forward",
+        Pivot = "pivot",
+        Norm = "norm",
+    }
+}
+
+options! {
+    /// The options of `lrf`.
+    struct LrfOptions {
+        ratio: f64 = "0", Values::Number { min: 0.0, max: 1.0 },
+            "the share of its filters and of its input channels that each layer loses, less than 1; 0.5 is the authors' method, which wrecks a network that is not trained afterwards; 0 to go by `flops` or `error`";
+        flops: f64 = "1", Values::Number { min: 0.0, max: 1.0 },
+            "instead of `ratio`: the fraction of the network's multiply-adds to keep, spread over the layers by what each loses; 1 for none";
+        error: Option<f64> = "auto", Values::NumberOrAuto { min: 0.0, max: 1.0 },
+            "instead of `ratio`: the most that the result of a layer may change, relative to its deviation; auto for what changes the network's outputs by 15 % of their deviation at most, and by no more than it is worth, as forecast by running it";
+        scope: Scope = "kernels", Values::Words(Scope::WORDS),
+            "which layers: convolutions with kernels of several elements, but the first; or 1x1 convolutions and linear layers too";
+        sides: Sides = "both", Values::Words(Sides::WORDS),
+            "what goes: filters and input channels, filters only, or input channels only";
+        weigh: Counts = "auto", Values::Words(Counts::WORDS),
+            "what counts: all alike, results by the batch norm that follows, or also channels by their moments; auto for none with `ratio` and no samples, as the authors do, else moments";
+        select: Select = "backward", Values::Words(Select::WORDS),
+            "by what is chosen: least loss of what goes, largest gain of what stays, most left of what stays, or size";
+        compensate: bool = "true", Values::Flag,
+            "what stays makes up for what goes";
+        refit: bool = "true", Values::Flag,
+            "with samples, and without `finetune`: solve for weights and biases on the samples";
+        align: usize = "0", Values::Count { min: 0, max: 1 << 10 },
+            "filters and channels kept are a multiple of this; 0 for 8 where cost is time, else 1";
+        finetune: usize = "0", Values::Count { min: 0, max: 100_000 },
+            "epochs of training on the data after the filters, and again after the channels, of each layer went, from the last layer to the first; 0 for none";
+        warmup: usize = "1", Values::Count { min: 0, max: 100_000 },
+            "with `finetune`: epochs before that, with 1x1 convolutions around the layers that do nothing yet";
+        lr: f64 = "0.001", Values::Number { min: 0.0, max: 1e3 },
+            "with `finetune`: the learning rate";
+    }
+}
+
 fn build(options: &Options) -> Result<Box<dyn Pass>> {
-    let (ratio, flops) = (options.number("ratio")?, options.number("flops")?);
-    let amount = match (flops < 1.0, options.number_or_auto("error")?) {
-        (true, Some(_)) => {
-            return Err(Error::Usage {
-                what: "`flops` and `error` are both given".into(),
-                help: "say how much to keep, or how much may be lost".into(),
-            });
-        }
-        (true, None) => Amount::Budget(Budget::Flops(flops)),
-        (false, Some(error)) => Amount::Budget(Budget::Error(error)),
-        (false, None) if ratio >= 1.0 => {
-            return Err(Error::Usage {
-                what: format!("ratio={ratio} would leave nothing"),
-                help: "the ratio is the share that goes: 0 or more, and less than 1".into(),
-            });
-        }
-        (false, None) if ratio > 0.0 => Amount::Ratio(ratio),
-        (false, None) => Amount::Forecast,
-    };
-    let criterion = match options.word("select")? {
-        "forward" => Criterion::Forward,
-        "pivot" => Criterion::Pivot,
-        "norm" => Criterion::Norm,
-        _ => Criterion::Backward,
-    };
+    let options = LrfOptions::of(options)?;
     Ok(Box::new(Lrf {
-        amount,
-        all: options.word("scope")? == "all",
-        sides: match options.word("sides")? {
-            "output" => [true, false],
-            "input" => [false, true],
-            _ => [true, true],
+        amount: amount(&options)?,
+        all: options.scope == Scope::All,
+        sides: match options.sides {
+            Sides::Both => [true, true],
+            Sides::Output => [true, false],
+            Sides::Input => [false, true],
         },
-        weigh: match options.word("weigh")? {
-            "auto" => None,
-            "none" => Some(Weigh::Alike),
-            "norm" => Some(Weigh::Norms),
-            _ => Some(Weigh::Moments),
+        weigh: match options.weigh {
+            Counts::Auto => None,
+            Counts::None => Some(Weigh::Alike),
+            Counts::Norm => Some(Weigh::Norms),
+            Counts::Moments => Some(Weigh::Moments),
         },
         choice: Choice {
-            criterion,
-            compensate: options.flag("compensate")?,
+            criterion: match options.select {
+                Select::Backward => Criterion::Backward,
+                Select::Forward => Criterion::Forward,
+                Select::Pivot => Criterion::Pivot,
+                Select::Norm => Criterion::Norm,
+            },
+            compensate: options.compensate,
         },
-        refit: options.flag("refit")?,
-        align: options.count("align")?,
-        training: Training::of(options)?,
+        refit: options.refit,
+        align: options.align,
+        training: Training::of(&options)?,
     }))
+}
+
+/// How much goes.
+fn amount(options: &LrfOptions) -> Result<Amount> {
+    let ratio = options.ratio;
+    match (options.flops < 1.0, options.error) {
+        (true, Some(_)) => Err(Error::Usage {
+            what: "`flops` and `error` are both given".into(),
+            help: "say how much to keep, or how much may be lost".into(),
+        }),
+        (true, None) => Ok(Amount::Budget(Budget::Flops(options.flops))),
+        (false, Some(error)) => Ok(Amount::Budget(Budget::Error(error))),
+        (false, None) if ratio >= 1.0 => Err(Error::Usage {
+            what: format!("ratio={ratio} would leave nothing"),
+            help: "the ratio is the share that goes: 0 or more, and less than 1".into(),
+        }),
+        (false, None) if ratio > 0.0 => Ok(Amount::Ratio(ratio)),
+        (false, None) => Ok(Amount::Forecast),
+    }
 }
 
 struct Lrf {

@@ -14,16 +14,16 @@ pub(super) use without_torch::Training;
 #[cfg(not(feature = "torch"))]
 mod without_torch {
     use crate::Result;
+    use crate::passes::lrf::LrfOptions;
     use crate::passes::training::not_built_in;
-    use crate::pipeline::Options;
 
     /// What this build cannot do.
     pub(in crate::passes::lrf) enum Training {}
 
     impl Training {
         /// None.
-        pub(in crate::passes::lrf) fn of(options: &Options) -> Result<Option<Training>> {
-            match options.count("finetune")? {
+        pub(in crate::passes::lrf) fn of(options: &LrfOptions) -> Result<Option<Training>> {
+            match options.finetune {
                 0 => Ok(None),
                 epochs => Err(not_built_in(&format!("lrf{{finetune={epochs}}}"))),
             }
@@ -38,13 +38,13 @@ mod with_torch {
     use crate::exec::torch::{Keep, Schedule, Settings};
     use crate::ir::Graph;
     use crate::passes::balance::balance;
-    use crate::passes::lrf::Lrf;
     use crate::passes::lrf::factor::Kept;
     use crate::passes::lrf::interleaved::{InPieces, Side};
     use crate::passes::lrf::layer::Layer;
     use crate::passes::lrf::weigh::Weigh;
+    use crate::passes::lrf::{Lrf, LrfOptions};
     use crate::passes::training::{Round, of_another_run, train};
-    use crate::pipeline::{Options, PassContext, State};
+    use crate::pipeline::{PassContext, State};
 
     /// The note of a state that says how many sides of layers have lost what goes.
     const ROUND: &str = "round";
@@ -70,14 +70,13 @@ mod with_torch {
 
     impl Training {
         /// What the options ask for, if anything.
-        pub(in crate::passes::lrf) fn of(options: &Options) -> Result<Option<Training>> {
-            let epochs = options.count("finetune")?;
+        pub(in crate::passes::lrf) fn of(options: &LrfOptions) -> Result<Option<Training>> {
             let training = Training {
-                warmup: options.count("warmup")?,
-                epochs,
-                rate: options.number("lr")?,
+                warmup: options.warmup,
+                epochs: options.finetune,
+                rate: options.lr,
             };
-            Ok((epochs > 0).then_some(training))
+            Ok((options.finetune > 0).then_some(training))
         }
 
         /// The epochs of a round, and of those before it.

@@ -25,10 +25,10 @@ use crate::passes::activations::Promised;
 use crate::passes::forecast::Limit;
 use crate::passes::{fold_batch_norm, quantised};
 use crate::pipeline::{
-    Changed, Kind, OptionSpec, Options, Pass, PassContext, PassInfo, Values, refuse_non_finite,
+    Changed, Kind, Options, Pass, PassContext, PassInfo, Values, refuse_non_finite,
     refuse_unknown_sizes,
 };
-use crate::{Error, Result};
+use crate::{Error, Result, options, words};
 use kernels::ByKernel;
 use relaxed::Relaxed;
 use scalars::Hashing;
@@ -41,62 +41,56 @@ pub static RED: PassInfo = PassInfo {
     name: "red",
     summary: "hash weights, then merge neurons that are equal and drop those that are constant or unread",
     kind: Kind::Lossy,
-    options: &[
-        OptionSpec {
-            name: "hash",
-            values: Values::Words(&["none", "kde", "kernel"]),
-            default: "kde",
-            help: "what becomes equal: nothing (the pass is then exact if alpha is 0), weights that are near a mode of their density, or kernels, which become combinations of few for each input channel",
-        },
-        OptionSpec {
-            name: "flops",
-            values: Values::Number { min: 0.0, max: 1.0 },
-            default: "1",
-            help: "with hash=kernel: the fraction of the network's multiply-adds to keep; 1 to go by `error` instead",
-        },
-        OptionSpec {
-            name: "error",
-            values: Values::NumberOrAuto { min: 0.0, max: 1.0 },
-            default: "auto",
-            help: "the most that hashing may change the result of a layer, relative to its deviation; auto for what changes the network's outputs by 15 % of their deviation at most, and by no more than it is worth, as forecast by running it",
-        },
-        OptionSpec {
-            name: "alpha",
-            values: Values::Number { min: 0.0, max: 1.0 },
-            default: "0",
-            help: "merge neurons that are near each other too, before kernels are projected: the most that the result of a layer may change, relative to its deviation",
-        },
-        OptionSpec {
-            name: "align",
-            values: Values::Count {
-                min: 0,
-                max: 1 << 10,
-            },
-            default: "0",
-            help: "with hash=kernel: kernels of a layer are a multiple of this; 0 for 8 where cost is time, else 1",
-        },
-        OptionSpec {
-            name: "refit",
-            values: Values::Flag,
-            default: "true",
-            help: "with hash=kernel or alpha, and samples: solve for weights and biases on the samples",
-        },
-    ],
+    options: RedOptions::SPECS,
     build,
 };
 
+words! {
+    /// What becomes equal.
+    enum Hashed {
+        None = "none",
+        Kde = "kde",
+        Kernel = "kernel",
+    }
+}
+
+options! {
+    /// The options of `red`.
+    struct RedOptions {
+        hash: Hashed = "kde", Values::Words(Hashed::WORDS),
+            "what becomes equal: nothing (the pass is then exact if alpha is 0), weights that are near a mode of their density, or kernels, which become combinations of few for each input channel";
+        flops: f64 = "1", Values::Number { min: 0.0, max: 1.0 },
+            "with hash=kernel: the fraction of the network's multiply-adds to keep; 1 to go by `error` instead";
+        error: Option<f64> = "auto", Values::NumberOrAuto { min: 0.0, max: 1.0 },
+            "the most that hashing may change the result of a layer, relative to its deviation; auto for what changes the network's outputs by 15 % of their deviation at most, and by no more than it is worth, as forecast by running it";
+        alpha: f64 = "0", Values::Number { min: 0.0, max: 1.0 },
+            "merge neurons that are near each other too, before kernels are projected: the most that the result of a layer may change, relative to its deviation";
+        align: usize = "0", Values::Count { min: 0, max: 1 << 10 },
+            "with hash=kernel: kernels of a layer are a multiple of this; 0 for 8 where cost is time, else 1";
+        refit: bool = "true", Values::Flag,
+            "with hash=kernel or alpha, and samples: solve for weights and biases on the samples";
+    }
+}
+
 fn build(options: &Options) -> Result<Box<dyn Pass>> {
-    let (error, flops) = (options.number_or_auto("error")?, options.number("flops")?);
-    let hash = match options.word("hash")? {
-        "none" => Hash::None,
-        "kde" => Hash::Scalars { error },
-        _ => Hash::Kernels(ByKernel {
+    let RedOptions {
+        hash,
+        flops,
+        error,
+        alpha,
+        align,
+        refit,
+    } = RedOptions::of(options)?;
+    let hash = match hash {
+        Hashed::None => Hash::None,
+        Hashed::Kde => Hash::Scalars { error },
+        Hashed::Kernel => Hash::Kernels(ByKernel {
             budget: match error {
                 _ if flops < 1.0 => Some(Budget::Flops(flops)),
                 error => error.map(Budget::Error),
             },
-            align: options.count("align")?,
-            refit: options.flag("refit")?,
+            align,
+            refit,
         }),
     };
     if flops < 1.0 && !matches!(hash, Hash::Kernels(_)) {
@@ -105,8 +99,6 @@ fn build(options: &Options) -> Result<Box<dyn Pass>> {
             help: format!("write red{{hash=kernel,flops={flops}}}"),
         });
     }
-    let alpha = options.number("alpha")?;
-    let refit = options.flag("refit")?;
     let relaxed = (alpha > 0.0).then_some(Relaxed { alpha, refit });
     Ok(Box::new(Red { relaxed, hash }))
 }

@@ -39,7 +39,7 @@ pub use context::PassContext;
 pub use interrupt::{Heeding, Interrupt};
 pub use manager::{RunOptions, Verify};
 pub use observer::Observer;
-pub use options::{OptionSpec, OptionValue, Options, Values};
+pub use options::{FromOption, OptionSpec, OptionValue, Options, Values};
 pub use pass::{Changed, Pass, PassInfo};
 pub use registry::Registry;
 pub use text::{Combinator, REPEAT};

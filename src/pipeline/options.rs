@@ -178,65 +178,134 @@ impl Options {
             .map(|(spec, value)| (spec.name, *value))
     }
 
-    fn value<T>(
-        &self,
-        name: &str,
-        kind: &str,
-        take: impl Fn(OptionValue) -> Option<T>,
-    ) -> Result<T> {
-        self.values
-            .iter()
-            .find(|(spec, _)| spec.name == name)
-            .and_then(|(_, value)| take(*value))
-            .ok_or_else(|| Error::Usage {
-                what: format!(
-                    "the pass reads `{name}` as {kind}, which its description does not list"
-                ),
-                help: String::new(),
-            })
-    }
-
-    /// The value of an option of [`Values::Flag`].
+    /// The value of an option, as the type that its [`Values`] go with: `bool`, `usize`, `f64`, `Option<f64>` with `None` for `auto`,
+    /// and an enum of its words.
     ///
     /// # Errors
-    /// As for the next four: [`Error::Usage`] when there is no such option of such values, a mistake in the pass.
-    pub fn flag(&self, name: &str) -> Result<bool> {
-        self.value(name, "a flag", |value| match value {
+    /// [`Error::Usage`] when there is no such option, or one of other values: a mistake in the pass.
+    pub fn get<T: FromOption>(&self, name: &str) -> Result<T> {
+        let found = self.values.iter().find(|(spec, _)| spec.name == name);
+        let value = found.and_then(|(_, value)| T::from_option(*value));
+        value.ok_or_else(|| Error::Usage {
+            what: format!(
+                "the pass reads `{name}` as {}, which its description does not list",
+                std::any::type_name::<T>()
+            ),
+            help: String::new(),
+        })
+    }
+}
+
+/// A type that the value of an option is read as.
+pub trait FromOption: Sized {
+    /// The value; `None` for one of another kind.
+    fn from_option(value: OptionValue) -> Option<Self>;
+}
+
+impl FromOption for bool {
+    fn from_option(value: OptionValue) -> Option<bool> {
+        match value {
             OptionValue::Flag(value) => Some(value),
             _ => None,
-        })
+        }
     }
+}
 
-    /// The value of an option of [`Values::Count`].
-    pub fn count(&self, name: &str) -> Result<usize> {
-        self.value(name, "a count", |value| match value {
+impl FromOption for usize {
+    fn from_option(value: OptionValue) -> Option<usize> {
+        match value {
             OptionValue::Count(n) => Some(n),
             _ => None,
-        })
+        }
     }
+}
 
-    /// The value of an option of [`Values::Number`].
-    pub fn number(&self, name: &str) -> Result<f64> {
-        self.value(name, "a number", |value| match value {
+impl FromOption for f64 {
+    fn from_option(value: OptionValue) -> Option<f64> {
+        match value {
             OptionValue::Number(x) => Some(x),
             _ => None,
-        })
+        }
     }
+}
 
-    /// The value of an option of [`Values::NumberOrAuto`]; `None` for `auto`.
-    pub fn number_or_auto(&self, name: &str) -> Result<Option<f64>> {
-        self.value(name, "a number or auto", |value| match value {
+impl FromOption for Option<f64> {
+    fn from_option(value: OptionValue) -> Option<Option<f64>> {
+        match value {
             OptionValue::Number(x) => Some(Some(x)),
             OptionValue::Word(AUTO) => Some(None),
             _ => None,
-        })
+        }
     }
+}
 
-    /// The value of an option of [`Values::Words`].
-    pub fn word(&self, name: &str) -> Result<&'static str> {
-        self.value(name, "a word", |value| match value {
-            OptionValue::Word(word) => Some(word),
-            _ => None,
-        })
-    }
+/// An enum of the words that an option may be set to: `WORDS` lists them, for [`Values::Words`], and it is read from one.
+#[macro_export]
+macro_rules! words {
+    ($(#[$meta:meta])* $vis:vis enum $name:ident { $($variant:ident = $word:literal,)+ }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        $vis enum $name {
+            $(#[doc = concat!("`", $word, "`")] $variant,)+
+        }
+
+        impl $name {
+            /// The words, in order.
+            $vis const WORDS: &'static [&'static str] = &[$($word),+];
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = String;
+
+            fn from_str(text: &str) -> std::result::Result<$name, String> {
+                match text {
+                    $($word => Ok($name::$variant),)+
+                    _ => Err($crate::pipeline::Values::Words($name::WORDS).to_string()),
+                }
+            }
+        }
+
+        impl $crate::pipeline::FromOption for $name {
+            fn from_option(value: $crate::pipeline::OptionValue) -> Option<$name> {
+                match value {
+                    $crate::pipeline::OptionValue::Word(word) => word.parse().ok(),
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+/// A struct of a pass's options, each with its type, default, values and help: `SPECS` describes them, and `of` reads them.
+#[macro_export]
+macro_rules! options {
+    ($(#[$meta:meta])* $vis:vis struct $name:ident {
+        $($field:ident: $type:ty = $default:literal, $values:expr, $help:expr;)+
+    }) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug)]
+        // A build without libtorch lists options that it cannot use.
+        #[allow(dead_code)]
+        $vis struct $name {
+            $(#[allow(missing_docs)] pub $field: $type,)+
+        }
+
+        #[allow(dead_code)]
+        impl $name {
+            /// What pipelines, listings and messages know of the options.
+            $vis const SPECS: &'static [$crate::pipeline::OptionSpec] = &[$(
+                $crate::pipeline::OptionSpec {
+                    name: stringify!($field),
+                    values: $values,
+                    default: $default,
+                    help: $help,
+                },
+            )+];
+
+            /// The options that a pipeline gave, and the defaults of the others.
+            $vis fn of(options: &$crate::pipeline::Options) -> $crate::Result<$name> {
+                Ok($name { $($field: options.get(stringify!($field))?,)+ })
+            }
+        }
+    };
 }

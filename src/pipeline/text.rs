@@ -155,7 +155,7 @@ impl<'a> Parser<'a> {
             None => return Err(self.error_at(open, "`(` is not closed", "")),
             Some(_) => return Err(self.error("expected `,` and another pass, or `)`", "")),
         }
-        let max = options.count("max")?;
+        let max = options.get("max")?;
         Ok(Step::Repeat {
             max,
             options,

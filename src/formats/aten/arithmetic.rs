@@ -3,33 +3,14 @@
 use super::{
     Argument, Builder, Call, Entry, Eval, Expression, Lowered, Read, Written, first, need, one,
 };
+use crate::formats::spelling;
 use crate::ir::{self, DType, Dim, Dims, Ints, Op, Tensor, Type};
 
 pub(super) const TABLE: &[Entry] = &[
     Entry {
-        names: &["add", "sub", "subtract"],
-        parameters: &["self", "other", "alpha"],
-        lower: add,
-    },
-    Entry {
         names: &["rsub"],
         parameters: &["self", "other", "alpha"],
         lower: rsub,
-    },
-    Entry {
-        names: &["mul", "multiply", "maximum", "minimum", "max", "min"],
-        parameters: &["self", "other"],
-        lower: plain,
-    },
-    Entry {
-        names: &["div", "divide", "true_divide"],
-        parameters: &["self", "other", "rounding_mode"],
-        lower: div,
-    },
-    Entry {
-        names: &["pow", "__pow__"],
-        parameters: &["self", "exponent"],
-        lower: pow,
     },
     Entry {
         names: &["square"],
@@ -144,36 +125,53 @@ fn is_exact(x: f64, dtype: DType) -> bool {
     !matches!(dtype, DType::F16 | DType::BF16) || x.is_nan() || kept()
 }
 
-/// `a + alpha * b`, `a - alpha * b`.
-fn add(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
-    let [a, mut b] = need!(operands(ev, call, "self", "other")?);
+/// A function of two operands that the table of all formats has.
+pub(super) fn function(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+    let op = need!(call.spelled());
+    let other = *need!(call.parameters.get(1));
+    if !takes_numbers(&op) && call.tensor(other).is_none() {
+        return Ok(None);
+    }
+    let [a, b] = need!(operands(ev, call, "self", other)?);
+    let b = need!(scaled(ev, call, a, b)?);
+    one(ev.emit(op.name(), op, &[a, b])?)
+}
+
+/// Whether PyTorch takes a number for an operand.
+pub(in crate::formats) fn takes_numbers(op: &Op) -> bool {
+    spelling::of_op(op).is_some_and(|row| row.aten.numbers)
+}
+
+/// `alpha * b`, to be added to `a` or subtracted from it.
+fn scaled(
+    ev: &mut dyn Builder,
+    call: &Call<'_>,
+    a: ir::Value,
+    b: ir::Value,
+) -> Eval<Option<ir::Value>> {
     let alpha = need!(call.float_or("alpha", 1.0));
-    if alpha != 1.0 {
-        let mut dtype = need!(ev.graph().ty(b).dtype());
-        let certain = ev.graph().is_dtype_certain(b);
-        if !dtype.is_float() && !certain || !is_exact(alpha, dtype) {
+    if alpha == 1.0 {
+        return Ok(Some(b));
+    }
+    let mut b = b;
+    let mut dtype = need!(ev.graph().ty(b).dtype());
+    let certain = ev.graph().is_dtype_certain(b);
+    if !dtype.is_float() && !certain || !is_exact(alpha, dtype) {
+        return Ok(None);
+    }
+    let whole = matches!(call.get("alpha"), Some(Argument::Int(_)));
+    if !certain && whole {
+        dtype = DType::I64;
+    } else if !dtype.is_float() && !whole {
+        // A fraction of whole numbers is of the type of what it is added to.
+        dtype = DType::F32;
+        if ev.graph().ty(a).dtype() != Some(dtype) {
             return Ok(None);
         }
-        let whole = matches!(call.get("alpha"), Some(Argument::Int(_)));
-        if !certain && whole {
-            dtype = DType::I64;
-        } else if !dtype.is_float() && !whole {
-            // A fraction of whole numbers is of the type of what it is added to.
-            dtype = DType::F32;
-            if ev.graph().ty(a).dtype() != Some(dtype) {
-                return Ok(None);
-            }
-            b = need!(ev.emit("cast", Op::Cast { dtype }, &[b])?);
-        }
-        let alpha = ev.scalar(alpha, dtype);
-        b = need!(ev.emit("mul", Op::Mul {}, &[b, alpha])?);
+        b = need!(ev.emit("cast", Op::Cast { dtype }, &[b])?);
     }
-    let op = if call.name == "add" {
-        Op::Add {}
-    } else {
-        Op::Sub {}
-    };
-    one(ev.emit(op.name(), op, &[a, b])?)
+    let alpha = ev.scalar(alpha, dtype);
+    ev.emit("mul", Op::Mul {}, &[b, alpha])
 }
 
 fn rsub(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
@@ -182,33 +180,6 @@ fn rsub(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
         Some(1.0) => one(ev.emit("sub", Op::Sub {}, &[b, a])?),
         _ => Ok(None),
     }
-}
-
-fn plain(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
-    let op = match call.name {
-        "mul" | "multiply" => Op::Mul {},
-        "maximum" | "max" => Op::Maximum {},
-        _ => Op::Minimum {},
-    };
-    // `max(x)` and `max(x, axis)` are other operators.
-    if matches!(call.name, "max" | "min") && call.tensor("other").is_none() {
-        return Ok(None);
-    }
-    let operands = need!(operands(ev, call, "self", "other")?);
-    one(ev.emit(op.name(), op, &operands)?)
-}
-
-fn div(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
-    if call.get("rounding_mode").is_some() {
-        return Ok(None);
-    }
-    let operands = need!(operands(ev, call, "self", "other")?);
-    one(ev.emit("div", Op::Div {}, &operands)?)
-}
-
-fn pow(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
-    let operands = need!(operands(ev, call, "self", "exponent")?);
-    one(ev.emit("pow", Op::Pow {}, &operands)?)
 }
 
 fn square(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
@@ -333,26 +304,17 @@ pub(super) fn write(w: &Written<'_>) -> Result<Option<Expression>, String> {
     use Expression::{Bool, Float};
     let is_number = |i: usize| matches!(w.operands.get(i), Some(Float(_)));
     let (a, b) = (w.x(), w.optional(1));
-    // A number stands in the call itself, on the side where PyTorch takes one.
-    let commutes = |name| match is_number(0) {
-        true => Expression::call(name, "Tensor", [b.clone(), a.clone()]),
-        false => Expression::call(name, "Tensor", [a.clone(), b.clone()]),
-    };
     Ok(Some(match w.op {
-        Op::Add {} => commutes("add"),
-        Op::Mul {} => commutes("mul"),
+        // A number stands in the call itself, on the side where PyTorch takes one.
+        Op::Add {} | Op::Mul {} if is_number(0) => Expression::call(w.op.name(), "Tensor", [b, a]),
         Op::Sub {} if is_number(0) => Expression::call("rsub", "Scalar", [b, a]),
-        Op::Sub {} => Expression::call("sub", "Tensor", [a, b]),
         Op::Div {} if is_number(0) => {
             let reciprocal = Expression::call("reciprocal", "default", [b]).typed(w.ty(1)?.clone());
             Expression::call("mul", "Tensor", [reciprocal, a])
         }
-        Op::Div {} => Expression::call("div", "Tensor", [a, b]),
         Op::Pow {} if is_number(0) => Expression::call("pow", "Scalar", [a, b]),
         Op::Pow {} if is_number(1) => Expression::call("pow", "Tensor_Scalar", [a, b]),
         Op::Pow {} => Expression::call("pow", "Tensor_Tensor", [a, b]),
-        Op::Maximum {} => Expression::call("maximum", "default", [a, b]),
-        Op::Minimum {} => Expression::call("minimum", "default", [a, b]),
         Op::Linear {} if w.core => core_linear(w)?,
         Op::Linear {} => Expression::call("linear", "default", [a, b, w.optional(2)]),
         Op::MatMul {} => {
@@ -380,7 +342,18 @@ pub(super) fn write(w: &Written<'_>) -> Result<Option<Expression>, String> {
                 None => call,
             }
         }
-        _ => return Ok(None),
+        op => {
+            let row = spelling::of_op(op).filter(|row| row.operands() == 2);
+            let Some(name) = row.and_then(|row| row.aten.names.first()) else {
+                return Ok(None);
+            };
+            let overload = if takes_numbers(op) {
+                "Tensor"
+            } else {
+                "default"
+            };
+            Expression::call(name, overload, [a, b])
+        }
     }))
 }
 

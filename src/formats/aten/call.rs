@@ -2,7 +2,8 @@
 
 use std::rc::Rc;
 
-use crate::ir::{self, Dim, Dims, Ints};
+use crate::formats::spelling;
+use crate::ir::{self, Dim, Dims, Ints, Op};
 
 /// An argument of a call.
 #[derive(Clone)]
@@ -91,6 +92,17 @@ impl Call<'_> {
         self.args
             .get(position, name)
             .filter(|v| !matches!(v, Argument::None))
+    }
+
+    /// The operator that the table of all formats has for it.
+    pub fn spelled(&self) -> Option<Op> {
+        let value = |name: &str| {
+            self.get(name).map(|argument| match argument {
+                Argument::Str(text) => spelling::Value::Text(text),
+                other => spelling::Value::Real(other.as_f64().unwrap_or(f64::NAN)),
+            })
+        };
+        spelling::of_aten(self.name).find_map(|row| row.read(row.aten.attributes, value))
     }
 
     /// Whether a parameter is left out or `None`.

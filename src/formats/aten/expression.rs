@@ -1,6 +1,7 @@
 //! Calls to be written, free of the format that they are written in.
 
 use super::{arithmetic, convolution, layout, normalisation, pointwise, pool, reduce};
+use crate::formats::spelling::{self, Formula};
 use crate::ir::{self, DType, Dim, Op, Tensor, Type};
 
 /// An argument of a call, or a result.
@@ -60,6 +61,11 @@ impl Expression {
             change(call);
         }
         self
+    }
+
+    /// The same call with one more argument.
+    pub(super) fn positional(self, value: Expression) -> Expression {
+        self.map_call(|call| call.positional.push(value))
     }
 
     /// The same call with an argument by name.
@@ -194,8 +200,31 @@ pub(in crate::formats) fn write(written: &Written<'_>) -> Result<Expression, Str
             return Ok(expression);
         }
     }
-    Err(format!(
-        "there is no such operator as {} in PyTorch",
-        written.op.name()
-    ))
+    let formula = spelling::of_op(written.op).and_then(|row| row.formula);
+    match formula {
+        Some(formula) => Ok(compose(written, &formula())?.0),
+        None => Err(format!(
+            "there is no such operator as {} in PyTorch",
+            written.op.name()
+        )),
+    }
+}
+
+/// The calls that compute a formula, and their result's type.
+fn compose(written: &Written<'_>, formula: &Formula) -> Result<(Expression, Type), String> {
+    match formula {
+        Formula::X => Ok((written.x(), written.ty(0)?.clone())),
+        Formula::Number(x) => {
+            let dtype = written.ty(0)?.dtype().unwrap_or(DType::F32);
+            Ok((Expression::Float(*x), Type::tensor(dtype, [])))
+        }
+        Formula::Of(op, parts) => {
+            let parts = parts.iter().map(|part| compose(written, part));
+            let (operands, types): (Vec<_>, Vec<_>) = parts
+                .collect::<Result<Vec<_>, String>>()?
+                .into_iter()
+                .unzip();
+            written.on(op, operands, &types.iter().collect::<Vec<_>>())
+        }
+    }
 }

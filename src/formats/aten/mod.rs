@@ -19,13 +19,14 @@ mod types;
 pub(in crate::formats) use alias::{
     TensorRef, fresh, is_written, overwrite, state, view, view_or_copy,
 };
+pub(in crate::formats) use arithmetic::takes_numbers;
 pub(in crate::formats) use call::{Argument, Arguments, Call, axis};
 pub(in crate::formats) use expression::{Expression, Invocation, Written, write};
-pub(in crate::formats) use pointwise::is_plain;
 pub(in crate::formats) use types::{dtype_code, dtype_from_code};
 
 use rustc_hash::FxHashMap;
 
+use super::spelling;
 use crate::error::FormatError;
 use crate::ir::{self, DType, Dim, Dims, Float, Graph, Op, Opaque, Tensor};
 
@@ -153,6 +154,7 @@ pub(in crate::formats) enum Lowered {
 pub(in crate::formats) type Read = Eval<Option<Lowered>>;
 
 /// An operator as it is called.
+#[derive(Clone, Copy)]
 pub(in crate::formats) struct Entry {
     names: &'static [&'static str],
     /// The names of its parameters, in order.
@@ -161,7 +163,17 @@ pub(in crate::formats) struct Entry {
 }
 
 /// The entry of an operator.
-pub(in crate::formats) fn find(name: &str) -> Option<&'static Entry> {
+pub(in crate::formats) fn find(name: &str) -> Option<Entry> {
+    if let Some(row) = spelling::of_aten(name).next() {
+        return Some(Entry {
+            names: row.aten.names,
+            parameters: row.aten.parameters,
+            lower: match row.operands() {
+                1 => pointwise::function,
+                _ => arithmetic::function,
+            },
+        });
+    }
     let tables = [
         pointwise::TABLE,
         arithmetic::TABLE,
@@ -171,10 +183,8 @@ pub(in crate::formats) fn find(name: &str) -> Option<&'static Entry> {
         reduce::TABLE,
         layout::TABLE,
     ];
-    tables
-        .into_iter()
-        .flatten()
-        .find(|entry| entry.names.contains(&name))
+    let mut entries = tables.into_iter().flatten();
+    entries.find(|entry| entry.names.contains(&name)).copied()
 }
 
 fn one(value: Option<ir::Value>) -> Read {

@@ -4,75 +4,10 @@ use super::{
     Argument, Builder, Call, Entry, Expression, Lowered, Read, Written, dtype_code,
     dtype_from_code, need, one,
 };
+use crate::formats::spelling::{self, Spelling};
 use crate::ir::Op;
 
-/// Functions without parameters, by their name in PyTorch.
-const PLAIN: [(&str, Op); 17] = [
-    ("relu", Op::Relu {}),
-    ("silu", Op::Silu {}),
-    ("sigmoid", Op::Sigmoid {}),
-    ("hardsigmoid", Op::HardSigmoid {}),
-    ("hardswish", Op::HardSwish {}),
-    ("tanh", Op::Tanh {}),
-    ("mish", Op::Mish {}),
-    ("exp", Op::Exp {}),
-    ("log", Op::Log {}),
-    ("sqrt", Op::Sqrt {}),
-    ("rsqrt", Op::Rsqrt {}),
-    ("erf", Op::Erf {}),
-    ("abs", Op::Abs {}),
-    ("neg", Op::Neg {}),
-    ("softplus", Op::Softplus {}),
-    ("gelu", Op::Gelu { tanh: false }),
-    ("prelu", Op::PRelu {}),
-];
-
-/// Whether an operator is a function of one element without parameters.
-pub(in crate::formats) fn is_plain(op: &Op) -> bool {
-    PLAIN.iter().any(|(_, plain)| plain == op)
-}
-
 pub(super) const TABLE: &[Entry] = &[
-    Entry {
-        names: &[
-            "relu",
-            "silu",
-            "sigmoid",
-            "hardsigmoid",
-            "hardswish",
-            "tanh",
-            "mish",
-            "exp",
-            "log",
-            "sqrt",
-            "rsqrt",
-            "erf",
-            "abs",
-            "neg",
-        ],
-        parameters: &["self"],
-        lower: plain,
-    },
-    Entry {
-        names: &["softplus"],
-        parameters: &["self", "beta", "threshold"],
-        lower: softplus,
-    },
-    Entry {
-        names: &["gelu"],
-        parameters: &["self", "approximate"],
-        lower: gelu,
-    },
-    Entry {
-        names: &["leaky_relu"],
-        parameters: &["self", "negative_slope"],
-        lower: leaky_relu,
-    },
-    Entry {
-        names: &["elu"],
-        parameters: &["self", "alpha", "scale", "input_scale"],
-        lower: elu,
-    },
     Entry {
         names: &["prelu", "_prelu_kernel"],
         parameters: &["self", "weight"],
@@ -130,47 +65,11 @@ pub(super) const TABLE: &[Entry] = &[
     },
 ];
 
-fn plain(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+/// A function that the table of all formats has.
+pub(super) fn function(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let x = need!(call.tensor("self"));
-    let (_, op) = need!(PLAIN.iter().find(|(name, _)| *name == call.name));
-    one(ev.emit(op.name(), op.clone(), &[x])?)
-}
-
-fn softplus(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
-    match (call.float_or("beta", 1.0), call.float_or("threshold", 20.0)) {
-        // Above 20 the logarithm and its linear continuation agree to the last bit of a float.
-        (Some(1.0), Some(20.0..)) => plain(ev, call),
-        _ => Ok(None),
-    }
-}
-
-fn gelu(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
-    let x = need!(call.tensor("self"));
-    let tanh = match call.str("approximate") {
-        None | Some("none") => false,
-        Some("tanh") => true,
-        Some(_) => return Ok(None),
-    };
-    one(ev.emit("gelu", Op::Gelu { tanh }, &[x])?)
-}
-
-fn leaky_relu(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
-    let x = need!(call.tensor("self"));
-    let slope = need!(call.float_or("negative_slope", 0.01)).into();
-    one(ev.emit("leaky_relu", Op::LeakyRelu { slope }, &[x])?)
-}
-
-fn elu(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
-    let x = need!(call.tensor("self"));
-    if (
-        call.float_or("scale", 1.0),
-        call.float_or("input_scale", 1.0),
-    ) != (Some(1.0), Some(1.0))
-    {
-        return Ok(None);
-    }
-    let alpha = need!(call.float_or("alpha", 1.0)).into();
-    one(ev.emit("elu", Op::Elu { alpha }, &[x])?)
+    let op = need!(call.spelled());
+    one(ev.emit(op.name(), op, &[x])?)
 }
 
 fn prelu(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
@@ -280,16 +179,21 @@ fn to(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
 }
 
 pub(super) fn write(w: &Written<'_>) -> Result<Option<Expression>, String> {
-    use Expression::{Bool, Dtype, Float, Int, None as Nothing, Str};
+    use Expression::{Bool, Dtype, Float, Int, None as Nothing};
     let call =
         |name, rest: &[Expression]| Expression::call(name, "default", [&[w.x()], rest].concat());
-    if let Some((name, _)) = PLAIN.iter().find(|(_, op)| op == w.op) {
-        return Ok(Some(Expression::call(name, "default", w.operands.clone())));
+    if let Some(row) = spelling::of_op(w.op).filter(|row| row.operands() == 1) {
+        return match row.aten.names.first() {
+            Some(name) => Ok(Some(attributes(
+                row,
+                w,
+                Expression::call(name, "default", [w.x()]),
+            ))),
+            None => Ok(None),
+        };
     }
     Ok(Some(match w.op {
-        Op::Gelu { .. } => call("gelu", &[]).keyword("approximate", Str("tanh")),
-        Op::LeakyRelu { slope } => call("leaky_relu", &[Float(slope.0)]),
-        Op::Elu { alpha } => call("elu", &[Float(alpha.0)]),
+        Op::PRelu {} => call("prelu", &[w.optional(1)]),
         Op::Clip { min, max } if !w.ty(0)?.is_float() && (min.is_finite() || max.is_finite()) => {
             let bound = |x: f64| match x.is_finite() {
                 true => Int(x as i64),
@@ -312,4 +216,13 @@ pub(super) fn write(w: &Written<'_>) -> Result<Option<Expression>, String> {
         Op::Cast { dtype } => Expression::call("to", "dtype", [w.x(), Dtype(*dtype)]),
         _ => return Ok(None),
     }))
+}
+
+/// A call with the attributes that its row says: numbers by their places, others by their names.
+fn attributes(row: &Spelling, w: &Written<'_>, call: Expression) -> Expression {
+    let attributes = row.write(w.op, row.aten.attributes);
+    attributes.fold(call, |call, (name, value)| match value {
+        spelling::Value::Real(x) => call.positional(Expression::Float(x)),
+        spelling::Value::Text(text) => call.keyword(name, Expression::Str(text)),
+    })
 }

@@ -62,9 +62,9 @@ impl<'p> Reader<'p> {
         let names = results(node);
         let lowered = match aten::find(name) {
             Some(_) if names.is_none() => None,
-            Some(entry) if !takes_all(entry, node) => None,
+            Some(entry) if !takes_all(&entry, node) => None,
             Some(entry) => {
-                let args = self.arguments(node, entry)?;
+                let args = self.arguments(node, &entry)?;
                 let call = Call {
                     name,
                     args: &args,
@@ -138,8 +138,8 @@ impl<'p> Reader<'p> {
             );
         }
         let lowered = match aten::find(base) {
-            Some(entry) if takes_all(entry, node) => {
-                let args = self.arguments(node, entry)?;
+            Some(entry) if takes_all(&entry, node) => {
+                let args = self.arguments(node, &entry)?;
                 let call = Call {
                     name: base,
                     args: &args,

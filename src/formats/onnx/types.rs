@@ -10,6 +10,7 @@ use super::import::Importer;
 use super::proto::GraphProto;
 use super::tensor;
 use super::view::View;
+use crate::formats::spelling;
 use crate::ir::infer::broadcast;
 use crate::ir::{DType, Dim, Dims, Type, Value};
 
@@ -85,7 +86,7 @@ fn believed(
     sizes.map(size).collect()
 }
 
-/// Operators whose result has type and shape of the first operand.
+/// Operators whose result has type and shape of the first operand, beside those that all formats spell.
 const LIKE_FIRST: &[&str] = &[
     "Acos",
     "Acosh",
@@ -104,10 +105,8 @@ const LIKE_FIRST: &[&str] = &[
     "CumProd",
     "CumSum",
     "Dropout",
-    "Elu",
     "Floor",
     "GroupNormalization",
-    "HardSigmoid",
     "Hardmax",
     "Identity",
     "InstanceNormalization",
@@ -116,12 +115,10 @@ const LIKE_FIRST: &[&str] = &[
     "LogSoftmax",
     "LpNormalization",
     "MeanVarianceNormalization",
-    "Neg",
     "Not",
     "PRelu",
     "RMSNormalization",
     "Reciprocal",
-    "Relu",
     "ReverseSequence",
     "RotaryEmbedding",
     "Round",
@@ -135,28 +132,19 @@ const LIKE_FIRST: &[&str] = &[
     "Sinh",
     "Softmax",
     "Softsign",
-    "Swish",
     "Tan",
     "ThresholdedRelu",
     "Trilu",
-    "Abs",
 ];
 
-/// Operators of two operands that broadcast, with a result of their type.
+/// Operators of two operands that broadcast, with a result of their type, beside those that all formats spell.
 const ARITHMETIC: &[&str] = &[
-    "Add",
     "BitShift",
     "BitwiseAnd",
     "BitwiseOr",
     "BitwiseXor",
-    "Div",
-    "Max",
     "Mean",
-    "Min",
     "Mod",
-    "Mul",
-    "Pow",
-    "Sub",
     "Sum",
 ];
 
@@ -232,12 +220,13 @@ fn result<'m>(
     }
     let first = view.input(0).and_then(|name| im.value(name));
     let first_type = first.map(|value| im.ty(value).clone());
-    if LIKE_FIRST.contains(&op) && i == 0 {
+    let spelled = spelling::of_onnx(op).next().map(|(row, _)| row.operands());
+    if (LIKE_FIRST.contains(&op) || spelled == Some(1)) && i == 0 {
         return first_type;
     }
     let dtype = first_type.as_ref().and_then(Type::dtype);
     let shape = first_type.as_ref().and_then(Type::shape).map(Dims::from);
-    if ARITHMETIC.contains(&op) {
+    if ARITHMETIC.contains(&op) || spelled == Some(2) {
         return Some(Type::Tensor(dtype?, all_broadcast(im, operands)));
     }
     if COMPARISONS.contains(&op) {

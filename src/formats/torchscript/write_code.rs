@@ -207,10 +207,7 @@ impl<'w> Writer<'w> {
         };
         let operands = self.graph.operands(id);
         let scalars: Vec<Option<f64>> = operands.iter().map(|v| self.scalar(*v)).collect();
-        let takes_numbers = matches!(
-            op,
-            Op::Add {} | Op::Sub {} | Op::Mul {} | Op::Div {} | Op::Pow {}
-        );
+        let takes_numbers = aten::takes_numbers(op);
         let both = takes_numbers && scalars.iter().all(Option::is_some);
         let mut texts = Vec::with_capacity(operands.len());
         let mut expressions = Vec::with_capacity(operands.len());

@@ -66,10 +66,7 @@ impl Writer<'_> {
         let graph = self.graph;
         let operands = graph.operands(id);
         let numbers: Vec<Option<f64>> = operands.iter().map(|v| self.number(*v)).collect();
-        let takes_numbers = matches!(
-            op,
-            Op::Add {} | Op::Sub {} | Op::Mul {} | Op::Div {} | Op::Pow {}
-        );
+        let takes_numbers = aten::takes_numbers(op);
         let inline = takes_numbers && !numbers.iter().all(Option::is_some);
         let mut expressions = Vec::with_capacity(operands.len());
         let mut names = Vec::with_capacity(operands.len());

@@ -1,76 +1,52 @@
 //! Functions of single elements, and of two.
 
+use smallvec::SmallVec;
+
 use crate::formats::onnx::import::Importer;
-use crate::formats::onnx::view::View;
-use crate::ir::{DType, Op, Value};
+use crate::formats::onnx::view::{View, decimal};
+use crate::formats::spelling::{self, Value};
+use crate::ir::{self, DType, Op};
 
 /// The operand, if it is of floating-point numbers: on whole ones ONNX wraps around and rounds as the IR does not.
-fn float<'m>(im: &mut Importer<'m>, view: &View<'m>, i: usize) -> Option<Value> {
+fn float<'m>(im: &mut Importer<'m>, view: &View<'m>, i: usize) -> Option<ir::Value> {
     let x = im.operand(view, i)?;
     im.is_float(x).then_some(x)
 }
 
-pub(super) fn unary<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value> {
-    let op = match view.op() {
-        "Abs" => Op::Abs {},
-        "Erf" => Op::Erf {},
-        "Exp" => Op::Exp {},
-        "HardSwish" => Op::HardSwish {},
-        "Log" => Op::Log {},
-        "Mish" => Op::Mish {},
-        "Neg" => Op::Neg {},
-        "Relu" => Op::Relu {},
-        "Sigmoid" => Op::Sigmoid {},
-        "Softplus" => Op::Softplus {},
-        "Sqrt" => Op::Sqrt {},
-        "Tanh" => Op::Tanh {},
-        _ => return None,
+/// The operator that the table of all formats has for a node.
+fn spelled(view: &View<'_>) -> Option<(Op, usize)> {
+    let value = |name: &str| {
+        let attribute = view.attribute(name)?;
+        Some(match (attribute.f, view.string(name)) {
+            (_, Some(text)) => Value::Text(text),
+            (number, None) => Value::Real(number.map_or(f64::NAN, decimal)),
+        })
     };
+    let mut rows = spelling::of_onnx(view.op());
+    rows.find_map(|(row, onnx)| {
+        let names: SmallVec<[&str; 2]> = onnx.attributes.iter().map(|a| a.name).collect();
+        let op = row
+            .read(onnx.attributes, value)
+            .filter(|_| view.only(&names))?;
+        Some((op, row.operands()))
+    })
+}
+
+/// A function that the table of all formats has.
+pub(super) fn function<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<ir::Value> {
+    let (op, operands) = spelled(view)?;
+    if operands > 1 {
+        return binary(im, view, op);
+    }
     let x = float(im, view, 0)?;
     im.last(view, op, &[x])
 }
 
 /// 1 / x.
-pub(super) fn reciprocal<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value> {
+pub(super) fn reciprocal<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<ir::Value> {
     let x = float(im, view, 0)?;
     let one = im.scalar(view, 1.0, im.dtype(x)?);
     im.last(view, Op::Div {}, &[one, x])
-}
-
-pub(super) fn leaky_relu<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value> {
-    let x = float(im, view, 0)?;
-    let slope = view.float("alpha", 0.01).into();
-    im.last(view, Op::LeakyRelu { slope }, &[x])
-}
-
-pub(super) fn elu<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value> {
-    let x = float(im, view, 0)?;
-    let alpha = view.float("alpha", 1.0).into();
-    im.last(view, Op::Elu { alpha }, &[x])
-}
-
-pub(super) fn gelu<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value> {
-    let x = float(im, view, 0)?;
-    let tanh = match view.string("approximate") {
-        None | Some("none") => false,
-        Some("tanh") => true,
-        Some(_) => return None,
-    };
-    im.last(view, Op::Gelu { tanh }, &[x])
-}
-
-pub(super) fn swish<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value> {
-    let x = float(im, view, 0)?;
-    let plain = view.float("alpha", 1.0) == 1.0;
-    plain.then(|| im.last(view, Op::Silu {}, &[x]))?
-}
-
-/// That of PyTorch, which has a slope of a sixth.
-pub(super) fn hard_sigmoid<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value> {
-    let x = float(im, view, 0)?;
-    let (alpha, beta) = (view.float("alpha", 0.2), view.float("beta", 0.5));
-    let known = (alpha - 1.0 / 6.0).abs() < 1e-6 && beta == 0.5;
-    known.then(|| im.last(view, Op::HardSigmoid {}, &[x]))?
 }
 
 /// The number that a value holds.
@@ -81,7 +57,7 @@ pub(super) fn number<'m>(im: &mut Importer<'m>, name: &'m str) -> Option<f64> {
     im.content(name)?.only()?.value()
 }
 
-pub(super) fn clip<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value> {
+pub(super) fn clip<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<ir::Value> {
     let x = float(im, view, 0)?;
     let mut bound = |i: usize, attribute: &str, default: f64| {
         if view.opset < 11 {
@@ -98,7 +74,7 @@ pub(super) fn clip<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value> 
         return None;
     }
     // As written, not as the nearest number to it.
-    let decimal = |x: f64| crate::formats::onnx::view::decimal(x as f32);
+    let decimal = |x: f64| decimal(x as f32);
     let (min, max) = match im.dtype(x)? {
         DType::F64 => (min, max),
         _ => (decimal(min), decimal(max)),
@@ -107,7 +83,7 @@ pub(super) fn clip<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value> 
     im.last(view, Op::Clip { min, max }, &[x])
 }
 
-pub(super) fn prelu<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value> {
+pub(super) fn prelu<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<ir::Value> {
     let x = float(im, view, 0)?;
     let rank = im.rank(x)?;
     let name = view.input(1)?;
@@ -123,26 +99,15 @@ pub(super) fn prelu<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value>
     im.last(view, Op::PRelu {}, &[x, slope])
 }
 
-pub(super) fn binary<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value> {
+pub(super) fn binary<'m>(im: &mut Importer<'m>, view: &View<'m>, op: Op) -> Option<ir::Value> {
     let (a, b) = (float(im, view, 0)?, float(im, view, 1)?);
     let same = im.dtype(a) == im.dtype(b) && view.node.input.len() == 2;
-    let op = match view.op() {
-        "Add" => Op::Add {},
-        "Sub" => Op::Sub {},
-        "Mul" => Op::Mul {},
-        "Div" => Op::Div {},
-        _ => Op::Pow {},
-    };
     same.then(|| im.last(view, op, &[a, b]))?
 }
 
 /// A sum, minimum or maximum of any number of operands.
-pub(super) fn fold<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value> {
-    let op = match view.op() {
-        "Max" => Op::Maximum {},
-        "Min" => Op::Minimum {},
-        _ => Op::Add {},
-    };
+pub(super) fn fold<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<ir::Value> {
+    let op = spelled(view).map_or(Op::Add {}, |(op, _)| op);
     let count = view.node.input.len();
     let mut operands = Vec::with_capacity(count);
     for i in 0..count {

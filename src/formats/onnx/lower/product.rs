@@ -43,7 +43,7 @@ pub(super) fn matmul<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value
 pub(super) fn sum<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value> {
     match biased(im, view, 0, 1).or_else(|| biased(im, view, 1, 0)) {
         Some(layer) => Some(layer),
-        None => pointwise::binary(im, view),
+        None => pointwise::binary(im, view, Op::Add {}),
     }
 }
 

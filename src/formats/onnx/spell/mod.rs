@@ -8,7 +8,7 @@ mod normalisation;
 mod pointwise;
 mod pool;
 
-use super::attributes::{float, int, ints};
+use super::attributes::{int, ints};
 use super::error::OnnxError;
 use super::write::{Spelled, Writer};
 use crate::ir::Op;
@@ -33,30 +33,8 @@ pub(super) fn spell(w: &mut Writer<'_>, op: &Op, spelled: &Spelled<'_>) -> Resul
         GroupNorm { groups, eps } => normalisation::group(w, spelled, *groups, eps.0),
         PRelu {} => pointwise::prelu(w, spelled),
 
-        LeakyRelu { slope } => pointwise::with(w, "LeakyRelu", spelled, float("alpha", slope.0)),
-        Elu { alpha } => pointwise::with(w, "Elu", spelled, float("alpha", alpha.0)),
         Clip { min, max } => pointwise::clip(w, spelled, min.0, max.0),
-        Relu {} => pointwise::alike(w, "Relu", spelled),
-        Sigmoid {} => pointwise::alike(w, "Sigmoid", spelled),
-        Tanh {} => pointwise::alike(w, "Tanh", spelled),
-        Softplus {} => pointwise::alike(w, "Softplus", spelled),
-        Exp {} => pointwise::alike(w, "Exp", spelled),
-        Log {} => pointwise::alike(w, "Log", spelled),
-        Sqrt {} => pointwise::alike(w, "Sqrt", spelled),
-        Erf {} => pointwise::alike(w, "Erf", spelled),
-        Abs {} => pointwise::alike(w, "Abs", spelled),
-        Neg {} => pointwise::alike(w, "Neg", spelled),
-        Silu {} | Gelu { .. } | HardSigmoid {} | HardSwish {} | Mish {} | Rsqrt {} => {
-            pointwise::composed(w, op, spelled)
-        }
-
-        Add {} => pointwise::alike(w, "Add", spelled),
-        Sub {} => pointwise::alike(w, "Sub", spelled),
-        Mul {} => pointwise::alike(w, "Mul", spelled),
         Div {} => pointwise::quotient(w, spelled),
-        Pow {} => pointwise::alike(w, "Pow", spelled),
-        Maximum {} => pointwise::alike(w, "Max", spelled),
-        Minimum {} => pointwise::alike(w, "Min", spelled),
         Softmax { axis } => normalisation::softmax(w, "Softmax", spelled, *axis),
         LogSoftmax { axis } => normalisation::softmax(w, "LogSoftmax", spelled, *axis),
 
@@ -85,6 +63,7 @@ pub(super) fn spell(w: &mut Writer<'_>, op: &Op, spelled: &Spelled<'_>) -> Resul
         Identity {} => pointwise::alike(w, "Identity", spelled),
         // These are written by their template.
         Opaque(_) => Ok(()),
+        op => pointwise::function(w, op, spelled),
     }
 }
 

@@ -1,9 +1,11 @@
 //! Functions of single elements, and of two.
 
+use super::layers::needs;
 use crate::formats::onnx::attributes::{float, string};
 use crate::formats::onnx::error::{MISTAKE, OnnxError};
 use crate::formats::onnx::proto::AttributeProto;
 use crate::formats::onnx::write::{Spelled, Writer};
+use crate::formats::spelling::{self, Formula, Onnx, Spelling, Value};
 use crate::ir::{DType, Op};
 
 /// A node of this operator and nothing more, whose operands are all of the result's type.
@@ -126,67 +128,62 @@ pub(super) fn prelu(w: &mut Writer<'_>, spelled: &Spelled<'_>) -> Result<(), Onn
     Ok(())
 }
 
-/// What some versions have an operator for, and others do not.
-pub(super) fn composed(
+/// A function that the table of all formats has: by its name, or out of others where the version has none.
+pub(super) fn function(
     w: &mut Writer<'_>,
     op: &Op,
     spelled: &Spelled<'_>,
 ) -> Result<(), OnnxError> {
-    let x = w.value(spelled.operands[0])?;
-    let out = &spelled.out;
-    let dtype = dtype(spelled);
-    let sixth = || vec![float("alpha", 1.0 / 6.0), float("beta", 0.5)];
-    match op {
-        Op::HardSigmoid {} => w.emit("HardSigmoid", &[x], sixth(), out),
-        Op::HardSwish {} if w.opset >= 14 => w.emit("HardSwish", &[x], vec![], out),
-        Op::HardSwish {} => {
-            let gate = w.step(spelled, "HardSigmoid", std::slice::from_ref(&x), sixth());
-            w.emit("Mul", &[x, gate], vec![], out);
-        }
-        Op::Mish {} if w.opset >= 18 => w.emit("Mish", &[x], vec![], out),
-        Op::Mish {} => {
-            let gate = w.step(spelled, "Softplus", std::slice::from_ref(&x), vec![]);
-            let gate = w.step(spelled, "Tanh", &[gate], vec![]);
-            w.emit("Mul", &[x, gate], vec![], out);
-        }
-        Op::Silu {} if w.opset >= 24 => w.emit("Swish", &[x], vec![], out),
-        Op::Silu {} => {
-            let gate = w.step(spelled, "Sigmoid", std::slice::from_ref(&x), vec![]);
-            w.emit("Mul", &[x, gate], vec![], out);
-        }
-        Op::Rsqrt {} => {
-            let root = w.step(spelled, "Sqrt", &[x], vec![]);
-            w.emit("Reciprocal", &[root], vec![], out);
-        }
-        Op::Gelu { tanh } if w.opset >= 20 => {
-            let how = if *tanh { "tanh" } else { "none" };
-            w.emit("Gelu", &[x], vec![string("approximate", how)], out);
-        }
-        Op::Gelu { tanh } => {
-            let number = |w: &mut Writer<'_>, x: f64| w.scalar(x, dtype);
-            let inner = if *tanh {
-                // sqrt(2 / pi) (x + 0.044715 x^3)
-                let (cubic, scale) = (
-                    number(w, 0.044715),
-                    number(w, (2.0 / std::f64::consts::PI).sqrt()),
-                );
-                let square = w.step(spelled, "Mul", &[x.clone(), x.clone()], vec![]);
-                let cube = w.step(spelled, "Mul", &[square, x.clone()], vec![]);
-                let cube = w.step(spelled, "Mul", &[cube, cubic], vec![]);
-                let sum = w.step(spelled, "Add", &[x.clone(), cube], vec![]);
-                let scaled = w.step(spelled, "Mul", &[sum, scale], vec![]);
-                w.step(spelled, "Tanh", &[scaled], vec![])
-            } else {
-                let root = number(w, std::f64::consts::SQRT_2);
-                let scaled = w.step(spelled, "Div", &[x.clone(), root], vec![]);
-                w.step(spelled, "Erf", &[scaled], vec![])
-            };
-            let (one, half) = (number(w, 1.0), number(w, 0.5));
-            let sum = w.step(spelled, "Add", &[inner, one], vec![]);
-            let product = w.step(spelled, "Mul", &[x, sum], vec![]);
-            w.emit("Mul", &[product, half], vec![], out);
-        }
-        op => return Err(OnnxError::unwritable(op.name(), MISTAKE)),
-    }
+    let row = spelling::of_op(op).ok_or_else(|| OnnxError::unwritable(op.name(), MISTAKE))?;
+    let named = row.onnx.as_ref().filter(|(_, since)| w.opset >= *since);
+    let (name, inputs, attributes) = match (named, row.formula, &row.onnx) {
+        (Some((onnx, _)), ..) => (onnx.name, operands(w, spelled)?, attributes(row, onnx, op)),
+        (None, Some(formula), _) => composed(w, spelled, &formula())?,
+        (None, None, Some((onnx, since))) => return needs(w, spelled, *since, onnx.name),
+        (None, None, None) => return Err(OnnxError::unwritable(op.name(), MISTAKE)),
+    };
+    w.emit(name, &inputs, attributes, &spelled.out);
     Ok(())
+}
+
+fn attributes(row: &Spelling, onnx: &Onnx, op: &Op) -> Vec<AttributeProto> {
+    let attributes = row.write(op, onnx.attributes);
+    let attribute = |(name, value)| match value {
+        Value::Real(x) => float(name, x),
+        Value::Text(text) => string(name, text),
+    };
+    attributes.map(attribute).collect()
+}
+
+/// A node without its name: operator, operands, attributes.
+type Unnamed = (&'static str, Vec<String>, Vec<AttributeProto>);
+
+/// The last node of a formula, after the others are added.
+fn composed(
+    w: &mut Writer<'_>,
+    spelled: &Spelled<'_>,
+    formula: &Formula,
+) -> Result<Unnamed, OnnxError> {
+    let Formula::Of(op, parts) = formula else {
+        return Err(OnnxError::unwritable("a formula", MISTAKE));
+    };
+    let reciprocal = matches!(**op, Op::Div {}) && matches!(parts[..], [Formula::Number(1.0), _]);
+    let parts = &parts[usize::from(reciprocal)..];
+    let mut inputs = Vec::with_capacity(parts.len());
+    for part in parts {
+        inputs.push(match part {
+            Formula::X => w.value(spelled.operands[0])?,
+            Formula::Number(x) => w.scalar(*x, dtype(spelled)),
+            Formula::Of(..) => {
+                let (name, inputs, attributes) = composed(w, spelled, part)?;
+                w.step(spelled, name, &inputs, attributes)
+            }
+        });
+    }
+    let row = spelling::of_op(op).and_then(|row| Some((row, row.onnx.as_ref()?)));
+    match row {
+        _ if reciprocal => Ok(("Reciprocal", inputs, vec![])),
+        Some((row, (onnx, _))) => Ok((onnx.name, inputs, attributes(row, onnx, op))),
+        None => Err(OnnxError::unwritable(op.name(), MISTAKE)),
+    }
 }

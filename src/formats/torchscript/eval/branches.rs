@@ -3,7 +3,8 @@
 use ruff_python_ast::{Expr, Stmt};
 
 use super::{Env, Eval, Evaluator, Flow, Stop};
-use crate::formats::aten::{Builder, TensorRef, fresh, is_plain, view_or_copy};
+use crate::formats::aten::{Builder, TensorRef, fresh, view_or_copy};
+use crate::formats::spelling;
 use crate::formats::torchscript::code::SourceFile;
 use crate::formats::torchscript::lower::Template;
 use crate::formats::torchscript::value::Value;
@@ -101,7 +102,7 @@ impl<'a> Evaluator<'a> {
                 };
                 scalar(&a) || scalar(&b) || shape(&a).is_some() && shape(&a) == shape(&b)
             }
-            op => is_plain(op) && operands.len() == 1,
+            op => spelling::of_op(op).is_some() && operands.len() == 1,
         }
     }
 

@@ -1,0 +1,330 @@
+//! How the formats spell the functions of single elements, and of two: one table for all of them.
+//!
+//! A row has an operator, PyTorch's names for it, ONNX's with the version since which there is one, and what it is made of where a
+//! format or a version lacks it. An operator that is spelled in no other way takes this row and nothing else in `formats`.
+
+use std::f64::consts::{PI, SQRT_2};
+use std::ops::{Add, Div, Mul};
+
+use crate::ir::{Float, Op};
+
+/// A row of the table.
+pub(super) struct Spelling {
+    /// The operator, with this number for its attribute if it has one.
+    make: fn(f64) -> Op,
+    /// The operator's number, or any if it has none; `None` for another operator.
+    number: fn(&Op) -> Option<f64>,
+    /// PyTorch's call; without names if there is none.
+    pub aten: Aten,
+    /// ONNX's node, and since which version there is one.
+    pub onnx: Option<(Onnx, i64)>,
+    /// The same out of other operators.
+    pub formula: Option<fn() -> Formula>,
+}
+
+/// An operator as PyTorch calls it.
+#[derive(Clone, Copy)]
+pub(super) struct Aten {
+    /// What it is called: the first where it is written.
+    pub names: &'static [&'static str],
+    /// The names of operands and attributes, in order.
+    pub parameters: &'static [&'static str],
+    pub attributes: &'static [Attribute],
+    /// Whether an operand may be a number.
+    pub numbers: bool,
+}
+
+impl Aten {
+    const NONE: Aten = Aten {
+        names: &[],
+        parameters: &[],
+        attributes: &[],
+        numbers: false,
+    };
+}
+
+/// An operator as a node of ONNX.
+#[derive(Clone, Copy)]
+pub(super) struct Onnx {
+    pub name: &'static str,
+    pub attributes: &'static [Attribute],
+}
+
+/// An attribute as a format has it.
+#[derive(Clone, Copy)]
+pub(super) struct Attribute {
+    pub name: &'static str,
+    pub meaning: Meaning,
+}
+
+/// What an attribute of a format has to do with the operator.
+#[derive(Clone, Copy)]
+pub(super) enum Meaning {
+    /// It is the operator's number, which is this where it is left out.
+    Own(f64),
+    /// It has the first value, or the operator is another one; left out, it has the second.
+    Is(Value<'static>, Value<'static>),
+    /// It is left out, or has this value.
+    Only(Value<'static>),
+    /// It is left out, or a number of at least this.
+    AtLeast(f64),
+    /// It is left out.
+    Absent,
+    /// A factor of the last operand.
+    Factor,
+}
+
+/// What an attribute is.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Value<'v> {
+    Real(f64),
+    Text(&'v str),
+}
+
+impl Value<'_> {
+    /// Whether it is this as far as single precision tells.
+    fn is(self, other: Value<'_>) -> bool {
+        match (self, other) {
+            (Real(a), Real(b)) => (a - b).abs() < 1e-6,
+            (a, b) => a == b,
+        }
+    }
+}
+
+use Meaning::*;
+use Value::{Real, Text};
+
+macro_rules! spellings {
+    ($(
+        $op:ident { $($field:tt)* } $(of $number:ident)?
+        aten $(($($aten:literal)+ $(($kind:ident $operand:literal))? $(, $parameter:literal = $meaning:expr)*))?
+        onnx $(($onnx:literal $since:literal $(, $attribute:literal = $means:expr)*))?
+        $(else $formula:expr)?;
+    )*) => {
+        const TABLE: &[Spelling] = &[$(Spelling {
+            make: |_number| {
+                $(let $number = Float::from(_number);)?
+                Op::$op { $($field)* }
+            },
+            number: |op| match op {
+                Op::$op { $($field)* } => Some([$($number.0,)? 0.0][0]),
+                _ => None,
+            },
+            aten: [$(Aten {
+                names: &[$($aten),+],
+                parameters: &["self", $($operand,)? $($parameter),*],
+                attributes: &[$(Attribute { name: $parameter, meaning: $meaning }),*],
+                numbers: [$(spellings!($kind),)? false][0],
+            },)? Aten::NONE][0],
+            onnx: [$(Some((
+                Onnx { name: $onnx, attributes: &[$(Attribute { name: $attribute, meaning: $means }),*] },
+                $since,
+            )),)? None][0],
+            formula: [$(Some($formula as fn() -> Formula),)? None][0],
+        }),*];
+    };
+    (tensor) => { false };
+    (number) => { true };
+}
+
+// An operand is a `tensor`, or a `number` that may also be one.
+#[rustfmt::skip]
+spellings! {
+    Relu {}                 aten("relu")        onnx("Relu" 1);
+    Sigmoid {}              aten("sigmoid")     onnx("Sigmoid" 1);
+    Tanh {}                 aten("tanh")        onnx("Tanh" 1);
+    Exp {}                  aten("exp")         onnx("Exp" 1);
+    Log {}                  aten("log")         onnx("Log" 1);
+    Sqrt {}                 aten("sqrt")        onnx("Sqrt" 1);
+    Abs {}                  aten("abs")         onnx("Abs" 1);
+    Neg {}                  aten("neg")         onnx("Neg" 1);
+    Erf {}                  aten("erf")         onnx("Erf" 9);
+    Rsqrt {}                aten("rsqrt")       onnx                                        else || Number(1.0) / of(Op::Sqrt {});
+    Silu {}                 aten("silu")        onnx("Swish" 24, "alpha" = Only(Real(1.0))) else || X * of(Op::Sigmoid {});
+    Mish {}                 aten("mish")        onnx("Mish" 18)                             else || X * of(Op::Softplus {}).then(Op::Tanh {});
+    HardSwish {}            aten("hardswish")   onnx("HardSwish" 14)                        else || X * of(Op::HardSigmoid {});
+    HardSigmoid {}          aten("hardsigmoid")
+                            onnx("HardSigmoid" 1, "alpha" = Is(Real(1.0 / 6.0), Real(0.2)), "beta" = Is(Real(0.5), Real(0.5)));
+    // Above 20 the logarithm and its linear continuation agree to the last bit of a float.
+    Softplus {}             aten("softplus", "beta" = Only(Real(1.0)), "threshold" = AtLeast(20.0))
+                            onnx("Softplus" 1);
+    Gelu { tanh: false }    aten("gelu", "approximate" = Only(Text("none")))
+                            onnx("Gelu" 20, "approximate" = Is(Text("none"), Text("none")))
+                            else || gelu((X / SQRT_2).then(Op::Erf {}));
+    Gelu { tanh: true }     aten("gelu", "approximate" = Is(Text("tanh"), Text("none")))
+                            onnx("Gelu" 20, "approximate" = Is(Text("tanh"), Text("none")))
+                            else || gelu(((X + X * X * X * 0.044715) * (2.0 / PI).sqrt()).then(Op::Tanh {}));
+    LeakyRelu { slope } of slope
+                            aten("leaky_relu", "negative_slope" = Own(0.01))
+                            onnx("LeakyRelu" 1, "alpha" = Own(0.01));
+    Elu { alpha } of alpha  aten("elu", "alpha" = Own(1.0), "scale" = Only(Real(1.0)), "input_scale" = Only(Real(1.0)))
+                            onnx("Elu" 1, "alpha" = Own(1.0));
+
+    Add {}      aten("add" (number "other"), "alpha" = Factor)                                  onnx("Add" 1);
+    Sub {}      aten("sub" "subtract" (number "other"), "alpha" = Factor)                       onnx("Sub" 1);
+    Mul {}      aten("mul" "multiply" (number "other"))                                         onnx("Mul" 1);
+    Div {}      aten("div" "divide" "true_divide" (number "other"), "rounding_mode" = Absent)   onnx("Div" 1);
+    Pow {}      aten("pow" "__pow__" (number "exponent"))                                       onnx("Pow" 1);
+    // `max(x)` and `max(x, axis)` are other operators.
+    Maximum {}  aten("maximum" "max" (tensor "other"))                                          onnx("Max" 1);
+    Minimum {}  aten("minimum" "min" (tensor "other"))                                          onnx("Min" 1);
+}
+
+/// `x (1 + inner) / 2`.
+fn gelu(inner: Formula) -> Formula {
+    X * (inner + 1.0) * 0.5
+}
+
+/// A function of one tensor, made of operators.
+pub(super) enum Formula {
+    /// The tensor.
+    X,
+    Number(f64),
+    Of(Box<Op>, Vec<Formula>),
+}
+
+use Formula::{Number, X};
+
+fn of(op: Op) -> Formula {
+    X.then(op)
+}
+
+impl Formula {
+    /// A function of what this one gives.
+    fn then(self, op: Op) -> Formula {
+        Formula::Of(op.into(), vec![self])
+    }
+}
+
+impl From<f64> for Formula {
+    fn from(x: f64) -> Formula {
+        Formula::Number(x)
+    }
+}
+
+macro_rules! operation {
+    ($trait:ident $function:ident $op:ident) => {
+        impl<T: Into<Formula>> $trait<T> for Formula {
+            type Output = Formula;
+            fn $function(self, other: T) -> Formula {
+                Formula::Of(Op::$op {}.into(), vec![self, other.into()])
+            }
+        }
+    };
+}
+operation!(Add add Add);
+operation!(Mul mul Mul);
+operation!(Div div Div);
+
+impl Spelling {
+    /// How many operands the operator has.
+    pub fn operands(&self) -> usize {
+        *(self.make)(0.0).arity().end()
+    }
+
+    /// The operator that is meant where a format's attributes have these values; `None` where one is left out.
+    pub fn read<'v>(
+        &self,
+        attributes: &[Attribute],
+        value: impl Fn(&str) -> Option<Value<'v>>,
+    ) -> Option<Op> {
+        let mut number = 0.0;
+        for attribute in attributes {
+            match (attribute.meaning, value(attribute.name)) {
+                (Own(default), None) => number = default,
+                (Own(_), Some(Real(x))) => number = x,
+                (Is(wanted, default), given) if wanted.is(given.unwrap_or(default)) => {}
+                (Only(_) | AtLeast(_) | Absent, None) | (Factor, _) => {}
+                (Only(wanted), Some(given)) if wanted == given => {}
+                (AtLeast(least), Some(Real(x))) if x >= least => {}
+                _ => return None,
+            }
+        }
+        Some((self.make)(number))
+    }
+
+    /// The attributes with which a format writes an operator of this row.
+    pub fn write<'a>(
+        &self,
+        op: &Op,
+        attributes: &'a [Attribute],
+    ) -> impl Iterator<Item = (&'static str, Value<'static>)> + use<'a> {
+        let number = (self.number)(op).unwrap_or_default();
+        attributes.iter().filter_map(move |attribute| {
+            let value = match attribute.meaning {
+                Own(_) => Real(number),
+                Is(value, _) => value,
+                Only(_) | AtLeast(_) | Absent | Factor => return None,
+            };
+            Some((attribute.name, value))
+        })
+    }
+}
+
+/// The row of an operator.
+pub(super) fn of_op(op: &Op) -> Option<&'static Spelling> {
+    TABLE.iter().find(|row| (row.number)(op).is_some())
+}
+
+/// The rows of what PyTorch calls so.
+pub(super) fn of_aten(name: &str) -> impl Iterator<Item = &'static Spelling> {
+    TABLE
+        .iter()
+        .filter(move |row| row.aten.names.contains(&name))
+}
+
+/// The rows of what ONNX calls so, and how.
+pub(super) fn of_onnx(name: &str) -> impl Iterator<Item = (&'static Spelling, &'static Onnx)> {
+    let all = TABLE.iter();
+    all.filter_map(move |row| {
+        let (onnx, _) = row.onnx.as_ref().filter(|(onnx, _)| onnx.name == name)?;
+        Some((row, onnx))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exec::{Array, evaluate};
+    use crate::ir::Bindings;
+
+    fn run(op: &Op, operands: impl IntoIterator<Item = f64>) -> f64 {
+        let arrays = operands
+            .into_iter()
+            .map(|x| Array::from(ndarray::arr0(x).into_dyn()));
+        let y = evaluate(op, arrays, &Bindings::default()).unwrap();
+        y.view().iter().copied().next().unwrap()
+    }
+
+    fn value(formula: &Formula, x: f64) -> f64 {
+        match formula {
+            X => x,
+            Number(number) => *number,
+            Formula::Of(op, parts) => run(op, parts.iter().map(|part| value(part, x))),
+        }
+    }
+
+    #[test]
+    fn a_formula_computes_what_its_operator_does() {
+        for row in TABLE {
+            let Some(formula) = row.formula else { continue };
+            for x in [0.25, 1.5, 7.0] {
+                let (op, expected) = ((row.make)(0.0), value(&formula(), x));
+                assert!((run(&op, [x]) - expected).abs() < 1e-12, "{op:?} of {x}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_operator_can_be_written_in_every_format() {
+        for row in TABLE {
+            let op = (row.make)(0.5);
+            assert_eq!((row.number)(&op).map(row.make), Some(op.clone()));
+            assert!(row.onnx.is_some() || row.formula.is_some(), "{op:?}");
+            assert!(
+                !row.aten.names.is_empty() || row.formula.is_some(),
+                "{op:?}"
+            );
+        }
+    }
+}

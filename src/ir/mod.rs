@@ -15,6 +15,7 @@ pub mod infer;
 mod mask;
 mod names;
 pub mod op;
+mod query;
 pub mod regroup;
 pub mod tensor;
 pub mod text;

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
-/// The names that are taken.
+use super::graph::NodeId;
+
+/// The names that are taken, each by a node.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Names {
-    taken: FxHashSet<Arc<str>>,
+    taken: FxHashMap<Arc<str>, NodeId>,
     /// For names that somebody wanted again, the first number that may be free behind them: thousands of operations are called
     /// alike where a loop was unrolled.
     suffixes: FxHashMap<Arc<str>, usize>,
@@ -16,7 +18,12 @@ pub(super) struct Names {
 impl Names {
     /// Whether a name is taken.
     pub fn contains(&self, name: &str) -> bool {
-        self.taken.contains(name)
+        self.taken.contains_key(name)
+    }
+
+    /// The node that has a name.
+    pub fn find(&self, name: &str) -> Option<NodeId> {
+        self.taken.get(name).copied()
     }
 
     /// `name`, or `name.1`, `name.2` .. if it is taken.
@@ -27,16 +34,21 @@ impl Names {
         }
     }
 
-    /// Takes a fresh name.
-    pub fn claim(&mut self, name: &str) -> Arc<str> {
+    /// Takes a fresh name for a node.
+    pub fn claim(&mut self, name: &str, node: NodeId) -> Arc<str> {
         let mut claimed: Arc<str> = name.into();
         if self.contains(name) {
             let (numbered, n) = self.numbered(name);
             let name = std::mem::replace(&mut claimed, numbered);
             self.suffixes.insert(name, n + 1);
         }
-        self.taken.insert(claimed.clone());
+        self.taken.insert(claimed.clone(), node);
         claimed
+    }
+
+    /// Gives a name that is taken to another node.
+    pub fn give(&mut self, name: &Arc<str>, node: NodeId) {
+        self.taken.insert(name.clone(), node);
     }
 
     /// Makes a name free again.
@@ -70,8 +82,10 @@ mod tests {
     #[test]
     fn a_name_that_is_taken_gets_the_first_number_that_is_free() {
         let mut names = Names::default();
-        assert_eq!(&*names.claim("relu.2"), "relu.2");
-        let claimed: Vec<_> = (0..4).map(|_| names.claim("relu")).collect();
+        assert_eq!(&*names.claim("relu.2", NodeId::default()), "relu.2");
+        let claimed: Vec<_> = (0..4)
+            .map(|_| names.claim("relu", NodeId::default()))
+            .collect();
         assert_eq!(
             claimed.iter().map(|name| &**name).collect::<Vec<_>>(),
             ["relu", "relu.1", "relu.3", "relu.4"]
@@ -79,18 +93,20 @@ mod tests {
         names.release("relu.1");
         names.release("relu.3");
         assert_eq!(&*names.fresh("relu"), "relu.1");
-        assert_eq!(&*names.claim("relu"), "relu.1");
-        assert_eq!(&*names.claim("relu"), "relu.3");
-        assert_eq!(&*names.claim("relu"), "relu.5");
+        assert_eq!(&*names.claim("relu", NodeId::default()), "relu.1");
+        assert_eq!(&*names.claim("relu", NodeId::default()), "relu.3");
+        assert_eq!(&*names.claim("relu", NodeId::default()), "relu.5");
         names.release("relu");
-        assert_eq!(&*names.claim("relu"), "relu");
+        assert_eq!(&*names.claim("relu", NodeId::default()), "relu");
     }
 
     #[test]
     fn ten_thousands_of_operations_may_want_one_name() {
         let mut names = Names::default();
         const COUNT: usize = 100_000;
-        let last = (0..=COUNT).map(|_| names.claim("sigmoid")).last();
+        let last = (0..=COUNT)
+            .map(|_| names.claim("sigmoid", NodeId::default()))
+            .last();
         assert_eq!(&*last.unwrap(), format!("sigmoid.{COUNT}"));
     }
 }

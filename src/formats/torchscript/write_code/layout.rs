@@ -99,7 +99,7 @@ impl Layout {
     ) {
         let (mut owner, mut name) = (parent(path).0.to_owned(), parent(path).1.to_owned());
         // A name that a pass made may run through a tensor (`conv.weight.1`): it then stands beside that tensor.
-        while self.is_tensor(&owner) {
+        while self.runs_through_tensor(&owner) {
             let (above, last) = parent(&owner);
             (owner, name) = (above.to_owned(), format!("{last}_{name}"));
         }
@@ -118,6 +118,12 @@ impl Layout {
             }
             module.tensors.insert(name, attribute);
         }
+    }
+
+    fn runs_through_tensor(&self, path: &str) -> bool {
+        let dots = path.match_indices('.').map(|(at, _)| at);
+        dots.chain([path.len()])
+            .any(|end| self.is_tensor(&path[..end]))
     }
 
     fn is_tensor(&self, path: &str) -> bool {

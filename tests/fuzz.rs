@@ -11,6 +11,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use ndarray::{ArrayD, Dimension, IxDyn};
 use optc::exec::{Array, Interpreter};
+use optc::formats::{InputShape, ReadOptions, read_with};
 use optc::fuzzing::{self, Planted, planted_graph, random_graph};
 use optc::ir::{Op, Type, verify};
 use optc::pipeline::Kind;
@@ -373,6 +374,34 @@ fn random_graphs_run_and_give_the_inferred_shapes() {
             assert!(value.view().iter().all(|x| x.is_finite()), "{graph}");
         }
     }
+}
+
+#[test]
+fn a_random_graph_that_is_written_is_read_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let all = choices(100);
+    let (mut written, mut refused) = (0, Vec::new());
+    let suffixes = ["pt", "pt2", "onnx"];
+    for i in 0..300 {
+        let graph = random_graph(&all[i / suffixes.len()]);
+        let path = folder
+            .path()
+            .join(format!("net.{}", suffixes[i % suffixes.len()]));
+        if let Err(error) = optc::write(&Model::new(graph.clone()), &path) {
+            refused.push(error.to_string());
+            continue;
+        }
+        let input = graph.inputs()[0];
+        let inputs = vec![InputShape {
+            name: None,
+            shape: shape(&graph, graph.ty(input.into())),
+        }];
+        if let Err(error) = read_with(&path, &ReadOptions { inputs }) {
+            panic!("{error}\n{graph}");
+        }
+        written += 1;
+    }
+    assert!(written > 250, "{refused:#?}");
 }
 
 #[test]

@@ -165,6 +165,38 @@ fn tensors_are_aligned_and_tied_ones_written_once() {
 }
 
 #[test]
+fn names_that_run_through_a_tensor_stand_beside_it() {
+    // Also through one that stands elsewhere itself.
+    let text = "graph net(%x: f32[N,2]) {
+          @a.weight = parameter [1.0, 2.0] : f32[2]
+          @a.weight.1 = parameter [3.0, 4.0] : f32[2]
+          @a.weight.1.1 = parameter [5.0, 6.0] : f32[2]
+          @a.weight.1.b.c = parameter [7.0, 8.0] : f32[2]
+          %p = mul(%x, @a.weight)
+          %q = mul(%p, @a.weight.1)
+          %r = mul(%q, @a.weight.1.1)
+          %s = mul(%r, @a.weight.1.b.c)
+          return %s
+        }";
+    let written: Graph = text.parse().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("net.pt");
+    optc::write(&Model::new(written.clone()), &path).unwrap();
+    let again = read(&fs::read(&path).unwrap(), &["1x2"]).unwrap();
+    let mut names: Vec<_> = again
+        .nodes()
+        .filter(|n| again.constant(*n).is_some())
+        .map(|n| again.node(n).name.to_string())
+        .collect();
+    names.sort();
+    assert_eq!(
+        names,
+        ["a.weight", "a.weight_1", "a.weight_1_1", "a.weight_1_b_c"]
+    );
+    assert_eq!(distance(&written, &again), 0.0);
+}
+
+#[test]
 fn a_compressed_archive_is_the_same_network() {
     let bytes = fs::read(fixture("traced")).unwrap();
     let mut stored = zip::ZipArchive::new(std::io::Cursor::new(bytes)).unwrap();
@@ -343,6 +375,39 @@ fn an_unknown_operator_is_kept_as_it_is_called() {
         &*opaque.unwrap().template,
         "torch.frob_(torch.clone({0}), [1, {$0}], alpha=0.5, mode=\"{{a}}\")"
     );
+}
+
+#[test]
+fn results_that_nobody_reads_are_no_operators() {
+    let maxima = |rest: &str| {
+        graph(&format!(
+            "    y, at = torch.max_pool2d_with_indices(torch.relu(x), [2, 2])\n    {rest}\n"
+        ))
+    };
+    assert_eq!(operators(&maxima("return y")), ["relu", "max_pool"]);
+    assert_eq!(
+        operators(&maxima("z = at\n    return torch.neg(y)")),
+        ["relu", "max_pool", "neg"]
+    );
+    // Those that are read are the whole call's, and so is then the first.
+    let both = maxima("return (torch.neg(y), at)");
+    assert_eq!(operators(&both), ["relu", "opaque", "neg"]);
+    let ty = |i: usize| both.ty(both.outputs()[i].value).clone();
+    assert_eq!(
+        (ty(0).dtype(), ty(1).dtype()),
+        (Some(optc::ir::DType::F32), Some(optc::ir::DType::I64))
+    );
+    assert_eq!(ty(0).shape(), ty(1).shape());
+    // As it is called where the first alone is wanted.
+    let first = graph("    return (torch.adaptive_max_pool2d(x, [1, 1]))[0]\n");
+    assert_eq!(operators(&first), ["adaptive_max_pool"]);
+    let text = "graph net(%x: f32[N,2,4,4]) {\n  %y = adaptive_max_pool(%x) {output=[2,2]}\n  return %y\n}";
+    let written: Graph = text.parse().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("net.pt");
+    optc::write(&Model::new(written.clone()), &path).unwrap();
+    let again = optc::read(&path).unwrap().graph;
+    assert_eq!(operators(&again), ["adaptive_max_pool"]);
 }
 
 #[test]

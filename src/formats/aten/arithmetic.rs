@@ -1,8 +1,6 @@
 //! Sums, products and powers of two operands, and products of matrices.
 
-use super::{
-    Argument, Builder, Call, Entry, Eval, Expression, Lowered, Read, Written, first, need, one,
-};
+use super::{Argument, Builder, Call, Entry, Eval, Expression, Read, Written, first, need, one};
 use crate::formats::spelling;
 use crate::ir::{self, DType, Dim, Dims, Ints, Op, Tensor, Type};
 
@@ -294,10 +292,8 @@ fn attention(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
 
 /// The same as it is called once a kernel was chosen; what it keeps for the gradient is its second result.
 fn kernel_attention(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
-    match attention(ev, call)? {
-        Some(Lowered::One(value)) => first(Some(value)),
-        other => Ok(other),
-    }
+    let result = attention(ev, call)?;
+    first(result, [Type::Tensor(DType::F32, None)])
 }
 
 pub(super) fn write(w: &Written<'_>) -> Result<Option<Expression>, String> {

@@ -95,7 +95,7 @@ pub(in crate::formats) trait Builder {
         lowered: Option<Lowered>,
     ) -> Eval<Option<ir::Value>> {
         let after = match lowered {
-            Some(Lowered::One(value) | Lowered::First(value)) => value,
+            Some(Lowered::One(value) | Lowered::First(value, _)) => value,
             Some(Lowered::Same) => before,
             Some(Lowered::List(_)) | None => return Ok(None),
         };
@@ -142,8 +142,8 @@ pub(in crate::formats) trait Builder {
 pub(in crate::formats) enum Lowered {
     /// One tensor.
     One(ir::Value),
-    /// The first of several results; what the others are the IR cannot say.
-    First(ir::Value),
+    /// The first of several results; of the others, which the IR cannot say, the types.
+    First(ir::Value, Vec<ir::Type>),
     /// A list of tensors.
     List(Vec<ir::Value>),
     /// The first argument itself.
@@ -191,8 +191,12 @@ fn one(value: Option<ir::Value>) -> Read {
     Ok(value.map(Lowered::One))
 }
 
-fn first(value: Option<ir::Value>) -> Read {
-    Ok(value.map(Lowered::First))
+/// The same call where it has `others` beside the one result.
+fn first(read: Option<Lowered>, others: impl IntoIterator<Item = ir::Type>) -> Read {
+    Ok(match read {
+        Some(Lowered::One(value)) => Some(Lowered::First(value, others.into_iter().collect())),
+        other => other,
+    })
 }
 
 fn float(x: f64) -> Float {

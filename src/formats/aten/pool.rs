@@ -116,10 +116,8 @@ fn max_pool(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
 
 /// Where the maxima were found is a second result.
 fn with_indices(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
-    match max_pool(ev, call)? {
-        Some(Lowered::One(value)) => first(Some(value)),
-        other => Ok(other),
-    }
+    let pool = max_pool(ev, call)?;
+    beside_indices(ev, pool)
 }
 
 fn avg_pool(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
@@ -161,11 +159,21 @@ fn adaptive_avg_pool(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
 fn adaptive_max_pool(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let x = need!(call.tensor("self"));
     let n = dimensions(call.name);
+    ev.demand(x, &vec![None; n + 2], None)?;
     let output = need!(call.spatial_dims("output_size", n, &Dims::new()));
     if ev.shape(x).is_none_or(|x| x.len() != n + 2) {
         return Ok(None);
     }
-    first(ev.emit("adaptive_max_pool", Op::AdaptiveMaxPool { output }, &[x])?)
+    let pool = one(ev.emit("adaptive_max_pool", Op::AdaptiveMaxPool { output }, &[x])?)?;
+    beside_indices(ev, pool)
+}
+
+fn beside_indices(ev: &mut dyn Builder, pool: Option<Lowered>) -> Read {
+    let shape = match &pool {
+        Some(Lowered::One(value)) => ev.shape(*value),
+        _ => None,
+    };
+    first(pool, [Type::Tensor(DType::I64, shape)])
 }
 
 fn nearest(ev: &mut dyn Builder, call: &Call<'_>) -> Read {

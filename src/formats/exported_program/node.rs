@@ -79,12 +79,14 @@ impl<'p> Reader<'p> {
             Some(Lowered::One(value)) => vec![Some(value)],
             Some(Lowered::List(values)) => values.into_iter().map(Some).collect(),
             // Of the other results nothing is known: nobody may read them.
-            Some(Lowered::First(value)) if names.iter().skip(1).all(|name| !self.is_read(name)) => {
+            Some(Lowered::First(value, _))
+                if names.iter().skip(1).all(|name| !self.is_read(name)) =>
+            {
                 let others = std::iter::repeat_n(None, names.len().saturating_sub(1));
                 std::iter::once(Some(value)).chain(others).collect()
             }
             Some(Lowered::Same) => return self.same(node, name, &names),
-            Some(Lowered::First(_)) | None => return self.opaque(node, &node.target),
+            Some(Lowered::First(..)) | None => return self.opaque(node, &node.target),
         };
         if values.len() != names.len() {
             return self.opaque(node, &node.target);

@@ -89,6 +89,8 @@ pub(super) struct Evaluator<'a> {
     constants: FxHashMap<TensorKey, TensorRef>,
     pub scalars: FxHashMap<(u64, DType), ir::Value>,
     parameter_names: FxHashSet<&'a str>,
+    /// First results as the graph says them, and as those of the whole call.
+    pub firsts: Vec<(ir::Value, ir::Value)>,
     /// Whether a branch is evaluated that may not be taken: it changes nothing, and tells nothing about the inputs.
     pub quiet: bool,
     steps: u64,
@@ -120,6 +122,7 @@ impl<'a> Evaluator<'a> {
                 .flatten()
                 .map(|(path, _)| path.as_str())
                 .collect(),
+            firsts: Vec::new(),
             quiet: false,
             steps: 0,
             depth: 0,

@@ -37,8 +37,12 @@ impl<'a> Evaluator<'a> {
         if let Some(value) = self.query(name, &args, arity)? {
             return Ok(value);
         }
-        if let Some(lowered) = self.lower(name, &args)? {
-            return self.lowered(name, lowered, &args);
+        match self.lower(name, &args)? {
+            Some(Lowered::First(value, others)) => {
+                return self.first_of(name, value, others, &args);
+            }
+            Some(lowered) => return self.lowered(name, lowered, &args),
+            None => {}
         }
         let outputs = self.opaque_types(name, &args, arity);
         // A `contiguous` before it is gone.
@@ -63,9 +67,30 @@ impl<'a> Evaluator<'a> {
             args: &args,
             parameters: entry.parameters,
         };
-        // Of several results the others could still be asked for.
-        let lowered = (entry.lower)(self, &call)?;
-        Ok(lowered.filter(|lowered| !matches!(lowered, Lowered::First(_))))
+        (entry.lower)(self, &call)
+    }
+
+    /// All results of a call of which the graph says the first. Whether others are read shows at the end: the whole call is there
+    /// beside `value` until then.
+    fn first_of(
+        &mut self,
+        name: &str,
+        value: ir::Value,
+        others: Vec<Type>,
+        args: &Args<'a>,
+    ) -> Eval<Value<'a>> {
+        let first = self.lowered(name, Lowered::One(value), args)?;
+        let all = { [self.graph.ty(value).clone()].into_iter() }.chain(others);
+        let call = self.opaque(&format!("torch.{name}"), args.clone(), all.collect())?;
+        let mut results = call.items().unwrap_or_default();
+        if let (Some(place), Value::Tensor(whole)) = (results.first_mut(), &first)
+            && let Value::Tensor(call) = &*place
+        {
+            let pair = (whole.borrow().value, call.borrow().value);
+            self.firsts.push(pair);
+            *place = first;
+        }
+        Ok(Value::tuple(results))
     }
 
     /// The arguments as every format has them.
@@ -108,7 +133,7 @@ impl<'a> Evaluator<'a> {
         };
         let cell = |value| Value::Tensor(share(name, base.as_ref(), value));
         Ok(match (lowered, &base) {
-            (Lowered::One(value) | Lowered::First(value), _) => cell(value),
+            (Lowered::One(value) | Lowered::First(value, _), _) => cell(value),
             (Lowered::List(values), _) => Value::list(values.into_iter().map(cell).collect()),
             (Lowered::Same, Some(base)) if aten::sharing(name) == Sharing::Either => {
                 cell(self.read(base)?)

@@ -90,6 +90,13 @@ fn evaluate(archive: &Archive, options: &ReadOptions) -> Result<(Graph, Source),
                 let written = written.map(|(node, _)| graph.node(*node).name.to_string());
                 let written_inputs = written.collect();
                 graph.remove_dead();
+                for (first, call) in evaluator.firsts {
+                    // Something reads its other results.
+                    if graph.get(first.node).is_some() && graph.get(call.node).is_some() {
+                        graph.replace_uses(first, call);
+                    }
+                }
+                graph.remove_dead();
                 let mut source = Source {
                     parameters,
                     result,

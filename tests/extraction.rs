@@ -90,8 +90,11 @@ fn the_optimum_is_the_cheapest_of_all_choices() {
     }
 }
 
+/// How much dearer than the optimum the greedy choice may be, on average.
+const MEAN_GAP: f64 = 0.06;
+
 #[test]
-fn the_greedy_choice_is_never_better_than_the_optimum() {
+fn the_greedy_choice_is_near_the_optimum_and_never_better() {
     for classes in [12, 30, 60] {
         let mut gaps = Vec::new();
         for seed in 0..200 {
@@ -102,6 +105,7 @@ fn the_greedy_choice_is_never_better_than_the_optimum() {
             }
         }
         let mean = gaps.iter().sum::<f64>() / gaps.len() as f64;
+        assert!(mean < MEAN_GAP, "{classes} classes: {mean}");
         println!(
             "{classes} classes: {} of {} greedy choices are optimal; {:.2} % over on average, {:.0} % at worst",
             gaps.iter().filter(|gap| **gap == 0.0).count(),

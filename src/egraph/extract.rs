@@ -10,6 +10,7 @@
 mod exact;
 
 use egg::Id;
+use fixedbitset::FixedBitSet;
 use indexmap::IndexSet;
 use rustc_hash::FxBuildHasher;
 
@@ -210,21 +211,21 @@ impl Problem {
         if n > SET_CLASSES {
             return None;
         }
-        let mut sets: Vec<Option<Bits>> = vec![None; n];
+        let mut sets: Vec<Option<FixedBitSet>> = vec![None; n];
         let mut term = vec![usize::MAX; n];
         let mut own: Vec<Cost> = vec![0; n];
         for _ in 0..GREEDY_ROUNDS {
             let mut changed = false;
             for class in 0..n {
-                let mut best: Option<(Cost, usize, Bits)> = None;
+                let mut best: Option<(Cost, usize, FixedBitSet)> = None;
                 for (i, candidate) in self.classes[class].iter().enumerate() {
                     let Some(set) = union(&candidate.children, &sets, n) else {
                         continue;
                     };
-                    if set.has(class) {
+                    if set.contains(class) {
                         continue;
                     }
-                    let cost = candidate.cost + set.iter().map(|c| own[c]).sum::<Cost>();
+                    let cost = candidate.cost + set.ones().map(|c| own[c]).sum::<Cost>();
                     if best.as_ref().is_none_or(|(least, ..)| cost < *least) {
                         best = Some((cost, i, set));
                     }
@@ -232,7 +233,7 @@ impl Problem {
                 let Some((_, i, mut set)) = best else {
                     continue;
                 };
-                set.add(class);
+                set.insert(class);
                 if term[class] != i || sets[class].as_ref() != Some(&set) {
                     changed = true;
                     term[class] = i;
@@ -324,37 +325,11 @@ impl Problem {
     }
 }
 
-/// A set of classes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Bits(Vec<u64>);
-
-impl Bits {
-    fn has(&self, i: usize) -> bool {
-        self.0[i / 64] >> (i % 64) & 1 == 1
-    }
-
-    fn add(&mut self, i: usize) {
-        self.0[i / 64] |= 1 << (i % 64);
-    }
-
-    fn iter(&self) -> impl Iterator<Item = usize> + '_ {
-        self.0.iter().enumerate().flat_map(|(word, bits)| {
-            let mut bits = *bits;
-            std::iter::from_fn(move || {
-                let i = (bits != 0).then(|| bits.trailing_zeros() as usize)?;
-                bits &= bits - 1;
-                Some(word * 64 + i)
-            })
-        })
-    }
-}
-
 /// All classes below `children`; `None` if one has no term yet.
-fn union(children: &[usize], sets: &[Option<Bits>], n: usize) -> Option<Bits> {
-    let mut all = Bits(vec![0; n.div_ceil(64)]);
+fn union(children: &[usize], sets: &[Option<FixedBitSet>], n: usize) -> Option<FixedBitSet> {
+    let mut all = FixedBitSet::with_capacity(n);
     for child in children {
-        let set = sets[*child].as_ref()?;
-        all.0.iter_mut().zip(&set.0).for_each(|(a, b)| *a |= b);
+        all.union_with(sets[*child].as_ref()?);
     }
     Some(all)
 }

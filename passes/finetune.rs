@@ -96,7 +96,7 @@ mod with_torch {
 
         fn run(&self, graph: &mut Graph, context: &mut PassContext<'_>) -> Result<Changed> {
             let round = Round {
-                set: &context.training_set()?,
+                set: &context.training.training_set()?,
                 settings: Settings {
                     rate: rate(self.rate, graph),
                     ..self.settings.clone()

@@ -100,36 +100,42 @@ mod with_torch {
         };
         let teacher = context.original().unwrap_or(graph).clone();
         let keep = settings.keep;
-        let mut trainer = Trainer::new(graph, &teacher, round.set, settings, context.device)?;
+        let mut trainer = Trainer::new(
+            graph,
+            &teacher,
+            round.set,
+            settings,
+            context.training.device,
+        )?;
         let own = &round.own;
         let is_ours =
             |saved: &&State| { own.notes.iter() }.all(|(k, v)| saved.notes.get(k) == Some(v));
-        if let Some(saved) = context.saved().filter(is_ours) {
+        if let Some(saved) = context.training.saved().filter(is_ours) {
             trainer.restore(saved)?;
             let done = trainer.epochs().len().saturating_sub(1);
             context.analysis("", format!("went on after epoch {done}"));
         }
-        let _heeding = context.interrupt.heed();
+        let _heeding = context.training.interrupt.heed();
         while !trainer.is_done() {
             trainer.epoch(&mut |moment| {
                 let Range { start, end } = round.part;
                 let fraction = start + (end - start) * moment.fraction;
                 context.progress(&round.at(&moment.to_string()), fraction);
-                match context.interrupt.is_raised() {
+                match context.training.interrupt.is_raised() {
                     true => {
                         let place = round.at(&format!("epoch {}", moment.epoch));
-                        Err(context.interrupted(&format!("in {place}")))
+                        Err(context.training.interrupted(&format!("in {place}")))
                     }
                     false => Ok(()),
                 }
             })?;
-            if !context.saves() {
+            if !context.training.saves() {
                 continue;
             }
             let mut state = trainer.state()?;
             state.notes.extend(own.notes.clone());
             state.tensors.extend(own.tensors.clone());
-            context.save(state)?;
+            context.training.save(state)?;
         }
         for epoch in trainer.epochs() {
             context.analysis("", epoch.to_string());

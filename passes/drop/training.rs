@@ -64,7 +64,7 @@ impl Pass for Drop {
             return Ok(Changed::No);
         }
         self.flow.check(&layers)?;
-        let set = context.training_set()?;
+        let set = context.training.training_set()?;
         let saved = saved_round(&mut layers, context)?;
         if let Some(round) = saved {
             context.analysis("", format!("went on at {}", self.place(round)));
@@ -136,7 +136,7 @@ impl Drop {
             settings,
             own: State {
                 notes: [(ROUND.to_string(), round.to_string())].into(),
-                tensors: match context.saves() {
+                tensors: match context.training.saves() {
                     true => layers.iter().flat_map(Layer::tensors).collect(),
                     false => BTreeMap::new(),
                 },
@@ -179,7 +179,7 @@ impl Drop {
 
 /// The round that was saved, if any, with the layers as they were in it.
 fn saved_round(layers: &mut [Layer], context: &PassContext<'_>) -> Result<Option<usize>> {
-    let Some(saved) = context.saved() else {
+    let Some(saved) = context.training.saved() else {
         return Ok(None);
     };
     let round = saved.notes.get(ROUND).and_then(|round| round.parse().ok());

@@ -118,7 +118,7 @@ mod with_torch {
             training: &Training,
             context: &mut PassContext<'_>,
         ) -> Result<()> {
-            let set = context.training_set()?;
+            let set = context.training.training_set()?;
             let weigh = self.weigh_interleaved(context);
             balance(graph);
             let mut parts = Vec::new();
@@ -174,7 +174,7 @@ mod with_torch {
         rounds: &[(usize, Side)],
         context: &mut PassContext<'_>,
     ) -> Result<Option<usize>> {
-        let Some(saved) = context.saved() else {
+        let Some(saved) = context.training.saved() else {
             return Ok(None);
         };
         let round = saved.notes.get(ROUND).and_then(|round| round.parse().ok());

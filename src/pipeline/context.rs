@@ -2,15 +2,12 @@
 
 use std::sync::Arc;
 
-use super::checkpoint::Checkpoint;
-use super::interrupt::Interrupt;
+use super::training::TrainingContext;
 use crate::analysis::Cost;
 use crate::analysis::promised::Promised;
-use crate::data::{Data, Samples, TrainingSet};
-use crate::exec::{Device, State};
+use crate::data::Samples;
 use crate::ir::Graph;
 use crate::report::{Remark, RemarkKind};
-use crate::{Error, Result};
 
 /// Called with the layer that a pass works on and the fraction of its work that is done.
 type Progress<'a> = &'a mut dyn FnMut(&str, f64);
@@ -26,19 +23,15 @@ pub struct PassContext<'a> {
     pub cost: Cost,
     /// Inputs to calibrate on, where the user gave some: what fits a network's weights to data fits them to these.
     pub samples: Option<Arc<Samples>>,
-    /// Where libtorch computes, for passes that train.
-    pub device: Device,
-    /// Whether somebody wants the run to end; a pass that takes long says that it heeds it.
-    pub interrupt: Interrupt,
+    /// What only passes that train ask for.
+    pub training: TrainingContext<'a>,
     /// Why an iterative pass stopped, such as "saturated" or "node limit"; the pass sets it.
     pub stop_reason: Option<String>,
     /// What batch norms promised that are folded by now.
     pub(crate) promised: Promised,
     /// Whether samples told the pass something.
     samples_used: bool,
-    data: Option<Arc<Data>>,
     original: Option<&'a Graph>,
-    checkpoint: Option<(&'a mut Checkpoint, usize)>,
     remarks: Vec<Remark>,
     progress: Option<Progress<'a>>,
 }
@@ -56,14 +49,11 @@ impl<'a> PassContext<'a> {
             seed,
             cost,
             samples: None,
-            device: Device::default(),
-            interrupt: Interrupt::default(),
+            training: TrainingContext::default(),
             stop_reason: None,
             promised: Promised::default(),
             samples_used: false,
-            data: None,
             original: None,
-            checkpoint: None,
             remarks: Vec::new(),
             progress: None,
         }
@@ -82,11 +72,6 @@ impl<'a> PassContext<'a> {
         PassContext { samples, ..self }
     }
 
-    /// This context, with data to train on.
-    pub fn with_data(self, data: Option<Arc<Data>>) -> PassContext<'a> {
-        PassContext { data, ..self }
-    }
-
     /// This context, with the graph as it was before the first pass.
     pub fn with_original(self, original: &'a Graph) -> PassContext<'a> {
         PassContext {
@@ -95,66 +80,14 @@ impl<'a> PassContext<'a> {
         }
     }
 
-    /// This context, with a checkpoint to save the state of the pass of this number in.
-    pub fn with_checkpoint(
-        self,
-        checkpoint: Option<&'a mut Checkpoint>,
-        pass: usize,
-    ) -> PassContext<'a> {
-        PassContext {
-            checkpoint: checkpoint.map(|checkpoint| (checkpoint, pass)),
-            ..self
-        }
+    /// This context, with what training needs.
+    pub fn with_training(self, training: TrainingContext<'a>) -> PassContext<'a> {
+        PassContext { training, ..self }
     }
 
     /// The graph as it was before the first pass; `None` where a pass is run by itself.
     pub fn original(&self) -> Option<&'a Graph> {
         self.original
-    }
-
-    /// What this pass saved in an earlier run, of the same command, that was broken off.
-    pub fn saved(&self) -> Option<&State> {
-        let (checkpoint, pass) = self.checkpoint.as_ref()?;
-        checkpoint.state(*pass)
-    }
-
-    /// Whether there is a checkpoint to save states in.
-    pub fn saves(&self) -> bool {
-        self.checkpoint.is_some()
-    }
-
-    /// Saves what this pass needs to go on from here, instead of what it saved before. Without a checkpoint nothing happens.
-    ///
-    /// # Errors
-    /// [`Error::Io`] or [`Error::Checkpoint`] when it cannot be written.
-    pub fn save(&mut self, state: State) -> Result<()> {
-        match &mut self.checkpoint {
-            Some((checkpoint, pass)) => checkpoint.save(*pass, state),
-            None => Ok(()),
-        }
-    }
-
-    /// That the run was asked to end while the pass was at `place`, and where it can go on.
-    pub fn interrupted(&self, place: &str) -> Error {
-        let saved = self.checkpoint.as_ref();
-        let saved = saved.filter(|(checkpoint, _)| checkpoint.is_saved());
-        Error::Interrupted(match saved {
-            Some((checkpoint, _)) => format!(
-                "interrupted {place}; {} keeps what was done, and the same command goes on from there",
-                checkpoint.path().display()
-            ),
-            None => format!("interrupted {place}; nothing was saved yet"),
-        })
-    }
-
-    /// What to train on; read when a pass first asks for it. Labels are there where the data has them: see
-    /// [`TrainingSet::require_labels`].
-    ///
-    /// # Errors
-    /// [`Error::Usage`] when the user gave no data, and those of [`Data::training_set`].
-    pub fn training_set(&self) -> Result<TrainingSet> {
-        let data = self.data.as_ref().ok_or_else(no_training_data)?;
-        data.training_set()
     }
 
     /// Says that the samples were of use.
@@ -204,13 +137,5 @@ impl<'a> PassContext<'a> {
         if let Some(progress) = &mut self.progress {
             progress(layer, fraction);
         }
-    }
-}
-
-/// That a pass is to train, on nothing.
-pub(super) fn no_training_data() -> Error {
-    Error::Usage {
-        what: "there is no data to train on".to_string(),
-        help: "give it with --data, such as --data cifar10:DIR".to_string(),
     }
 }

@@ -6,12 +6,13 @@ use std::time::Instant;
 
 use super::check::{Check, refuse_new_non_finite};
 use super::checkpoint::Checkpoint;
-use super::context::{PassContext, no_training_data};
+use super::context::PassContext;
 use super::interrupt::Interrupt;
 use super::observer::Observer;
 use super::pass::{Changed, Pass};
 use super::refuse_unknown_sizes;
 use super::text::REPEAT;
+use super::training::{TrainingContext, no_training_data};
 use super::{Cost, Kind, Remark, RemarkKind};
 use super::{Pipeline, Step};
 use crate::analysis::promised::Promised;
@@ -319,14 +320,18 @@ impl Manager<'_> {
         let before = self.graph.clone();
         let mut progress =
             |layer: &str, fraction: f64| self.observer.progress(info, layer, fraction);
+        let number = self.reports.len();
+        let training = TrainingContext {
+            device: self.options.device,
+            interrupt: self.options.interrupt.clone(),
+            data: self.options.data.clone(),
+            checkpoint: self.checkpoint.as_mut().map(|saved| (saved, number)),
+        };
         let mut context = PassContext::new(self.options.seed, self.options.cost.clone())
             .with_samples(self.options.samples.clone())
-            .with_data(self.options.data.clone())
             .with_original(self.original)
-            .with_checkpoint(self.checkpoint.as_mut(), self.reports.len())
+            .with_training(training)
             .with_progress(&mut progress);
-        context.device = self.options.device;
-        context.interrupt = self.options.interrupt.clone();
         context.promised = std::mem::take(&mut self.promised);
         let masked = masked(&self.graph);
         let start = Instant::now();

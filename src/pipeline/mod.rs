@@ -27,6 +27,7 @@ mod options;
 mod pass;
 mod registry;
 mod text;
+mod training;
 
 pub use crate::analysis::Cost;
 pub use crate::exec::State;
@@ -43,6 +44,7 @@ pub use options::{FromOption, OptionSpec, OptionValue, Options, Values};
 pub use pass::{Changed, Pass, PassInfo};
 pub use registry::Registry;
 pub use text::{Combinator, REPEAT};
+pub use training::TrainingContext;
 
 use crate::{Model, Report, Result};
 

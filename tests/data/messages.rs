@@ -234,7 +234,7 @@ fn what_cannot_be_taken_is_explained() {
     let none = PassContext::new(0, Cost::default());
     all.add(
         "a pass that asks for data where there is none",
-        none.training_set(),
+        none.training.training_set(),
     );
 
     common::snapshot("errors/data", &all.text);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use optc::data::{Batch, TrainingSet};
-use optc::pipeline::{Cost, PassContext};
+use optc::pipeline::TrainingContext;
 
 use crate::*;
 
@@ -190,11 +190,12 @@ fn a_pass_gets_the_set_when_it_asks_and_labels_where_there_are_some() {
     let x = npy("'<f4'", "(2, 2)", &f32s(&[1.0, 2.0, 3.0, 4.0]));
     let spec = npz(folder.path(), &[("x", x)]);
     let data = std::sync::Arc::new(open(&spec, &graph).unwrap());
-    let context = PassContext::new(0, Cost::default()).with_data(Some(data));
-    let set = context.training_set().unwrap();
+    let mut training = TrainingContext::default();
+    training.data = Some(data);
+    let set = training.training_set().unwrap();
     assert_eq!(set.classes(), None);
     let batch = set.epoch(2, 0, 0).next().unwrap();
     assert_eq!((batch.images.shape(), batch.labels), (&[2, 2][..], None));
     assert!(set.require_labels("training", 2).is_err());
-    assert!(PassContext::new(0, Cost::default()).training_set().is_err());
+    assert!(TrainingContext::default().training_set().is_err());
 }

@@ -1,8 +1,8 @@
 //! How answers of a result are compared with those of the original, on data with labels and without.
 
 use optc::data::DataSpec;
-use optc::exec::agree;
-use optc::ir::Graph;
+use optc::exec::{Frontier, agree};
+use optc::ir::{DType, Graph, Tensor};
 
 /// `y = linear(x)` with a unit matrix of which the second row is `scale` times as large.
 fn network(scale: f32) -> Graph {
@@ -77,4 +77,38 @@ fn labels_say_how_many_answers_are_right_too() {
     let found = agree(&before, &after, &data, |_| {}).unwrap();
     let right = found.top1.map(|counts| counts.map(|count| count.right));
     assert_eq!(right, Some([4, 3]));
+}
+
+/// The default of an input is what it has where only the other is given, whatever their order.
+#[test]
+fn an_input_with_a_default_needs_no_data() {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes: &[u8] = bytemuck::cast_slice(&SAMPLES);
+    let spec: DataSpec = archive(folder.path(), &[("x", "<f4", bytes, "(4, 2)")])
+        .parse()
+        .unwrap();
+    let text = "graph net(%k: f32[2], %x: f32[N,2]) {\n  %y = mul(%x, %k)\n  return %y\n}";
+    let mut network: Graph = text.parse().unwrap();
+    let error = spec.open(&network).unwrap_err().to_string();
+    assert!(error.contains("takes 2"), "{error}");
+    let default = |second: f64| Tensor::from_f64(DType::F32, &[2], [1.0, second]);
+    network.defaults.insert("k".into(), default(1.0));
+    let mut other = network.clone();
+    other.defaults.insert("k".into(), default(1.75));
+    let data = spec.open(&network).unwrap();
+    // As the second row of the unit matrix.
+    let moved = agree(&network, &other, &data, |_| {}).unwrap();
+    assert_eq!(moved.agreement, Some(0.75));
+    // Passes calibrate on the same.
+    let samples = data.read(&[0, 1, 2, 3]).unwrap();
+    let y = network.outputs()[0].value;
+    let mut frontier = Frontier::new(&other, &samples.images).unwrap();
+    frontier.hold(y);
+    frontier.run_past(&other, y.node).unwrap();
+    let batches = frontier.arrays(&other, y).unwrap();
+    let found: Vec<f32> = { batches.iter() }
+        .flat_map(|batch| batch.iter().copied())
+        .collect();
+    let scaled = [2.0, 1.75, 1.0, 3.5, 3.0, 3.5, 1.0, 7.0];
+    assert_eq!(found, scaled);
 }

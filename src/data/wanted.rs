@@ -25,9 +25,12 @@ impl Wanted {
             .iter()
             .map(|node| format!("`{}` {}", graph.node(*node).name, graph.ty((*node).into())))
             .collect();
-        let ty = match graph.inputs() {
-            [one] => graph.ty((*one).into()),
-            _ => {
+        let (ty, input) = match graph.sole_input() {
+            Some(one) => {
+                let ty = graph.ty(one.into());
+                (ty, format!("`{}` {ty}", graph.node(one).name))
+            }
+            None => {
                 return Err(Error::Usage {
                     what: format!(
                         "data is for networks of one input; this one takes {}: {}",
@@ -38,7 +41,6 @@ impl Wanted {
                 });
             }
         };
-        let input = inputs.concat();
         let sample = match ty {
             Type::Tensor(dtype, None) if dtype.is_float() => None,
             Type::Tensor(dtype, Some(dims)) if dtype.is_float() && !dims.is_empty() => {

@@ -4,6 +4,7 @@ use ndarray::{ArrayD, ArrayViewD, Axis, Slice};
 
 use super::array::Array;
 use super::difference::{Difference, argmax};
+use super::inputs::with_defaults;
 use super::interpreter::Interpreter;
 use crate::Result;
 use crate::data::{Data, Samples};
@@ -63,7 +64,7 @@ pub fn top1(graph: &Graph, data: &Data, mut progress: impl FnMut(f64)) -> Result
             return Err(data.no_labels("top-1"));
         };
         if !labels.is_empty() {
-            let outputs = interpreter.run(vec![images.into()])?;
+            let outputs = interpreter.run(fed(graph, images, data)?)?;
             count.add(&labels, outputs.first().map(Array::view), data)?;
         }
     }
@@ -97,8 +98,8 @@ pub fn agree(
         if read.is_empty() {
             continue;
         }
-        let old = networks[0].run(vec![images.clone().into()])?;
-        let new = networks[1].run(vec![images.into()])?;
+        let old = networks[0].run(fed(before, images.clone(), data)?)?;
+        let new = networks[1].run(fed(after, images, data)?)?;
         if let Some(labels) = &read.labels {
             labelled = true;
             for (count, outputs) in top1.iter_mut().zip([&old, &new]) {
@@ -166,10 +167,16 @@ impl Top1 {
     }
 }
 
+/// The arrays of all inputs.
+fn fed<'a>(graph: &Graph, images: ArrayD<f32>, data: &Data) -> Result<Vec<Array<'a, f32>>> {
+    let all = with_defaults(graph, images.into_shared());
+    let all = all.ok_or_else(|| data.wrong("it is for networks of one input", ""))?;
+    Ok(all.into_iter().map(Array::Shared).collect())
+}
+
 /// A batch that is a number is the only one that the network takes.
 fn fixed_batch(graph: &Graph) -> Option<usize> {
-    let input = graph.inputs().first()?;
-    graph.ty((*input).into()).len(0)
+    graph.ty(graph.sole_input()?.into()).len(0)
 }
 
 fn batch(graph: &Graph) -> usize {

@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 
 use super::array::Array;
 use super::evaluate::evaluate;
+use super::inputs::with_defaults;
 use super::interpreter::{bind, run_error};
 use crate::ir::{Bindings, Graph, NodeId, NodeKind, Value};
 use crate::{Error, Result};
@@ -33,16 +34,14 @@ struct Batch {
 }
 
 impl Frontier {
-    /// Before the first operator of `graph`, a network with one input, on samples `[n, ...]` of that input.
+    /// Before the first operator of `graph`, a network with one input that has no default, on samples `[n, ...]` of that input.
     ///
     /// # Errors
     /// [`Error::Usage`] when the samples do not fit the input, or there is not one; [`Error::Run`] on a cycle.
     pub fn new(graph: &Graph, samples: &ArrayD<f32>) -> Result<Frontier> {
-        let [input] = graph.inputs() else {
-            return Err(Error::Usage {
-                what: format!("the network has {} inputs", graph.inputs().len()),
-                help: "samples are for networks with one".into(),
-            });
+        let refused = || Error::Usage {
+            what: format!("the network has {} inputs", graph.inputs().len()),
+            help: "samples are for networks with one".into(),
         };
         let order = graph
             .topological_order()
@@ -53,10 +52,14 @@ impl Frontier {
             *reads.entry(value).or_default() += 1;
         }
         let batch = |images: ndarray::ArrayViewD<f32>| {
-            let images = images.to_owned().into_shared();
+            let inputs = with_defaults(graph, images.to_owned().into_shared());
+            let inputs = inputs.ok_or_else(refused)?;
+            let shapes: Vec<&[usize]> = inputs.iter().map(|input| input.shape()).collect();
+            let bindings = bind(graph, &shapes)?;
+            let values = graph.inputs().iter().map(|input| Value::from(*input));
             Ok(Batch {
-                bindings: bind(graph, &[images.shape()])?,
-                values: FxHashMap::from_iter([(Value::from(*input), images)]),
+                bindings,
+                values: values.zip(inputs).collect(),
             })
         };
         Ok(Frontier {

@@ -5,7 +5,7 @@
 
 use std::hash::{Hash, Hasher};
 
-use ndarray::{ArrayD, Dimension, IxDyn};
+use ndarray::{ArcArray, ArrayD, Dimension, IxDyn};
 use rustc_hash::FxHashSet;
 
 use super::array::element_count;
@@ -115,6 +115,24 @@ pub fn random_inputs<T: Real>(
         })
     };
     shapes.iter().enumerate().map(input).collect()
+}
+
+/// The arrays of all inputs where the caller gives the one that it must; `None` where it must give none, or several.
+pub(super) fn with_defaults<T: Real>(
+    graph: &Graph,
+    given: ArcArray<T, IxDyn>,
+) -> Option<Vec<ArcArray<T, IxDyn>>> {
+    let sole = graph.sole_input()?;
+    let array = |node: &NodeId| {
+        if *node == sole {
+            return Some(given.clone());
+        }
+        let default = graph.defaults.get(&graph.node(*node).name)?;
+        let elements = default.elements::<T>().into_owned();
+        let array = ArrayD::from_shape_vec(default.shape(), elements).ok()?;
+        Some(array.into_shared())
+    };
+    graph.inputs().iter().map(array).collect()
 }
 
 /// What the elements of an input stand for.

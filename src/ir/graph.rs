@@ -116,7 +116,7 @@ pub struct Graph {
     pub name: String,
     /// Numbers for some of the sizes, for cost and verification only.
     pub bindings: Bindings,
-    /// What inputs hold where a caller gives nothing, by name; for verification only, as a caller may give anything.
+    /// What inputs hold where a caller gives nothing, by name; to run the network only, as a caller may give anything.
     pub defaults: FxHashMap<Arc<str>, Tensor>,
     pub(super) graph: StableDiGraph<Node, Edge, u32>,
     pub(super) inputs: Vec<NodeId>,

@@ -130,6 +130,14 @@ impl Graph {
         &self.inputs
     }
 
+    /// The one input that a caller must give; `None` where there are none or several.
+    pub fn sole_input(&self) -> Option<NodeId> {
+        let needed = |node: &&NodeId| !self.defaults.contains_key(&self.node(**node).name);
+        let mut needed = self.inputs.iter().filter(needed);
+        let input = needed.next()?;
+        needed.next().is_none().then_some(*input)
+    }
+
     /// All nodes, in order of their making.
     pub fn nodes(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.graph.node_indices()

@@ -152,10 +152,10 @@ fn with_other_batch(graph: &Graph) -> Option<(Graph, i64)> {
 
 /// The samples of a network with one input, in batches that it takes.
 fn of_samples(graph: &Graph, samples: &Samples) -> Result<Vec<Feed>, String> {
-    let [input] = graph.inputs() else {
+    let Some(input) = graph.sole_input() else {
         return Err("samples are for networks of one input".to_string());
     };
-    let ty = graph.ty((*input).into());
+    let ty = graph.ty(input.into());
     let sample: usize = samples.images.shape().iter().skip(1).product();
     let fixed = ty.len(0);
     let batch = fixed.unwrap_or((MOST_ELEMENTS / sample.max(1)).clamp(1, MOST_SAMPLES));
@@ -170,7 +170,7 @@ fn of_samples(graph: &Graph, samples: &Samples) -> Result<Vec<Feed>, String> {
             }
             _ => chunk,
         };
-        vec![fed(graph, *input, &chunk)]
+        vec![fed(graph, input, &chunk)]
     };
     let feeds: Vec<_> = chunks.into_iter().map(feed).collect();
     match feeds.is_empty() {

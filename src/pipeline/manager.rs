@@ -216,17 +216,17 @@ fn evaluate(
 
 /// Gives the sizes of the one input that have no number those of a sample. A number that there is stays.
 fn bind_to(graph: &mut Graph, samples: &Samples) -> Result<()> {
-    let [input] = graph.inputs() else {
+    let Some(input) = graph.sole_input() else {
         return Ok(()); // Samples are never opened for others.
     };
-    let Some(dims) = graph.ty((*input).into()).shape() else {
+    let Some(dims) = graph.ty(input.into()).shape() else {
         return Ok(());
     };
     let sample = samples.images.shape().iter().skip(1);
     let sizes = std::iter::once(&1).chain(sample).enumerate();
     let known = |i: usize| dims.get(i)?.eval(&graph.bindings)?.try_into().ok();
     let shape = InputShape {
-        name: None,
+        name: Some(graph.node(input).name.to_string()),
         shape: sizes.map(|(i, n)| known(i).unwrap_or(*n)).collect(),
     };
     bind_inputs(graph, &[shape])
@@ -250,6 +250,29 @@ fn lost_mask(graph: &Graph, name: &str) -> Option<Remark> {
         kind: RemarkKind::Analysis,
         node: name.to_string(),
         text: text.to_string(),
+    })
+}
+
+/// That weights which callers may override are left as they are.
+fn overridable(graph: &Graph) -> Option<Remark> {
+    const NAMED: usize = 3;
+    let may_change = |node: &&NodeId| {
+        let default = graph.defaults.get(&graph.node(**node).name);
+        default.is_some_and(|tensor| tensor.dtype().is_float()) && graph.is_read(**node)
+    };
+    let names = graph.inputs().iter().filter(may_change);
+    let names: Vec<&str> = names.map(|node| &*graph.node(*node).name).collect();
+    let named = names.iter().take(NAMED).map(|name| format!("`{name}`"));
+    let mut text = named.collect::<Vec<_>>().join(", ");
+    if let Some(more @ 1..) = names.len().checked_sub(NAMED) {
+        text += &format!(" and {more} more");
+    }
+    Some(Remark {
+        kind: RemarkKind::Missed,
+        node: names.first()?.to_string(),
+        text: format!(
+            "nothing is folded into weights that are also inputs, which callers may override, nor merged: {text}"
+        ),
     })
 }
 
@@ -344,6 +367,9 @@ impl Manager<'_> {
             _ => std::mem::take(&mut context.promised),
         };
         let mut remarks = context.into_remarks();
+        if self.reports.is_empty() {
+            remarks.extend(overridable(&self.graph));
+        }
         remarks.extend(
             masked
                 .iter()

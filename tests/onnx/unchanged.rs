@@ -210,7 +210,12 @@ fn an_initializer_that_a_caller_may_override_is_an_input() {
     // Behind the others, which shapes on the command line are for.
     assert_eq!(names, ["x", "k"]);
     let canonicalize = optc::pipeline::Pipeline::parse("canonicalize").unwrap();
-    canonicalize.run(&mut read).unwrap();
+    let report = canonicalize.run(&mut read).unwrap();
+    let missed = { report.passes[0].remarks.iter() }
+        .filter(|remark| remark.kind == optc::pipeline::RemarkKind::Missed)
+        .map(|remark| (remark.node.as_str(), remark.text.as_str()));
+    let text = "nothing is folded into weights that are also inputs, which callers may override, nor merged: `k`";
+    assert_eq!(missed.collect::<Vec<_>>(), [("k", text)]);
     let written = write(&read);
     for message in [&default, &inputs[0], &inputs[1], &nodes[0]] {
         assert!(holds(&written, &message.0));

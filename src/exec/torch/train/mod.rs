@@ -91,6 +91,12 @@ impl Trainer {
                 "take labels=true, or distill above 0",
             ));
         }
+        if graph.inputs().len() != 1 {
+            return Err(usage(
+                "training is for networks of one input, and of no weights that are inputs too",
+                "export it without initializers that callers may override",
+            ));
+        }
         let threads = rayon::current_num_threads();
         tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
         let student = Network::new(graph, device, DType::F32)?;

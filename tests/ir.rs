@@ -2,7 +2,7 @@
 
 mod common;
 
-use optc::ir::Graph;
+use optc::ir::{DType, Graph, Type};
 
 #[test]
 fn a_text_that_cannot_be_read_is_pointed_into() {
@@ -52,4 +52,22 @@ fn a_text_that_cannot_be_read_is_pointed_into() {
         Err(error) => error.to_string(),
     });
     common::snapshot("errors/ir_text", &errors.join("\n\n"));
+}
+
+#[test]
+fn a_graph_that_breaks_a_rule_is_not_written() {
+    let text = "graph net(%x: f32[2]) {
+          %y = relu(%x)
+          return %y
+        }";
+    let mut graph: Graph = text.parse().unwrap();
+    let y = graph.find("y").unwrap();
+    graph.set_types(y, [Type::tensor(DType::F32, [3.into()])].into());
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["net.ir", "net.onnx", "net.pt", "net.pt2"] {
+        let path = folder.path().join(name);
+        let error = optc::write(&optc::Model::new(graph.clone()), &path).unwrap_err();
+        assert!(matches!(error, optc::Error::Invalid { .. }), "{error}");
+        assert!(!path.exists());
+    }
 }

@@ -34,7 +34,7 @@ use std::sync::Arc;
 
 use crate::error::FormatError;
 use crate::files::{Staged, Unpublished, archive};
-use crate::ir::{Dialect, Graph, Op};
+use crate::ir::{Dialect, Graph, Op, Validated, verify};
 use crate::{Error, Result};
 use unread::Live;
 
@@ -78,7 +78,7 @@ pub fn write(model: &Model, path: impl AsRef<Path>) -> Result<()> {
 ///
 /// # Errors
 /// [`Error::Io`] when the file cannot be written, [`Error::Format`] when the format cannot hold the model or the path is the
-/// model's own file, and [`Error::Usage`] when the suffix is of no format.
+/// model's own file, [`Error::Usage`] when the suffix is of no format, and [`Error::Invalid`] for a graph that breaks the IR's rules.
 pub fn stage(model: &Model, path: impl AsRef<Path>) -> Result<Staged> {
     let path = path.as_ref();
     if let Some(graph) = faults::of_writer(&model.graph) {
@@ -98,9 +98,13 @@ fn staged(model: &Model, path: &Path) -> Result<Staged> {
         return Err(Error::format(path, FormatError::OverwritesInput));
     }
     refuse_foreign(&model.graph, writer).map_err(|e| Error::format(path, e))?;
+    let graph = verify(&model.graph).map_err(|violations| Error::Invalid {
+        stage: "whoever made it".into(),
+        violations: violations.iter().map(ToString::to_string).collect(),
+    })?;
     let mut files = Vec::new();
     let file = Unpublished::new(path, |out| {
-        files = writer.write(model, path, out)?;
+        files = writer.write(graph, &model.origin, path, out)?;
         Ok(())
     })?;
     files.push(file);
@@ -153,10 +157,11 @@ trait Writer {
     fn suffixes(&self) -> &'static [&'static str];
     /// The opaque operators that such files can hold; `None` for all.
     fn dialect(&self) -> Option<Dialect>;
-    /// Writes the model; `path` is where the file will stand. Gives the files that will stand beside it.
+    /// Writes the graph, with what its file had beside it; `path` is where the file will stand. Gives the files that will stand beside it.
     fn write(
         &self,
-        model: &Model,
+        graph: Validated<'_>,
+        origin: &Origin,
         path: &Path,
         out: &mut BufWriter<&mut File>,
     ) -> Result<Vec<Unpublished>>;
@@ -219,17 +224,18 @@ impl Writer for TorchScript {
 
     fn write(
         &self,
-        model: &Model,
+        graph: Validated<'_>,
+        origin: &Origin,
         path: &Path,
         out: &mut BufWriter<&mut File>,
     ) -> Result<Vec<Unpublished>> {
         let none = torchscript::Source::default();
-        let source = match &model.origin {
+        let source = match origin {
             Origin::TorchScript(source) => source,
             _ => &none,
         };
         let root = archive::root_name(path);
-        torchscript::write(&model.graph, source, &root, out).map_err(|e| Error::format(path, e))?;
+        torchscript::write(&graph, source, &root, out).map_err(|e| Error::format(path, e))?;
         Ok(Vec::new())
     }
 }
@@ -257,17 +263,17 @@ impl Writer for ExportedProgram {
 
     fn write(
         &self,
-        model: &Model,
+        graph: Validated<'_>,
+        origin: &Origin,
         path: &Path,
         out: &mut BufWriter<&mut File>,
     ) -> Result<Vec<Unpublished>> {
-        let source = match &model.origin {
+        let source = match origin {
             Origin::ExportedProgram(source) => Some(&**source),
             _ => None,
         };
         let root = archive::root_name(path);
-        exported_program::write(&model.graph, source, &root, out)
-            .map_err(|e| Error::format(path, e))?;
+        exported_program::write(&graph, source, &root, out).map_err(|e| Error::format(path, e))?;
         Ok(Vec::new())
     }
 }
@@ -295,16 +301,17 @@ impl Writer for Onnx {
 
     fn write(
         &self,
-        model: &Model,
+        graph: Validated<'_>,
+        origin: &Origin,
         path: &Path,
         out: &mut BufWriter<&mut File>,
     ) -> Result<Vec<Unpublished>> {
         let none = onnx::Source::default();
-        let source = match &model.origin {
+        let source = match origin {
             Origin::Onnx(source) => source,
             _ => &none,
         };
-        onnx::write(&model.graph, source, path, out)
+        onnx::write(&graph, source, path, out)
     }
 }
 

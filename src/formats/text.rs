@@ -4,9 +4,9 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use super::{ReadOptions, Reader, Writer};
+use super::{Origin, ReadOptions, Reader, Writer};
 use crate::files::Unpublished;
-use crate::ir::{Dialect, Graph, text};
+use crate::ir::{Dialect, Graph, Validated, text};
 use crate::{Error, Model, Result};
 
 /// The suffix of such files.
@@ -31,11 +31,12 @@ impl Writer for TextForm {
 
     fn write(
         &self,
-        model: &Model,
+        graph: Validated<'_>,
+        _: &Origin,
         path: &Path,
         out: &mut BufWriter<&mut File>,
     ) -> Result<Vec<Unpublished>> {
-        write(model, path, out)?;
+        write(&graph, path, out)?;
         Ok(Vec::new())
     }
 }
@@ -54,8 +55,8 @@ fn read(path: &Path) -> Result<Model> {
     Ok(Model::new(graph))
 }
 
-fn write(model: &Model, path: &Path, out: &mut dyn Write) -> Result<()> {
-    write!(out, "{:#}", model.graph).map_err(|source| Error::Io {
+fn write(graph: &Graph, path: &Path, out: &mut dyn Write) -> Result<()> {
+    write!(out, "{graph:#}").map_err(|source| Error::Io {
         doing: "write",
         path: path.to_path_buf(),
         source,

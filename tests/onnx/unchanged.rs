@@ -111,6 +111,17 @@ fn what_is_changed_is_spelled_anew_and_the_rest_stays() {
         .graph
         .replace_op(halves, Op::Reshape { shape }, &x)
         .unwrap();
+    for node in model.graph.topological_order().unwrap() {
+        if let Some(op) = model
+            .graph
+            .op(node)
+            .filter(|op| !matches!(op, Op::Opaque(_)))
+            .cloned()
+        {
+            let operands = model.graph.operands(node).to_vec();
+            model.graph.replace_op(node, op, &operands).unwrap();
+        }
+    }
     let written = write(&model);
     let again = open(&written).unwrap();
     let text = again.graph.to_string();

@@ -6,7 +6,6 @@
 
 use faer::Mat;
 
-use crate::exec::apply_unary;
 use crate::ir::Op;
 
 /// Points at which a Gaussian is sampled to integrate an activation, and how far out in standard deviations.
@@ -69,7 +68,7 @@ impl Series {
         let point = |k: usize| (2.0 * (k as f64 + 0.5) / POINTS as f64 - 1.0) * REACH;
         let mut values: Vec<f64> = (0..POINTS).map(|k| mean + deviation * point(k)).collect();
         for op in activation {
-            apply_unary(op, &mut values);
+            op.apply(&mut values);
         }
         let mut series = [0.0; TERMS];
         if deviation == 0.0 {

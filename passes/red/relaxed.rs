@@ -14,7 +14,6 @@ use crate::Result;
 use crate::analysis::calibration::{self, ResultMoments};
 use crate::analysis::coupling::{Reader, reach};
 use crate::analysis::kernels::{KernelLayout, PatchMoment};
-use crate::exec::apply_unary;
 use crate::ir::channels::dense_axis;
 use crate::ir::{DType, Graph, NodeId, Op};
 use crate::passes::activations::{
@@ -349,7 +348,7 @@ fn activation(graph: &Graph, layer: NodeId) -> Vec<Op> {
     while let Some((reader, _)) = graph.only_reader(node.into()) {
         match graph.op(reader) {
             Some(Op::Identity {} | Op::Dropout { .. }) => {}
-            Some(op) if apply_unary(op, &mut [0.0f64]) => found.push(op.clone()),
+            Some(op) if op.apply(&mut [0.0f64]) => found.push(op.clone()),
             _ => break,
         }
         node = reader;

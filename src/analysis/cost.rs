@@ -5,7 +5,7 @@ use rustc_hash::FxHashSet;
 use serde::Serialize;
 use smallvec::{SmallVec, smallvec};
 
-use crate::ir::{Bindings, Dim, Graph, NodeId, NodeKind, Op, Role, Type, Value};
+use crate::ir::{Bindings, Class, Dim, Graph, NodeId, NodeKind, Op, Role, Type, Value};
 
 /// Size and cost of a graph.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -153,6 +153,7 @@ pub fn op_flops(op: &Op, operands: &[&Type], results: &[Type]) -> Option<Flops> 
             both(queries, &[keys.clone(), features.clone() + values.clone()])
         }
         Op::Opaque(opaque) => return super::opaque::flops(opaque, operands),
+        op if op.class() == Class::Product => return None,
         _ => smallvec![Dim::from(0)],
     }))
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::cost::op_flops;
 use super::latency::{Latency, Shape};
-use crate::ir::{Bindings, Dim, Graph, Op, Symbol, Type};
+use crate::ir::{Bindings, Class, Dim, Graph, Op, Symbol, Type};
 
 /// What sizes without a number count as, where two alternatives are weighed against each other.
 const UNKNOWN_SIZE: i64 = 16;
@@ -91,7 +91,10 @@ impl<'a> CostModel<'a> {
             .filter_map(Type::shape)
             .map(|shape| self.product(shape))
             .fold(0, u64::saturating_add);
-        let written = if is_view(op) { 0 } else { written };
+        let written = match op.class() {
+            Class::View => 0,
+            _ => written,
+        };
         let own = match op {
             Op::Linear {} | Op::MatMul {} => PRODUCT,
             op if op.convolution().is_some() => PRODUCT,
@@ -172,20 +175,6 @@ impl<'a> CostModel<'a> {
             .map_or(0, |n| n.max(0) as u64)
             .min(MOST)
     }
-}
-
-/// Whether the result is the operand's memory, seen in another way.
-fn is_view(op: &Op) -> bool {
-    matches!(
-        op,
-        Op::Slice { .. }
-            | Op::Reshape { .. }
-            | Op::Flatten { .. }
-            | Op::Squeeze { .. }
-            | Op::Unsqueeze { .. }
-            | Op::Identity {}
-            | Op::Dropout { .. }
-    )
 }
 
 #[cfg(test)]

@@ -7,10 +7,9 @@
 
 use rustc_hash::FxHashMap;
 
-use crate::exec::apply_unary;
 use crate::ir::channels::{Flow, Source, flow};
 use crate::ir::regroup::{Regroup, Spread};
-use crate::ir::{Graph, NodeId, NodeKind, Op, Type, Value};
+use crate::ir::{Class, Graph, NodeId, NodeKind, Op, Type, Value};
 
 /// Mean and variance of each channel of a value, over images and positions; channels lie on axis 1.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,7 +66,7 @@ impl Moments {
             |mut result, (mean, variance)| {
                 let deviation = variance.sqrt();
                 (0..POINTS).for_each(|k| samples[k] = mean + deviation * point(k));
-                if !apply_unary(op, &mut samples) {
+                if !op.apply(&mut samples) {
                     return None;
                 }
                 let expect = |of: &dyn Fn(f64) -> f64| {
@@ -236,24 +235,11 @@ fn moved(graph: &Graph, node: NodeId, op: &Op, x: &Moments) -> Option<Moments> {
             found.into_iter().collect()
         }
         Flow::Keeps(keeps) if operands.len() == 1 && keeps.axes[0] == Some(CHANNELS) => {
-            let unchanged = matches!(
-                op,
-                Op::Identity {}
-                    | Op::Dropout { .. }
-                    | Op::MaxPool { .. }
-                    | Op::AvgPool { .. }
-                    | Op::AdaptiveAvgPool { .. }
-                    | Op::AdaptiveMaxPool { .. }
-                    | Op::ReduceMean { .. }
-                    | Op::ReduceMax { .. }
-                    | Op::Resize { .. }
-                    | Op::Pad { .. }
-                    | Op::Slice { .. }
-                    | Op::Squeeze { .. }
-                    | Op::Unsqueeze { .. }
-                    | Op::Flatten { .. }
-                    | Op::Reshape { .. }
-            );
+            let unchanged = match op.class() {
+                Class::Window | Class::View => true,
+                Class::Reduction => !matches!(op, Op::ReduceSum { .. }),
+                _ => matches!(op, Op::Pad { .. }),
+            };
             unchanged.then(|| x.clone())
         }
         _ => None,

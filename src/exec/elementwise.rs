@@ -4,92 +4,20 @@ use ndarray::{ArrayD, ArrayViewD, IxDyn, Zip};
 use rayon::prelude::*;
 
 use super::array::{Array, element_count};
-use crate::ir::{DType, Op, Real};
+use crate::ir::{Class, Op, Real};
 
 /// Elements below which a second thread costs more than it saves.
 pub(super) const PARALLEL_FROM: usize = 1 << 15;
 
-fn each<T: Real>(xs: &mut [T], f: impl Fn(T) -> T) {
-    for x in xs {
-        *x = f(*x);
-    }
-}
-
-/// Applies a unary operator to every element; false if `op` is not one. The only list of these functions.
-///
-/// As in libtorch, what compares lets NaN through.
-pub fn apply_unary<T: Real>(op: &Op, xs: &mut [T]) -> bool {
-    let (zero, one) = (T::zero(), T::one());
-    let real = T::from_f64;
-    let clip = |x: T, min: T, max: T| {
-        let x = if x < min { min } else { x };
-        if x > max { max } else { x }
-    };
-    let hard_sigmoid = |x: T| clip(x / real(6.0) + real(0.5), zero, one);
-    let sigmoid = |x: T| one / (one + (-x).exp());
-    // Without overflow: log(1 + e^x) = max(x, 0) + log(1 + e^-|x|).
-    let softplus = |x: T| clip(x, zero, T::infinity()) + (-x.abs()).exp().ln_1p();
-    let erf = |x: T| real(libm::erf(x.to_f64()));
-    match op {
-        Op::Relu {} => each(xs, |x| if x < zero { zero } else { x }),
-        Op::LeakyRelu { slope } => {
-            let slope = real(slope.0);
-            each(xs, |x| if x < zero { x * slope } else { x });
-        }
-        Op::Clip { min, max } => {
-            let (min, max) = (real(min.0), real(max.0));
-            each(xs, |x| clip(x, min, max));
-        }
-        Op::Elu { alpha } => {
-            let alpha = real(alpha.0);
-            each(xs, |x| if x < zero { alpha * x.exp_m1() } else { x });
-        }
-        Op::Silu {} => each(xs, |x| x * sigmoid(x)),
-        Op::Gelu { tanh: false } => {
-            let half = real(0.5);
-            let root = real(std::f64::consts::FRAC_1_SQRT_2);
-            each(xs, |x| x * half * (one + erf(x * root)));
-        }
-        Op::Gelu { tanh: true } => {
-            let (half, cubic) = (real(0.5), real(0.044715));
-            let scale = real((2.0 / std::f64::consts::PI).sqrt());
-            each(xs, |x| {
-                x * half * (one + (scale * (x + cubic * x * x * x)).tanh())
-            });
-        }
-        Op::Sigmoid {} => each(xs, sigmoid),
-        Op::HardSigmoid {} => each(xs, hard_sigmoid),
-        Op::HardSwish {} => each(xs, |x| x * hard_sigmoid(x)),
-        Op::Tanh {} => each(xs, T::tanh),
-        Op::Softplus {} => each(xs, softplus),
-        Op::Mish {} => each(xs, |x| x * softplus(x).tanh()),
-        Op::Exp {} => each(xs, T::exp),
-        Op::Log {} => each(xs, T::ln),
-        Op::Sqrt {} => each(xs, T::sqrt),
-        Op::Rsqrt {} => each(xs, |x| x.sqrt().recip()),
-        Op::Erf {} => each(xs, erf),
-        Op::Abs {} => each(xs, T::abs),
-        Op::Neg {} => each(xs, |x| -x),
-        Op::Cast { dtype } => match dtype {
-            dtype if dtype.is_float() => {}
-            DType::Bool => each(xs, |x| if x == zero { zero } else { one }),
-            _ => each(xs, T::trunc),
-        },
-        Op::Dropout { .. } | Op::Identity {} => {}
-        _ => return false,
-    }
-    true
-}
-
 /// A unary operator's value at one number; `None` if `op` is not one.
 pub fn scalar<T: Real>(op: &Op, x: T) -> Option<T> {
     let mut x = [x];
-    apply_unary(op, &mut x).then_some(x[0])
+    op.apply(&mut x).then_some(x[0])
 }
 
 /// A unary operator on an array, in place where nobody else reads it.
 pub(super) fn unary<'a, T: Real>(op: &Op, x: Array<'a, T>) -> Result<Array<'a, T>, String> {
-    if let Op::Dropout { .. } | Op::Identity {} = op {
+    if op.class() == Class::View {
         return Ok(x);
     }
     let mut x = x.into_owned();
@@ -99,9 +27,9 @@ pub(super) fn unary<'a, T: Real>(op: &Op, x: Array<'a, T>) -> Result<Array<'a, T
     let known = match x.as_slice_memory_order_mut() {
         Some(xs) if xs.len() >= PARALLEL_FROM => xs
             .par_chunks_mut(PARALLEL_FROM / 2)
-            .map(|xs| apply_unary(op, xs))
+            .map(|xs| op.apply(xs))
             .all(|known| known),
-        Some(xs) => apply_unary(op, xs),
+        Some(xs) => op.apply(xs),
         None => false,
     };
     match known {

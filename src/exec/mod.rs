@@ -32,7 +32,7 @@ pub use array::{Array, MAX_ARRAY_BYTES};
 pub use compare::{Reference, compare};
 pub(crate) use conv::patches;
 pub use device::Device;
-pub use elementwise::{apply_unary, scalar};
+pub use elementwise::scalar;
 pub use evaluate::evaluate;
 pub use evaluation::{Evaluated, Top1, agree, top1};
 pub use frontier::Frontier;

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::attribute::PadMode;
 use super::dim::Dim;
-use super::op::Op;
+use super::op::{Op, binaries, functions};
 use super::regroup::{self, Regroup};
 use super::types::Type;
 
@@ -130,39 +130,21 @@ pub fn flow(op: &Op, axis: usize, operands: &[&Type], result: &Type) -> Flow {
     else {
         return Flow::Refuses("the shape of its operand is unknown");
     };
+    let factors = op.factors();
     match op {
-        Op::Relu {} | Op::LeakyRelu { .. } | Op::Abs {} => {
-            keeps([Some(axis)], Factors::Positive, Mapped)
+        Op::Identity {} | Op::Dropout { .. } => keeps([Some(axis)], factors, Same),
+        functions!() => {
+            let constants = match op {
+                Op::Cast { .. } => Vary,
+                _ => Mapped,
+            };
+            keeps([Some(axis)], factors, constants)
         }
-        Op::Neg {} => keeps([Some(axis)], Factors::All, Mapped),
-        Op::Identity {} | Op::Dropout { .. } => keeps([Some(axis)], Factors::All, Same),
-        Op::Clip { .. }
-        | Op::Elu { .. }
-        | Op::Silu {}
-        | Op::Gelu { .. }
-        | Op::Sigmoid {}
-        | Op::HardSigmoid {}
-        | Op::HardSwish {}
-        | Op::Tanh {}
-        | Op::Softplus {}
-        | Op::Mish {}
-        | Op::Exp {}
-        | Op::Log {}
-        | Op::Sqrt {}
-        | Op::Rsqrt {}
-        | Op::Erf {} => keeps([Some(axis)], Factors::None, Mapped),
-        Op::Cast { .. } => keeps([Some(axis)], Factors::None, Vary),
         Op::PRelu {} => {
             let slopes = (axis == 1 && operands[1].len(0) != Some(1)).then_some(0);
-            keeps([Some(axis), slopes], Factors::Positive, Mapped)
+            keeps([Some(axis), slopes], factors, Mapped)
         }
-        Op::Add {}
-        | Op::Sub {}
-        | Op::Mul {}
-        | Op::Div {}
-        | Op::Pow {}
-        | Op::Maximum {}
-        | Op::Minimum {} => keeps(aligned(operands, axis, rank), Factors::None, Mapped),
+        binaries!() => keeps(aligned(operands, axis, rank), factors, Mapped),
         Op::BatchNorm { .. } => {
             let parameters = (axis == 1).then_some(0);
             keeps(
@@ -221,19 +203,19 @@ pub fn flow(op: &Op, axis: usize, operands: &[&Type], result: &Type) -> Flow {
             Vary,
         ),
         Op::MaxPool { .. } | Op::AdaptiveMaxPool { .. } if axis < 2 => {
-            keeps([Some(axis)], Factors::Positive, Same)
+            keeps([Some(axis)], factors, Same)
         }
         Op::AvgPool { pad, count_pad, .. } if axis < 2 => keeps(
             [Some(axis)],
-            Factors::All,
+            factors,
             if pad.is_zero() || !count_pad {
                 Same
             } else {
                 Zero
             },
         ),
-        Op::AdaptiveAvgPool { .. } if axis < 2 => keeps([Some(axis)], Factors::All, Same),
-        Op::Resize { .. } if axis < 2 => keeps([Some(axis)], Factors::All, Same),
+        Op::AdaptiveAvgPool { .. } if axis < 2 => keeps([Some(axis)], factors, Same),
+        Op::Resize { .. } if axis < 2 => keeps([Some(axis)], factors, Same),
         Op::ReduceMean { axes, keep }
         | Op::ReduceSum { axes, keep }
         | Op::ReduceMax { axes, keep } => {
@@ -243,22 +225,15 @@ pub fn flow(op: &Op, axis: usize, operands: &[&Type], result: &Type) -> Flow {
                 (0..x.len()).filter(|a| !axes.contains(a)).nth(axis)
             };
             match axis {
-                Some(axis) if !axes.contains(&axis) => {
-                    let factors = if matches!(op, Op::ReduceMax { .. }) {
-                        Factors::Positive
+                Some(axis) if !axes.contains(&axis) => keeps(
+                    [Some(axis)],
+                    factors,
+                    if matches!(op, Op::ReduceSum { .. }) {
+                        Zero
                     } else {
-                        Factors::All
-                    };
-                    keeps(
-                        [Some(axis)],
-                        factors,
-                        if matches!(op, Op::ReduceSum { .. }) {
-                            Zero
-                        } else {
-                            Same
-                        },
-                    )
-                }
+                        Same
+                    },
+                ),
                 _ => Flow::Refuses("it reduces over the channels"),
             }
         }
@@ -273,10 +248,10 @@ pub fn flow(op: &Op, axis: usize, operands: &[&Type], result: &Type) -> Flow {
             x[axis].as_len(),
         ) {
             (Some(0), Some(0), _) => {
-                let (factors, constants) = match mode {
-                    PadMode::Constant if value.0 == 0.0 => (Factors::All, Zero),
-                    PadMode::Constant => (Factors::None, Vary),
-                    _ => (Factors::All, Same),
+                let constants = match mode {
+                    PadMode::Constant if value.0 == 0.0 => Zero,
+                    PadMode::Constant => Vary,
+                    _ => Same,
                 };
                 keeps([Some(axis)], factors, constants)
             }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::analysis::cost::op_flops;
-use crate::ir::{Dim, Op, Type};
+use crate::ir::{Dim, Op, Type, binaries, functions};
 
 /// Operators that runtimes have one kernel for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -168,31 +168,13 @@ fn kind(op: &Op, weight: Option<&Type>) -> Kind {
         Op::ConvTranspose { .. } => Kind::Conv,
         Op::Linear {} => Kind::Linear,
         Op::Gather { .. } | Op::Slice { .. } | Op::Pad { .. } => Kind::Gather,
-        Op::Relu {} | Op::LeakyRelu { .. } | Op::Clip { .. } => Kind::Activation,
-        Op::PRelu {}
-        | Op::Elu { .. }
-        | Op::Silu {}
-        | Op::Gelu { .. }
-        | Op::Sigmoid {}
-        | Op::HardSigmoid {}
-        | Op::HardSwish {}
-        | Op::Tanh {}
-        | Op::Softplus {}
-        | Op::Mish {}
-        | Op::Exp {}
-        | Op::Log {}
-        | Op::Sqrt {}
-        | Op::Rsqrt {}
-        | Op::Erf {}
-        | Op::Abs {}
-        | Op::Neg {} => Kind::Unary,
-        Op::Add {}
-        | Op::Sub {}
-        | Op::Mul {}
-        | Op::Div {}
-        | Op::Pow {}
-        | Op::Maximum {}
-        | Op::Minimum {} => Kind::Binary,
+        functions!() => match op {
+            Op::Relu {} | Op::LeakyRelu { .. } | Op::Clip { .. } => Kind::Activation,
+            Op::Cast { .. } => Kind::Other,
+            _ => Kind::Unary,
+        },
+        Op::PRelu {} => Kind::Unary,
+        binaries!() => Kind::Binary,
         Op::BatchNorm { .. } => Kind::BatchNorm,
         Op::MaxPool { .. }
         | Op::AvgPool { .. }
@@ -207,6 +189,10 @@ fn kind(op: &Op, weight: Option<&Type>) -> Kind {
         | Op::Unsqueeze { .. }
         | Op::Dropout { .. }
         | Op::Identity {} => Kind::View,
-        _ => Kind::Other,
+        Op::MatMul {} | Op::Attention { .. } => Kind::Other,
+        Op::LayerNorm { .. } | Op::GroupNorm { .. } => Kind::Other,
+        Op::Softmax { .. } | Op::LogSoftmax { .. } => Kind::Other,
+        Op::Resize { .. } | Op::Concat { .. } => Kind::Other,
+        Op::Transpose { .. } | Op::Expand { .. } | Op::Opaque(_) => Kind::Other,
     }
 }

@@ -16,7 +16,7 @@ mod tests;
 use smallvec::{SmallVec, smallvec};
 
 use super::dim::{Dim, Dims};
-use super::op::Op;
+use super::op::{Op, binaries, functions};
 use super::tensor::DType;
 use super::types::Type;
 
@@ -115,51 +115,13 @@ fn dtype(op: &Op, operands: &[(DType, Option<usize>)]) -> Result<DType, String> 
         }
         scalar &= *rank == Some(0);
     }
-    if needs_float(op) && !result.is_float() {
+    if op.needs_float() && !result.is_float() {
         return Err(format!(
             "{} computes in floating point, not in {result}: cast first",
             op.name()
         ));
     }
     Ok(result)
-}
-
-/// Whether the operator has no meaning on whole numbers.
-fn needs_float(op: &Op) -> bool {
-    use Op::*;
-    !matches!(
-        op,
-        Relu {}
-            | Clip { .. }
-            | Abs {}
-            | Neg {}
-            | Add {}
-            | Sub {}
-            | Mul {}
-            | Pow {}
-            | Maximum {}
-            | Minimum {}
-            | MatMul {}
-            | MaxPool { .. }
-            | AdaptiveMaxPool { .. }
-            | ReduceSum { .. }
-            | ReduceMax { .. }
-            | Pad { .. }
-            | Resize { .. }
-            | Concat { .. }
-            | Slice { .. }
-            | Gather { .. }
-            | Flatten { .. }
-            | Reshape { .. }
-            | Transpose { .. }
-            | Squeeze { .. }
-            | Unsqueeze { .. }
-            | Expand { .. }
-            | Cast { .. }
-            | Dropout { .. }
-            | Identity {}
-            | Opaque(_)
-    )
 }
 
 fn shape(op: &Op, operands: &[Option<&[Dim]>]) -> Result<Shape, String> {
@@ -196,12 +158,10 @@ fn shape(op: &Op, operands: &[Option<&[Dim]>]) -> Result<Shape, String> {
         GroupNorm { groups, .. } => layout::group_norm(*groups, operands),
         PRelu {} => layout::prelu(x, operands[1]),
 
-        Add {} | Sub {} | Mul {} | Div {} | Pow {} | Maximum {} | Minimum {} => {
-            match (x, operands[1]) {
-                (Some(a), Some(b)) => broadcast(a, b).map(Some),
-                _ => Ok(None),
-            }
-        }
+        binaries!() => match (x, operands[1]) {
+            (Some(a), Some(b)) => broadcast(a, b).map(Some),
+            _ => Ok(None),
+        },
         Softmax { axis } | LogSoftmax { axis } => from_x(&|x| {
             check_axis(*axis, x.len())?;
             Ok(x.into())
@@ -241,14 +201,7 @@ fn shape(op: &Op, operands: &[Option<&[Dim]>]) -> Result<Shape, String> {
             None => Ok(Some(shape.clone())),
         },
 
-        Relu {} | LeakyRelu { .. } | Clip { .. } | Elu { .. } | Silu {} | Gelu { .. } => {
-            Ok(x.map(Dims::from))
-        }
-        Sigmoid {} | HardSigmoid {} | HardSwish {} | Tanh {} | Softplus {} | Mish {} => {
-            Ok(x.map(Dims::from))
-        }
-        Exp {} | Log {} | Sqrt {} | Rsqrt {} | Erf {} | Abs {} | Neg {} => Ok(x.map(Dims::from)),
-        Cast { .. } | Dropout { .. } | Identity {} | Opaque(_) => Ok(x.map(Dims::from)),
+        functions!() | Dropout { .. } | Identity {} | Opaque(_) => Ok(x.map(Dims::from)),
     }
 }
 

@@ -139,6 +139,11 @@ spellings! {
     Abs {}                  aten("abs")         onnx("Abs" 1);
     Neg {}                  aten("neg")         onnx("Neg" 1);
     Erf {}                  aten("erf")         onnx("Erf" 9);
+    Sin {}                  aten("sin")         onnx("Sin" 7);
+    Cos {}                  aten("cos")         onnx("Cos" 7);
+    Atan {}                 aten("atan" "arctan")
+                            onnx("Atan" 7);
+    Softsign {}             aten                onnx("Softsign" 1)                          else || X / (of(Op::Abs {}) + 1.0);
     Rsqrt {}                aten("rsqrt")       onnx                                        else || Number(1.0) / of(Op::Sqrt {});
     Silu {}                 aten("silu")        onnx("Swish" 24, "alpha" = Only(Real(1.0))) else || X * of(Op::Sigmoid {});
     Mish {}                 aten("mish")        onnx("Mish" 18)                             else || X * of(Op::Softplus {}).then(Op::Tanh {});
@@ -285,8 +290,9 @@ pub(super) fn of_onnx(name: &str) -> impl Iterator<Item = (&'static Spelling, &'
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exec::{Array, evaluate};
-    use crate::ir::Bindings;
+    use crate::exec::{Array, Verification, compare, evaluate};
+    use crate::formats::{self, Model};
+    use crate::ir::{Bindings, Graph};
 
     fn run(op: &Op, operands: impl IntoIterator<Item = f64>) -> f64 {
         let arrays = operands
@@ -325,6 +331,38 @@ mod tests {
                 !row.aten.names.is_empty() || row.formula.is_some(),
                 "{op:?}"
             );
+        }
+    }
+
+    #[test]
+    fn every_function_is_read_from_every_format_as_it_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        for row in TABLE.iter().filter(|row| row.operands() == 1) {
+            let mut graph = Graph::new("alone");
+            let x = graph.add_input("x", "f32[2,3]".parse().unwrap());
+            let op = (row.make)(0.5);
+            let y = graph.add_op("y", op.clone(), &[x.into()]).unwrap();
+            graph.add_output("y", y.into());
+            for (suffix, named) in [
+                (
+                    "onnx",
+                    row.onnx.as_ref().is_some_and(|(_, since)| *since <= 20),
+                ),
+                ("pt", !row.aten.names.is_empty()),
+                ("pt2", !row.aten.names.is_empty()),
+            ] {
+                let path = folder.path().join(format!("{}.{suffix}", op.name()));
+                formats::write(&Model::new(graph.clone()), &path).unwrap();
+                let again = formats::read(&path).unwrap().graph;
+                let ops: Vec<&Op> = again.nodes().filter_map(|node| again.op(node)).collect();
+                if named {
+                    assert_eq!(ops, [&op], "{suffix}");
+                }
+                match compare::<f64>(&graph, &again, 1, 0).unwrap() {
+                    Verification::Measured { moved, .. } if moved.max_rel < 1e-6 => {}
+                    other => panic!("{op:?} in {suffix}: {other:?}"),
+                }
+            }
         }
     }
 }

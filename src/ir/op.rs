@@ -216,6 +216,14 @@ operators! {
     Softplus = "softplus"(1..=1) {} Function(Floats, None) = softplus;
     /// x * tanh(log(1 + exp(x))).
     Mish = "mish"(1..=1) {} Function(Floats, None) = |x| x * softplus(x).tanh();
+    /// x / (1 + |x|).
+    Softsign = "softsign"(1..=1) {} Function(Floats, None) = |x| x / (T::one() + x.abs());
+    /// sin(x).
+    Sin = "sin"(1..=1) {} Function(Floats, None) = T::sin;
+    /// cos(x).
+    Cos = "cos"(1..=1) {} Function(Floats, None) = T::cos;
+    /// The arc tangent.
+    Atan = "atan"(1..=1) {} Function(Floats, None) = T::atan;
     /// exp(x).
     Exp = "exp"(1..=1) {} Function(Floats, None) = T::exp;
     /// The natural logarithm.
@@ -358,19 +366,6 @@ pub struct Opaque {
     pub sizes: SmallVec<[Dim; 2]>,
     /// The types of its results, as far as they are known.
     pub outputs: SmallVec<[Type; 1]>,
-}
-
-impl Opaque {
-    /// Whether it quantises, or computes with what is quantised, in ONNX (`QuantizeLinear`, `QLinearConv`, `ConvInteger`, ..) or in
-    /// PyTorch (`quantized::conv2d`, `quantized_decomposed::..`, `aten::quantize_per_tensor`).
-    pub fn is_quantised(&self) -> bool {
-        let (domain, name) = self.name.rsplit_once("::").unwrap_or(("", &self.name));
-        domain.starts_with("quantized")
-            || ["Quantize", "quantize", "QLinear", "QGemm", "QAttention"]
-                .iter()
-                .any(|word| name.contains(word))
-            || name.ends_with("Integer")
-    }
 }
 
 impl Op {

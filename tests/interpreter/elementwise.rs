@@ -27,6 +27,10 @@ fn unary_functions_have_their_textbook_values() {
     check("tanh", &[], &f64::tanh);
     check("softplus", &[], &|x| (1.0 + x.exp()).ln());
     check("mish", &[], &|x| x * (1.0 + x.exp()).ln().tanh());
+    check("softsign", &[], &|x| x / (1.0 + x.abs()));
+    check("sin", &[], &f64::sin);
+    check("cos", &[], &f64::cos);
+    check("atan", &[], &f64::atan);
     check("exp", &[], &f64::exp);
     check("abs", &[], &f64::abs);
     check("neg", &[], &|x| -x);

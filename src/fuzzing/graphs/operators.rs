@@ -1,5 +1,7 @@
 //! Every operator of the IR by its name, with attributes of every form.
 
+use indexmap::IndexMap;
+
 use super::super::weights::{self, Plan};
 use super::{Added, Builder};
 use crate::ir::{DType, Dim, Dims, Ints, NodeId, Op, PadMode, Padding, ResizeMode, Tensor};
@@ -48,7 +50,6 @@ impl Builder<'_> {
 
     fn elementwise(&mut self, name: &str, x: NodeId) -> Added {
         let op = match name {
-            "relu" => Op::Relu {},
             "leaky_relu" => Op::LeakyRelu {
                 slope: self.choices.pick(&[0.25, 0.01, -0.5]).into(),
             },
@@ -79,21 +80,10 @@ impl Builder<'_> {
             "elu" => Op::Elu {
                 alpha: self.choices.pick(&[1.0, 0.5]).into(),
             },
-            "silu" => Op::Silu {},
             "gelu" => Op::Gelu {
                 tanh: self.choices.one_in(2),
             },
-            "sigmoid" => Op::Sigmoid {},
-            "hard_sigmoid" => Op::HardSigmoid {},
-            "hard_swish" => Op::HardSwish {},
-            "tanh" => Op::Tanh {},
-            "softplus" => Op::Softplus {},
-            "mish" => Op::Mish {},
-            "erf" => Op::Erf {},
-            "abs" => Op::Abs {},
-            "neg" => Op::Neg {},
             "dropout" => Op::Dropout { p: 0.5.into() },
-            "identity" => Op::Identity {},
             "softmax" => Op::Softmax {
                 axis: self.choices.below(4),
             },
@@ -116,7 +106,8 @@ impl Builder<'_> {
                 };
                 return self.op(name, op, &[positive]);
             }
-            name => return Err(format!("the generator has no `{name}`")),
+            // Without attributes, and defined everywhere.
+            name => Op::parse(name, &mut IndexMap::new())?,
         };
         self.op(name, op, &[x])
     }

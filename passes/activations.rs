@@ -65,7 +65,7 @@ pub fn measured_or_missed<T>(
     match measured {
         Ok(measured) => Ok(Some(measured)),
         Err(error @ Error::Run { .. }) => {
-            context.missed(
+            context.missed_samples(
                 "",
                 format!("the samples say nothing: the network cannot be run on them: {error}"),
             );

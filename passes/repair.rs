@@ -35,7 +35,7 @@ pub fn refit(
             Ok(left_out)
         }
         Err(error @ Error::Run { .. }) => {
-            context.missed("", format!("not refitted: {error}"));
+            context.missed_samples("", format!("not refitted: {error}"));
             Ok(Vec::new())
         }
         Err(error) => Err(error),
@@ -45,7 +45,7 @@ pub fn refit(
 /// A remark on each layer that was too large to be refitted.
 pub fn say_left_out(layers: &[String], context: &mut PassContext<'_>) {
     for layer in layers {
-        context.missed(
+        context.missed_samples(
             layer,
             "not refitted: too many features for their Gram matrix",
         );

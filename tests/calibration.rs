@@ -3,8 +3,10 @@
 use ndarray::{ArrayD, IxDyn};
 use optc::analysis::calibration::{patch_moments, refit};
 use optc::analysis::kernels::KernelLayout;
+use optc::data::Samples;
 use optc::exec::{Array, Interpreter};
 use optc::ir::{Graph, NodeId};
+use optc::pipeline::{Pipeline, RunOptions};
 
 /// Two convolutions, the second one the branch of a sum, and a linear layer.
 const NET: &str = "
@@ -199,4 +201,33 @@ fn moments_are_those_of_the_patches() {
 fn layout(graph: &Graph, node: NodeId) -> KernelLayout {
     let weight = graph.constant(graph.operands(node)[1].node).unwrap();
     KernelLayout::of(graph.op(node).unwrap(), weight.tensor.shape()).unwrap()
+}
+
+#[test]
+fn samples_that_a_pass_cannot_use_are_told_of_pass_by_pass() {
+    let what = r#"%what = opaque "aten::what"(%a) {template="torch.what({0})"} : f32[N,8,6,6]"#;
+    let text = NET.replace(
+        "%relu = relu(%a)",
+        &format!("{what}\n      %relu = relu(%what)"),
+    );
+    let mut model = optc::Model::new(text.parse().unwrap());
+    let samples = Samples {
+        name: "here".into(),
+        images: images(8),
+        labels: None,
+        left_out: Vec::new(),
+    };
+    let options = RunOptions {
+        samples: Some(samples.into()),
+        ..RunOptions::default()
+    };
+    let pipeline = Pipeline::parse("red{hash=kernel,error=0.1},lrf{ratio=0.3}").unwrap();
+    let report = pipeline.run_with(&mut model, &options, &mut ()).unwrap();
+    let calibration = report.calibration.unwrap();
+    assert!(!calibration.used);
+    let said = |pass: &str| calibration.missed.iter().any(|what| what.starts_with(pass));
+    assert!(
+        said("red: the samples say nothing") && said("lrf: not refitted"),
+        "{calibration:?}"
+    );
 }

@@ -151,6 +151,10 @@ fn run(args: &Args) -> Result<(), Failure> {
                 ),
             );
         }
+        complain_of_some(
+            &format!("{} is of no use here", calibration.data),
+            &calibration.missed,
+        );
         complain_of_damage(&calibration.data, &calibration.left_out);
     }
     if let Some(eval) = &report.eval {
@@ -401,12 +405,17 @@ fn complain_of_unread(left_out: &[String]) {
 
 /// Names the first few samples that were left out; the report has them all.
 fn complain_of_damage(data: &str, left_out: &[String]) {
-    for why in left_out.iter().take(NAMED) {
-        complain("warning", &format!("left out of {data}: {why}"));
+    complain_of_some(&format!("left out of {data}"), left_out);
+}
+
+/// Says what there is to say of the first few; the report has them all.
+fn complain_of_some(what: &str, all: &[String]) {
+    for one in all.iter().take(NAMED) {
+        complain("warning", &format!("{what}: {one}"));
     }
-    if left_out.len() > NAMED {
-        let more = left_out.len() - NAMED;
-        complain("warning", &format!("and {more} more were left out"));
+    if all.len() > NAMED {
+        let more = all.len() - NAMED;
+        complain("warning", &format!("{what}: {more} more"));
     }
 }
 

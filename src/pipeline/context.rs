@@ -31,6 +31,8 @@ pub struct PassContext<'a> {
     pub(crate) promised: Promised,
     /// Whether samples told the pass something.
     samples_used: bool,
+    /// Where samples could not be used.
+    samples_missed: Vec<String>,
     original: Option<&'a Graph>,
     remarks: Vec<Remark>,
     progress: Option<Progress<'a>>,
@@ -53,6 +55,7 @@ impl<'a> PassContext<'a> {
             stop_reason: None,
             promised: Promised::default(),
             samples_used: false,
+            samples_missed: Vec::new(),
             original: None,
             remarks: Vec::new(),
             progress: None,
@@ -93,6 +96,21 @@ impl<'a> PassContext<'a> {
     /// Says that the samples were of use.
     pub fn used_samples(&mut self) {
         self.samples_used = true;
+    }
+
+    /// Says that the samples could not be used at `node`, and why: a remark, and a warning for who gave them.
+    pub fn missed_samples(&mut self, node: &str, text: impl Into<String>) {
+        let text = text.into();
+        self.samples_missed.push(match node {
+            "" => text.clone(),
+            node => format!("{node}: {text}"),
+        });
+        self.missed(node, text);
+    }
+
+    /// Where they could not be used.
+    pub(super) fn take_missed_samples(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.samples_missed)
     }
 
     /// Whether they were.

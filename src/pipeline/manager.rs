@@ -148,6 +148,7 @@ fn run_here(
         reports: Vec::new(),
         promised: Promised::of(&original),
         samples_used: false,
+        samples_missed: Vec::new(),
         exact: true,
     };
     let before = Stats::of(&original);
@@ -159,6 +160,7 @@ fn run_here(
         observer,
         exact,
         samples_used,
+        samples_missed,
         ..
     } = manager;
     let eval = { options.eval.as_deref() }
@@ -186,8 +188,9 @@ fn run_here(
         exact,
         verify,
         judge: None,
-        calibration: { options.samples.as_deref() }
-            .map(|samples| Calibration::of(samples, samples_used || pipeline.trains())),
+        calibration: { options.samples.as_deref() }.map(|samples| {
+            Calibration::of(samples, samples_used || pipeline.trains(), samples_missed)
+        }),
         eval,
     };
     model.graph = graph;
@@ -288,6 +291,8 @@ struct Manager<'a> {
     promised: Promised,
     /// Whether any pass learnt something from the samples.
     samples_used: bool,
+    /// What could not use the samples, and why.
+    samples_missed: Vec<String>,
     /// Whether every pass that changed something so far is exact.
     exact: bool,
 }
@@ -362,6 +367,9 @@ impl Manager<'_> {
         let seconds = start.elapsed().as_secs_f64();
         let stop_reason = context.stop_reason.take();
         self.samples_used |= context.has_used_samples();
+        let missed = context.take_missed_samples().into_iter();
+        self.samples_missed
+            .extend(missed.map(|what| format!("{}: {what}", info.name)));
         self.promised = match pass.kind() {
             Kind::Trained => Promised::of(&self.graph),
             _ => std::mem::take(&mut context.promised),

@@ -66,14 +66,17 @@ pub struct Calibration {
     pub samples: usize,
     /// Whether any pass learnt something from them.
     pub used: bool,
+    /// What could not use them, pass by pass, and why.
+    pub missed: Vec<String>,
     /// Damaged samples that were left out, and why.
     pub left_out: Vec<String>,
 }
 
 impl Calibration {
-    pub(crate) fn of(samples: &Samples, used: bool) -> Calibration {
+    pub(crate) fn of(samples: &Samples, used: bool, missed: Vec<String>) -> Calibration {
         Calibration {
             used,
+            missed,
             data: samples.name.clone(),
             samples: samples.len(),
             left_out: samples.left_out.clone(),

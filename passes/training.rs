@@ -3,12 +3,12 @@
 use crate::Error;
 use crate::pipeline::Values;
 
-/// What the option `lr` is where it is not given: the first rate, that of networks whose layers have batch norms. Where these
-/// were folded, or layers are factors, a tenth of it is about what training bears: ResNet-20 stops at half of it in the first steps,
-/// and what `lrf` leaves of it loses more in the first epoch than 20 bring back.
+/// The help of the option `lr`. What stands there for auto is the first rate of networks whose layers have batch norms; where these
+/// were folded, or layers are factors, a tenth of it is about what training bears: ResNet-20 stops at half of it in the first
+/// steps, and what `lrf` leaves of it loses more in the first epoch than 20 bring back.
 pub(crate) const RATE: &str = "the first learning rate; auto for 0.01, and 0.001 where more than eight layers have no batch norm of their own";
 
-/// What it may be.
+/// The values of the option `lr`.
 pub(crate) const RATES: Values = Values::NumberOrAuto { min: 0.0, max: 1e3 };
 
 /// How many layers without a batch norm of their own are no deep network yet.

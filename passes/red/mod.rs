@@ -8,7 +8,7 @@
 //!
 //! Hashing alone only adds error, so a neuron that it makes neither equal to another nor dead keeps its weights (ours).
 //!
-//! By default as much is given up as changes the network's outputs little, by forecast, and no more than it saves.
+//! By default as much is given up as changes the network's outputs little, by forecast, and no more than it is worth.
 
 pub mod hashing;
 mod kernels;
@@ -203,7 +203,7 @@ fn hash(
     Ok(Changed::Yes)
 }
 
-/// The most that a layer may lose, so that by forecast the outputs change little, and by no larger share than is saved.
+/// The most that a layer may lose, so that by forecast the outputs change little, and no more than what is saved is worth.
 fn by_forecast(
     graph: &Graph,
     hashing: &Hashing,

@@ -6,11 +6,8 @@
 
 use faer::Mat;
 
+use crate::analysis::moments::gaussian_points;
 use crate::ir::Op;
-
-/// Points at which a Gaussian is sampled to integrate an activation, and how far out in standard deviations.
-const POINTS: usize = 256;
-const REACH: f64 = 6.0;
 
 /// Polynomials that an activation is made of, about.
 const TERMS: usize = 16;
@@ -65,8 +62,9 @@ impl Series {
     /// An activation of a Gaussian variable.
     fn of(mean: f64, variance: f64, activation: &[Op]) -> Series {
         let deviation = variance.max(0.0).sqrt();
-        let point = |k: usize| (2.0 * (k as f64 + 0.5) / POINTS as f64 - 1.0) * REACH;
-        let mut values: Vec<f64> = (0..POINTS).map(|k| mean + deviation * point(k)).collect();
+        let mut values: Vec<f64> = gaussian_points()
+            .map(|(x, _)| mean + deviation * x)
+            .collect();
         for op in activation {
             op.apply(&mut values);
         }
@@ -77,9 +75,7 @@ impl Series {
             return Series(series);
         }
         let mut total = 0.0;
-        for (k, value) in values.into_iter().enumerate() {
-            let x = point(k);
-            let density = (-x * x / 2.0).exp();
+        for ((x, density), value) in gaussian_points().zip(values) {
             total += density;
             let (mut polynomial, mut before) = (1.0, 0.0);
             for (n, term) in series.iter_mut().enumerate() {

@@ -23,9 +23,17 @@ pub struct Moments {
 /// The axis that channels lie on.
 const CHANNELS: usize = 1;
 
-/// Points at which a Gaussian is sampled to integrate an activation, and how far out in standard deviations.
+/// How many points a Gaussian is sampled at, and how far out in standard deviations.
 const POINTS: usize = 256;
 const REACH: f64 = 6.0;
+
+/// Points at which a standard Gaussian is sampled to integrate what becomes of it, each with its density up to a factor.
+pub fn gaussian_points() -> impl Iterator<Item = (f64, f64)> {
+    (0..POINTS).map(|k| {
+        let x = (2.0 * (k as f64 + 0.5) / POINTS as f64 - 1.0) * REACH;
+        (x, (-x * x / 2.0).exp())
+    })
+}
 
 impl Moments {
     /// `E[x²]` of each channel.
@@ -54,18 +62,15 @@ impl Moments {
 
     /// What a function of one variable makes of them, each channel being Gaussian.
     fn through(&self, op: &Op) -> Option<Moments> {
+        let (points, density): (Vec<f64>, Vec<f64>) = gaussian_points().unzip();
         let mut samples = [0.0f64; POINTS];
-        let point = |k: usize| (2.0 * (k as f64 + 0.5) / POINTS as f64 - 1.0) * REACH;
-        let density: Vec<f64> = (0..POINTS)
-            .map(|k| (-point(k).powi(2) / 2.0).exp())
-            .collect();
         let total: f64 = density.iter().sum();
         let mut channels = self.mean.iter().zip(&self.variance);
         channels.try_fold(
             Moments::constant(Vec::new()),
             |mut result, (mean, variance)| {
                 let deviation = variance.sqrt();
-                (0..POINTS).for_each(|k| samples[k] = mean + deviation * point(k));
+                (0..POINTS).for_each(|k| samples[k] = mean + deviation * points[k]);
                 if !op.apply(&mut samples) {
                     return None;
                 }

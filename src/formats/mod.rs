@@ -99,7 +99,7 @@ fn staged(model: &Model, path: &Path) -> Result<Staged> {
     }
     refuse_foreign(&model.graph, writer).map_err(|e| Error::format(path, e))?;
     let graph = verify(&model.graph).map_err(|violations| Error::Invalid {
-        stage: "whoever made it".into(),
+        stage: "the program that built it".into(),
         violations: violations.iter().map(ToString::to_string).collect(),
     })?;
     let mut files = Vec::new();

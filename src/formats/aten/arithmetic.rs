@@ -1,81 +1,11 @@
 //! Sums, products and powers of two operands, and products of matrices.
 
-use super::{Argument, Builder, Call, Entry, Eval, Expression, Read, Written, first, need, one};
+use super::{Argument, Builder, Call, Eval, Expression, Read, Written, first, need, one};
 use crate::formats::spelling;
 use crate::ir::{self, DType, Dim, Dims, Ints, Op, Tensor, Type};
 
-pub(super) const TABLE: &[Entry] = &[
-    Entry {
-        names: &["rsub"],
-        parameters: &["self", "other", "alpha"],
-        lower: rsub,
-    },
-    Entry {
-        names: &["square"],
-        parameters: &["self"],
-        lower: square,
-    },
-    Entry {
-        names: &["reciprocal"],
-        parameters: &["self"],
-        lower: reciprocal,
-    },
-    Entry {
-        names: &["linear"],
-        parameters: &["input", "weight", "bias"],
-        lower: linear,
-    },
-    Entry {
-        names: &["matmul"],
-        parameters: &["self", "other"],
-        lower: matmul,
-    },
-    Entry {
-        names: &["bmm", "mm"],
-        parameters: &["self", "mat2"],
-        lower: matmul,
-    },
-    Entry {
-        names: &["addmm"],
-        parameters: &["self", "mat1", "mat2", "beta", "alpha"],
-        lower: addmm,
-    },
-    Entry {
-        names: &["baddbmm"],
-        parameters: &["self", "batch1", "batch2", "beta", "alpha"],
-        lower: addmm,
-    },
-    Entry {
-        names: &["scaled_dot_product_attention"],
-        parameters: &[
-            "query",
-            "key",
-            "value",
-            "attn_mask",
-            "dropout_p",
-            "is_causal",
-            "scale",
-            "enable_gqa",
-        ],
-        lower: attention,
-    },
-    Entry {
-        names: &["_scaled_dot_product_flash_attention_for_cpu"],
-        parameters: &[
-            "query",
-            "key",
-            "value",
-            "dropout_p",
-            "is_causal",
-            "attn_mask",
-            "scale",
-        ],
-        lower: kernel_attention,
-    },
-];
-
 /// Both operands of an operator, numbers as constants of the tensor's element type.
-fn operands(
+pub(super) fn operands(
     ev: &mut dyn Builder,
     call: &Call<'_>,
     a: &str,
@@ -141,7 +71,7 @@ pub(in crate::formats) fn takes_numbers(op: &Op) -> bool {
 }
 
 /// `alpha * b`, to be added to `a` or subtracted from it.
-fn scaled(
+pub(super) fn scaled(
     ev: &mut dyn Builder,
     call: &Call<'_>,
     a: ir::Value,
@@ -172,7 +102,7 @@ fn scaled(
     ev.emit("mul", Op::Mul {}, &[b, alpha])
 }
 
-fn rsub(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+pub(super) fn rsub(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let [a, b] = need!(operands(ev, call, "self", "other")?);
     match call.float_or("alpha", 1.0) {
         Some(1.0) => one(ev.emit("sub", Op::Sub {}, &[b, a])?),
@@ -180,19 +110,19 @@ fn rsub(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     }
 }
 
-fn square(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+pub(super) fn square(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let x = need!(call.tensor("self"));
     one(ev.emit("mul", Op::Mul {}, &[x, x])?)
 }
 
-fn reciprocal(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+pub(super) fn reciprocal(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let x = need!(call.tensor("self"));
     let dtype = need!(ev.graph().ty(x).dtype());
     let numerator = ev.scalar(1.0, dtype);
     one(ev.emit("div", Op::Div {}, &[numerator, x])?)
 }
 
-fn linear(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+pub(super) fn linear(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let (x, weight) = (need!(call.tensor("input")), need!(call.tensor("weight")));
     // PyTorch also takes a vector for the weight, and a bias that is broadcast.
     let outputs = ev.graph().ty(weight).len(0);
@@ -220,7 +150,7 @@ fn linear(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     }
 }
 
-fn matmul(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+pub(super) fn matmul(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let (a, b) = (need!(call.tensor_at(0)), need!(call.tensor_at(1)));
     let ranks = (ev.shape(a).map(|s| s.len()), ev.shape(b).map(|s| s.len()));
     if let (Some(2..), Some(weight)) = (ranks.0, transposed_constant(ev, b)) {
@@ -232,7 +162,7 @@ fn matmul(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     }
 }
 
-fn addmm(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+pub(super) fn addmm(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let one_each =
         (call.float_or("beta", 1.0), call.float_or("alpha", 1.0)) == (Some(1.0), Some(1.0));
     let (bias, a, b) = (
@@ -264,7 +194,7 @@ fn transposed_constant(ev: &dyn Builder, value: ir::Value) -> Option<ir::Value> 
     graph.constant(matrix.node).map(|_| matrix)
 }
 
-fn attention(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+pub(super) fn attention(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let mut operands = Vec::new();
     for name in ["query", "key", "value"] {
         operands.push(need!(call.tensor(name)));
@@ -291,7 +221,7 @@ fn attention(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
 }
 
 /// The same as it is called once a kernel was chosen; what it keeps for the gradient is its second result.
-fn kernel_attention(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+pub(super) fn kernel_attention(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let result = attention(ev, call)?;
     first(result, [Type::Tensor(DType::F32, None)])
 }

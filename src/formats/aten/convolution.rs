@@ -1,64 +1,23 @@
 //! Convolutions.
 
 use super::expression::int;
-use super::{Builder, Call, Entry, Expression, Read, Written, need, one};
+use super::{Builder, Call, Expression, Read, Written, need, one};
 use crate::ir::{Dims, Ints, Op, PadMode, Padding, Type};
 
-const GENERAL: &[&str] = &[
-    "input",
-    "weight",
-    "bias",
-    "stride",
-    "padding",
-    "dilation",
-    "transposed",
-    "output_padding",
-    "groups",
-];
-
-pub(super) const TABLE: &[Entry] = &[
-    Entry {
-        names: &["_convolution", "convolution"],
-        parameters: GENERAL,
-        lower: either,
-    },
-    Entry {
-        names: &["conv1d", "conv2d", "conv3d"],
-        parameters: &[
-            "input", "weight", "bias", "stride", "padding", "dilation", "groups",
-        ],
-        lower: forward,
-    },
-    Entry {
-        names: &["conv_transpose1d", "conv_transpose2d", "conv_transpose3d"],
-        parameters: &[
-            "input",
-            "weight",
-            "bias",
-            "stride",
-            "padding",
-            "output_padding",
-            "groups",
-            "dilation",
-        ],
-        lower: transposed,
-    },
-];
-
-fn either(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+pub(super) fn either(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let transposed = need!(call.bool_or("transposed", false));
     convolution(ev, call, transposed)
 }
 
-fn forward(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+pub(super) fn forward(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     convolution(ev, call, false)
 }
 
-fn transposed(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+pub(super) fn transposed(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     convolution(ev, call, true)
 }
 
-fn convolution(ev: &mut dyn Builder, call: &Call<'_>, transposed: bool) -> Read {
+pub(super) fn convolution(ev: &mut dyn Builder, call: &Call<'_>, transposed: bool) -> Read {
     let (x, weight) = (need!(call.tensor("input")), need!(call.tensor("weight")));
     let shape = need!(ev.shape(weight));
     let n = need!(shape.len().checked_sub(2).filter(|n| (1..=3).contains(n)));

@@ -1,159 +1,12 @@
 //! What moves elements about: views, slices, concatenation, padding.
 
-mod slices;
 mod written;
 
-use super::{Argument, Builder, Call, Entry, Lowered, Read, axis, float, need, one};
+use super::{Argument, Builder, Call, Lowered, Read, axis, float, need, one};
 use crate::ir::{self, Dim, Dims, Op, PadMode};
-use slices::{cat, chunk, index_select, narrow, select, slice, split, stack, tensor_split, unbind};
 pub(super) use written::write;
 
-pub(super) const TABLE: &[Entry] = &[
-    Entry {
-        names: &["reshape"],
-        parameters: &["self", "shape"],
-        lower: reshape,
-    },
-    Entry {
-        names: &["view", "_unsafe_view"],
-        parameters: &["self", "size"],
-        lower: reshape,
-    },
-    Entry {
-        names: &["view_as", "reshape_as"],
-        parameters: &["self", "other"],
-        lower: reshape_as,
-    },
-    Entry {
-        names: &["flatten"],
-        parameters: &["self", "start_dim", "end_dim"],
-        lower: flatten,
-    },
-    Entry {
-        names: &["unflatten"],
-        parameters: &["self", "dim", "sizes"],
-        lower: unflatten,
-    },
-    Entry {
-        names: &["transpose", "swapdims"],
-        parameters: &["self", "dim0", "dim1"],
-        lower: transpose,
-    },
-    Entry {
-        names: &["swapaxes"],
-        parameters: &["self", "axis0", "axis1"],
-        lower: transpose,
-    },
-    Entry {
-        names: &["t", "numpy_T", "mT"],
-        parameters: &["self"],
-        lower: t,
-    },
-    Entry {
-        names: &["permute"],
-        parameters: &["self", "dims"],
-        lower: permute,
-    },
-    Entry {
-        names: &["squeeze"],
-        parameters: &["self", "dim"],
-        lower: squeeze,
-    },
-    Entry {
-        names: &["unsqueeze"],
-        parameters: &["self", "dim"],
-        lower: unsqueeze,
-    },
-    Entry {
-        names: &["expand"],
-        parameters: &["self", "size"],
-        lower: expand,
-    },
-    Entry {
-        names: &["expand_as"],
-        parameters: &["self", "other"],
-        lower: expand_as,
-    },
-    Entry {
-        names: &["cat", "concat", "concatenate"],
-        parameters: &["tensors", "dim"],
-        lower: cat,
-    },
-    Entry {
-        names: &["stack"],
-        parameters: &["tensors", "dim"],
-        lower: stack,
-    },
-    Entry {
-        names: &["slice"],
-        parameters: &["self", "dim", "start", "end", "step"],
-        lower: slice,
-    },
-    Entry {
-        names: &["narrow"],
-        parameters: &["self", "dim", "start", "length"],
-        lower: narrow,
-    },
-    Entry {
-        names: &["select"],
-        parameters: &["self", "dim", "index"],
-        lower: select,
-    },
-    Entry {
-        names: &["chunk", "unsafe_chunk"],
-        parameters: &["self", "chunks", "dim"],
-        lower: chunk,
-    },
-    Entry {
-        names: &["split", "unsafe_split"],
-        parameters: &["self", "split_size", "dim"],
-        lower: split,
-    },
-    Entry {
-        names: &["split_with_sizes"],
-        parameters: &["self", "split_sizes", "dim"],
-        lower: split,
-    },
-    Entry {
-        names: &["tensor_split"],
-        parameters: &["self", "indices", "dim"],
-        lower: tensor_split,
-    },
-    Entry {
-        names: &["unbind"],
-        parameters: &["self", "dim"],
-        lower: unbind,
-    },
-    Entry {
-        names: &["index_select"],
-        parameters: &["self", "dim", "index"],
-        lower: index_select,
-    },
-    Entry {
-        names: &["pad"],
-        parameters: &["self", "pad", "mode", "value"],
-        lower: pad,
-    },
-    Entry {
-        names: &["constant_pad_nd"],
-        parameters: &["self", "pad", "value"],
-        lower: pad,
-    },
-    Entry {
-        names: &[
-            "reflection_pad1d",
-            "reflection_pad2d",
-            "reflection_pad3d",
-            "replication_pad1d",
-            "replication_pad2d",
-            "replication_pad3d",
-        ],
-        parameters: &["self", "padding"],
-        lower: pad,
-    },
-];
-
-fn operand(ev: &dyn Builder, call: &Call<'_>) -> Option<(ir::Value, Dims)> {
+pub(super) fn operand(ev: &dyn Builder, call: &Call<'_>) -> Option<(ir::Value, Dims)> {
     let x = call.tensor("self")?;
     ev.shape(x).map(|shape| (x, shape))
 }
@@ -162,7 +15,7 @@ fn to(ev: &mut dyn Builder, call: &Call<'_>, x: ir::Value, shape: Dims) -> Read 
     one(ev.emit(call.name, Op::Reshape { shape }, &[x])?)
 }
 
-fn reshape(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+pub(super) fn reshape(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let x = need!(call.tensor("self"));
     let mut sizes = need!(
         call.get(call.parameters[1])
@@ -202,13 +55,13 @@ fn settle(from: &Dims, to: &mut Dims) {
     }
 }
 
-fn reshape_as(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+pub(super) fn reshape_as(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let (x, other) = (need!(call.tensor("self")), need!(call.tensor("other")));
     let shape = need!(ev.shape(other));
     to(ev, call, x, shape)
 }
 
-fn flatten(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+pub(super) fn flatten(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let (x, shape) = need!(operand(ev, call));
     if shape.is_empty() {
         return to(ev, call, x, Dims::from_iter([Dim::from(1)]));
@@ -222,7 +75,7 @@ fn flatten(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     }
 }
 
-fn unflatten(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+pub(super) fn unflatten(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let (x, shape) = need!(operand(ev, call));
     let axis = need!(call.axis("dim", shape.len(), 0));
     let mut sizes = need!(call.dims("sizes"));
@@ -246,7 +99,7 @@ fn permuted(ev: &mut dyn Builder, call: &Call<'_>, x: ir::Value, perm: ir::Ints)
     one(ev.emit(call.name, Op::Transpose { perm }, &[x])?)
 }
 
-fn transpose(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+pub(super) fn transpose(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let (x, shape) = need!(operand(ev, call));
     let [_, first, second] = call.parameters else {
         return Ok(None);
@@ -258,7 +111,7 @@ fn transpose(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     permuted(ev, call, x, perm)
 }
 
-fn t(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+pub(super) fn t(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let (x, shape) = need!(operand(ev, call));
     match shape.len() {
         2 => permuted(ev, call, x, ir::Ints::from_slice(&[1, 0])),
@@ -267,13 +120,13 @@ fn t(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     }
 }
 
-fn permute(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+pub(super) fn permute(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let (x, shape) = need!(operand(ev, call));
     let perm = need!(call.axes("dims", shape.len()));
     permuted(ev, call, x, perm)
 }
 
-fn squeeze(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+pub(super) fn squeeze(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let (x, shape) = need!(operand(ev, call));
     let named = match call.lacks("dim") {
         true => (0..shape.len()).collect(),
@@ -295,7 +148,7 @@ fn squeeze(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     one(ev.emit("squeeze", Op::Squeeze { axes }, &[x])?)
 }
 
-fn unsqueeze(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+pub(super) fn unsqueeze(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let (x, shape) = need!(operand(ev, call));
     let axis = need!(axis(need!(call.int("dim")), shape.len() + 1));
     one(ev.emit(
@@ -307,7 +160,7 @@ fn unsqueeze(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     )?)
 }
 
-fn expand(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+pub(super) fn expand(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let (x, from) = need!(operand(ev, call));
     let mut shape = need!(call.dims("size"));
     let new = need!(shape.len().checked_sub(from.len()));
@@ -319,7 +172,7 @@ fn expand(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     expanded(ev, x, &from, shape)
 }
 
-fn expand_as(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+pub(super) fn expand_as(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let (x, from) = need!(operand(ev, call));
     let other = need!(call.tensor("other"));
     let shape = need!(ev.shape(other));
@@ -333,7 +186,7 @@ fn expanded(ev: &mut dyn Builder, x: ir::Value, from: &Dims, shape: Dims) -> Rea
     one(ev.emit("expand", Op::Expand { shape }, &[x])?)
 }
 
-fn pad(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+pub(super) fn pad(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let (x, shape) = need!(operand(ev, call));
     let mode = match (call.name, call.str("mode")) {
         ("constant_pad_nd", _) | ("pad", None | Some("constant")) => PadMode::Constant,
@@ -374,4 +227,9 @@ fn pad(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
         },
         &[x],
     )?)
+}
+
+/// A view that the IR has no operator for.
+pub(super) fn unknown(_: &mut dyn Builder, _: &Call<'_>) -> Read {
+    Ok(None)
 }

@@ -1,8 +1,8 @@
 //! PyTorch's operators: how each is read and, beside it, how each is written, for every format that calls them.
 //!
-//! A file a kind of operator. [`find`] leads from a call's name to the function that reads it; [`write`] from an operator of the
-//! IR to the call. An operator whose arguments go beyond what the IR can say is left to be opaque. `call` has the arguments of a
-//! call that is read, `expression` the call that is written; `alias` follows what is written in place.
+//! A file a kind of operator. `table` has all of them by name: [`find`] leads from a call to the function that reads it; [`write`]
+//! from an operator of the IR to the call. An operator whose arguments go beyond what the IR can say is left to be opaque. `call`
+//! has the arguments of a call that is read, `expression` the call that is written; `alias` follows what is written in place.
 
 mod alias;
 mod arithmetic;
@@ -14,6 +14,8 @@ mod normalisation;
 mod pointwise;
 mod pool;
 mod reduce;
+mod slices;
+mod table;
 mod types;
 
 pub(in crate::formats) use alias::{
@@ -22,11 +24,11 @@ pub(in crate::formats) use alias::{
 pub(in crate::formats) use arithmetic::takes_numbers;
 pub(in crate::formats) use call::{Argument, Arguments, Call, axis};
 pub(in crate::formats) use expression::{Expression, Invocation, Written, write};
+pub(in crate::formats) use table::{Entry, Sharing, find, sharing};
 pub(in crate::formats) use types::{dtype_code, dtype_from_code};
 
 use rustc_hash::FxHashMap;
 
-use super::spelling;
 use crate::error::FormatError;
 use crate::ir::{self, DType, Dim, Dims, Float, Graph, Op, Opaque, Tensor};
 
@@ -153,40 +155,6 @@ pub(in crate::formats) enum Lowered {
 /// `None`: the IR cannot say this call.
 pub(in crate::formats) type Read = Eval<Option<Lowered>>;
 
-/// An operator as it is called.
-#[derive(Clone, Copy)]
-pub(in crate::formats) struct Entry {
-    names: &'static [&'static str],
-    /// The names of its parameters, in order.
-    pub parameters: &'static [&'static str],
-    pub lower: fn(&mut dyn Builder, &Call<'_>) -> Read,
-}
-
-/// The entry of an operator.
-pub(in crate::formats) fn find(name: &str) -> Option<Entry> {
-    if let Some(row) = spelling::of_aten(name).next() {
-        return Some(Entry {
-            names: row.aten.names,
-            parameters: row.aten.parameters,
-            lower: match row.operands() {
-                1 => pointwise::function,
-                _ => arithmetic::function,
-            },
-        });
-    }
-    let tables = [
-        pointwise::TABLE,
-        arithmetic::TABLE,
-        convolution::TABLE,
-        normalisation::TABLE,
-        pool::TABLE,
-        reduce::TABLE,
-        layout::TABLE,
-    ];
-    let mut entries = tables.into_iter().flatten();
-    entries.find(|entry| entry.names.contains(&name)).copied()
-}
-
 fn one(value: Option<ir::Value>) -> Read {
     Ok(value.map(Lowered::One))
 }
@@ -213,87 +181,3 @@ macro_rules! need {
     };
 }
 use need;
-
-/// How the result of an operator shares its first argument's memory.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(in crate::formats) enum Sharing {
-    /// Not at all.
-    Copy,
-    /// Always.
-    View,
-    /// It shows at run time.
-    Either,
-}
-
-/// How the result of an operator shares its first argument's memory.
-pub(in crate::formats) fn sharing(name: &str) -> Sharing {
-    const VIEWS: &[&str] = &[
-        "view",
-        "unflatten",
-        "transpose",
-        "swapaxes",
-        "swapdims",
-        "t",
-        "numpy_T",
-        "mT",
-        "mH",
-        "adjoint",
-        "permute",
-        "movedim",
-        "moveaxis",
-        "select",
-        "slice",
-        "narrow",
-        "squeeze",
-        "unsqueeze",
-        "expand",
-        "expand_as",
-        "view_as",
-        "chunk",
-        "split",
-        "split_with_sizes",
-        "tensor_split",
-        "hsplit",
-        "vsplit",
-        "dsplit",
-        "unbind",
-        "unfold",
-        "diagonal",
-        "as_strided",
-        "detach",
-        "alias",
-        "to",
-        "type_as",
-        "dropout",
-        "feature_dropout",
-        "alpha_dropout",
-        "feature_alpha_dropout",
-        "real",
-        "imag",
-        "view_as_real",
-        "view_as_complex",
-        "unsafe_chunk",
-        "unsafe_split",
-        "positive",
-        "_reshape_alias",
-        "lift_fresh",
-        "data",
-    ];
-    const EITHER: &[&str] = &[
-        "reshape",
-        "reshape_as",
-        "flatten",
-        "ravel",
-        "contiguous",
-        "atleast_1d",
-        "atleast_2d",
-        "atleast_3d",
-        "_unsafe_view",
-        "einsum",
-    ];
-    match name {
-        name if VIEWS.contains(&name) => Sharing::View,
-        name if EITHER.contains(&name) => Sharing::Either,
-        _ => Sharing::Copy,
-    }
-}

@@ -1,96 +1,11 @@
 //! Normalisations.
 
 use super::expression::{int, size};
-use super::{Builder, Call, Entry, Eval, Expression, Read, Written, first, need, one};
+use super::{Builder, Call, Eval, Expression, Read, Written, first, need, one};
 use crate::ir::{self, DType, Dim, Dims, Op, Tensor, Type};
 
-pub(super) const TABLE: &[Entry] = &[
-    Entry {
-        names: &["batch_norm"],
-        parameters: &[
-            "input",
-            "weight",
-            "bias",
-            "running_mean",
-            "running_var",
-            "training",
-            "momentum",
-            "eps",
-            "cudnn_enabled",
-        ],
-        lower: batch_norm,
-    },
-    Entry {
-        names: &["_native_batch_norm_legit_no_training"],
-        parameters: &[
-            "input",
-            "weight",
-            "bias",
-            "running_mean",
-            "running_var",
-            "momentum",
-            "eps",
-        ],
-        lower: native,
-    },
-    Entry {
-        names: &["native_layer_norm"],
-        parameters: &["input", "normalized_shape", "weight", "bias", "eps"],
-        lower: native,
-    },
-    Entry {
-        names: &["native_group_norm"],
-        parameters: &["input", "weight", "bias", "N", "C", "HxW", "group", "eps"],
-        lower: native,
-    },
-    Entry {
-        names: &["layer_norm"],
-        parameters: &[
-            "input",
-            "normalized_shape",
-            "weight",
-            "bias",
-            "eps",
-            "cudnn_enable",
-        ],
-        lower: layer_norm,
-    },
-    Entry {
-        names: &["group_norm"],
-        parameters: &[
-            "input",
-            "num_groups",
-            "weight",
-            "bias",
-            "eps",
-            "cudnn_enabled",
-        ],
-        lower: group_norm,
-    },
-    Entry {
-        names: &["instance_norm"],
-        parameters: &[
-            "input",
-            "weight",
-            "bias",
-            "running_mean",
-            "running_var",
-            "use_input_stats",
-            "momentum",
-            "eps",
-            "cudnn_enabled",
-        ],
-        lower: instance_norm,
-    },
-    Entry {
-        names: &["_weight_norm"],
-        parameters: &["v", "g", "dim"],
-        lower: weight_norm,
-    },
-];
-
 /// A weight made of a direction `v` and the norm `g` that its slices along `dim` are to have, or it as a whole where that is -1.
-fn weight_norm(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+pub(super) fn weight_norm(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let (v, g) = (need!(call.tensor("v")), need!(call.tensor("g")));
     let dim = need!(call.int_or("dim", 0));
     let rank = need!(ev.shape(v).map(|shape| shape.len()));
@@ -106,7 +21,7 @@ fn weight_norm(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     one(ev.emit("weight_norm", Op::Mul {}, &[v, gain])?)
 }
 
-fn batch_norm(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+pub(super) fn batch_norm(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let x = need!(call.tensor("input"));
     let statistics = (call.tensor("running_mean"), call.tensor("running_var"));
     let training = need!(call.bool_or("training", false));
@@ -135,7 +50,7 @@ fn batch_norm(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
 }
 
 /// A per-channel operand; one that is left out is a constant.
-fn affine(
+pub(super) fn affine(
     ev: &mut dyn Builder,
     call: &Call<'_>,
     name: &str,
@@ -168,7 +83,7 @@ fn scale_and_shift(call: &Call<'_>) -> Eval<Option<Vec<ir::Value>>> {
     Ok(Some(operands))
 }
 
-fn layer_norm(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+pub(super) fn layer_norm(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let operands = need!(scale_and_shift(call)?);
     let axes = need!(call.dims("normalized_shape")).len();
     // Nothing would tell the writer how long what is normalised is.
@@ -179,7 +94,7 @@ fn layer_norm(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     one(ev.emit("layer_norm", Op::LayerNorm { axes, eps }, &operands)?)
 }
 
-fn group_norm(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+pub(super) fn group_norm(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let operands = need!(scale_and_shift(call)?);
     let groups = need!(
         call.int("num_groups")
@@ -191,7 +106,7 @@ fn group_norm(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
 }
 
 /// An instance norm on the input's own statistics is a group norm of one channel a group.
-fn instance_norm(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+pub(super) fn instance_norm(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let operands = need!(scale_and_shift(call)?);
     if call.bool_or("use_input_stats", true) != Some(true) || !call.lacks("running_mean") {
         return Ok(None);
@@ -202,7 +117,7 @@ fn instance_norm(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
 }
 
 /// The same as they are called once decomposed; statistics for the gradient are further results.
-fn native(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+pub(super) fn native(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let result = match call.name {
         "native_layer_norm" => layer_norm(ev, call)?,
         "native_group_norm" => group_norm(ev, call)?,

@@ -1,69 +1,11 @@
 //! Functions of one element.
 
 use super::{
-    Argument, Builder, Call, Entry, Expression, Lowered, Read, Written, dtype_code,
-    dtype_from_code, need, one,
+    Argument, Builder, Call, Expression, Lowered, Read, Written, dtype_code, dtype_from_code, need,
+    one,
 };
 use crate::formats::spelling::{self, Spelling};
 use crate::ir::Op;
-
-pub(super) const TABLE: &[Entry] = &[
-    Entry {
-        names: &["prelu", "_prelu_kernel"],
-        parameters: &["self", "weight"],
-        lower: prelu,
-    },
-    Entry {
-        names: &["hardtanh"],
-        parameters: &["self", "min_val", "max_val"],
-        lower: hardtanh,
-    },
-    Entry {
-        names: &["relu6"],
-        parameters: &["self"],
-        lower: relu6,
-    },
-    Entry {
-        names: &["clamp", "clip"],
-        parameters: &["self", "min", "max"],
-        lower: clamp,
-    },
-    Entry {
-        names: &["clamp_min"],
-        parameters: &["self", "min"],
-        lower: clamp,
-    },
-    Entry {
-        names: &["clamp_max"],
-        parameters: &["self", "max"],
-        lower: clamp,
-    },
-    Entry {
-        names: &[
-            "dropout",
-            "feature_dropout",
-            "alpha_dropout",
-            "feature_alpha_dropout",
-        ],
-        parameters: &["input", "p", "train"],
-        lower: dropout,
-    },
-    Entry {
-        names: &["detach", "contiguous", "alias", "positive", "lift_fresh"],
-        parameters: &["self"],
-        lower: same,
-    },
-    Entry {
-        names: &["clone", "lift_fresh_copy"],
-        parameters: &["self"],
-        lower: clone,
-    },
-    Entry {
-        names: &["to", "type_as", "_to_copy"],
-        parameters: &["self", "dtype", "copy", "other"],
-        lower: to,
-    },
-];
 
 /// A function that the table of all formats has.
 pub(super) fn function(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
@@ -72,7 +14,7 @@ pub(super) fn function(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     one(ev.emit(op.name(), op, &[x])?)
 }
 
-fn prelu(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+pub(super) fn prelu(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let (x, weight) = (need!(call.tensor("self")), need!(call.tensor("weight")));
     if ev.shape(weight).is_none_or(|shape| shape.len() != 1) {
         return Ok(None);
@@ -80,7 +22,7 @@ fn prelu(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     one(ev.emit("prelu", Op::PRelu {}, &[x, weight])?)
 }
 
-fn clip(ev: &mut dyn Builder, call: &Call<'_>, min: f64, max: f64) -> Read {
+pub(super) fn clip(ev: &mut dyn Builder, call: &Call<'_>, min: f64, max: f64) -> Read {
     let x = need!(call.tensor("self"));
     let is_whole = |bound: f64| bound.fract() == 0.0 || bound.is_infinite();
     let bounds_fit = ev.graph().ty(x).is_float() || is_whole(min) && is_whole(max);
@@ -97,7 +39,7 @@ fn clip(ev: &mut dyn Builder, call: &Call<'_>, min: f64, max: f64) -> Read {
     )?)
 }
 
-fn hardtanh(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+pub(super) fn hardtanh(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let (min, max) = (
         need!(call.float_or("min_val", -1.0)),
         need!(call.float_or("max_val", 1.0)),
@@ -105,11 +47,11 @@ fn hardtanh(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     clip(ev, call, min, max)
 }
 
-fn relu6(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+pub(super) fn relu6(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     clip(ev, call, 0.0, 6.0)
 }
 
-fn clamp(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+pub(super) fn clamp(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let x = need!(call.tensor("self"));
     // Whole numbers that are clamped to others become such.
     let bounds = ["min", "max"].map(|name| call.get(name));
@@ -124,7 +66,7 @@ fn clamp(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     clip(ev, call, min, max)
 }
 
-fn dropout(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+pub(super) fn dropout(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let x = need!(call.tensor("input"));
     let p = need!(call.float_or("p", 0.5));
     if need!(call.bool_or("train", true)) && p > 0.0 {
@@ -133,16 +75,16 @@ fn dropout(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     one(ev.emit("dropout", Op::Dropout { p: p.into() }, &[x])?)
 }
 
-fn same(_: &mut dyn Builder, call: &Call<'_>) -> Read {
+pub(super) fn same(_: &mut dyn Builder, call: &Call<'_>) -> Read {
     Ok(matches!(call.get("self"), Some(Argument::Tensor(_))).then_some(Lowered::Same))
 }
 
-fn clone(_: &mut dyn Builder, call: &Call<'_>) -> Read {
+pub(super) fn clone(_: &mut dyn Builder, call: &Call<'_>) -> Read {
     one(call.tensor("self"))
 }
 
 /// `to(x, dtype, ..)`, `to(x, device, dtype, ..)`, `to(x, other)`: devices do not matter here.
-fn to(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+pub(super) fn to(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let x = need!(call.tensor("self"));
     let code_of = |ev: &dyn Builder, value| ev.graph().ty(value).dtype().map(dtype_code);
     let (mut dtype, mut flags) = (None, Vec::new());

@@ -1,86 +1,8 @@
 //! Pooling and resizing.
 
 use super::convolution::padded;
-use super::{Argument, Builder, Call, Entry, Expression, Lowered, Read, Written, first, need, one};
+use super::{Argument, Builder, Call, Expression, Lowered, Read, Written, first, need, one};
 use crate::ir::{self, DType, Dim, Dims, Ints, Op, Padding, ResizeMode, Type};
-
-pub(super) const TABLE: &[Entry] = &[
-    Entry {
-        names: &["max_pool1d", "max_pool2d", "max_pool3d"],
-        parameters: &[
-            "self",
-            "kernel_size",
-            "stride",
-            "padding",
-            "dilation",
-            "ceil_mode",
-        ],
-        lower: max_pool,
-    },
-    Entry {
-        names: &["max_pool2d_with_indices", "max_pool3d_with_indices"],
-        parameters: &[
-            "self",
-            "kernel_size",
-            "stride",
-            "padding",
-            "dilation",
-            "ceil_mode",
-        ],
-        lower: with_indices,
-    },
-    Entry {
-        names: &[
-            "adaptive_max_pool1d",
-            "adaptive_max_pool2d",
-            "adaptive_max_pool3d",
-        ],
-        parameters: &["self", "output_size"],
-        lower: adaptive_max_pool,
-    },
-    Entry {
-        names: &["avg_pool1d", "avg_pool2d", "avg_pool3d"],
-        parameters: &[
-            "self",
-            "kernel_size",
-            "stride",
-            "padding",
-            "ceil_mode",
-            "count_include_pad",
-            "divisor_override",
-        ],
-        lower: avg_pool,
-    },
-    Entry {
-        names: &[
-            "adaptive_avg_pool1d",
-            "adaptive_avg_pool2d",
-            "adaptive_avg_pool3d",
-            "_adaptive_avg_pool2d",
-            "_adaptive_avg_pool3d",
-        ],
-        parameters: &["self", "output_size"],
-        lower: adaptive_avg_pool,
-    },
-    Entry {
-        names: &[
-            "upsample_nearest1d",
-            "upsample_nearest2d",
-            "upsample_nearest3d",
-        ],
-        parameters: &["input", "output_size", "scale_factors"],
-        lower: nearest,
-    },
-    Entry {
-        names: &[
-            "upsample_linear1d",
-            "upsample_bilinear2d",
-            "upsample_trilinear3d",
-        ],
-        parameters: &["input", "output_size", "align_corners", "scale_factors"],
-        lower: linear,
-    },
-];
 
 /// The number of spatial dimensions, from the operator's name.
 fn dimensions(name: &str) -> usize {
@@ -89,7 +11,7 @@ fn dimensions(name: &str) -> usize {
         .map_or(2, |d| usize::from(d - b'0'))
 }
 
-fn max_pool(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+pub(super) fn max_pool(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let x = need!(call.tensor("self"));
     let n = dimensions(call.name);
     ev.demand(x, &vec![None; n + 2], None)?;
@@ -115,12 +37,12 @@ fn max_pool(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
 }
 
 /// Where the maxima were found is a second result.
-fn with_indices(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+pub(super) fn with_indices(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let pool = max_pool(ev, call)?;
     beside_indices(ev, pool)
 }
 
-fn avg_pool(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+pub(super) fn avg_pool(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let x = need!(call.tensor("self"));
     let n = dimensions(call.name);
     ev.demand(x, &vec![None; n + 2], None)?;
@@ -145,7 +67,7 @@ fn avg_pool(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     )?)
 }
 
-fn adaptive_avg_pool(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+pub(super) fn adaptive_avg_pool(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let x = need!(call.tensor("self"));
     let n = dimensions(call.name);
     ev.demand(x, &vec![None; n + 2], None)?;
@@ -156,7 +78,7 @@ fn adaptive_avg_pool(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     one(ev.emit("adaptive_avg_pool", Op::AdaptiveAvgPool { output }, &[x])?)
 }
 
-fn adaptive_max_pool(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+pub(super) fn adaptive_max_pool(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let x = need!(call.tensor("self"));
     let n = dimensions(call.name);
     ev.demand(x, &vec![None; n + 2], None)?;
@@ -176,11 +98,11 @@ fn beside_indices(ev: &mut dyn Builder, pool: Option<Lowered>) -> Read {
     first(pool, [Type::Tensor(DType::I64, shape)])
 }
 
-fn nearest(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+pub(super) fn nearest(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     resize(ev, call, ResizeMode::Nearest)
 }
 
-fn linear(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+pub(super) fn linear(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let aligned = need!(call.bool_or("align_corners", false));
     resize(
         ev,

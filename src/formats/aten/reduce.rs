@@ -1,33 +1,10 @@
 //! Reductions and softmax.
 
 use super::expression::int;
-use super::{Builder, Call, Entry, Expression, Read, Written, dtype_code, need, one};
+use super::{Builder, Call, Expression, Read, Written, dtype_code, need, one};
 use crate::ir::{DType, Ints, Op};
 
-pub(super) const TABLE: &[Entry] = &[
-    Entry {
-        names: &["mean", "sum"],
-        parameters: &["self", "dim", "keepdim", "dtype"],
-        lower: mean,
-    },
-    Entry {
-        names: &["amax"],
-        parameters: &["self", "dim", "keepdim"],
-        lower: mean,
-    },
-    Entry {
-        names: &["softmax", "log_softmax", "_safe_softmax"],
-        parameters: &["self", "dim", "dtype"],
-        lower: softmax,
-    },
-    Entry {
-        names: &["_softmax", "_log_softmax"],
-        parameters: &["self", "dim", "half_to_float"],
-        lower: softmax,
-    },
-];
-
-fn mean(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+pub(super) fn mean(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let x = need!(call.tensor("self"));
     let rank = need!(ev.shape(x)).len();
     // A cast on the way, or `mean(x, dtype)`: not to be said.
@@ -59,7 +36,7 @@ fn mean(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     one(ev.emit(op.name(), op, &[x])?)
 }
 
-fn softmax(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
+pub(super) fn softmax(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let x = need!(call.tensor("self"));
     let rank = need!(ev.shape(x)).len();
     let axis = need!(call.axis("dim", rank, -1));

@@ -1,7 +1,7 @@
 //! Parts of tensors, and tensors put together.
 
-use super::operand;
-use crate::formats::aten::{Argument, Builder, Call, Eval, Lowered, Read, need, one};
+use super::layout::operand;
+use super::{Argument, Builder, Call, Eval, Lowered, Read, need, one};
 use crate::ir::{self, DType, Dim, Dims, Index, Op};
 
 pub(super) fn cat(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
@@ -55,7 +55,7 @@ fn bound(at: Option<&Argument>, size: &Dim, default: &Dim) -> Option<Dim> {
     }
 }
 
-fn part(
+pub(super) fn part(
     ev: &mut dyn Builder,
     x: ir::Value,
     shape: &Dims,
@@ -119,7 +119,12 @@ pub(super) fn select(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
 }
 
 /// Position `start` of an axis, which is removed.
-fn pick(ev: &mut dyn Builder, x: ir::Value, axis: usize, start: Dim) -> Eval<Option<ir::Value>> {
+pub(super) fn pick(
+    ev: &mut dyn Builder,
+    x: ir::Value,
+    axis: usize,
+    start: Dim,
+) -> Eval<Option<ir::Value>> {
     let end = start.clone() + Dim::from(1);
     let axes = ir::Ints::from_slice(&[axis]);
     match ev.emit(
@@ -138,7 +143,7 @@ fn pick(ev: &mut dyn Builder, x: ir::Value, axis: usize, start: Dim) -> Eval<Opt
 }
 
 /// Consecutive parts of an axis, of these lengths.
-fn parts(ev: &mut dyn Builder, x: ir::Value, axis: usize, lengths: &[Dim]) -> Read {
+pub(super) fn parts(ev: &mut dyn Builder, x: ir::Value, axis: usize, lengths: &[Dim]) -> Read {
     let mut start = Dim::from(0);
     let mut values = Vec::with_capacity(lengths.len());
     for length in lengths {

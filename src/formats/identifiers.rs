@@ -1,88 +1,13 @@
 //! Names that Python code may use, be it TorchScript or generated from a program.
 
+use super::words::among;
+
 /// What no variable may be called.
-pub(in crate::formats) const RESERVED: &[&str] = &[
-    "self",
-    "torch",
-    "ops",
-    "CONSTANTS",
-    "getattr",
-    "annotate",
-    "unchecked_cast",
-    "uninitialized",
-    "isinstance",
-    "inf",
-    "nan",
-    "infj",
-    "nanj",
-    "int",
-    "float",
-    "bool",
-    "str",
-    "complex",
-    "range",
-    "len",
-    "list",
-    "dict",
-    "tuple",
-    "print",
-    "Tensor",
-    "List",
-    "Tuple",
-    "Dict",
-    "Optional",
-    "Future",
-    "Any",
-    "None",
-    "True",
-    "False",
-    "and",
-    "as",
-    "assert",
-    "async",
-    "await",
-    "break",
-    "class",
-    "continue",
-    "def",
-    "del",
-    "elif",
-    "else",
-    "except",
-    "finally",
-    "for",
-    "from",
-    "global",
-    "if",
-    "import",
-    "in",
-    "is",
-    "lambda",
-    "nonlocal",
-    "not",
-    "or",
-    "pass",
-    "raise",
-    "return",
-    "try",
-    "while",
-    "with",
-    "yield",
-    "fork",
-    "rpc_async",
-    "super",
-    "max",
-    "min",
-    "abs",
-    "round",
-    "divmod",
-    "device",
-    "number",
-    "Scalar",
-    "_",
-    "match",
-    "case",
-];
+pub(in crate::formats) const RESERVED: &str = "
+    self torch ops CONSTANTS getattr annotate unchecked_cast uninitialized isinstance inf nan infj nanj int float bool str
+    complex range len list dict tuple print Tensor List Tuple Dict Optional Future Any None True False and as assert async await
+    break class continue def del elif else except finally for from global if import in is lambda nonlocal not or pass raise
+    return try while with yield fork rpc_async super max min abs round divmod device number Scalar _ match case";
 
 /// Whether a name can be written as `self.name`.
 pub(in crate::formats) fn is_identifier(name: &str) -> bool {
@@ -90,7 +15,7 @@ pub(in crate::formats) fn is_identifier(name: &str) -> bool {
     let starts = bytes
         .next()
         .is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
-    starts && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_') && !RESERVED.contains(&name)
+    starts && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_') && !among(RESERVED, name)
 }
 
 /// A name made fit to be a variable's or a class's.
@@ -102,7 +27,7 @@ pub(in crate::formats) fn identifier(name: &str) -> String {
     if !out.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
         out.insert(0, '_');
     }
-    if RESERVED.contains(&out.as_str()) {
+    if among(RESERVED, &out) {
         out.push('_');
     }
     out

@@ -18,6 +18,7 @@ mod storage;
 mod text;
 pub mod torchscript;
 mod unread;
+mod words;
 
 pub use facts::FileFacts;
 #[doc(hidden)]

@@ -15,6 +15,7 @@ use crate::formats::aten::{
     self, Argument, Arguments, Builder, Call, Entry, Eval, Lowered, Sharing, TensorRef, dtype_code,
     fresh, view, view_or_copy,
 };
+use crate::formats::words::among;
 use crate::ir::{self, Dim, Op, Opaque, Type};
 
 /// The namespace of PyTorch's own operators.
@@ -386,15 +387,8 @@ impl<'p> Reader<'p> {
 /// Whether an operator that is called with these arguments is the one of the table: an argument that is not looked at decides
 /// nothing.
 fn takes_all(entry: &Entry, node: &Node) -> bool {
-    const PLACEMENT: &[&str] = &[
-        "memory_format",
-        "layout",
-        "device",
-        "pin_memory",
-        "non_blocking",
-        "implicit",
-    ];
-    let known = |name: &str| entry.parameters.contains(&name) || PLACEMENT.contains(&name);
+    const PLACEMENT: &str = "memory_format layout device pin_memory non_blocking implicit";
+    let known = |name: &str| entry.parameters.contains(&name) || among(PLACEMENT, name);
     let mut names = { node.inputs.iter() }.map(|input| parameter(entry, &input.name));
     names.all(known)
 }

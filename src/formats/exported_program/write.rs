@@ -114,11 +114,9 @@ fn mistake(what: String) -> FormatError {
 }
 
 /// Functions of Python's that operators are called like; PyTorch makes code of the nodes, which may call them.
-const BUILTINS: &[&str] = &[
-    "abs", "all", "any", "complex", "filter", "hash", "id", "input", "iter", "map", "max", "min",
-    "next", "object", "pow", "range", "repr", "round", "set", "slice", "sorted", "sum", "type",
-    "vars", "zip",
-];
+const BUILTINS: &str = "
+    abs all any complex filter hash id input iter map max min next object pow range repr round set slice sorted sum type vars
+    zip";
 
 /// Fields that earlier versions do not know, and refuse.
 #[derive(Clone, Copy)]
@@ -191,8 +189,9 @@ impl<'w> Writer<'w> {
                 .iter()
                 .any(|name| name == "TRAINING")
         };
-        let mut taken: FxHashSet<String> = RESERVED.iter().map(|name| (*name).to_owned()).collect();
-        taken.extend(BUILTINS.iter().map(|name| (*name).to_owned()));
+        let reserved = RESERVED.split_ascii_whitespace();
+        let reserved = reserved.chain(BUILTINS.split_ascii_whitespace());
+        let mut taken: FxHashSet<String> = reserved.map(str::to_owned).collect();
         // Names that nodes keep are theirs.
         taken.extend(
             source

@@ -11,6 +11,7 @@ use super::proto::GraphProto;
 use super::tensor;
 use super::view::View;
 use crate::formats::spelling;
+use crate::formats::words::among;
 use crate::ir::infer::broadcast;
 use crate::ir::{DType, Dim, Dims, Type, Value};
 
@@ -87,125 +88,24 @@ fn believed(
 }
 
 /// Operators whose result has type and shape of the first operand, beside those that all formats spell.
-const LIKE_FIRST: &[&str] = &[
-    "Acos",
-    "Acosh",
-    "Asin",
-    "Asinh",
-    "Atan",
-    "Atanh",
-    "BatchNormalization",
-    "Bernoulli",
-    "BitwiseNot",
-    "Ceil",
-    "Celu",
-    "Clip",
-    "Cos",
-    "Cosh",
-    "CumProd",
-    "CumSum",
-    "Dropout",
-    "Floor",
-    "GroupNormalization",
-    "Hardmax",
-    "Identity",
-    "InstanceNormalization",
-    "LRN",
-    "LayerNormalization",
-    "LogSoftmax",
-    "LpNormalization",
-    "MeanVarianceNormalization",
-    "Not",
-    "PRelu",
-    "RMSNormalization",
-    "Reciprocal",
-    "ReverseSequence",
-    "RotaryEmbedding",
-    "Round",
-    "Scatter",
-    "ScatterElements",
-    "ScatterND",
-    "Selu",
-    "Shrink",
-    "Sign",
-    "Sin",
-    "Sinh",
-    "Softmax",
-    "Softsign",
-    "Tan",
-    "ThresholdedRelu",
-    "Trilu",
-];
+const LIKE_FIRST: &str = "
+    Acos Acosh Asin Asinh Atanh BatchNormalization Bernoulli BitwiseNot Ceil Celu Clip Cosh CumProd CumSum Dropout
+    Floor GroupNormalization Hardmax Identity InstanceNormalization LRN LayerNormalization LogSoftmax LpNormalization
+    MeanVarianceNormalization Not PRelu RMSNormalization Reciprocal ReverseSequence RotaryEmbedding Round Scatter
+    ScatterElements ScatterND Selu Shrink Sign Sinh Softmax Tan ThresholdedRelu Trilu";
 
 /// Operators of two operands that broadcast, with a result of their type, beside those that all formats spell.
-const ARITHMETIC: &[&str] = &[
-    "BitShift",
-    "BitwiseAnd",
-    "BitwiseOr",
-    "BitwiseXor",
-    "Mean",
-    "Mod",
-    "Sum",
-];
+const ARITHMETIC: &str = "BitShift BitwiseAnd BitwiseOr BitwiseXor Mean Mod Sum";
 
 /// The same with truth values as results.
-const COMPARISONS: &[&str] = &[
-    "And",
-    "Equal",
-    "Greater",
-    "GreaterOrEqual",
-    "Less",
-    "LessOrEqual",
-    "Or",
-    "Xor",
-];
+const COMPARISONS: &str = "And Equal Greater GreaterOrEqual Less LessOrEqual Or Xor";
 
 /// Operators whose result has the type of the first operand, and a shape that is not worked out here.
-const TYPE_OF_FIRST: &[&str] = &[
-    "CenterCropPad",
-    "Col2Im",
-    "Compress",
-    "Concat",
-    "Conv",
-    "ConvTranspose",
-    "DepthToSpace",
-    "Einsum",
-    "Expand",
-    "Flatten",
-    "GRU",
-    "GatherND",
-    "Gemm",
-    "GlobalAveragePool",
-    "GlobalLpPool",
-    "GlobalMaxPool",
-    "GridSample",
-    "LSTM",
-    "MatMul",
-    "MaxUnpool",
-    "Pad",
-    "RNN",
-    "Range",
-    "ReduceL1",
-    "ReduceL2",
-    "ReduceLogSum",
-    "ReduceLogSumExp",
-    "ReduceMax",
-    "ReduceMean",
-    "ReduceMin",
-    "ReduceProd",
-    "ReduceSum",
-    "ReduceSumSquare",
-    "Reshape",
-    "RoiAlign",
-    "Slice",
-    "SpaceToDepth",
-    "Split",
-    "Squeeze",
-    "Tile",
-    "Transpose",
-    "Unique",
-    "Unsqueeze",
-];
+const TYPE_OF_FIRST: &str = "
+    CenterCropPad Col2Im Compress Concat Conv ConvTranspose DepthToSpace Einsum Expand Flatten GRU GatherND Gemm
+    GlobalAveragePool GlobalLpPool GlobalMaxPool GridSample LSTM MatMul MaxUnpool Pad RNN Range ReduceL1 ReduceL2 ReduceLogSum
+    ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Reshape RoiAlign Slice SpaceToDepth
+    Split Squeeze Tile Transpose Unique Unsqueeze";
 
 /// The type of result `i`.
 fn result<'m>(
@@ -221,15 +121,15 @@ fn result<'m>(
     let first = view.input(0).and_then(|name| im.value(name));
     let first_type = first.map(|value| im.ty(value).clone());
     let spelled = spelling::of_onnx(op).next().map(|(row, _)| row.operands());
-    if (LIKE_FIRST.contains(&op) || spelled == Some(1)) && i == 0 {
+    if (among(LIKE_FIRST, op) || spelled == Some(1)) && i == 0 {
         return first_type;
     }
     let dtype = first_type.as_ref().and_then(Type::dtype);
     let shape = first_type.as_ref().and_then(Type::shape).map(Dims::from);
-    if ARITHMETIC.contains(&op) || spelled == Some(2) {
+    if among(ARITHMETIC, op) || spelled == Some(2) {
         return Some(Type::Tensor(dtype?, all_broadcast(im, operands)));
     }
-    if COMPARISONS.contains(&op) {
+    if among(COMPARISONS, op) {
         return Some(Type::Tensor(DType::Bool, all_broadcast(im, operands)));
     }
     let of_input = |im: &mut Importer<'m>, i: usize| {
@@ -339,7 +239,7 @@ fn result<'m>(
             let rank = shape.map(|shape| shape.len());
             Type::Tensor(dtype?, unknown_sizes(im, view, rank))
         }
-        _ if TYPE_OF_FIRST.contains(&op) => Type::Tensor(dtype?, None),
+        _ if among(TYPE_OF_FIRST, op) => Type::Tensor(dtype?, None),
         _ => return None,
     })
 }

@@ -16,6 +16,7 @@ use crate::formats::aten::{
     self, Argument, Arguments, Builder, Call, Lowered, Sharing, TensorRef, fresh, view,
     view_or_copy,
 };
+use crate::formats::words::among;
 use crate::ir::{self, Constant, DType, Dim, Op, Opaque, Role, Tensor, Type};
 pub(super) use opaque::Template;
 
@@ -201,17 +202,8 @@ impl<'a> Evaluator<'a> {
         let Some(Value::Tensor(cell)) = args.positional.first() else {
             return Ok(None);
         };
-        if !matches!(
-            name,
-            "size"
-                | "dim"
-                | "len"
-                | "numel"
-                | "is_floating_point"
-                | "is_complex"
-                | "sym_size"
-                | "ndimension"
-        ) {
+        const QUERIES: &str = "size dim len numel is_floating_point is_complex sym_size ndimension";
+        if !among(QUERIES, name) {
             return Ok(None);
         }
         let value = self.read(cell)?;

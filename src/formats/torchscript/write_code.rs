@@ -73,7 +73,10 @@ impl<'w> Writer<'w> {
             prefix: "size".to_owned(),
             pending: String::new(),
         };
-        let taken = RESERVED.iter().map(|name| (*name).to_owned()).collect();
+        let taken = RESERVED
+            .split_ascii_whitespace()
+            .map(str::to_owned)
+            .collect();
         let (values, constants, body) = Default::default();
         Writer {
             graph,

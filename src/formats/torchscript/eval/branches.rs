@@ -8,6 +8,7 @@ use crate::formats::spelling;
 use crate::formats::torchscript::code::SourceFile;
 use crate::formats::torchscript::lower::Template;
 use crate::formats::torchscript::value::Value;
+use crate::formats::words::among;
 use crate::ir::{self, NodeKind, Op, Type};
 
 impl<'a> Evaluator<'a> {
@@ -73,28 +74,10 @@ impl<'a> Evaluator<'a> {
         let scalar = |v: &ir::Value| shape(v).is_some_and(<[_]>::is_empty);
         match op {
             Op::Opaque(opaque) => {
-                const NAMES: &[&str] = &[
-                    "eq",
-                    "ne",
-                    "lt",
-                    "le",
-                    "gt",
-                    "ge",
-                    "__contains__",
-                    "__not__",
-                    "__and__",
-                    "__or__",
-                    "dim",
-                    "numel",
-                    "add",
-                    "sub",
-                    "mul",
-                    "neg",
-                ];
+                const NAMES: &str = "eq ne lt le gt ge __contains__ __not__ __and__ __or__ dim numel add sub mul neg";
                 let number = opaque.outputs.iter().all(|ty| matches!(ty, Type::Other(_)));
                 let name = opaque.name.strip_prefix("aten::");
-                &*opaque.name == "prim::If"
-                    || number && name.is_some_and(|name| NAMES.contains(&name))
+                &*opaque.name == "prim::If" || number && name.is_some_and(|name| among(NAMES, name))
             }
             Op::Add {} | Op::Sub {} | Op::Mul {} | Op::Div {} | Op::Maximum {} | Op::Minimum {} => {
                 let [a, b] = operands[..] else {

@@ -1,129 +1,31 @@
 //! What is known of operators that the IR does not know.
 
+use crate::formats::spelling;
+use crate::formats::words::among;
 use crate::ir::DType;
 
 /// Whether an operator that the IR does not know keeps its first argument's shape; `beside`: it has another tensor argument.
 pub(super) fn keeps_shape(name: &str, beside: bool) -> bool {
-    const ALONE: &[&str] = &[
-        "sin",
-        "cos",
-        "tan",
-        "asin",
-        "acos",
-        "atan",
-        "sinh",
-        "cosh",
-        "asinh",
-        "acosh",
-        "atanh",
-        "log2",
-        "log10",
-        "log1p",
-        "expm1",
-        "exp2",
-        "floor",
-        "ceil",
-        "round",
-        "trunc",
-        "frac",
-        "sign",
-        "square",
-        "erfc",
-        "erfinv",
-        "logical_not",
-        "bitwise_not",
-        "isnan",
-        "isinf",
-        "isfinite",
-        "celu",
-        "selu",
-        "hardshrink",
-        "softshrink",
-        "tanhshrink",
-        "softsign",
-        "log_sigmoid",
-        "threshold",
-        "cumsum",
-        "cumprod",
-        "flip",
-        "roll",
-        "tril",
-        "triu",
-        "zeros_like",
-        "ones_like",
-        "full_like",
-        "empty_like",
-        "rand_like",
-        "randn_like",
-        "nan_to_num",
-        "channel_shuffle",
-        "local_response_norm",
-        "fill",
-        "zero",
-        "rrelu",
-        "sgn",
-        "deg2rad",
-        "rad2deg",
-        "lgamma",
-        "digamma",
-        "sinc",
-        "logit",
-        "rsub",
-        "clamp",
-        "clamp_min",
-        "clamp_max",
-    ];
-    const BESIDE: &[&str] = &[
-        "instance_norm",
-        "fill",
-        "scatter",
-        "scatter_add",
-        "index_fill",
-        "index_add",
-        "index_copy",
-        "index_put",
-        "slice_scatter",
-    ];
-    if beside {
-        BESIDE.contains(&name)
-    } else {
-        ALONE.contains(&name)
+    const ALONE: &str = "
+        tan asin acos sinh cosh asinh acosh atanh log2 log10 log1p expm1 exp2 floor ceil round trunc frac sign
+        square erfc erfinv logical_not bitwise_not isnan isinf isfinite celu selu hardshrink softshrink tanhshrink softsign
+        log_sigmoid threshold cumsum cumprod flip roll tril triu zeros_like ones_like full_like empty_like rand_like randn_like
+        nan_to_num channel_shuffle local_response_norm fill zero rrelu sgn deg2rad rad2deg lgamma digamma sinc logit rsub clamp
+        clamp_min clamp_max";
+    const BESIDE: &str = "instance_norm fill scatter scatter_add index_fill index_add index_copy index_put slice_scatter";
+    match beside {
+        true => among(BESIDE, name),
+        false => among(ALONE, name) || spelling::of_aten(name).any(|row| row.operands() == 1),
     }
 }
 
 /// Whether the shape of what an operator that the IR does not know makes is that which its tensors have once they are as large as
 /// each other.
 pub(super) fn broadcasts(name: &str) -> bool {
-    const NAMES: &[&str] = &[
-        "eq",
-        "ne",
-        "lt",
-        "le",
-        "gt",
-        "ge",
-        "add",
-        "sub",
-        "mul",
-        "div",
-        "pow",
-        "remainder",
-        "fmod",
-        "floor_divide",
-        "atan2",
-        "maximum",
-        "minimum",
-        "logical_and",
-        "logical_or",
-        "logical_xor",
-        "bitwise_and",
-        "bitwise_or",
-        "bitwise_xor",
-        "__and__",
-        "__or__",
-        "__xor__",
-        "masked_fill",
-    ];
-    NAMES.contains(&name)
+    const NAMES: &str = "
+        eq ne lt le gt ge remainder fmod floor_divide atan2 maximum minimum logical_and logical_or
+        logical_xor bitwise_and bitwise_or bitwise_xor __and__ __or__ __xor__ masked_fill";
+    among(NAMES, name) || spelling::of_aten(name).any(|row| row.aten.numbers)
 }
 
 /// Which arguments of a reduction that the IR does not know are its axes, and whether they stay, with a size of 1.
@@ -137,29 +39,11 @@ pub(super) fn reduction(name: &str) -> Option<(usize, usize)> {
 
 /// Whether the result of an operator, by its full name, has another number of dimensions than what it is called on.
 pub(super) fn changes_rank(name: &str) -> bool {
-    const NAMES: &[&str] = &[
-        "select",
-        "squeeze",
-        "unsqueeze",
-        "view",
-        "reshape",
-        "flatten",
-        "unflatten",
-        "unbind",
-        "stack",
-        "unfold",
-        "expand",
-        "repeat",
-        "diagonal",
-        "sum",
-        "mean",
-        "amax",
-        "amin",
-        "max",
-        "min",
-    ];
+    const NAMES: &str = "
+        select squeeze unsqueeze view reshape flatten unflatten unbind stack unfold expand repeat diagonal sum mean amax amin
+        max min";
     name.strip_prefix("aten::")
-        .is_some_and(|name| NAMES.contains(&name))
+        .is_some_and(|name| among(NAMES, name))
 }
 
 /// Which argument of an operator lists the shape of the tensor that it makes.

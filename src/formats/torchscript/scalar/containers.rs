@@ -6,6 +6,7 @@ use super::compare::{find, same};
 use super::lists::position;
 use crate::formats::torchscript::eval::{Args, Eval, Evaluator, MAX_ITEMS};
 use crate::formats::torchscript::value::Value;
+use crate::formats::words::among;
 use crate::ir::Type;
 
 impl<'a> Evaluator<'a> {
@@ -244,24 +245,9 @@ impl<'a> Evaluator<'a> {
 
 /// Whether an operator changes the list or dictionary that it is given.
 fn changes(name: &str) -> bool {
-    const NAMES: &[&str] = &[
-        "update",
-        "setdefault",
-        "popitem",
-        "append",
-        "extend",
-        "insert",
-        "pop",
-        "remove",
-        "Delete",
-        "clear",
-        "reverse",
-        "sort",
-        "add_",
-        "mul_",
-        "_set_item",
-    ];
-    NAMES.contains(&name)
+    const NAMES: &str = "
+        update setdefault popitem append extend insert pop remove Delete clear reverse sort add_ mul_ _set_item";
+    among(NAMES, name)
 }
 
 /// `hex(n)`, `oct(n)` or `bin(n)`.

@@ -4,6 +4,7 @@
 
 mod attributes;
 mod branches;
+mod errors;
 mod expressions;
 mod statements;
 
@@ -15,7 +16,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::code::{Function, Program, SourceFile};
 use super::objects::{Objects, TensorKey, Tree};
 use super::value::{ModuleRef, Value};
-use crate::error::{FormatError, Location};
+use crate::error::Location;
 use crate::formats::aten::TensorRef;
 pub(super) use crate::formats::aten::{Eval, Stop};
 use crate::formats::pickle::Object;
@@ -48,6 +49,14 @@ pub(super) struct Args<'a> {
 }
 
 impl<'a> Args<'a> {
+    /// Arguments by position alone.
+    pub(super) fn of<const N: usize>(positional: [Value<'a>; N]) -> Args<'a> {
+        Args {
+            positional: positional.into(),
+            keyword: Vec::new(),
+        }
+    }
+
     /// Position `i`, or keyword `name`.
     pub(super) fn get(&self, i: usize, name: &str) -> Option<&Value<'a>> {
         self.positional.get(i).or_else(|| {
@@ -146,22 +155,6 @@ impl<'a> Evaluator<'a> {
         self.place = Some((file, node.range()));
     }
 
-    pub(super) fn fail<T>(&self, what: impl Into<String>, help: impl Into<String>) -> Eval<T> {
-        Err(Stop::Error(FormatError::Code {
-            what: what.into(),
-            at: self.location(),
-            help: help.into(),
-        }))
-    }
-
-    /// The code uses Python that TorchScript does not write.
-    fn unknown_python<T>(&self, what: &str) -> Eval<T> {
-        self.fail(
-            format!("{what} is not supported"),
-            "trace the model (torch.jit.trace) instead of scripting it",
-        )
-    }
-
     /// Whether the module being evaluated has no submodules.
     pub(super) fn is_leaf(&self) -> bool {
         self.tree.modules.get(&*self.scope).is_some_and(|&id| {
@@ -181,14 +174,12 @@ impl<'a> Evaluator<'a> {
     pub(super) fn step(&mut self) -> Eval<()> {
         self.steps += 1;
         if self.steps > MAX_STEPS {
-            let what = format!(
-                "evaluating the code took over {MAX_STEPS} steps\n  at {}",
-                self.location()
-            );
             let help =
-                "a loop of the model does not end, or is too long to unroll; trace a smaller model"
-                    .to_owned();
-            return Err(FormatError::Limit { what, help }.into());
+                "a loop of the model does not end, or is too long to unroll; trace a smaller model";
+            return self.limit(
+                format!("evaluating the code took over {MAX_STEPS} steps"),
+                help,
+            );
         }
         Ok(())
     }
@@ -202,12 +193,8 @@ impl<'a> Evaluator<'a> {
     fn deeper(&mut self) -> Eval<()> {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
-            let what = format!("calls nest over {MAX_DEPTH} deep\n  at {}", self.location());
-            return Err(FormatError::Limit {
-                what,
-                help: "the model calls itself; trace it instead".to_owned(),
-            }
-            .into());
+            let what = format!("calls nest over {MAX_DEPTH} deep");
+            return self.limit(what, "the model calls itself; trace it instead");
         }
         Ok(())
     }
@@ -220,22 +207,13 @@ impl<'a> Evaluator<'a> {
         args: Args<'a>,
     ) -> Eval<Value<'a>> {
         let Object::Instance { class, .. } = self.objects.data.get(module.id) else {
-            return self.fail(
-                format!("`{}` is no module", module.path),
-                "save the model again",
-            );
+            return self.damaged(format!("`{}` is no module", module.path));
         };
         let Some(class_def) = self.program.classes.get(&**class) else {
-            return self.fail(
-                format!("the archive has no code of class `{class}`"),
-                "save the model again",
-            );
+            return self.damaged(format!("the archive has no code of class `{class}`"));
         };
         let Some(&method) = class_def.methods.get(name) else {
-            return self.fail(
-                format!("class `{class}` has no method `{name}`"),
-                "save the model again",
-            );
+            return self.damaged(format!("class `{class}` has no method `{name}`"));
         };
         let scope = std::mem::replace(&mut self.scope, module.path.clone());
         let result = self.call_function(method, Some(Value::Module(module.clone())), args);
@@ -272,7 +250,7 @@ impl<'a> Evaluator<'a> {
                         None => {
                             let what =
                                 format!("`{}` is called without `{name}`", function.def.name);
-                            return self.fail(what, "save the model again");
+                            return self.damaged(what);
                         }
                     },
                 },
@@ -280,10 +258,10 @@ impl<'a> Evaluator<'a> {
             env.insert(name, value);
         }
         if positional.next().is_some() {
-            return self.fail(
-                format!("`{}` is called with too many arguments", function.def.name),
-                "save the model again",
-            );
+            return self.damaged(format!(
+                "`{}` is called with too many arguments",
+                function.def.name
+            ));
         }
         let flow = self.block(&function.def.body, &mut env, function.file)?;
         // After the outermost call its last statement is as near as a message can get.

@@ -15,10 +15,12 @@ use std::rc::Rc;
 
 use super::eval::{Args, Eval, Evaluator};
 use super::value::Value;
-use crate::error::FormatError;
 use crate::formats::aten::{TensorRef, fresh};
 use crate::ir::{DType, Dims, Type};
 use arithmetic::{Made, is_number_type, number_operator};
+
+/// What to do about too much.
+const OUTSIDE: &str = "trace the model, or compute this outside it";
 
 impl<'a> Evaluator<'a> {
     /// An operator of the `aten` namespace, on whatever it is called with.
@@ -90,15 +92,6 @@ impl<'a> Evaluator<'a> {
         })
     }
 
-    fn limit<T>(&self, what: String) -> Eval<T> {
-        let help = "trace the model, or compute this outside it".to_owned();
-        Err(FormatError::Limit {
-            what: format!("{what}\n  at {}", self.location()),
-            help,
-        }
-        .into())
-    }
-
     /// The number in a constant tensor of no dimensions.
     pub(super) fn scalar_constant(&self, cell: &TensorRef) -> Option<Value<'a>> {
         let value = cell.borrow().value;
@@ -131,7 +124,8 @@ impl<'a> Evaluator<'a> {
     /// Splits the result of an opaque operator into `n` results.
     pub(super) fn unpack_run(&mut self, value: crate::ir::Value, n: usize) -> Eval<Vec<Value<'a>>> {
         if n > 1024 {
-            return self.limit(format!("{n} results of one operator"));
+            let what = format!("{n} results of one operator");
+            return self.limit(what, OUTSIDE);
         }
         let (node, port) = (value.node, value.port as usize);
         let outputs = self.graph.node(node).outputs.len();
@@ -142,10 +136,7 @@ impl<'a> Evaluator<'a> {
             });
             return Ok(values.map(|v| self.run_value(v)).collect());
         }
-        let args = Args {
-            positional: vec![Value::Run(value)],
-            keyword: vec![],
-        };
+        let args = Args::of([Value::Run(value)]);
         self.opaque_unpack(args, n)
     }
 

@@ -20,15 +20,12 @@ impl<'a> Evaluator<'a> {
             let objects = self.objects;
             return match objects.constant(index) {
                 Some(tensor) => self.tensor_constant(tensor, "constants", path, Role::Literal, &[]),
-                None => self.fail(
-                    format!("the archive has no constant `{path}`"),
-                    "save the model again",
-                ),
+                None => self.damaged(format!("the archive has no constant `{path}`")),
             };
         }
         match self.program.functions.get(path) {
             Some(&function) => Ok(Value::Function(function)),
-            None => self.fail(format!("`{path}` is not defined"), "save the model again"),
+            None => self.damaged(format!("`{path}` is not defined")),
         }
     }
 
@@ -45,10 +42,7 @@ impl<'a> Evaluator<'a> {
                     .map(|(_, v)| v.clone());
                 match found {
                     Some(value) => Ok(value),
-                    None => self.fail(
-                        format!("an object has no attribute `{name}`"),
-                        "save the model again",
-                    ),
+                    None => self.damaged(format!("an object has no attribute `{name}`")),
                 }
             }
             Value::Tuple(tuple) => {
@@ -61,16 +55,10 @@ impl<'a> Evaluator<'a> {
                     .and_then(|i| tuple.items.get(i))
                 {
                     Some(value) => Ok(value.clone()),
-                    None => self.fail(
-                        format!("a tuple has no field `{name}`"),
-                        "save the model again",
-                    ),
+                    None => self.damaged(format!("a tuple has no field `{name}`")),
                 }
             }
-            _ => self.fail(
-                format!("{} has no attribute `{name}`", value.kind()),
-                "save the model again",
-            ),
+            _ => self.damaged(format!("{} has no attribute `{name}`", value.kind())),
         }
     }
 
@@ -88,10 +76,10 @@ impl<'a> Evaluator<'a> {
         {
             return self.expr(value, &Env::default(), class.file);
         }
-        self.fail(
-            format!("there is no attribute `{}`", join(&module.path, name)),
-            "save the model again",
-        )
+        self.damaged(format!(
+            "there is no attribute `{}`",
+            join(&module.path, name)
+        ))
     }
 
     /// A value of `data.pkl`. `owner`: the module that holds it, and under which name.
@@ -153,10 +141,9 @@ impl<'a> Evaluator<'a> {
             }
             Object::Instance { .. } => Value::Module(ModuleRef { id, path }),
             Object::Storage(_) | Object::Global(_) | Object::Mark => {
-                return self.fail(
-                    format!("attribute `{path}` is of no type that is supported"),
-                    "save the model again",
-                );
+                return self.damaged(format!(
+                    "attribute `{path}` is of no type that is supported"
+                ));
             }
         };
         self.depth -= 1;

@@ -4,7 +4,6 @@ use ruff_python_ast::{Expr, ExprCall, Number, UnaryOp};
 use ruff_text_size::Ranged;
 
 use super::{Args, Env, Eval, Evaluator, MAX_CONTAINERS};
-use crate::error::FormatError;
 use crate::formats::torchscript::code::{Class, SourceFile};
 use crate::formats::torchscript::value::Value;
 
@@ -44,8 +43,7 @@ impl<'a> Evaluator<'a> {
                     "inf" => Value::Float(f64::INFINITY),
                     "nan" => Value::Float(f64::NAN),
                     name => {
-                        return self
-                            .fail(format!("`{name}` is not defined"), "save the model again");
+                        return self.damaged(format!("`{name}` is not defined"));
                     }
                 },
             },
@@ -65,14 +63,7 @@ impl<'a> Evaluator<'a> {
                     Value::Int(n) => Value::Int(n.wrapping_neg()),
                     Value::Float(x) => Value::Float(-x),
                     Value::Size(dim) => Value::size(-dim),
-                    other => self.call_torch(
-                        "neg",
-                        Args {
-                            positional: vec![other],
-                            keyword: vec![],
-                        },
-                        None,
-                    )?,
+                    other => self.call_torch("neg", Args::of([other]), None)?,
                 }
             }
             Expr::List(list) => Value::list(self.exprs(&list.elts, env, file)?),
@@ -96,13 +87,7 @@ impl<'a> Evaluator<'a> {
                 match self.truth(&test) {
                     Ok(true) => self.expr(&choice.body, env, file)?,
                     Ok(false) => self.expr(&choice.orelse, env, file)?,
-                    Err(what) => {
-                        return Err(FormatError::DataBranch {
-                            what,
-                            at: self.location(),
-                        }
-                        .into());
-                    }
+                    Err(what) => return self.depends_on_data(what),
                 }
             }
             Expr::Attribute(_) if let Some(path) = global_path(expr, env) => self.global(&path)?,
@@ -128,15 +113,8 @@ impl<'a> Evaluator<'a> {
     /// Containers of containers of containers ... are no network's values.
     pub(in crate::formats::torchscript) fn check_depth(&self, value: &Value<'a>) -> Eval<()> {
         if value.depth() > MAX_CONTAINERS {
-            let what = format!(
-                "lists nest over {MAX_CONTAINERS} deep\n  at {}",
-                self.location()
-            );
-            return Err(FormatError::Limit {
-                what,
-                help: "trace the model instead of scripting it".to_owned(),
-            }
-            .into());
+            let what = format!("lists nest over {MAX_CONTAINERS} deep");
+            return self.limit(what, "trace the model instead of scripting it");
         }
         Ok(())
     }
@@ -224,10 +202,7 @@ impl<'a> Evaluator<'a> {
             if let Some(class) = self.program.classes.get(path) {
                 return self.construct(path, class, args);
             }
-            return self.fail(
-                format!("the archive has no code of `{path}`"),
-                "save the model again",
-            );
+            return self.damaged(format!("the archive has no code of `{path}`"));
         }
         if path == "getattr" {
             return match args.positional.as_slice() {

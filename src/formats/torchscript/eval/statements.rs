@@ -5,7 +5,6 @@ use ruff_text_size::Ranged;
 
 use super::expressions::retype;
 use super::{Env, Eval, Evaluator, Flow, join};
-use crate::error::FormatError;
 use crate::formats::pickle::Object;
 use crate::formats::torchscript::code::SourceFile;
 use crate::formats::torchscript::value::{ModuleRef, Value};
@@ -104,13 +103,7 @@ impl<'a> Evaluator<'a> {
                     {
                         return Ok(Flow::Next);
                     }
-                    Err(what) => {
-                        return Err(FormatError::DataBranch {
-                            what,
-                            at: self.location(),
-                        }
-                        .into());
-                    }
+                    Err(what) => return self.depends_on_data(what),
                 };
                 return self.block(taken, env, file);
             }
@@ -135,13 +128,7 @@ impl<'a> Evaluator<'a> {
                 match self.truth(&test) {
                     Ok(true) => {}
                     Ok(false) => break,
-                    Err(what) => {
-                        return Err(FormatError::DataBranch {
-                            what,
-                            at: self.location(),
-                        }
-                        .into());
-                    }
+                    Err(what) => return self.depends_on_data(what),
                 }
                 match self.block(&each.body, env, file)? {
                     Flow::Next | Flow::Continue => {}
@@ -207,14 +194,8 @@ impl<'a> Evaluator<'a> {
         }
         match value.items() {
             Some(items) if items.len() == n => Ok(items),
-            Some(items) => self.fail(
-                format!("{} values are unpacked into {n}", items.len()),
-                "save the model again",
-            ),
-            None => self.fail(
-                format!("{} is unpacked into {n} values", value.kind()),
-                "save the model again",
-            ),
+            Some(items) => self.damaged(format!("{} values are unpacked into {n}", items.len())),
+            None => self.damaged(format!("{} is unpacked into {n} values", value.kind())),
         }
     }
 
@@ -226,11 +207,7 @@ impl<'a> Evaluator<'a> {
         match value {
             Value::Dict(dict) => Ok(dict.items.borrow().iter().map(|(k, _)| k.clone()).collect()),
             Value::Module(module) => Ok(self.submodules(module)),
-            _ => Err(FormatError::DataBranch {
-                what: format!("a loop runs over {}", value.kind()),
-                at: self.location(),
-            }
-            .into()),
+            _ => self.depends_on_data(format!("a loop runs over {}", value.kind())),
         }
     }
 

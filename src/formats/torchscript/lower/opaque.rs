@@ -8,7 +8,6 @@ use smallvec::SmallVec;
 
 use super::unknown;
 
-use crate::error::FormatError;
 use crate::formats::aten::{Builder, axis, dtype_from_code};
 use crate::formats::torchscript::eval::{Args, Eval, Evaluator};
 use crate::formats::torchscript::read::simple_name;
@@ -337,15 +336,8 @@ impl<'a> Evaluator<'a> {
     ) -> Eval<()> {
         self.step()?;
         if template.text.len() > MAX_TEMPLATE {
-            let what = format!(
-                "the arguments of one operator take over {MAX_TEMPLATE} characters\n  at {}",
-                self.location()
-            );
-            return Err(FormatError::Limit {
-                what,
-                help: "trace the model instead of scripting it".to_owned(),
-            }
-            .into());
+            let what = format!("the arguments of one operator take over {MAX_TEMPLATE} characters");
+            return self.limit(what, "trace the model instead of scripting it");
         }
         match value {
             Value::None => template.text.push_str("None"),
@@ -400,18 +392,9 @@ impl<'a> Evaluator<'a> {
             Value::Unknown {
                 run: Some(value), ..
             } => template.operand(*value),
-            Value::Unknown { why, .. } => {
-                return Err(FormatError::DataBranch {
-                    what: why.to_string(),
-                    at: self.location(),
-                }
-                .into());
-            }
+            Value::Unknown { why, .. } => return self.depends_on_data(&**why),
             Value::Module(_) | Value::Object(_) | Value::Function(_) | Value::Uninitialized => {
-                return self.fail(
-                    format!("an operator takes {}", value.kind()),
-                    "trace the model (torch.jit.trace) instead of scripting it",
-                );
+                return self.beyond(format!("an operator takes {}", value.kind()));
             }
         }
         Ok(())

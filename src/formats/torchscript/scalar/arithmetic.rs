@@ -116,10 +116,7 @@ impl<'a> Evaluator<'a> {
         b: &Value<'a>,
     ) -> Eval<Option<Value<'a>>> {
         self.step()?;
-        let both = || Args {
-            positional: vec![a.clone(), b.clone()],
-            keyword: vec![],
-        };
+        let both = || Args::of([a.clone(), b.clone()]);
         match compare(name, a, b) {
             Some(Ok(known)) => return Ok(Some(Value::Bool(known))),
             Some(Err(why)) => return Ok(Some(self.unknown(why.into(), name, &both(), "bool"))),

@@ -42,20 +42,15 @@ impl<'a> Evaluator<'a> {
             ("range", bounds) => {
                 let bounds: Option<Vec<i64>> = bounds.iter().map(Value::as_int).collect();
                 let Some(bounds) = bounds else {
-                    let what =
-                        "a loop runs as often as a size says, known only when the model runs"
-                            .to_owned();
-                    return Err(FormatError::DataBranch {
-                        what,
-                        at: self.location(),
-                    }
-                    .into());
+                    return self.depends_on_data(
+                        "a loop runs as often as a size says, known only when the model runs",
+                    );
                 };
                 let (start, end, step) = match bounds.as_slice() {
                     [end] => (0, *end, 1),
                     [start, end] => (*start, *end, 1),
                     [start, end, step] if *step != 0 => (*start, *end, *step),
-                    _ => return self.fail("range without bounds", "save the model again"),
+                    _ => return self.damaged("range without bounds"),
                 };
                 let mut items = Vec::new();
                 let mut i = start;
@@ -88,10 +83,7 @@ impl<'a> Evaluator<'a> {
             }
             None => {
                 let kinds: Vec<&str> = args.all().map(Value::kind).collect();
-                self.fail(
-                    format!("`{name}` of {} is not supported", kinds.join(", ")),
-                    "trace the model (torch.jit.trace) instead of scripting it",
-                )
+                self.beyond(format!("`{name}` of {} is not supported", kinds.join(", ")))
             }
         }
     }
@@ -153,7 +145,7 @@ impl<'a> Evaluator<'a> {
                     }
                     Ok(best)
                 }
-                _ => self.fail(format!("`{name}` of an empty list"), "save the model again"),
+                _ => self.damaged(format!("`{name}` of an empty list")),
             },
             ("device", [_]) => Ok(Value::Device("cpu".into())),
             ("dtype", [value]) => match self.dtype_of(value) {

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use super::OUTSIDE;
 use super::compare::{find, same};
 use super::lists::position;
 use crate::formats::torchscript::eval::{Args, Eval, Evaluator, MAX_ITEMS};
@@ -28,10 +29,7 @@ impl<'a> Evaluator<'a> {
                 _ => return Ok(None),
             },
             ("mul", [Value::Int(_), Value::List(list)]) => {
-                let args = Args {
-                    positional: vec![args.positional[1].clone(), args.positional[0].clone()],
-                    keyword: vec![],
-                };
+                let args = Args::of([args.positional[1].clone(), args.positional[0].clone()]);
                 return self.list_method(name, list, &args);
             }
             ("slice", [Value::List(_) | Value::Tuple(_), ..]) => return self.list_slice(args),
@@ -151,7 +149,7 @@ impl<'a> Evaluator<'a> {
 
     pub(super) fn check_items(&self, n: usize) -> Eval<()> {
         if n > MAX_ITEMS {
-            return self.limit(format!("a list or string of {n} elements"));
+            return self.limit(format!("a list or string of {n} elements"), OUTSIDE);
         }
         Ok(())
     }
@@ -170,10 +168,7 @@ impl<'a> Evaluator<'a> {
                 };
             }
             Value::Str(text) => {
-                let args = Args {
-                    positional: vec![list.clone(), index.clone()],
-                    keyword: vec![],
-                };
+                let args = Args::of([list.clone(), index.clone()]);
                 let item = self.str_method("__getitem__", &text.clone(), &args)?;
                 return Ok(item.unwrap_or(Value::None));
             }
@@ -185,10 +180,7 @@ impl<'a> Evaluator<'a> {
             _ => return self.item_at_run_time(list, index),
         };
         let Some(items) = list.items() else {
-            return self.fail(
-                format!("{} is indexed by {}", list.kind(), index.kind()),
-                "trace the model (torch.jit.trace) instead of scripting it",
-            );
+            return self.beyond(format!("{} is indexed by {}", list.kind(), index.kind()));
         };
         match position(at, items.len()) {
             Some(at) => Ok(items[at].clone()),
@@ -210,10 +202,7 @@ impl<'a> Evaluator<'a> {
                 let element = ty.strip_prefix("List[").and_then(|ty| ty.strip_suffix(']'));
                 self.opaque_item(list, index, element.unwrap_or("int"))
             }
-            None => self.fail(
-                format!("{} is indexed by {}", list.kind(), index.kind()),
-                "trace the model (torch.jit.trace) instead of scripting it",
-            ),
+            None => self.beyond(format!("{} is indexed by {}", list.kind(), index.kind())),
         }
     }
 
@@ -236,10 +225,7 @@ impl<'a> Evaluator<'a> {
             Value::Dict(_) => return self.set_entry(list, &index, &value),
             _ => {}
         }
-        self.fail(
-            "this element cannot be assigned",
-            "trace the model (torch.jit.trace) instead of scripting it",
-        )
+        self.beyond("this element cannot be assigned")
     }
 }
 

@@ -90,10 +90,7 @@ impl<'a> Evaluator<'a> {
         let found = find(dict.items.borrow().iter().map(|(k, _)| k), key);
         match found {
             Some(found) => Ok(found),
-            None => self.fail(
-                "a dictionary's keys are known only when the model runs",
-                "trace the model (torch.jit.trace) instead of scripting it",
-            ),
+            None => self.beyond("a dictionary's keys are known only when the model runs"),
         }
     }
 

@@ -152,7 +152,7 @@ impl<'a> Evaluator<'a> {
             return Ok(None);
         };
         let Some(positions) = slice_positions(items.len(), bounds) else {
-            return self.fail("a slice has a step of 0", "save the model again");
+            return self.damaged("a slice has a step of 0");
         };
         let part = positions.into_iter().map(|at| items[at].clone()).collect();
         Ok(Some(match &args.positional[0] {
@@ -210,13 +210,10 @@ impl<'a> Evaluator<'a> {
 
     /// The error of an operator that is not evaluated here, and may not be left to run time as it changes what it is given.
     pub(super) fn refuse<T>(&self, name: &str, value: &Value<'a>) -> Eval<T> {
-        self.fail(
-            format!(
-                "`{name}` of {} is not supported with these arguments",
-                value.kind()
-            ),
-            "trace the model (torch.jit.trace) instead of scripting it",
-        )
+        self.beyond(format!(
+            "`{name}` of {} is not supported with these arguments",
+            value.kind()
+        ))
     }
 
     /// A question that only the running network answers.

@@ -2,12 +2,14 @@
 //!
 //! A file a kind of operator. `table` has all of them by name: [`find`] leads from a call to the function that reads it; [`write`]
 //! from an operator of the IR to the call. An operator whose arguments go beyond what the IR can say is left to be opaque. `call`
-//! has the arguments of a call that is read, `expression` the call that is written; `alias` follows what is written in place.
+//! has the arguments of a call that is read, `dispatch` what becomes of it, `expression` the call that is written; `alias` follows
+//! what is written in place.
 
 mod alias;
 mod arithmetic;
 mod call;
 mod convolution;
+mod dispatch;
 mod expression;
 mod layout;
 mod normalisation;
@@ -16,15 +18,17 @@ mod pool;
 mod reduce;
 mod slices;
 mod table;
+mod template;
 mod types;
 
-pub(in crate::formats) use alias::{
-    TensorRef, fresh, is_written, overwrite, state, view, view_or_copy,
-};
+pub(in crate::formats) use alias::{TensorRef, fresh, is_written, state, view_or_copy};
 pub(in crate::formats) use arithmetic::takes_numbers;
 pub(in crate::formats) use call::{Argument, Arguments, Call, axis};
+pub(in crate::formats) use dispatch::{Caller, in_place_of, share};
 pub(in crate::formats) use expression::{Expression, Invocation, Written, write};
-pub(in crate::formats) use table::{Entry, Sharing, find, sharing};
+pub(in crate::formats) use table::{Entry, find};
+use table::{Sharing, sharing};
+pub(in crate::formats) use template::Template;
 pub(in crate::formats) use types::{dtype_code, dtype_from_code};
 
 use rustc_hash::FxHashMap;

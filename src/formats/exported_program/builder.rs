@@ -1,14 +1,12 @@
 //! What the table of [`aten`](crate::formats::aten) needs to add operators to the graph.
 
-use std::sync::Arc;
-
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
-use super::opaque::Template;
+use super::opaque;
 use super::read::Reader;
 use crate::formats::aten::{Builder, Eval, Stop};
-use crate::ir::{self, Constant, DType, Dim, Op, Opaque, Role, Tensor, Type};
+use crate::ir::{self, Constant, DType, Dim, Op, Role, Tensor, Type};
 
 impl Builder for Reader<'_> {
     fn graph(&self) -> &ir::Graph {
@@ -24,11 +22,7 @@ impl Builder for Reader<'_> {
         let Ok(outputs) = inferred else {
             return Ok(None);
         };
-        let name = self.node_name(label);
-        let unique = self.unique(&name);
-        let id = self.graph.add_typed_op(&unique, op, operands, outputs);
-        self.note(id, name);
-        Ok(Some(id.into()))
+        Ok(Some(self.add_node(label, op, operands, outputs).into()))
     }
 
     fn scalars(&mut self) -> &mut FxHashMap<(u64, DType), ir::Value> {
@@ -62,21 +56,10 @@ impl Builder for Reader<'_> {
         bounds: [&Dim; 2],
         step: usize,
     ) -> Eval<ir::Value> {
-        let template = Template::slice_scatter(whole_and_part, axis, bounds, step);
+        let template = opaque::slice_scatter(whole_and_part, axis, bounds, step);
         let ty = self.graph.ty(whole_and_part[0]).clone();
-        let opaque = Opaque {
-            dialect: ir::Dialect::ExportedProgram,
-            name: "aten::slice_scatter.default".into(),
-            template: template.text.into(),
-            sizes: template.sizes.into(),
-            outputs: [ty.clone()].into_iter().collect(),
-        };
-        let (op, outputs) = (Op::Opaque(Arc::new(opaque)), [ty].into_iter().collect());
-        let name = self.node_name("slice_scatter");
-        let unique = self.unique(&name);
-        let operands = &template.operands;
-        let id = self.graph.add_typed_op(&unique, op, operands, outputs);
-        self.note(id, name);
-        Ok(id.into())
+        let name = "aten::slice_scatter.default";
+        let node = self.add_opaque("slice_scatter", name, template, [ty].into());
+        Ok(node.into())
     }
 }

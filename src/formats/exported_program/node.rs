@@ -1,22 +1,19 @@
-//! Nodes of the program to nodes of the graph: operators the IR knows by the table of [`aten`], all others opaque.
+//! Nodes of the program to nodes of the graph: operators the IR knows by the table of [`aten`](crate::formats::aten), all others
+//! opaque.
 
-use std::rc::Rc;
-use std::sync::Arc;
+mod arguments;
 
-use serde_json::Value as Json;
 use smallvec::SmallVec;
 
-use super::numbers::float;
-use super::opaque::Template;
-use super::package::dtype_of;
-use super::read::{DAMAGED, Reader, Slot};
-use super::schema::{NamedArgument, Node, name_of, tagged};
+use super::opaque;
+use super::read::{Reader, Slot};
+use super::schema::{Node, name_of, tagged};
 use crate::formats::aten::{
-    self, Argument, Arguments, Builder, Call, Entry, Eval, Lowered, Sharing, TensorRef, dtype_code,
-    fresh, view, view_or_copy,
+    Arguments, Caller, Entry, Eval, Lowered, Stop, Template, TensorRef, in_place_of, share,
 };
-use crate::formats::words::among;
-use crate::ir::{self, Dim, Op, Opaque, Type};
+use crate::ir::{self, Dialect, Dim, Op, Type};
+
+use arguments::{all_results, results};
 
 /// The namespace of PyTorch's own operators.
 const ATEN: &str = "torch.ops.aten.";
@@ -34,11 +31,8 @@ impl<'p> Reader<'p> {
         else {
             return self.opaque(node, &node.target);
         };
-        match name
-            .strip_suffix('_')
-            .filter(|base| !base.ends_with('_') && !base.is_empty())
-        {
-            Some(base) => self.in_place(node, base),
+        match in_place_of(name) {
+            Some(base) => self.writing(node, base),
             None => self.operator(node, name),
         }
     }
@@ -61,18 +55,8 @@ impl<'p> Reader<'p> {
 
     fn operator(&mut self, node: &'p Node, name: &str) -> Eval<()> {
         let names = results(node);
-        let lowered = match aten::find(name) {
-            Some(_) if names.is_none() => None,
-            Some(entry) if !takes_all(&entry, node) => None,
-            Some(entry) => {
-                let args = self.arguments(node, &entry)?;
-                let call = Call {
-                    name,
-                    args: &args,
-                    parameters: entry.parameters,
-                };
-                (entry.lower)(self, &call)?
-            }
+        let lowered = match names {
+            Some(_) => self.lower(name, &node)?,
             None => None,
         };
         let names = names.unwrap_or_default();
@@ -117,59 +101,21 @@ impl<'p> Reader<'p> {
         let (Some(base), [result]) = (self.first_tensor(node)?, names) else {
             return self.opaque(node, &node.target);
         };
-        let cell = match aten::sharing(name) {
-            Sharing::Either => {
-                let value = self.read(&base)?;
-                view_or_copy(&base, value)
-            }
-            _ => base,
-        };
+        let cell = Caller::same(self, name, &base)?;
         self.bind(result, Slot::Tensor(cell))
     }
 
-    /// `relu_(x)`: computes the new value and gives it to every name that holds the tensor.
-    fn in_place(&mut self, node: &'p Node, base: &str) -> Eval<()> {
+    /// An operator that writes to its first argument.
+    fn writing(&mut self, node: &'p Node, base: &str) -> Eval<()> {
         let Some(cell) = self.first_tensor(node)? else {
             return self.opaque(node, &node.target);
         };
-        let before = self.read(&cell)?;
-        if cell.borrow().state {
-            let name = self.graph.node(before.node).name.clone();
-            return self.fail(
-                format!("the model writes to `{name}`, its own state"),
-                "a network that keeps state between calls cannot be rewritten; return the state instead",
-            );
-        }
-        let lowered = match aten::find(base) {
-            Some(entry) if takes_all(&entry, node) => {
-                let args = self.arguments(node, &entry)?;
-                let call = Call {
-                    name: base,
-                    args: &args,
-                    parameters: entry.parameters,
-                };
-                (entry.lower)(self, &call)?
+        let after = self.in_place(base, &node, &cell)?;
+        match results(node).unwrap_or_default()[..] {
+            [result] => {
+                self.note_name(after, result);
+                self.bind(result, Slot::Tensor(cell))
             }
-            _ => None,
-        };
-        let after = match self.written_over(before, lowered)? {
-            Some(after) => after,
-            None => {
-                // The operator of the same name that returns what this one writes.
-                let target = node.target.replacen(&format!("{base}_"), base, 1);
-                let ty = self.graph.ty(before).clone();
-                self.opaque_value(node, &target, [ty].into_iter().collect())?
-                    .into()
-            }
-        };
-        let names = results(node).unwrap_or_default();
-        if let [result] = names.as_slice() {
-            self.note_name(after, result);
-        }
-        let why: Rc<str> = self.place().into();
-        aten::overwrite(self, &cell, after, &why)?;
-        match names.as_slice() {
-            [result] => self.bind(result, Slot::Tensor(cell)),
             _ => Ok(()),
         }
     }
@@ -217,78 +163,6 @@ impl<'p> Reader<'p> {
         Ok(a.len() == b.len() && !a.iter().zip(b).any(differs))
     }
 
-    /// The tensor that is the first argument.
-    fn first_tensor(&self, node: &'p Node) -> Eval<Option<TensorRef>> {
-        let first = node.inputs.first().map(|input| &input.arg);
-        match first.map(|arg| (tagged(arg), name_of(arg))) {
-            Some((Some(("as_tensor", _)), Some(name))) => match self.slot(name)? {
-                Slot::Tensor(cell) => Ok(Some(cell.clone())),
-                _ => self.fail(format!("`{name}` is no tensor"), DAMAGED),
-            },
-            _ => Ok(None),
-        }
-    }
-
-    /// The arguments of a node by name, as every format has them.
-    fn arguments(&self, node: &'p Node, entry: &Entry) -> Eval<Arguments<'p>> {
-        let mut arguments = Arguments::default();
-        for NamedArgument { name, arg, .. } in &node.inputs {
-            let name = parameter(entry, name);
-            arguments.keyword.push((name, self.argument(arg)?));
-        }
-        Ok(arguments)
-    }
-
-    fn argument(&self, json: &Json) -> Eval<Argument> {
-        let Some((kind, content)) = tagged(json) else {
-            return self.fail("an argument is of no kind", DAMAGED);
-        };
-        let list = |tag: &str| -> Eval<Argument> {
-            let items = content.as_array().into_iter().flatten();
-            let items = items.map(|item| match (tag, item) {
-                ("", item) => self.argument(item),
-                (tag, item) => self.argument(&super::schema::tag(tag, item.clone())),
-            });
-            items.collect::<Eval<_>>().map(Argument::List)
-        };
-        Ok(match kind {
-            "as_none" => Argument::None,
-            "as_bool" => content.as_bool().map_or(Argument::Other, Argument::Bool),
-            "as_int" => content.as_i64().map_or(Argument::Other, Argument::Int),
-            "as_float" => float(content).map_or(Argument::Other, Argument::Float),
-            "as_string" => content
-                .as_str()
-                .map_or(Argument::Other, |text| Argument::Str(text.into())),
-            "as_tensor" | "as_sym_int" | "as_sym_float" | "as_sym_bool" => match name_of(json) {
-                Some(name) => match self.slot(name)? {
-                    Slot::Tensor(cell) => Argument::Tensor(self.read(cell)?),
-                    Slot::Size(dim) => dim
-                        .as_number()
-                        .map_or_else(|| Argument::Size(dim.clone()), Argument::Int),
-                    Slot::Run(_) => Argument::Other,
-                },
-                None => match tagged(content) {
-                    Some((inner @ ("as_int" | "as_float" | "as_bool"), n)) => {
-                        return self.argument(&super::schema::tag(inner, n.clone()));
-                    }
-                    _ => Argument::Other,
-                },
-            },
-            "as_optional_tensor" => return self.argument(content),
-            "as_optional_tensors" => list("")?,
-            "as_tensors" => list("as_tensor")?,
-            "as_ints" => list("as_int")?,
-            "as_floats" => list("as_float")?,
-            "as_bools" => list("as_bool")?,
-            "as_sym_ints" => list("as_sym_int")?,
-            "as_scalar_type" => {
-                let dtype = content.as_i64().and_then(dtype_of);
-                dtype.map_or(Argument::Other, |dtype| Argument::Int(dtype_code(dtype)))
-            }
-            _ => Argument::Other,
-        })
-    }
-
     /// A node that is kept as it is; `target` is the operator to write.
     fn opaque(&mut self, node: &'p Node, target: &str) -> Eval<()> {
         let names = all_results(node);
@@ -327,33 +201,47 @@ impl<'p> Reader<'p> {
 
     fn opaque_value(
         &mut self,
-        node: &'p Node,
+        node: &Node,
         target: &str,
         outputs: SmallVec<[Type; 1]>,
     ) -> Eval<ir::NodeId> {
-        let template = Template::of(self, node, target)?;
+        let template = opaque::template(self, node, target)?;
         let label = target
             .trim_start_matches(ATEN)
             .split('.')
             .next()
             .unwrap_or(target);
+        let name = target
+            .trim_start_matches("torch.ops.")
+            .replacen('.', "::", 1);
+        Ok(self.add_opaque(label, &name, template, outputs))
+    }
+
+    /// Adds an opaque operator of this name; its node is named after `label`.
+    pub(super) fn add_opaque(
+        &mut self,
+        label: &str,
+        name: &str,
+        template: Template,
+        outputs: SmallVec<[Type; 1]>,
+    ) -> ir::NodeId {
+        let (op, operands) = template.opaque(Dialect::ExportedProgram, name, outputs.clone());
+        self.add_node(label, op, &operands, outputs)
+    }
+
+    /// Adds a node named after `label`.
+    pub(super) fn add_node(
+        &mut self,
+        label: &str,
+        op: Op,
+        operands: &[ir::Value],
+        outputs: SmallVec<[Type; 1]>,
+    ) -> ir::NodeId {
         let name = self.node_name(label);
-        let opaque = Opaque {
-            dialect: ir::Dialect::ExportedProgram,
-            name: target
-                .trim_start_matches("torch.ops.")
-                .replacen('.', "::", 1)
-                .into(),
-            template: template.text.into(),
-            sizes: template.sizes.into(),
-            outputs: outputs.clone(),
-        };
-        let op = Op::Opaque(Arc::new(opaque));
         let unique = self.unique(&name);
-        let operands = &template.operands;
         let id = self.graph.add_typed_op(&unique, op, operands, outputs);
         self.note(id, name);
-        Ok(id)
+        id
     }
 
     /// The name of the next node: the module's path, and the operator's unless the module is nothing but that.
@@ -384,59 +272,6 @@ impl<'p> Reader<'p> {
     }
 }
 
-/// Whether an operator that is called with these arguments is the one of the table: an argument that is not looked at decides
-/// nothing.
-fn takes_all(entry: &Entry, node: &Node) -> bool {
-    const PLACEMENT: &str = "memory_format layout device pin_memory non_blocking implicit";
-    let known = |name: &str| entry.parameters.contains(&name) || among(PLACEMENT, name);
-    let mut names = { node.inputs.iter() }.map(|input| parameter(entry, &input.name));
-    names.all(known)
-}
-
-/// The name of a parameter in the table: operators that write in place call `self` what others have another name for.
-fn parameter<'n>(entry: &Entry, name: &'n str) -> &'n str {
-    match (name, entry.parameters.first()) {
-        ("self", Some(first)) => first,
-        _ => name,
-    }
-}
-
-/// The names of a node's results, if they are tensors, one or several, or one list of tensors.
-fn results(node: &Node) -> Option<Vec<&str>> {
-    if let [list] = node.outputs.as_slice()
-        && let Some(("as_tensors", items)) = tagged(list)
-    {
-        let items = items.as_array()?;
-        return items
-            .iter()
-            .map(|item| item.get("name")?.as_str())
-            .collect();
-    }
-    let tensor = |output| match tagged(output) {
-        Some(("as_tensor", _)) => name_of(output),
-        _ => None,
-    };
-    node.outputs.iter().map(tensor).collect()
-}
-
-/// Tag and name of each of a node's results, lists in a row.
-fn all_results(node: &Node) -> Vec<(&str, &str)> {
-    let mut names = Vec::new();
-    for output in &node.outputs {
-        match tagged(output) {
-            Some(("as_tensors", items)) => {
-                let items = items.as_array().into_iter().flatten();
-                names.extend(
-                    items.filter_map(|item| Some(("as_tensor", item.get("name")?.as_str()?))),
-                );
-            }
-            Some((tag, _)) => names.extend(name_of(output).map(|name| (tag, name))),
-            None => {}
-        }
-    }
-    names
-}
-
 /// Whether a node only checks something: it has no result, and what it checked was true of the example.
 fn is_assertion(node: &Node) -> bool {
     let name = node.target.strip_prefix(ATEN).unwrap_or_default();
@@ -445,11 +280,34 @@ fn is_assertion(node: &Node) -> bool {
         || name.starts_with("_functional_assert")
 }
 
-/// The result of an operator, as a tensor that shares memory with its first argument or not.
-fn share(name: &str, base: Option<&TensorRef>, value: ir::Value) -> TensorRef {
-    match (aten::sharing(name), base) {
-        (Sharing::View, Some(base)) => view(base, value),
-        (Sharing::Either, Some(base)) => view_or_copy(base, value),
-        _ => fresh(value),
+impl<'p> Caller for Reader<'p> {
+    type Call = &'p Node;
+
+    const STALE: &'static str =
+        "export the decomposed program, which writes to nothing: export(...).run_decompositions()";
+
+    fn arguments<'c>(&self, node: &'c &'p Node, entry: &Entry) -> Eval<Option<Arguments<'c>>> {
+        self.arguments_of(node, entry)
+    }
+
+    fn opaque_in_place(
+        &mut self,
+        name: &str,
+        node: &&'p Node,
+        before: ir::Value,
+    ) -> Eval<ir::Value> {
+        // The operator of the same name that returns what this one writes.
+        let target = node.target.replacen(&format!("{name}_"), name, 1);
+        let ty = self.graph.ty(before).clone();
+        let node = self.opaque_value(node, &target, [ty].into())?;
+        Ok(node.into())
+    }
+
+    fn refuse(&self, what: String, help: &str) -> Stop {
+        self.error(what, help).into()
+    }
+
+    fn describe(&self, _: &str) -> String {
+        self.place()
     }
 }

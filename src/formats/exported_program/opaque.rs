@@ -4,21 +4,11 @@
 //! from the inputs' sizes, `{=0}` for a result. Braces of JSON are followed by a quote or close, so the two are not confused.
 
 use serde_json::{Map, Value as Json};
-use smallvec::SmallVec;
 
 use super::read::{DAMAGED, Reader, Slot};
 use super::schema::{Node, tag};
-use crate::formats::aten::Eval;
+use crate::formats::aten::{Caller, Eval, Template};
 use crate::ir::{self, Dim};
-
-/// A node with places for what it reads and computes.
-#[derive(Default)]
-pub(super) struct Template {
-    pub text: String,
-    pub operands: SmallVec<[ir::Value; 4]>,
-    pub sizes: Vec<Dim>,
-    results: usize,
-}
 
 /// What stands where the program has a name.
 pub(super) enum Place {
@@ -40,154 +30,136 @@ impl Place {
     }
 }
 
-impl Template {
-    /// The template of a node, its operator being `target`.
-    pub fn of(reader: &Reader<'_>, node: &Node, target: &str) -> Eval<Template> {
-        let mut template = Template::default();
-        // A `contiguous` before it is gone.
-        let view = [
-            "torch.ops.aten.view.default",
-            "torch.ops.aten._unsafe_view.default",
-        ]
-        .contains(&target);
-        let mut inputs = Vec::with_capacity(node.inputs.len());
-        for input in &node.inputs {
-            let mut fields = Map::new();
-            let name = match (view, input.name.as_str()) {
-                (true, "size") => "shape",
-                (_, name) => name,
-            };
-            fields.insert("name".to_owned(), name.into());
-            fields.insert("arg".to_owned(), template.argument(reader, &input.arg)?);
-            fields.extend(input.other.clone());
-            inputs.push(Json::Object(fields));
-        }
-        let outputs = node
-            .outputs
-            .iter()
-            .map(|output| template.output(output))
-            .collect();
+/// The template of a node, its operator being `target`.
+pub(super) fn template(reader: &Reader<'_>, node: &Node, target: &str) -> Eval<Template> {
+    let mut template = Template::default();
+    // A `contiguous` before it is gone.
+    let view = [
+        "torch.ops.aten.view.default",
+        "torch.ops.aten._unsafe_view.default",
+    ]
+    .contains(&target);
+    let mut inputs = Vec::with_capacity(node.inputs.len());
+    for input in &node.inputs {
         let mut fields = Map::new();
-        let target = if view {
-            "torch.ops.aten.reshape.default"
-        } else {
-            target
+        let name = match (view, input.name.as_str()) {
+            (true, "size") => "shape",
+            (_, name) => name,
         };
-        fields.insert("target".to_owned(), target.into());
-        fields.insert("inputs".to_owned(), Json::Array(inputs));
-        fields.insert("outputs".to_owned(), Json::Array(outputs));
-        // The name of the node is that of its result.
-        let others = node
-            .other
-            .iter()
-            .filter(|(key, value)| *key != "name" && !value.is_null());
-        fields.extend(others.map(|(key, value)| (key.clone(), value.clone())));
-        template.text = Json::Object(fields).to_string();
-        Ok(template)
+        fields.insert("name".to_owned(), name.into());
+        fields.insert(
+            "arg".to_owned(),
+            argument(&mut template, reader, &input.arg)?,
+        );
+        fields.extend(input.other.clone());
+        inputs.push(Json::Object(fields));
     }
+    let mut results = 0;
+    let outputs = { node.outputs.iter() }.map(|json| output(json, &mut results));
+    let outputs = outputs.collect();
+    let mut fields = Map::new();
+    let target = if view {
+        "torch.ops.aten.reshape.default"
+    } else {
+        target
+    };
+    fields.insert("target".to_owned(), target.into());
+    fields.insert("inputs".to_owned(), Json::Array(inputs));
+    fields.insert("outputs".to_owned(), Json::Array(outputs));
+    // The name of the node is that of its result.
+    let others = node
+        .other
+        .iter()
+        .filter(|(key, value)| *key != "name" && !value.is_null());
+    fields.extend(others.map(|(key, value)| (key.clone(), value.clone())));
+    template.text = Json::Object(fields).to_string();
+    Ok(template)
+}
 
-    /// `slice_scatter(whole, part, axis, start, end, step)`.
-    pub fn slice_scatter(
-        operands: [ir::Value; 2],
-        axis: usize,
-        bounds: [&Dim; 2],
-        step: usize,
-    ) -> Template {
-        let mut template = Template::default();
-        let mut tensor = |value| tag("as_tensor", tag("name", template.operand(value)));
-        let [whole, part] = operands.map(&mut tensor);
-        let mut bound = |dim: &Dim| match dim.as_number() {
-            Some(n) => tag("as_int", n),
-            None => tag("as_sym_int", tag("as_name", template.size(dim))),
-        };
-        let [start, end] = bounds.map(&mut bound);
-        let arguments = [
-            ("self", whole),
-            ("src", part),
-            ("dim", tag("as_int", axis)),
-            ("start", start),
-            ("end", end),
-            ("step", tag("as_int", step)),
-        ];
-        let inputs = arguments.map(|(name, arg)| serde_json::json!({"name": name, "arg": arg}));
-        let node = serde_json::json!({
-            "target": "torch.ops.aten.slice_scatter.default",
-            "inputs": inputs,
-            "outputs": [tag("as_tensor", tag("name", "{=0}"))],
-        });
-        template.text = node.to_string();
-        template
-    }
+/// `slice_scatter(whole, part, axis, start, end, step)`.
+pub(super) fn slice_scatter(
+    operands: [ir::Value; 2],
+    axis: usize,
+    bounds: [&Dim; 2],
+    step: usize,
+) -> Template {
+    let mut template = Template::default();
+    let mut tensor = |value| tag("as_tensor", tag("name", template.operand(value)));
+    let [whole, part] = operands.map(&mut tensor);
+    let mut bound = |dim: &Dim| match dim.as_number() {
+        Some(n) => tag("as_int", n),
+        None => tag("as_sym_int", tag("as_name", template.size(dim))),
+    };
+    let [start, end] = bounds.map(&mut bound);
+    let arguments = [
+        ("self", whole),
+        ("src", part),
+        ("dim", tag("as_int", axis)),
+        ("start", start),
+        ("end", end),
+        ("step", tag("as_int", step)),
+    ];
+    let inputs = arguments.map(|(name, arg)| serde_json::json!({"name": name, "arg": arg}));
+    let node = serde_json::json!({
+        "target": "torch.ops.aten.slice_scatter.default",
+        "inputs": inputs,
+        "outputs": [tag("as_tensor", tag("name", "{=0}"))],
+    });
+    template.text = node.to_string();
+    template
+}
 
-    fn operand(&mut self, value: ir::Value) -> String {
-        let known = self.operands.iter().position(|v| *v == value);
-        let i = known.unwrap_or_else(|| {
-            self.operands.push(value);
-            self.operands.len() - 1
-        });
-        format!("{{{i}}}")
-    }
-
-    fn size(&mut self, dim: &Dim) -> String {
-        let known = self.sizes.iter().position(|d| d == dim);
-        let i = known.unwrap_or_else(|| {
-            self.sizes.push(dim.clone());
-            self.sizes.len() - 1
-        });
-        format!("{{${i}}}")
-    }
-
-    /// An argument with places for the names in it.
-    fn argument(&mut self, reader: &Reader<'_>, json: &Json) -> Eval<Json> {
-        Ok(match json {
-            Json::Array(items) => {
-                let items = items.iter().map(|item| self.argument(reader, item));
-                Json::Array(items.collect::<Eval<_>>()?)
-            }
-            Json::Object(fields) => {
-                let mut copy = Map::new();
-                for (key, value) in fields {
-                    let value = match (key.as_str(), value) {
-                        ("name" | "as_name", Json::String(name)) => match reader.slot(name)? {
-                            Slot::Tensor(cell) => self.operand(reader.read(cell)?).into(),
-                            Slot::Run(value) => self.operand(*value).into(),
-                            Slot::Size(dim) => self.size(dim).into(),
-                        },
-                        // A subgraph's names are its own.
-                        ("as_graph", graph) => graph.clone(),
-                        ("as_custom_obj", _) => {
-                            let help = "objects of classes in C++ are not read; export the model without them";
-                            return reader.fail("it takes a custom object", help);
-                        }
-                        (_, value) => self.argument(reader, value)?,
-                    };
-                    copy.insert(key.clone(), value);
-                }
-                Json::Object(copy)
-            }
-            other => other.clone(),
-        })
-    }
-
-    /// A result with places for the names in it.
-    fn output(&mut self, json: &Json) -> Json {
-        match json {
-            Json::Array(items) => Json::Array(items.iter().map(|item| self.output(item)).collect()),
-            Json::Object(fields) => {
-                let mut result = |(key, value): (&String, &Json)| {
-                    let value = match (key.as_str(), value) {
-                        ("name" | "as_name", Json::String(_)) => {
-                            self.results += 1;
-                            format!("{{={}}}", self.results - 1).into()
-                        }
-                        (_, value) => self.output(value),
-                    };
-                    (key.clone(), value)
-                };
-                Json::Object(fields.iter().map(&mut result).collect())
-            }
-            other => other.clone(),
+/// An argument with places for the names in it.
+fn argument(template: &mut Template, reader: &Reader<'_>, json: &Json) -> Eval<Json> {
+    Ok(match json {
+        Json::Array(items) => {
+            let items = items.iter().map(|item| argument(template, reader, item));
+            Json::Array(items.collect::<Eval<_>>()?)
         }
+        Json::Object(fields) => {
+            let mut copy = Map::new();
+            for (key, value) in fields {
+                let value = match (key.as_str(), value) {
+                    ("name" | "as_name", Json::String(name)) => match reader.slot(name)? {
+                        Slot::Tensor(cell) => template.operand(reader.read(cell)?).into(),
+                        Slot::Run(value) => template.operand(*value).into(),
+                        Slot::Size(dim) => template.size(dim).into(),
+                    },
+                    // A subgraph's names are its own.
+                    ("as_graph", graph) => graph.clone(),
+                    ("as_custom_obj", _) => {
+                        let help =
+                            "objects of classes in C++ are not read; export the model without them";
+                        return reader.fail("it takes a custom object", help);
+                    }
+                    (_, value) => argument(template, reader, value)?,
+                };
+                copy.insert(key.clone(), value);
+            }
+            Json::Object(copy)
+        }
+        other => other.clone(),
+    })
+}
+
+/// A result with places for the names in it.
+fn output(json: &Json, results: &mut usize) -> Json {
+    match json {
+        Json::Array(items) => Json::Array(items.iter().map(|item| output(item, results)).collect()),
+        Json::Object(fields) => {
+            let mut result = |(key, value): (&String, &Json)| {
+                let value = match (key.as_str(), value) {
+                    ("name" | "as_name", Json::String(_)) => {
+                        *results += 1;
+                        format!("{{={}}}", *results - 1).into()
+                    }
+                    (_, value) => output(value, results),
+                };
+                (key.clone(), value)
+            };
+            Json::Object(fields.iter().map(&mut result).collect())
+        }
+        other => other.clone(),
     }
 }
 

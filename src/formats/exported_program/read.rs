@@ -315,18 +315,6 @@ impl<'p> Reader<'p> {
             None => Type::Other(dtype_name(meta.dtype).into()),
         })
     }
-
-    /// The value that a tensor holds now.
-    pub fn read(&self, cell: &TensorRef) -> Eval<ir::Value> {
-        let cell = cell.borrow();
-        match &cell.stale {
-            Some(why) => self.fail(
-                format!("a tensor is read after memory it shares was written through another view by {why}"),
-                "export the decomposed program, which writes to nothing: export(...).run_decompositions()",
-            ),
-            None => Ok(cell.value),
-        }
-    }
 }
 
 /// The class of the network, from what the nodes say of the modules that they came from: `key,path,class;key,path,class`.

@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 use serde_json::Value as Json;
 
 use super::{DAMAGED, Reader, Slot};
-use crate::formats::aten::{Eval, fresh, state};
+use crate::formats::aten::{Caller, Eval, fresh, state};
 use crate::formats::exported_program::package::dtype_name;
 use crate::formats::exported_program::schema::{name_of, tagged};
 use crate::formats::exported_program::source::{Placeholder, ResultSlot, State, StateKind};

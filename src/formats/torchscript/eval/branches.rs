@@ -3,10 +3,9 @@
 use ruff_python_ast::{Expr, Stmt};
 
 use super::{Env, Eval, Evaluator, Flow, Stop};
-use crate::formats::aten::{Builder, TensorRef, fresh, view_or_copy};
+use crate::formats::aten::{Builder, Caller, Template, TensorRef, fresh, view_or_copy};
 use crate::formats::spelling;
 use crate::formats::torchscript::code::SourceFile;
-use crate::formats::torchscript::lower::Template;
 use crate::formats::torchscript::value::Value;
 use crate::formats::words::among;
 use crate::ir::{self, NodeKind, Op, Type};

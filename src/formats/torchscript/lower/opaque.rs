@@ -1,19 +1,18 @@
 //! Operators that the IR does not know: nodes that carry the call itself, as a template.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use super::unknown;
 
-use crate::formats::aten::{Builder, axis, dtype_from_code};
+use crate::formats::aten::{Builder, Caller, Template, axis, dtype_from_code};
 use crate::formats::torchscript::eval::{Args, Eval, Evaluator};
 use crate::formats::torchscript::read::simple_name;
 use crate::formats::torchscript::value::{Value, print_float, print_str};
 use crate::ir::infer::broadcast;
-use crate::ir::{self, DType, Dialect, Dim, Dims, Op, Opaque, Type};
+use crate::ir::{self, DType, Dialect, Dim, Dims, Type};
 
 impl<'a> Evaluator<'a> {
     /// The types of an unknown operator's results, as far as its name tells.
@@ -291,20 +290,9 @@ impl<'a> Evaluator<'a> {
         self.step()?;
         let label = name.rsplit([':', '.']).next().unwrap_or(name).to_owned();
         let outputs: SmallVec<[Type; 1]> = outputs.into();
-        let opaque = Opaque {
-            dialect: Dialect::TorchScript,
-            name: name.into(),
-            template: template.text.into(),
-            sizes: template.sizes.into(),
-            outputs: outputs.clone(),
-        };
-        let node_name = self.node_name(&label);
-        Ok(self.graph.add_typed_op(
-            &node_name,
-            Op::Opaque(Arc::new(opaque)),
-            &template.operands,
-            outputs,
-        ))
+        let (op, operands) = template.opaque(Dialect::TorchScript, name, outputs.clone());
+        let name = self.node_name(&label);
+        Ok(self.graph.add_typed_op(&name, op, &operands, outputs))
     }
 
     pub(super) fn render_args(
@@ -315,11 +303,11 @@ impl<'a> Evaluator<'a> {
     ) -> Eval<()> {
         let mut first = from == 0;
         for value in &args.positional[from.min(args.positional.len())..] {
-            template.separate(&mut first);
+            separate(template, &mut first);
             self.render(value, template)?;
         }
         for (name, value) in &args.keyword {
-            template.separate(&mut first);
+            separate(template, &mut first);
             template.text.push_str(name);
             template.text.push('=');
             self.render(value, template)?;
@@ -346,23 +334,28 @@ impl<'a> Evaluator<'a> {
                 let _ = write!(template.text, "{n}");
             }
             Value::Float(x) => template.text.push_str(&print_float(*x)),
-            Value::Size(dim) => template.size(dim),
-            Value::Str(text) => template.literal(&print_str(text)),
-            Value::Device(name) => template.literal(&format!("torch.device({})", print_str(name))),
+            Value::Size(dim) => {
+                let place = template.size(dim);
+                template.text.push_str(&place);
+            }
+            Value::Str(text) => literal(template, &print_str(text)),
+            Value::Device(name) => literal(template, &format!("torch.device({})", print_str(name))),
             Value::ZeroDim(inner) => {
                 template.text.push_str("ops.prim.NumToTensor(");
                 self.render(inner, template)?;
                 template.text.push(')');
             }
             Value::Tensor(cell) => {
-                let value = self.read(cell)?;
-                template.operand(value);
+                operand(template, self.read(cell)?);
             }
-            Value::Run(value) => template.operand(*value),
+            Value::Run(value)
+            | Value::Unknown {
+                run: Some(value), ..
+            } => operand(template, *value),
             Value::List(list) => {
                 let items = list.items.borrow().clone();
                 match (&list.ty, items.is_empty()) {
-                    (Some(ty), true) => template.literal(&format!("annotate({ty}, [])")),
+                    (Some(ty), true) => literal(template, &format!("annotate({ty}, [])")),
                     _ => self.render_items("[", &items, "]", template)?,
                 }
             }
@@ -379,19 +372,16 @@ impl<'a> Evaluator<'a> {
                 self.render_items("(", &tuple.items, close, template)?;
             }
             Value::Dict(dict) => {
-                template.literal("{");
+                literal(template, "{");
                 let mut first = true;
                 for (key, value) in dict.items.borrow().iter() {
-                    template.separate(&mut first);
+                    separate(template, &mut first);
                     self.render(key, template)?;
                     template.text.push_str(": ");
                     self.render(value, template)?;
                 }
-                template.literal("}");
+                literal(template, "}");
             }
-            Value::Unknown {
-                run: Some(value), ..
-            } => template.operand(*value),
             Value::Unknown { why, .. } => return self.depends_on_data(&**why),
             Value::Module(_) | Value::Object(_) | Value::Function(_) | Value::Uninitialized => {
                 return self.beyond(format!("an operator takes {}", value.kind()));
@@ -410,7 +400,7 @@ impl<'a> Evaluator<'a> {
         template.text.push_str(open);
         let mut first = true;
         for item in items {
-            template.separate(&mut first);
+            separate(template, &mut first);
             self.render(item, template)?;
         }
         template.text.push_str(close);
@@ -435,43 +425,20 @@ fn range_shape(args: &Args<'_>) -> Option<Dims> {
 /// The text of an opaque operator may not grow past this.
 const MAX_TEMPLATE: usize = 1 << 20;
 
-/// The text of a call with places for operands (`{0}`) and sizes (`{$0}`); other braces are doubled.
-#[derive(Default)]
-pub(in crate::formats::torchscript) struct Template {
-    pub text: String,
-    pub operands: SmallVec<[ir::Value; 4]>,
-    pub sizes: Vec<Dim>,
+/// Adds a comma before all arguments but the first.
+fn separate(template: &mut Template, first: &mut bool) {
+    if !std::mem::replace(first, false) {
+        template.text.push_str(", ");
+    }
 }
 
-impl Template {
-    fn separate(&mut self, first: &mut bool) {
-        if !std::mem::replace(first, false) {
-            self.text.push_str(", ");
-        }
-    }
+/// Adds text that has no places: its braces are doubled.
+fn literal(template: &mut Template, text: &str) {
+    let text = text.replace('{', "{{").replace('}', "}}");
+    template.text.push_str(&text);
+}
 
-    fn literal(&mut self, text: &str) {
-        self.text
-            .push_str(&text.replace('{', "{{").replace('}', "}}"));
-    }
-
-    fn operand(&mut self, value: ir::Value) {
-        let i = self
-            .operands
-            .iter()
-            .position(|v| *v == value)
-            .unwrap_or_else(|| {
-                self.operands.push(value);
-                self.operands.len() - 1
-            });
-        let _ = write!(self.text, "{{{i}}}");
-    }
-
-    fn size(&mut self, dim: &Dim) {
-        let i = self.sizes.iter().position(|d| d == dim).unwrap_or_else(|| {
-            self.sizes.push(dim.clone());
-            self.sizes.len() - 1
-        });
-        let _ = write!(self.text, "{{${i}}}");
-    }
+fn operand(template: &mut Template, value: ir::Value) {
+    let place = template.operand(value);
+    template.text.push_str(&place);
 }

@@ -369,6 +369,16 @@ pub struct Opaque {
 }
 
 impl Op {
+    /// What lies from `start` to before `end` of an axis.
+    pub fn slice(axis: usize, start: Dim, end: Dim) -> Op {
+        Op::Slice {
+            axis,
+            start,
+            end,
+            step: 1,
+        }
+    }
+
     /// A convolution of one point, over channels only, of so many spatial dimensions.
     pub fn pointwise(dims: usize, groups: usize) -> Op {
         Op::Conv {

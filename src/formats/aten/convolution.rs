@@ -1,6 +1,6 @@
 //! Convolutions.
 
-use super::expression::int;
+use super::expression::{by_dimension, dimensions, int};
 use super::{Builder, Call, Expression, Read, Written, need, one};
 use crate::ir::{Dims, Ints, Op, PadMode, Padding, Type};
 
@@ -91,79 +91,45 @@ pub(super) fn write(w: &Written<'_>) -> Result<Option<Expression>, String> {
     let Some((stride, pad, dilation, groups)) = w.op.convolution() else {
         return Ok(None);
     };
-    let (weight, bias, ints) = (w.optional(1), w.optional(2), Expression::ints);
     let n = stride.len();
-    let names = |names: [(&'static str, &'static str); 3]| names.get(n.wrapping_sub(1)).copied();
-    if let Op::ConvTranspose { output_pad, .. } = w.op {
-        // What is cut off at the end beyond the beginning's amount is added nowhere else: a smaller output padding.
-        let mut extra = Ints::new();
-        for i in 0..n {
-            let amount = (output_pad[i] + pad.before[i]).checked_sub(pad.after[i]);
-            match amount.filter(|amount| *amount < stride[i].max(dilation[i])) {
-                Some(amount) => extra.push(amount),
+    let zeros = Ints::from_elem(0, n);
+    let (x, pad, output_pad) = match w.op {
+        Op::ConvTranspose { output_pad, .. } => {
+            // What is cut off at the end beyond the beginning's amount is added nowhere else: a smaller output padding.
+            let rest = |i: usize| {
+                let amount = (output_pad[i] + pad.before[i]).checked_sub(pad.after[i]);
+                amount.filter(|amount| *amount < stride[i].max(dilation[i]))
+            };
+            match (0..n).map(rest).collect::<Option<Ints>>() {
+                Some(rest) => (w.x(), &pad.before, Some(rest)),
                 None => return cut_to_size(w, output_pad).map(Some),
             }
         }
-        let (stride, before, dilation) = (ints(stride), ints(&pad.before), ints(dilation));
-        if w.core {
-            return Ok(Some(general(
-                w,
-                stride,
-                before,
-                dilation,
-                true,
-                ints(&extra),
-                groups,
-            )));
-        }
-        let (name, overload) = names([
-            ("conv_transpose1d", "default"),
-            ("conv_transpose2d", "input"),
-            ("conv_transpose3d", "input"),
-        ])
-        .ok_or("it has more than three spatial dimensions")?;
-        let rest = [
-            w.x(),
-            weight,
-            bias,
-            stride,
-            before,
-            ints(&extra),
-            int(groups),
-            dilation,
-        ];
-        return Ok(Some(Expression::call(name, overload, rest)));
-    }
-    let zeros = Ints::from_elem(0, n);
-    let (x, pad) = match pad.is_symmetric() {
-        true => (w.x(), ints(&pad.before)),
-        false => (padded(w, pad, 0.0)?.0, ints(&zeros)),
+        _ if pad.is_symmetric() => (w.x(), &pad.before, None),
+        _ => (padded(w, pad, 0.0)?.0, &zeros, None),
     };
-    let (stride, dilation) = (ints(stride), ints(dilation));
+    let (weight, bias, ints) = (w.optional(1), w.optional(2), Expression::ints);
+    let (stride, pad, dilation, groups) = (ints(stride), ints(pad), ints(dilation), int(groups));
     if w.core {
-        let operands = [&[x], &w.operands[1..]].concat();
-        let w = Written {
-            operands,
-            ..w.clone()
-        };
-        return Ok(Some(general(
-            &w,
-            stride,
-            pad,
-            dilation,
-            false,
-            ints(&zeros),
-            groups,
-        )));
+        let transposed = Expression::Bool(output_pad.is_some());
+        let output_pad = ints(output_pad.as_ref().unwrap_or(&zeros));
+        let window = [stride, pad, dilation, transposed, output_pad, groups];
+        let arguments = [x, weight, bias].into_iter().chain(window);
+        return Ok(Some(Expression::call("convolution", "default", arguments)));
     }
-    let (name, overload) = names([
-        ("conv1d", "default"),
-        ("conv2d", "default"),
-        ("conv3d", "default"),
-    ])
-    .ok_or("it has more than three spatial dimensions")?;
-    let rest = [x, weight, bias, stride, pad, dilation, int(groups)];
-    Ok(Some(Expression::call(name, overload, rest)))
+    Ok(Some(match output_pad {
+        None => {
+            let arguments = [x, weight, bias, stride, pad, dilation, groups];
+            Expression::call(by_dimension(dimensions!("conv"), n)?, "default", arguments)
+        }
+        Some(rest) => {
+            let window = [stride, pad, ints(&rest), groups, dilation];
+            let arguments = [x, weight, bias].into_iter().chain(window);
+            let name = by_dimension(dimensions!("conv_transpose"), n)?;
+            let overload = if n == 1 { "default" } else { "input" };
+            Expression::call(name, overload, arguments)
+        }
+    }))
 }
 
 /// A transposed convolution whose end PyTorch cannot say by an output padding, which is less than the stride or the dilation: zeros
@@ -210,21 +176,6 @@ fn cut_to_size(w: &Written<'_>, output_pad: &Ints) -> Result<Expression, String>
         value: 0.0.into(),
     };
     w.before(&cut, whole, &ty).map(|(cut, _)| cut)
-}
-
-fn general(
-    w: &Written<'_>,
-    stride: Expression,
-    pad: Expression,
-    dilation: Expression,
-    transposed: bool,
-    output_pad: Expression,
-    groups: usize,
-) -> Expression {
-    let transposed = Expression::Bool(transposed);
-    let operands = [w.x(), w.optional(1), w.optional(2)];
-    let rest = [stride, pad, dilation, transposed, output_pad, int(groups)];
-    Expression::call("convolution", "default", operands.into_iter().chain(rest))
 }
 
 /// Operand 0 with a pad of its spatial dimensions that differs between the sides.

@@ -105,6 +105,24 @@ pub(super) fn int(n: usize) -> Expression {
     Expression::Int(i64::try_from(n).unwrap_or(i64::MAX))
 }
 
+/// The names of an operator on one, two and three spatial dimensions.
+macro_rules! dimensions {
+    ($name:literal) => {
+        [
+            concat!($name, "1d"),
+            concat!($name, "2d"),
+            concat!($name, "3d"),
+        ]
+    };
+}
+pub(super) use dimensions;
+
+/// The name of an operator on `n` spatial dimensions.
+pub(super) fn by_dimension(names: [&'static str; 3], n: usize) -> Result<&'static str, String> {
+    let name = names.get(n.wrapping_sub(1)).copied();
+    name.ok_or_else(|| "it has more than three spatial dimensions".to_owned())
+}
+
 /// What a writer knows of the node that it writes.
 #[derive(Clone)]
 pub(in crate::formats) struct Written<'w> {

@@ -1,39 +1,38 @@
 //! Pooling and resizing.
 
 use super::convolution::padded;
-use super::{Argument, Builder, Call, Expression, Lowered, Read, Written, first, need, one};
+use super::expression::{by_dimension, dimensions};
+use super::{Argument, Builder, Call, Eval, Expression, Lowered, Read, Written, first, need, one};
 use crate::ir::{self, DType, Dim, Dims, Ints, Op, Padding, ResizeMode, Type};
 
-/// The number of spatial dimensions, from the operator's name.
-fn dimensions(name: &str) -> usize {
-    name.bytes()
-        .find(u8::is_ascii_digit)
-        .map_or(2, |d| usize::from(d - b'0'))
+/// The images that a call reads, and how many spatial dimensions they have, which its name says; `None` for others.
+fn images(ev: &mut dyn Builder, call: &Call<'_>, x: &str) -> Eval<Option<(ir::Value, usize)>> {
+    let x = need!(call.tensor(x));
+    let digit = call.name.bytes().find(u8::is_ascii_digit);
+    let n = digit.map_or(2, |digit| usize::from(digit - b'0'));
+    ev.demand(x, &vec![None; n + 2], None)?;
+    let fits = ev.shape(x).is_some_and(|shape| shape.len() == n + 2);
+    Ok(fits.then_some((x, n)))
+}
+
+/// Kernel and stride of a pool.
+fn window(call: &Call<'_>, n: usize) -> Option<(Dims, Dims)> {
+    let kernel = call.spatial_dims("kernel_size", n, &Dims::new())?;
+    let stride = call.spatial_dims("stride", n, &kernel)?;
+    Some((kernel, stride))
 }
 
 pub(super) fn max_pool(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
-    let x = need!(call.tensor("self"));
-    let n = dimensions(call.name);
-    ev.demand(x, &vec![None; n + 2], None)?;
-    let kernel = need!(call.spatial_dims("kernel_size", n, &Dims::new())).clone();
-    let stride = need!(call.spatial_dims("stride", n, &kernel));
-    let pad = Padding::symmetric(need!(call.spatial("padding", n, 0)));
-    let dilation = need!(call.spatial("dilation", n, 1));
-    let ceil = need!(call.bool_or("ceil_mode", false));
-    if ev.shape(x).is_none_or(|x| x.len() != n + 2) {
-        return Ok(None);
-    }
-    one(ev.emit(
-        "max_pool",
-        Op::MaxPool {
-            kernel,
-            stride,
-            pad,
-            dilation,
-            ceil,
-        },
-        &[x],
-    )?)
+    let (x, n) = need!(images(ev, call, "self")?);
+    let (kernel, stride) = need!(window(call, n));
+    let op = Op::MaxPool {
+        kernel,
+        stride,
+        pad: Padding::symmetric(need!(call.spatial("padding", n, 0))),
+        dilation: need!(call.spatial("dilation", n, 1)),
+        ceil: need!(call.bool_or("ceil_mode", false)),
+    };
+    one(ev.emit("max_pool", op, &[x])?)
 }
 
 /// Where the maxima were found is a second result.
@@ -43,49 +42,30 @@ pub(super) fn with_indices(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
 }
 
 pub(super) fn avg_pool(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
-    let x = need!(call.tensor("self"));
-    let n = dimensions(call.name);
-    ev.demand(x, &vec![None; n + 2], None)?;
-    let kernel = need!(call.spatial_dims("kernel_size", n, &Dims::new()));
-    let stride = need!(call.spatial_dims("stride", n, &kernel));
-    let pad = Padding::symmetric(need!(call.spatial("padding", n, 0)));
-    let ceil = need!(call.bool_or("ceil_mode", false));
-    let count_pad = need!(call.bool_or("count_include_pad", true));
-    if !call.lacks("divisor_override") || ev.shape(x).is_none_or(|x| x.len() != n + 2) {
+    let (x, n) = need!(images(ev, call, "self")?);
+    let (kernel, stride) = need!(window(call, n));
+    let op = Op::AvgPool {
+        kernel,
+        stride,
+        pad: Padding::symmetric(need!(call.spatial("padding", n, 0))),
+        ceil: need!(call.bool_or("ceil_mode", false)),
+        count_pad: need!(call.bool_or("count_include_pad", true)),
+    };
+    if !call.lacks("divisor_override") {
         return Ok(None);
     }
-    one(ev.emit(
-        "avg_pool",
-        Op::AvgPool {
-            kernel,
-            stride,
-            pad,
-            ceil,
-            count_pad,
-        },
-        &[x],
-    )?)
+    one(ev.emit("avg_pool", op, &[x])?)
 }
 
 pub(super) fn adaptive_avg_pool(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
-    let x = need!(call.tensor("self"));
-    let n = dimensions(call.name);
-    ev.demand(x, &vec![None; n + 2], None)?;
+    let (x, n) = need!(images(ev, call, "self")?);
     let output = need!(call.spatial_dims("output_size", n, &Dims::new()));
-    if ev.shape(x).is_none_or(|x| x.len() != n + 2) {
-        return Ok(None);
-    }
     one(ev.emit("adaptive_avg_pool", Op::AdaptiveAvgPool { output }, &[x])?)
 }
 
 pub(super) fn adaptive_max_pool(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
-    let x = need!(call.tensor("self"));
-    let n = dimensions(call.name);
-    ev.demand(x, &vec![None; n + 2], None)?;
+    let (x, n) = need!(images(ev, call, "self")?);
     let output = need!(call.spatial_dims("output_size", n, &Dims::new()));
-    if ev.shape(x).is_none_or(|x| x.len() != n + 2) {
-        return Ok(None);
-    }
     let pool = one(ev.emit("adaptive_max_pool", Op::AdaptiveMaxPool { output }, &[x])?)?;
     beside_indices(ev, pool)
 }
@@ -103,23 +83,15 @@ pub(super) fn nearest(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
 }
 
 pub(super) fn linear(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
-    let aligned = need!(call.bool_or("align_corners", false));
-    resize(
-        ev,
-        call,
-        if aligned {
-            ResizeMode::LinearAligned
-        } else {
-            ResizeMode::Linear
-        },
-    )
+    let mode = match need!(call.bool_or("align_corners", false)) {
+        true => ResizeMode::LinearAligned,
+        false => ResizeMode::Linear,
+    };
+    resize(ev, call, mode)
 }
 
 fn resize(ev: &mut dyn Builder, call: &Call<'_>, mode: ResizeMode) -> Read {
-    let x = need!(call.tensor("input"));
-    let n = dimensions(call.name);
-    ev.demand(x, &vec![None; n + 2], None)?;
-    let shape = need!(ev.shape(x).filter(|shape| shape.len() == n + 2));
+    let (x, n) = need!(images(ev, call, "input")?);
     let factors = match call.get("scale_factors") {
         None => None,
         // Only whole factors give the same samples as the sizes that they lead to.
@@ -129,7 +101,7 @@ fn resize(ev: &mut dyn Builder, call: &Call<'_>, mode: ResizeMode) -> Read {
     };
     let size = match (call.get("output_size"), factors) {
         (Some(_), None) => need!(call.spatial_dims("output_size", n, &Dims::new())),
-        (None, Some(factors)) => shape[2..]
+        (None, Some(factors)) => need!(ev.shape(x))[2..]
             .iter()
             .zip(factors)
             .map(|(size, f)| size.clone() * Dim::from(f))
@@ -178,12 +150,7 @@ fn pool_of_padded(w: &Written<'_>, value: f64) -> Result<(Expression, Type), Str
     let wanted = wanted.first().and_then(Type::shape).unwrap_or_default();
     for (axis, end) in wanted.iter().enumerate().skip(2) {
         if ty.shape().and_then(|shape| shape.get(axis)) != Some(end) {
-            let slice = Op::Slice {
-                axis,
-                start: 0.into(),
-                end: end.clone(),
-                step: 1,
-            };
+            let slice = Op::slice(axis, 0.into(), end.clone());
             (result, ty) = w.before(&slice, result, &ty)?;
         }
     }
@@ -211,12 +178,8 @@ fn average_of_what_is_there(w: &Written<'_>) -> Result<Expression, String> {
 pub(super) fn write(w: &Written<'_>) -> Result<Option<Expression>, String> {
     use Expression::{Bool, None as Nothing};
     let sizes = |dims: &Dims| Expression::sizes(dims);
-    let ints = |ints: &Ints| Expression::ints(ints);
-    // Each name by the number of spatial dimensions.
-    let call = |names: [&'static str; 3], n: usize, rest: Vec<Expression>| {
-        let name = names.get(n.wrapping_sub(1));
-        let name = name.ok_or("it has more than three spatial dimensions")?;
-        Ok::<_, String>(Expression::call(name, "default", rest))
+    let call = |names, n: usize, rest: Vec<Expression>| {
+        Ok::<_, String>(Expression::call(by_dimension(names, n)?, "default", rest))
     };
     Ok(Some(match w.op {
         Op::MaxPool {
@@ -226,21 +189,19 @@ pub(super) fn write(w: &Written<'_>) -> Result<Option<Expression>, String> {
             dilation,
             ceil,
         } => {
-            let n = kernel.len();
             if !is_said(pad, kernel, Some(dilation)) {
                 return pool_of_padded(w, f64::NEG_INFINITY).map(|(pool, _)| Some(pool));
             }
-            let (x, pad) = (w.x(), ints(&pad.before));
-            let (kernel, stride, dilation) = (sizes(kernel), sizes(stride), ints(dilation));
-            let rest = vec![x, kernel, stride, pad, dilation, Bool(*ceil)];
+            let (n, pad) = (kernel.len(), Expression::ints(&pad.before));
+            let (kernel, stride) = (sizes(kernel), sizes(stride));
+            let dilation = Expression::ints(dilation);
+            let rest = vec![w.x(), kernel, stride, pad, dilation, Bool(*ceil)];
             match w.core && n > 1 {
-                true => call(
-                    ["", "max_pool2d_with_indices", "max_pool3d_with_indices"],
-                    n,
-                    rest,
-                )?
-                .beside([indices(w)?]),
-                false => call(["max_pool1d", "max_pool2d", "max_pool3d"], n, rest)?,
+                true => {
+                    let names = ["", "max_pool2d_with_indices", "max_pool3d_with_indices"];
+                    call(names, n, rest)?.beside([indices(w)?])
+                }
+                false => call(dimensions!("max_pool"), n, rest)?,
             }
         }
         Op::AvgPool {
@@ -250,65 +211,42 @@ pub(super) fn write(w: &Written<'_>) -> Result<Option<Expression>, String> {
             ceil,
             count_pad,
         } => {
-            let n = kernel.len();
             match (is_said(pad, kernel, None), count_pad) {
                 (true, _) => {}
                 (false, true) => return pool_of_padded(w, 0.0).map(|(pool, _)| Some(pool)),
                 (false, false) => return average_of_what_is_there(w).map(Some),
             }
-            let (x, pad) = (w.x(), ints(&pad.before));
+            let (n, pad) = (kernel.len(), Expression::ints(&pad.before));
             let (kernel, stride) = (sizes(kernel), sizes(stride));
-            let rest = vec![x, kernel, stride, pad, Bool(*ceil), Bool(*count_pad)];
-            call(["avg_pool1d", "avg_pool2d", "avg_pool3d"], n, rest)?
+            let rest = vec![w.x(), kernel, stride, pad, Bool(*ceil), Bool(*count_pad)];
+            call(dimensions!("avg_pool"), n, rest)?
         }
         Op::AdaptiveAvgPool { output } => {
-            let names = match w.core {
-                true => [
-                    "adaptive_avg_pool1d",
-                    "_adaptive_avg_pool2d",
-                    "_adaptive_avg_pool3d",
-                ],
-                false => [
-                    "adaptive_avg_pool1d",
-                    "adaptive_avg_pool2d",
-                    "adaptive_avg_pool3d",
-                ],
-            };
+            let mut names = dimensions!("adaptive_avg_pool");
+            if w.core {
+                names[1..].copy_from_slice(&["_adaptive_avg_pool2d", "_adaptive_avg_pool3d"]);
+            }
             call(names, output.len(), vec![w.x(), sizes(output)])?
         }
         Op::AdaptiveMaxPool { output } => {
-            let names = [
-                "adaptive_max_pool1d",
-                "adaptive_max_pool2d",
-                "adaptive_max_pool3d",
-            ];
+            let names = dimensions!("adaptive_max_pool");
             call(names, output.len(), vec![w.x(), sizes(output)])?.beside([indices(w)?])
         }
         Op::Resize { size, mode } => {
-            let align = match mode {
-                ResizeMode::Nearest => None,
-                ResizeMode::Linear => Some(Bool(false)),
-                ResizeMode::LinearAligned => Some(Bool(true)),
+            const LINEAR: [&str; 3] = [
+                "upsample_linear1d",
+                "upsample_bilinear2d",
+                "upsample_trilinear3d",
+            ];
+            let (names, align) = match mode {
+                ResizeMode::Nearest => (dimensions!("upsample_nearest"), None),
+                ResizeMode::Linear => (LINEAR, Some(Bool(false))),
+                ResizeMode::LinearAligned => (LINEAR, Some(Bool(true))),
             };
-            let names = match align {
-                None => [
-                    "upsample_nearest1d",
-                    "upsample_nearest2d",
-                    "upsample_nearest3d",
-                ],
-                Some(_) => [
-                    "upsample_linear1d",
-                    "upsample_bilinear2d",
-                    "upsample_trilinear3d",
-                ],
-            };
-            let name = names.get(size.len().wrapping_sub(1));
-            let name = name.ok_or("it has more than three spatial dimensions")?;
-            let rest = [w.x(), sizes(size)]
-                .into_iter()
+            let rest = { [w.x(), sizes(size)].into_iter() }
                 .chain(align)
                 .chain([Nothing]);
-            Expression::call(name, "vec", rest)
+            Expression::call(by_dimension(names, size.len())?, "vec", rest)
         }
         _ => return Ok(None),
     }))

@@ -27,6 +27,13 @@ pub(super) fn stack(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     one(ev.emit("stack", Op::Concat { axis }, &parts)?)
 }
 
+/// What an operator works on, and along which axis.
+fn along(ev: &dyn Builder, call: &Call<'_>) -> Option<(ir::Value, Dims, usize)> {
+    let (x, shape) = operand(ev, call)?;
+    let axis = call.axis("dim", shape.len(), 0)?;
+    Some((x, shape, axis))
+}
+
 /// A position of an axis as Python's slices mean it: negative from the end, and within the axis.
 fn bound(at: Option<&Argument>, size: &Dim, default: &Dim) -> Option<Dim> {
     let Some(at) = at else {
@@ -55,33 +62,21 @@ fn bound(at: Option<&Argument>, size: &Dim, default: &Dim) -> Option<Dim> {
     }
 }
 
-pub(super) fn part(
-    ev: &mut dyn Builder,
-    x: ir::Value,
-    shape: &Dims,
-    axis: usize,
-    start: Dim,
-    end: Dim,
-    step: usize,
-) -> Read {
-    if start.as_number() == Some(0) && end == shape[axis] && step == 1 {
-        return Ok(Some(Lowered::Same));
-    }
-    one(ev.emit(
-        "slice",
+/// `op`, a slice of `x`, unless it is all of it.
+fn part(ev: &mut dyn Builder, x: ir::Value, op: Op, size: &Dim) -> Read {
+    match &op {
         Op::Slice {
-            axis,
             start,
             end,
-            step,
-        },
-        &[x],
-    )?)
+            step: 1,
+            ..
+        } if start.as_number() == Some(0) && end == size => Ok(Some(Lowered::Same)),
+        _ => one(ev.emit("slice", op, &[x])?),
+    }
 }
 
 pub(super) fn slice(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
-    let (x, shape) = need!(operand(ev, call));
-    let axis = need!(call.axis("dim", shape.len(), 0));
+    let (x, shape, axis) = need!(along(ev, call));
     let step = need!(
         call.int_or("step", 1)
             .and_then(|s| usize::try_from(s).ok())
@@ -95,20 +90,25 @@ pub(super) fn slice(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
         Some(..0) => start.clone(),
         _ => end,
     };
-    part(ev, x, &shape, axis, start, end, step)
+    let op = Op::Slice {
+        axis,
+        start,
+        end,
+        step,
+    };
+    part(ev, x, op, size)
 }
 
 pub(super) fn narrow(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
-    let (x, shape) = need!(operand(ev, call));
-    let axis = need!(call.axis("dim", shape.len(), 0));
+    let (x, shape, axis) = need!(along(ev, call));
     let start = need!(bound(call.get("start"), &shape[axis], &Dim::from(0)));
     let length = need!(call.get("length").and_then(Argument::as_dim));
-    part(ev, x, &shape, axis, start.clone(), start + length, 1)
+    let op = Op::slice(axis, start.clone(), start + length);
+    part(ev, x, op, &shape[axis])
 }
 
 pub(super) fn select(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
-    let (x, shape) = need!(operand(ev, call));
-    let axis = need!(call.axis("dim", shape.len(), 0));
+    let (x, shape, axis) = need!(along(ev, call));
     let index = need!(call.get("index").and_then(Argument::as_dim));
     let start = match (Dim::from(-1) - index.clone()).is_never_negative() {
         true => shape[axis].clone() + index,
@@ -127,16 +127,7 @@ pub(super) fn pick(
 ) -> Eval<Option<ir::Value>> {
     let end = start.clone() + Dim::from(1);
     let axes = ir::Ints::from_slice(&[axis]);
-    match ev.emit(
-        "select",
-        Op::Slice {
-            axis,
-            start,
-            end,
-            step: 1,
-        },
-        &[x],
-    )? {
+    match ev.emit("select", Op::slice(axis, start, end), &[x])? {
         Some(slice) => ev.emit("select", Op::Squeeze { axes }, &[slice]),
         None => Ok(None),
     }
@@ -148,13 +139,8 @@ pub(super) fn parts(ev: &mut dyn Builder, x: ir::Value, axis: usize, lengths: &[
     let mut values = Vec::with_capacity(lengths.len());
     for length in lengths {
         let end = start.clone() + length.clone();
-        let op = Op::Slice {
-            axis,
-            start,
-            end: end.clone(),
-            step: 1,
-        };
-        values.push(need!(ev.emit("split", op, &[x])?));
+        let part = Op::slice(axis, start, end.clone());
+        values.push(need!(ev.emit("split", part, &[x])?));
         start = end;
     }
     Ok(Some(Lowered::List(values)))
@@ -177,8 +163,7 @@ fn even(size: i64, length: i64) -> Option<Vec<Dim>> {
 }
 
 pub(super) fn chunk(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
-    let (x, shape) = need!(operand(ev, call));
-    let axis = need!(call.axis("dim", shape.len(), 0));
+    let (x, shape, axis) = need!(along(ev, call));
     let chunks = need!(call.int("chunks").filter(|n| (1..=MAX_PARTS).contains(n)));
     let lengths = match shape[axis].as_number() {
         Some(size) => need!(even(size, size / chunks + i64::from(size % chunks != 0))),
@@ -195,8 +180,7 @@ pub(super) fn chunk(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
 }
 
 pub(super) fn split(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
-    let (x, shape) = need!(operand(ev, call));
-    let axis = need!(call.axis("dim", shape.len(), 0));
+    let (x, shape, axis) = need!(along(ev, call));
     let given = need!(call.get("split_size").or(call.get("split_sizes")));
     let lengths = match given.items() {
         Some(items) => need!(
@@ -211,8 +195,7 @@ pub(super) fn split(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
 }
 
 pub(super) fn tensor_split(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
-    let (x, shape) = need!(operand(ev, call));
-    let axis = need!(call.axis("dim", shape.len(), 0));
+    let (x, shape, axis) = need!(along(ev, call));
     let indices = need!(need!(call.get("indices")).items());
     let mut lengths = Vec::with_capacity(indices.len() + 1);
     let mut start = Dim::from(0);
@@ -231,8 +214,7 @@ pub(super) fn tensor_split(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
 }
 
 pub(super) fn unbind(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
-    let (x, shape) = need!(operand(ev, call));
-    let axis = need!(call.axis("dim", shape.len(), 0));
+    let (x, shape, axis) = need!(along(ev, call));
     let n = need!(shape[axis].as_number().filter(|n| *n <= MAX_PARTS));
     let mut values = Vec::new();
     for i in 0..n {
@@ -242,8 +224,7 @@ pub(super) fn unbind(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
 }
 
 pub(super) fn index_select(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
-    let (x, shape) = need!(operand(ev, call));
-    let axis = need!(call.axis("dim", shape.len(), 0));
+    let (x, _, axis) = need!(along(ev, call));
     let index = need!(call.tensor("index"));
     let tensor = &need!(ev.graph().constant(index.node)).tensor;
     if !matches!(tensor.dtype(), DType::I64 | DType::I32) || tensor.shape().len() != 1 {

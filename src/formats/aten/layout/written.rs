@@ -1,6 +1,6 @@
 //! What moves elements about, as calls.
 
-use crate::formats::aten::expression::{int, size};
+use crate::formats::aten::expression::{dimensions, int, size};
 use crate::formats::aten::{Expression, Written};
 use crate::ir::{self, DType, Dim, Dims, Ints, Op, PadMode, Tensor, Type};
 
@@ -41,21 +41,7 @@ pub(in crate::formats) fn write(w: &Written<'_>) -> Result<Option<Expression>, S
             };
             return one_by_one(w, &axes, unsqueeze, "unsqueeze", "default");
         }
-        Op::Expand { shape } => {
-            let from = w.shape(0).ok();
-            let sizes = shape.iter().enumerate().map(|(i, to)| {
-                // An axis that keeps its length needs no number.
-                let kept = from.and_then(|from| {
-                    let axis = (i + from.len()).checked_sub(shape.len())?;
-                    Some(from[axis] == *to && to.as_number() != Some(1))
-                });
-                match kept {
-                    Some(true) => Int(-1),
-                    _ => size(to.clone()),
-                }
-            });
-            call("expand", "default", &[Expression::List(sizes.collect())])
-        }
+        Op::Expand { shape } => call("expand", "default", &[unchanged(w, shape)]),
         Op::Concat { axis } => {
             let operands = Expression::List(w.operands.clone());
             Expression::call("cat", "default", [operands, int(*axis)])
@@ -75,18 +61,7 @@ pub(in crate::formats) fn write(w: &Written<'_>) -> Result<Option<Expression>, S
             let rest = [int(*axis), size(start.clone()), end, int(*step)];
             call("slice", "Tensor", &rest)
         }
-        Op::Gather { axis, index } => match consecutive(index) {
-            Some(slice) => {
-                let [start, end, step] = slice.map(|n| Int(i64::try_from(n).unwrap_or(i64::MAX)));
-                call("slice", "Tensor", &[int(*axis), start, end, step])
-            }
-            None => {
-                let positions = index.iter().map(|i| f64::from(*i));
-                let index = Tensor::from_f64(DType::I64, &[index.len()], positions);
-                let rest = [int(*axis), Expression::Constant(index)];
-                call("index_select", "default", &rest)
-            }
-        },
+        Op::Gather { axis, index } => gather(w, *axis, index),
         Op::Pad {
             before,
             after,
@@ -119,26 +94,15 @@ fn mirrored(
 ) -> Result<Expression, String> {
     let rank = w.shape(0)?.len();
     let spatial = used.max(rank.saturating_sub(2)).max(1);
-    let too_many = "PyTorch pads at most three axes with what is there";
-    let name = |names: [&'static str; 3]| names.get(spatial - 1).copied().ok_or(too_many);
-    let (name, mode) = match mode {
-        PadMode::Reflect => {
-            let core = name(["reflection_pad1d", "reflection_pad2d", "reflection_pad3d"])?;
-            (w.core.then_some(core), "reflect")
-        }
-        PadMode::Replicate => {
-            let core = name([
-                "replication_pad1d",
-                "replication_pad2d",
-                "replication_pad3d",
-            ])?;
-            (w.core.then_some(core), "replicate")
-        }
-        _ => {
-            name(["", "", ""])?;
-            (None, "circular")
-        }
+    let (names, mode) = match mode {
+        PadMode::Reflect => (Some(dimensions!("reflection_pad")), "reflect"),
+        PadMode::Replicate => (Some(dimensions!("replication_pad")), "replicate"),
+        _ => (None, "circular"),
     };
+    if spatial > 3 {
+        return Err("PyTorch pads at most three axes with what is there".to_owned());
+    }
+    let name = names.filter(|_| w.core).map(|names| names[spatial - 1]);
     let pad = |x: Expression| {
         let zeros = std::iter::repeat_n(Dim::from(0), 2 * spatial);
         let amounts = amounts.iter().cloned().chain(zeros).take(2 * spatial);
@@ -191,6 +155,29 @@ fn one_by_one(
         }
     }
     Ok(Some(Expression::call(name, overload, [x, int(*last)])))
+}
+
+/// The shape of an expansion: an axis that keeps its length needs no number.
+fn unchanged(w: &Written<'_>, shape: &Dims) -> Expression {
+    let from = w.shape(0).unwrap_or_default();
+    let new = shape.len() - from.len().min(shape.len());
+    let size = |(i, to): (usize, &Dim)| match i.checked_sub(new).and_then(|i| from.get(i)) {
+        Some(from) if from == to && to.as_number() != Some(1) => Expression::Int(-1),
+        _ => size(to.clone()),
+    };
+    Expression::List(shape.iter().enumerate().map(size).collect())
+}
+
+fn gather(w: &Written<'_>, axis: usize, index: &[u32]) -> Expression {
+    if let Some(slice) = consecutive(index) {
+        let [start, end, step] =
+            slice.map(|n| Expression::Int(i64::try_from(n).unwrap_or(i64::MAX)));
+        return Expression::call("slice", "Tensor", [w.x(), int(axis), start, end, step]);
+    }
+    let positions = index.iter().map(|i| f64::from(*i));
+    let index = Tensor::from_f64(DType::I64, &[index.len()], positions);
+    let rest = [w.x(), int(axis), Expression::Constant(index)];
+    Expression::call("index_select", "default", rest)
 }
 
 fn reshape(w: &Written<'_>, shape: &Dims) -> Expression {

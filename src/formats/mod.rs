@@ -13,6 +13,7 @@ mod masks;
 mod model;
 pub mod onnx;
 mod pickle;
+mod sizes;
 mod spelling;
 mod storage;
 mod text;

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use crate::formats::sizes::position;
 use crate::formats::spelling;
 use crate::ir::{self, Dim, Dims, Ints, Op};
 
@@ -190,21 +191,11 @@ impl Call<'_> {
     pub fn axes(&self, name: &str, rank: usize) -> Option<Ints> {
         self.dims(name)?
             .iter()
-            .map(|dim| axis(dim.as_number()?, rank))
+            .map(|dim| position(dim.as_number()?, rank))
             .collect()
     }
 
     pub fn axis(&self, name: &str, rank: usize, default: i64) -> Option<usize> {
-        axis(self.int_or(name, default)?, rank)
+        position(self.int_or(name, default)?, rank)
     }
-}
-
-/// An axis counted from the front.
-pub(in crate::formats) fn axis(axis: i64, rank: usize) -> Option<usize> {
-    let from_front = if axis < 0 {
-        axis.checked_add(i64::try_from(rank).ok()?)?
-    } else {
-        axis
-    };
-    usize::try_from(from_front).ok().filter(|axis| *axis < rank)
 }

@@ -2,7 +2,8 @@
 
 mod written;
 
-use super::{Argument, Builder, Call, Lowered, Read, axis, float, need, one};
+use super::{Argument, Builder, Call, Lowered, Read, float, need, one};
+use crate::formats::sizes::position;
 use crate::ir::{self, Dim, Dims, Op, PadMode};
 pub(super) use written::write;
 
@@ -104,8 +105,8 @@ pub(super) fn transpose(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let [_, first, second] = call.parameters else {
         return Ok(None);
     };
-    let a = need!(axis(need!(call.int(first)), shape.len()));
-    let b = need!(axis(need!(call.int(second)), shape.len()));
+    let a = need!(position(need!(call.int(first)), shape.len()));
+    let b = need!(position(need!(call.int(second)), shape.len()));
     let mut perm: ir::Ints = (0..shape.len()).collect();
     perm.swap(a, b);
     permuted(ev, call, x, perm)
@@ -150,7 +151,7 @@ pub(super) fn squeeze(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
 
 pub(super) fn unsqueeze(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let (x, shape) = need!(operand(ev, call));
-    let axis = need!(axis(need!(call.int("dim")), shape.len() + 1));
+    let axis = need!(position(need!(call.int("dim")), shape.len() + 1));
     one(ev.emit(
         "unsqueeze",
         Op::Unsqueeze {

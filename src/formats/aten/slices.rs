@@ -2,6 +2,7 @@
 
 use super::layout::operand;
 use super::{Argument, Builder, Call, Eval, Lowered, Read, need, one};
+use crate::formats::sizes::from_front;
 use crate::ir::{self, DType, Dim, Dims, Index, Op};
 
 pub(super) fn cat(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
@@ -42,9 +43,7 @@ fn bound(at: Option<&Argument>, size: &Dim, default: &Dim) -> Option<Dim> {
     let at = at.as_dim()?;
     match (at.as_number(), size.as_number()) {
         (Some(i64::MAX), _) => Some(size.clone()),
-        (Some(n), Some(size)) => Some(Dim::from(
-            if n < 0 { n.saturating_add(size) } else { n }.clamp(0, size),
-        )),
+        (Some(n), Some(size)) => Some(Dim::from(from_front(n, size).clamp(0, size))),
         (Some(0), None) => Some(at),
         (Some(n), None) if n < 0 => Some((size.clone() + at).at_least(&Dim::from(0))),
         (Some(_), None) => Some(at.at_most(size)),

@@ -7,6 +7,7 @@ use serde_json::Value as Json;
 
 use super::schema::tagged;
 
+use crate::formats::sizes::{bounded, remainder};
 use crate::ir::dim::DimBuilder;
 use crate::ir::{Dim, Symbol};
 
@@ -128,10 +129,6 @@ impl Part {
             Part::Quotient(..) => None,
         }
     }
-}
-
-fn bounded(dim: Dim) -> Option<Dim> {
-    (!dim.is_too_long()).then_some(dim)
 }
 
 impl<'p> Parser<'p> {
@@ -307,7 +304,6 @@ fn call(name: &str, arguments: Vec<Part>) -> Option<Part> {
         let mut rest = rest.iter();
         rest.try_fold(first.clone(), |total, next| bounded(f(total, next)))
     };
-    let remainder = |a: &Dim, b: &Dim| bounded(a.clone() - a.floor_div(b) * b.clone());
     let dim = match (name, rest.as_slice()) {
         ("Add", _) => fold(&|a, b| a + b.clone())?,
         ("Mul", _) => fold(&|a, b| a * b.clone())?,
@@ -317,8 +313,8 @@ fn call(name: &str, arguments: Vec<Part>) -> Option<Part> {
         ("FloorDiv" | "CleanDiv", [by]) => bounded(first.floor_div(by))?,
         ("CeilDiv", [by]) => bounded(first.ceil_div(by))?,
         ("IntTrueDiv", [by]) => return Some(Part::Quotient(first, by.clone())),
-        ("Mod" | "PythonMod", [by]) => remainder(&first, by)?,
-        ("ModularIndexing", [by, modulus]) => remainder(&first.floor_div(by), modulus)?,
+        ("Mod" | "PythonMod", [by]) => bounded(remainder(&first, by))?,
+        ("ModularIndexing", [by, modulus]) => bounded(remainder(&first.floor_div(by), modulus))?,
         ("Identity", []) => first,
         _ => return None,
     };

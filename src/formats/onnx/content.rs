@@ -4,6 +4,7 @@
 
 use smallvec::{SmallVec, smallvec};
 
+use crate::formats::sizes::remainder;
 use crate::ir::{DType, Dim, Dims, Tensor};
 
 /// The most elements that are kept track of.
@@ -153,7 +154,7 @@ impl Number {
                 let rest = if other_side { rest + b } else { rest };
                 Some(Number::whole(Dim::from(rest)))
             }
-            _ => Some(Number::whole(a.clone() - a.floor_div(b) * b.clone())),
+            _ => Some(Number::whole(remainder(a, b))),
         }
     }
 
@@ -289,6 +290,14 @@ pub(super) fn count(shape: &[usize]) -> Option<usize> {
 }
 
 impl Content {
+    pub(super) fn new(dtype: DType, shape: SmallVec<[usize; 2]>, elements: Vec<Number>) -> Content {
+        Content {
+            dtype,
+            shape,
+            elements,
+        }
+    }
+
     /// Of a tensor that is small, and of a type that sizes are computed in.
     pub(super) fn of(tensor: &Tensor) -> Option<Content> {
         let dtype = tensor.dtype();
@@ -313,29 +322,21 @@ impl Content {
                 elements.iter().map(|x| Number::of(*x)).collect()
             }
         };
-        Some(Content {
-            dtype,
-            shape: tensor.shape().into(),
-            elements,
-        })
+        Some(Content::new(dtype, tensor.shape().into(), elements))
     }
 
     /// A list of sizes.
     pub(super) fn list(sizes: &[Dim]) -> Content {
-        Content {
-            dtype: DType::I64,
-            shape: smallvec![sizes.len()],
-            elements: sizes.iter().cloned().map(Number::whole).collect(),
-        }
+        Content::new(
+            DType::I64,
+            smallvec![sizes.len()],
+            sizes.iter().cloned().map(Number::whole).collect(),
+        )
     }
 
     /// A single size.
     pub(super) fn scalar(size: Dim) -> Content {
-        Content {
-            dtype: DType::I64,
-            shape: smallvec![],
-            elements: vec![Number::whole(size)],
-        }
+        Content::new(DType::I64, smallvec![], vec![Number::whole(size)])
     }
 
     /// The elements as sizes, if all are whole.

@@ -9,6 +9,7 @@ use super::rearrange::{
 };
 use super::tensor;
 use super::view::View;
+use crate::formats::sizes::{from_front, positions};
 use crate::ir::{DType, Dim};
 
 /// What the only result of a node holds, if that is known.
@@ -28,23 +29,16 @@ pub(super) fn fold<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content
             let to = tensor::dtype(i32::try_from(view.int("to", 0)).ok()?)?;
             let x = im.content(view.input(0)?)?;
             let elements = x.elements.iter().map(|n| n.cast(to));
-            Content {
-                dtype: to,
-                shape: x.shape.clone(),
-                elements: elements.collect::<Option<_>>()?,
-            }
+            Content::new(to, x.shape.clone(), elements.collect::<Option<_>>()?)
         }
         "Gather" => gather(im, view)?,
         "Slice" => slice(im, view)?,
         "Transpose" => transpose(im, view)?,
         "Concat" => concat(im, view)?,
         "Unsqueeze" => {
-            let axes = axes(im, view)?;
+            let axes = axes(im, view)??;
             let mut x = im.content(view.input(0)?)?.clone();
-            let rank = x.shape.len() + axes.len();
-            let mut axes: Vec<usize> = { axes.iter() }
-                .map(|axis| axis_of(*axis, rank))
-                .collect::<Option<_>>()?;
+            let mut axes = positions(&axes, x.shape.len() + axes.len())?;
             axes.sort_unstable();
             for axis in axes {
                 if axis > x.shape.len() {
@@ -120,29 +114,19 @@ fn checked(mut content: Content) -> Option<Content> {
     }
 }
 
-/// An axis that may count from the end.
-pub(super) fn axis_of(axis: i64, rank: usize) -> Option<usize> {
-    let rank = i64::try_from(rank).ok()?;
-    let at = if axis < 0 {
-        axis.checked_add(rank)?
-    } else {
-        axis
-    };
-    (0..rank).contains(&at).then_some(at as usize)
-}
-
-/// Axes by the attribute or, since version 13, by operand 1.
-pub(super) fn axes<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Vec<i64>> {
-    match view.ints("axes") {
-        Some(axes) => Some(axes.to_vec()),
-        None => im.ints(view, 1),
+/// Axes by the attribute or, since version 13, by operand 1; none where neither is there.
+pub(super) fn axes<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Option<Vec<i64>>> {
+    match (view.ints("axes"), view.input(1)) {
+        (Some(axes), _) => Some(Some(axes.to_vec())),
+        (None, Some(_)) => im.ints(view, 1).map(Some),
+        (None, None) => Some(None),
     }
 }
 
 fn shape<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content> {
     let dims = im.shape_of(view.input(0)?)?;
     let rank = dims.len() as i64;
-    let clamp = |n: i64| (if n < 0 { n.saturating_add(rank) } else { n }).clamp(0, rank) as usize;
+    let clamp = |n: i64| from_front(n, rank).clamp(0, rank) as usize;
     let (start, end) = (clamp(view.int("start", 0)), clamp(view.int("end", rank)));
     Some(Content::list(dims.get(start..end.max(start))?))
 }
@@ -156,11 +140,7 @@ fn unary<'m>(
     let whole = !x.dtype.is_float();
     let elements = x.elements.iter().map(|n| f(n, whole));
     let elements = elements.collect::<Option<_>>()?;
-    Some(Content {
-        dtype: x.dtype,
-        shape: x.shape.clone(),
-        elements,
-    })
+    Some(Content::new(x.dtype, x.shape.clone(), elements))
 }
 
 fn binary<'m>(
@@ -177,11 +157,11 @@ fn binary<'m>(
     let (a, b) = (spread(&a, &shape)?, spread(b, &shape)?);
     let pairs = a.elements.iter().zip(&b.elements);
     let elements = pairs.map(|(x, y)| f(x, y, !a.dtype.is_float()));
-    Some(Content {
-        dtype: a.dtype,
+    Some(Content::new(
+        a.dtype,
         shape,
-        elements: elements.collect::<Option<_>>()?,
-    })
+        elements.collect::<Option<_>>()?,
+    ))
 }
 
 fn compare<'m>(
@@ -212,11 +192,7 @@ fn choose<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content> {
     }
     let sides = a.elements.into_iter().zip(b.elements).zip(condition);
     let elements = sides.map(|((a, b), yes)| if yes != 0 { a } else { b });
-    Some(Content {
-        dtype: a.dtype,
-        shape,
-        elements: elements.collect(),
-    })
+    Some(Content::new(a.dtype, shape, elements.collect()))
 }
 
 fn range<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content> {
@@ -241,11 +217,7 @@ fn range<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content> {
         elements.push(Number::whole(Dim::from(at)));
         at = at.checked_add(step)?;
     }
-    (step != 0).then(|| Content {
-        dtype,
-        shape: smallvec![elements.len()],
-        elements,
-    })
+    (step != 0).then(|| Content::new(dtype, smallvec![elements.len()], elements))
 }
 
 fn filled<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content> {
@@ -261,21 +233,17 @@ fn filled<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content> {
             (content.dtype, content.only()?.clone())
         }
     };
-    Some(Content {
-        dtype,
-        shape,
-        elements: vec![value; count],
-    })
+    Some(Content::new(dtype, shape, vec![value; count]))
 }
 
 /// A reduction over all elements of a list.
 fn reduce<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content> {
-    let given = view.ints("axes").is_some() || view.input(1).is_some();
-    let axes = match given {
-        true => axes(im, view)?,
-        false if view.int("noop_with_empty_axes", 0) == 0 => Vec::new(),
-        false => return None,
-    };
+    let axes = axes(im, view)?;
+    let given = axes.is_some();
+    if !given && view.int("noop_with_empty_axes", 0) != 0 {
+        return None;
+    }
+    let axes = axes.unwrap_or_default();
     let x = im.content(view.input(0)?)?;
     let over_all = x.shape.len() == 1 && axes.iter().all(|a| matches!(a, 0 | -1));
     if !over_all || (given && axes.is_empty()) {
@@ -298,12 +266,12 @@ fn reduce<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content> {
             _ => acc.min(n),
         }
     })?;
-    Some(Content {
-        dtype: x.dtype,
-        shape: match view.int("keepdims", 1) {
+    Some(Content::new(
+        x.dtype,
+        match view.int("keepdims", 1) {
             0 => smallvec![],
             _ => smallvec![1],
         },
-        elements: vec![result],
-    })
+        vec![result],
+    ))
 }

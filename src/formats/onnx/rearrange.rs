@@ -3,9 +3,10 @@
 use smallvec::{SmallVec, smallvec};
 
 use super::content::{Content, MAX_ELEMENTS, count};
-use super::fold::{axes, axis_of};
+use super::fold::axes;
 use super::import::Importer;
 use super::view::View;
+use crate::formats::sizes::{from_front, position, positions, slice_positions};
 
 /// The elements at these positions of an axis.
 fn select(x: &Content, axis: usize, positions: &[usize]) -> Option<Content> {
@@ -24,22 +25,15 @@ fn select(x: &Content, axis: usize, positions: &[usize]) -> Option<Content> {
     }
     let mut shape = x.shape.clone();
     shape[axis] = positions.len();
-    Some(Content {
-        dtype: x.dtype,
-        shape,
-        elements,
-    })
+    Some(Content::new(x.dtype, shape, elements))
 }
 
 pub(super) fn gather<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content> {
     let index = im.content(view.input(1)?)?.clone();
     let x = im.content(view.input(0)?)?;
-    let axis = axis_of(view.int("axis", 0), x.shape.len())?;
+    let axis = position(view.int("axis", 0), x.shape.len())?;
     let length = x.shape[axis];
-    let positions = { index.ints()?.into_iter() }
-        .map(|n| axis_of(n, length))
-        .collect::<Option<Vec<_>>>()?;
-    let mut picked = select(x, axis, &positions)?;
+    let mut picked = select(x, axis, &positions(&index.ints()?, length)?)?;
     picked.shape.remove(axis);
     for (i, n) in index.shape.iter().enumerate() {
         picked.shape.insert(axis + i, *n);
@@ -66,38 +60,17 @@ pub(super) fn slice<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Conten
         return None;
     }
     for (i, axis) in axes.iter().enumerate() {
-        let axis = axis_of(*axis, x.shape.len())?;
-        let positions = positions(x.shape[axis], starts[i], ends[i], steps[i])?;
+        let axis = position(*axis, x.shape.len())?;
+        let positions = sliced(x.shape[axis], starts[i], ends[i], steps[i])?;
         x = select(&x, axis, &positions)?;
     }
     Some(x)
 }
 
-/// The positions of a slice.
-fn positions(length: usize, start: i64, end: i64, step: i64) -> Option<Vec<usize>> {
-    let length = i64::try_from(length).ok()?;
-    let wrap = |n: i64| if n < 0 { n.saturating_add(length) } else { n };
-    let (start, end) = (wrap(start), wrap(end));
-    let mut positions = Vec::new();
-    match step {
-        0 => return None,
-        _ if length == 0 => {}
-        1.. => {
-            let (start, end) = (start.clamp(0, length), end.clamp(0, length));
-            let step = usize::try_from(step).ok()?;
-            positions.extend((start..end).step_by(step).map(|i| i as usize));
-        }
-        // Backwards from before the first element: nothing to some, that element to others.
-        _ if start < 0 => return None,
-        _ => {
-            let (mut at, end) = (start.min(length - 1), end.clamp(-1, length - 1));
-            while at > end {
-                positions.push(at as usize);
-                at = at.saturating_add(step);
-            }
-        }
-    }
-    Some(positions)
+/// The positions of a slice; backwards from before the first element is nothing to some, that element to others.
+fn sliced(length: usize, start: i64, end: i64, step: i64) -> Option<Vec<usize>> {
+    let is_before = length > 0 && step < 0 && from_front(start, length as i64) < 0;
+    slice_positions(length, [Some(start), Some(end), Some(step)]).filter(|_| !is_before)
 }
 
 pub(super) fn reshape<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content> {
@@ -130,7 +103,7 @@ pub(super) fn flatten<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Cont
     let rank = x.shape.len();
     let axis = match view.int("axis", 1) {
         axis if usize::try_from(axis) == Ok(rank) => rank,
-        axis => axis_of(axis, rank)?,
+        axis => position(axis, rank)?,
     };
     let (rows, columns) = x.shape.split_at(axis);
     x.shape = smallvec![count(rows)?, count(columns)?];
@@ -140,10 +113,8 @@ pub(super) fn flatten<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Cont
 pub(super) fn transpose<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content> {
     let x = im.content(view.input(0)?)?;
     let rank = x.shape.len();
-    let perm: Vec<usize> = match view.ints("perm") {
-        Some(perm) => { perm.iter() }
-            .map(|axis| axis_of(*axis, rank))
-            .collect::<Option<_>>()?,
+    let perm = match view.ints("perm") {
+        Some(perm) => positions(perm, rank)?,
         None => (0..rank).rev().collect(),
     };
     if perm.len() != rank || (0..rank).any(|axis| !perm.contains(&axis)) {
@@ -162,11 +133,11 @@ pub(super) fn transpose<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Co
             .fold(0, |sum, (i, length)| sum * length + i);
         x.elements.get(at).cloned()
     };
-    Some(Content {
-        dtype: x.dtype,
-        elements: (0..x.elements.len()).map(element).collect::<Option<_>>()?,
-        shape: shape.clone(),
-    })
+    Some(Content::new(
+        x.dtype,
+        shape.clone(),
+        (0..x.elements.len()).map(element).collect::<Option<_>>()?,
+    ))
 }
 
 pub(super) fn concat<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content> {
@@ -176,7 +147,7 @@ pub(super) fn concat<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Conte
     }
     let first = parts.first()?;
     let rank = first.shape.len();
-    let axis = axis_of(view.int("axis", 0), rank)?;
+    let axis = position(view.int("axis", 0), rank)?;
     let alike = |part: &Content| {
         let mut shape = part.shape.clone();
         part.shape.len() == rank && {
@@ -199,28 +170,16 @@ pub(super) fn concat<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Conte
             elements.extend_from_slice(&part.elements[block * length..(block + 1) * length]);
         }
     }
-    Some(Content {
-        dtype: first.dtype,
-        shape,
-        elements,
-    })
+    Some(Content::new(first.dtype, shape, elements))
 }
 
 pub(super) fn squeeze<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content> {
-    let axes = match view.ints("axes").is_some() || view.input(1).is_some() {
-        true => Some(axes(im, view)?),
-        false => None,
-    };
+    let axes = axes(im, view)?;
     let mut x = im.content(view.input(0)?)?.clone();
-    let rank = x.shape.len();
-    let axes: Option<Vec<usize>> = match axes {
+    let axes = match axes {
         // An empty list is all axes to some, and none to others.
         Some(axes) if axes.is_empty() => return None,
-        Some(axes) => Some(
-            { axes.iter() }
-                .map(|a| axis_of(*a, rank))
-                .collect::<Option<_>>()?,
-        ),
+        Some(axes) => Some(positions(&axes, x.shape.len())?),
         None => None,
     };
     let mut at = 0;
@@ -271,9 +230,9 @@ pub(super) fn spread(x: &Content, shape: &[usize]) -> Option<Content> {
         }
         x.elements.get(at).cloned()
     };
-    Some(Content {
-        dtype: x.dtype,
-        shape: shape.into(),
-        elements: (0..count).map(element).collect::<Option<_>>()?,
-    })
+    Some(Content::new(
+        x.dtype,
+        shape.into(),
+        (0..count).map(element).collect::<Option<_>>()?,
+    ))
 }

@@ -5,11 +5,11 @@
 
 use smallvec::SmallVec;
 
-use super::fold::axis_of;
 use super::import::Importer;
 use super::proto::GraphProto;
 use super::tensor;
 use super::view::View;
+use crate::formats::sizes::position;
 use crate::formats::spelling;
 use crate::formats::words::among;
 use crate::ir::infer::broadcast;
@@ -154,7 +154,7 @@ fn result<'m>(
         ),
         ("ArgMax" | "ArgMin", 0) => {
             let reduced = shape.and_then(|mut shape| {
-                let axis = axis_of(view.int("axis", 0), shape.len())?;
+                let axis = position(view.int("axis", 0), shape.len())?;
                 match view.int("keepdims", 1) {
                     0 => drop(shape.remove(axis)),
                     _ => shape[axis] = Dim::from(1),
@@ -166,7 +166,7 @@ fn result<'m>(
         ("TopK", _) => {
             let count = im.sizes(view, 1, first?).and_then(|k| k.first().cloned());
             let shape = shape.zip(count).and_then(|(mut shape, count)| {
-                let axis = axis_of(view.int("axis", -1), shape.len())?;
+                let axis = position(view.int("axis", -1), shape.len())?;
                 shape[axis] = count;
                 Some(shape)
             });
@@ -175,7 +175,7 @@ fn result<'m>(
         ("Gather", 0) => {
             let index = of_input(im, 1)?;
             let gathered = shape.zip(index.shape()).and_then(|(shape, index)| {
-                let axis = axis_of(view.int("axis", 0), shape.len())?;
+                let axis = position(view.int("axis", 0), shape.len())?;
                 let parts = shape[..axis].iter().chain(index).chain(&shape[axis + 1..]);
                 Some(parts.cloned().collect())
             });

@@ -1,10 +1,11 @@
 //! The same elements under another shape, type or order.
 
 use super::pointwise::number;
-use crate::formats::onnx::fold::{axes, axis_of};
+use crate::formats::onnx::fold::axes;
 use crate::formats::onnx::import::Importer;
 use crate::formats::onnx::tensor;
 use crate::formats::onnx::view::{View, decimal};
+use crate::formats::sizes::{position, positions};
 use crate::ir::{Dim, Dims, Ints, Op, Type, Value};
 
 /// The operand, if it is a tensor of a type that the IR has.
@@ -52,7 +53,7 @@ pub(super) fn concat<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value
         operands.push(operand(im, view, i)?);
     }
     let rank = operands.iter().find_map(|x| im.rank(*x))?;
-    let axis = axis_of(view.attribute("axis")?.i?, rank)?;
+    let axis = position(view.attribute("axis")?.i?, rank)?;
     // A scalar would take the type of the others, and is none of ONNX's operands.
     let dtype = im.dtype(*operands.first()?);
     let alike = { operands.iter() }.all(|x| im.dtype(*x) == dtype && im.rank(*x) != Some(0));
@@ -64,7 +65,7 @@ pub(super) fn flatten<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Valu
     let shape = im.shape(x)?;
     let rank = shape.len();
     let axis = view.int("axis", 1);
-    let axis = match axis_of(axis, rank) {
+    let axis = match position(axis, rank) {
         Some(axis) => axis,
         None if axis == rank as i64 => rank,
         None => return None,
@@ -111,37 +112,22 @@ pub(super) fn transpose<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Va
 pub(super) fn squeeze<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value> {
     let x = operand(im, view, 0)?;
     let shape = im.shape(x)?;
-    let given = match view.ints("axes").is_some() || view.input(1).is_some() {
-        true => Some(axes(im, view)?),
-        false => None,
-    };
-    let mut positions = Ints::new();
-    match given {
-        Some(axes) => {
-            for axis in axes {
-                positions.push(axis_of(axis, shape.len())?);
-            }
-        }
+    let mut axes = match axes(im, view)? {
+        Some(axes) => positions(&axes, shape.len())?,
         None => {
-            for (axis, size) in shape.iter().enumerate() {
-                if size.as_number()? == 1 {
-                    positions.push(axis);
-                }
-            }
+            let sizes = shape.iter().map(Dim::as_number);
+            let sizes = sizes.collect::<Option<Vec<_>>>()?;
+            (0..sizes.len()).filter(|axis| sizes[*axis] == 1).collect()
         }
-    }
-    positions.sort_unstable();
-    im.last(view, Op::Squeeze { axes: positions }, &[x])
+    };
+    axes.sort_unstable();
+    im.last(view, Op::Squeeze { axes }, &[x])
 }
 
 pub(super) fn unsqueeze<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value> {
     let x = operand(im, view, 0)?;
-    let given = axes(im, view)?;
-    let rank = im.rank(x)? + given.len();
-    let mut positions = Ints::new();
-    for axis in given {
-        positions.push(axis_of(axis, rank)?);
-    }
-    positions.sort_unstable();
-    im.last(view, Op::Unsqueeze { axes: positions }, &[x])
+    let axes = axes(im, view)??;
+    let mut axes = positions(&axes, im.rank(x)? + axes.len())?;
+    axes.sort_unstable();
+    im.last(view, Op::Unsqueeze { axes }, &[x])
 }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::layout::operand;
 use super::pointwise::number;
-use crate::formats::onnx::fold::axis_of;
 use crate::formats::onnx::import::Importer;
 use crate::formats::onnx::tensor;
 use crate::formats::onnx::view::View;
+use crate::formats::sizes::{position, positions};
 use crate::ir::infer::broadcast;
 use crate::ir::{Constant, DType, Dim, Dims, Ints, Op, PadMode, Role, Tensor, Value};
 
@@ -18,7 +18,7 @@ const MAX_INDEX: usize = 1 << 20;
 pub(super) fn gather<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value> {
     let x = operand(im, view, 0)?;
     let rank = im.rank(x)?;
-    let axis = axis_of(view.int("axis", 0), rank)?;
+    let axis = position(view.int("axis", 0), rank)?;
     let index = im.tensor(view.input(1)?)?;
     let known = matches!(index.dtype(), DType::I64 | DType::I32);
     if !known || index.shape().len() > 1 || index.len() > MAX_INDEX || index.is_empty() {
@@ -27,7 +27,7 @@ pub(super) fn gather<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value
     let single = index.shape().is_empty();
     let positions = index.elements::<f64>().into_owned();
     let length = im.ty(x).len(axis);
-    let position = |n: &f64| {
+    let place = |n: &f64| {
         let n = *n as i64;
         let n = if n < 0 {
             n.checked_add(length? as i64)?
@@ -38,19 +38,13 @@ pub(super) fn gather<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value
             .ok()
             .filter(|n| length.is_none_or(|length| (*n as usize) < length))
     };
-    let index: Arc<[u32]> = positions.iter().map(position).collect::<Option<_>>()?;
+    let index: Arc<[u32]> = positions.iter().map(place).collect::<Option<_>>()?;
     if !single {
         return im.last(view, Op::Gather { axis, index }, &[x]);
     }
     let start = Dim::from(i64::from(*index.first()?));
     let end = start.clone() + Dim::from(1);
-    let part = Op::Slice {
-        axis,
-        start,
-        end,
-        step: 1,
-    };
-    let part = im.step(view, "part", part, &[x])?;
+    let part = im.step(view, "part", Op::slice(axis, start, end), &[x])?;
     let axes = Ints::from_slice(&[axis]);
     im.last(view, Op::Squeeze { axes }, &[part])
 }
@@ -132,14 +126,9 @@ pub(super) fn pad<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value> {
         };
         (im.sizes(view, 1, x)?, value)
     };
-    let axes: Vec<usize> = match view.input(3) {
+    let axes = match view.input(3) {
         None => (0..rank).collect(),
-        Some(_) => {
-            let axes = im.ints(view, 3)?;
-            { axes.iter() }
-                .map(|axis| axis_of(*axis, rank))
-                .collect::<Option<_>>()?
-        }
+        Some(_) => positions(&im.ints(view, 3)?, rank)?,
     };
     if amounts.len() != axes.len() * 2 {
         return None;

@@ -1,8 +1,8 @@
 //! Normalisations.
 
-use crate::formats::onnx::fold::axis_of;
 use crate::formats::onnx::import::Importer;
 use crate::formats::onnx::view::View;
+use crate::formats::sizes::position;
 use crate::ir::{DType, Op, Value};
 
 pub(super) fn batch<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value> {
@@ -56,7 +56,7 @@ fn grouped<'m>(im: &mut Importer<'m>, view: &View<'m>, groups: usize) -> Option<
 pub(super) fn layer<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value> {
     let x = im.operand(view, 0)?;
     let rank = im.rank(x)?;
-    let axis = axis_of(view.int("axis", -1), rank)?;
+    let axis = position(view.int("axis", -1), rank)?;
     let single = im.dtype(x) != Some(DType::F64) && view.int("stash_type", 1) == 1;
     let mut operands = vec![x, im.operand(view, 1).filter(|_| single)?];
     if view.input(2).is_some() {

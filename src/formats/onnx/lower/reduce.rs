@@ -1,21 +1,16 @@
 //! Reductions over axes.
 
-use crate::formats::onnx::fold::{axes, axis_of};
+use crate::formats::onnx::fold::axes;
 use crate::formats::onnx::import::Importer;
 use crate::formats::onnx::view::View;
-use crate::ir::{DType, Ints, Op, Value};
+use crate::formats::sizes::{position, positions};
+use crate::ir::{DType, Op, Value};
 
 pub(super) fn reduce<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value> {
     let x = im.operand(view, 0)?;
     let rank = im.rank(x).filter(|_| im.is_float(x))?;
-    let given = match view.ints("axes").is_some() || view.input(1).is_some() {
-        true => axes(im, view)?,
-        false => Vec::new(),
-    };
-    let mut axes = Ints::new();
-    for axis in &given {
-        axes.push(axis_of(*axis, rank)?);
-    }
+    let given = axes(im, view)?.unwrap_or_default();
+    let mut axes = positions(&given, rank)?;
     axes.sort_unstable();
     if given.is_empty() {
         if view.int("noop_with_empty_axes", 0) != 0 {
@@ -57,7 +52,7 @@ pub(super) fn softmax<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Valu
     let shape = im.shape(x).filter(|_| im.is_float(x))?;
     let rank = shape.len();
     let default = if view.opset < 13 { 1 } else { -1 };
-    let axis = axis_of(view.int("axis", default), rank)?;
+    let axis = position(view.int("axis", default), rank)?;
     let op = |axis| match view.op() {
         "Softmax" => Op::Softmax { axis },
         _ => Op::LogSoftmax { axis },

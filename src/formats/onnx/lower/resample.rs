@@ -1,9 +1,9 @@
 //! Images made larger or smaller.
 
 use super::layout::operand;
-use crate::formats::onnx::fold::axis_of;
 use crate::formats::onnx::import::Importer;
 use crate::formats::onnx::view::View;
+use crate::formats::sizes::positions;
 use crate::ir::{Dim, Dims, Op, ResizeMode, Value};
 
 /// `Resize` as the IR computes it: neighbours or lines, of spatial dimensions only.
@@ -23,10 +23,8 @@ pub(super) fn resize<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value
         10 => (1, None),
         _ => (2, view.input(3)),
     };
-    let axes: Vec<usize> = match view.ints("axes") {
-        Some(axes) => { axes.iter() }
-            .map(|axis| axis_of(*axis, rank))
-            .collect::<Option<_>>()?,
+    let axes = match view.ints("axes") {
+        Some(axes) => positions(axes, rank)?,
         None => (0..rank).collect(),
     };
     let mut target = shape.clone();

@@ -3,19 +3,16 @@
 use smallvec::SmallVec;
 
 use super::layout::operand;
-use crate::formats::onnx::fold::axis_of;
 use crate::formats::onnx::import::Importer;
 use crate::formats::onnx::view::View;
+use crate::formats::sizes::{from_front, position};
 use crate::ir::{Dim, Dims, Op, Value};
 
 /// A position as ONNX means it: negative from the end, and within the axis.
 fn bound(at: &Dim, size: &Dim) -> Dim {
     let zero = Dim::from(0);
     match (at.as_number(), size.as_number()) {
-        (Some(n), Some(size)) => {
-            let n = if n < 0 { n.saturating_add(size) } else { n };
-            Dim::from(n.clamp(0, size))
-        }
+        (Some(n), Some(size)) => Dim::from(from_front(n, size).clamp(0, size)),
         // "To the end", as exporters say it.
         (Some(n), None) if n >= i64::from(i32::MAX) => size.clone(),
         (Some(n), None) if n <= -i64::from(i32::MAX) || n == 0 => zero,
@@ -77,7 +74,7 @@ pub(super) fn slice<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value>
     }
     let mut parts = Vec::with_capacity(starts.len());
     for (i, axis) in axes.iter().enumerate() {
-        let axis = axis_of(*axis, shape.len())?;
+        let axis = position(*axis, shape.len())?;
         let step = usize::try_from(steps[i]).ok().filter(|step| *step > 0)?;
         if may_be_negative(&starts[i]) || may_be_negative(&ends[i]) {
             return None;
@@ -108,7 +105,7 @@ pub(super) fn split<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<SmallV
     }
     let x = operand(im, view, 0)?;
     let shape = im.shape(x)?;
-    let axis = axis_of(view.int("axis", 0), shape.len())?;
+    let axis = position(view.int("axis", 0), shape.len())?;
     let count = view.node.output.len();
     let size = &shape[axis];
     let lengths: Vec<Dim> = if let Some(lengths) = view.ints("split") {
@@ -134,12 +131,7 @@ pub(super) fn split<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<SmallV
     let mut start = Dim::from(0);
     for (i, length) in lengths.into_iter().enumerate() {
         let end = start.clone() + length;
-        let part = Op::Slice {
-            axis,
-            start: start.clone(),
-            end: end.clone(),
-            step: 1,
-        };
+        let part = Op::slice(axis, start, end.clone());
         results.push(im.named(view.output(i)?, part, &[x])?);
         start = end;
     }

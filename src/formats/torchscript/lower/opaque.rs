@@ -7,7 +7,8 @@ use smallvec::SmallVec;
 
 use super::unknown;
 
-use crate::formats::aten::{Builder, Caller, Template, axis, dtype_from_code};
+use crate::formats::aten::{Builder, Caller, Template, dtype_from_code};
+use crate::formats::sizes::{bounded, position};
 use crate::formats::torchscript::eval::{Args, Eval, Evaluator};
 use crate::formats::torchscript::read::simple_name;
 use crate::formats::torchscript::value::{Value, print_float, print_str};
@@ -150,7 +151,7 @@ impl<'a> Evaluator<'a> {
         };
         let given = args.positional.get(axes)?;
         let given = given.items().unwrap_or(vec![given.clone()]);
-        let at = |v: &Value<'a>| axis(v.as_int()?, shape.len());
+        let at = |v: &Value<'a>| position(v.as_int()?, shape.len());
         let mut axes = given.iter().map(at).collect::<Option<Vec<_>>>()?;
         // No axes are all of them to some, and none to others.
         if axes.is_empty() {
@@ -173,9 +174,9 @@ impl<'a> Evaluator<'a> {
             return None;
         };
         let mut shape = self.shape(x.borrow().value)?;
-        let axis = axis(at.as_int()?, shape.len())?;
-        shape[axis] = shape[axis].clone() * n.as_dim()?;
-        (!shape[axis].is_too_long()).then_some(shape)
+        let axis = position(at.as_int()?, shape.len())?;
+        shape[axis] = bounded(shape[axis].clone() * n.as_dim()?)?;
+        Some(shape)
     }
 
     /// The shape that an equation such as `bik,kj->bij` gives.
@@ -418,8 +419,9 @@ fn range_shape(args: &Args<'_>) -> Option<Dims> {
         _ => return None,
     };
     let length = end - start;
-    let steps = (step.as_number()? > 0).then(|| length.ceil_div(&step))?;
-    (length.is_never_negative() && !steps.is_too_long()).then(|| Dims::from_iter([steps]))
+    let known = length.is_never_negative() && step.as_number()? > 0;
+    let steps = known.then(|| length.ceil_div(&step)).and_then(bounded)?;
+    Some(Dims::from_iter([steps]))
 }
 
 /// The text of an opaque operator may not grow past this.

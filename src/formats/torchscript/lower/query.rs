@@ -1,6 +1,7 @@
 //! Questions about tensors, such as their sizes.
 
-use crate::formats::aten::{Builder, Caller, axis};
+use crate::formats::aten::{Builder, Caller};
+use crate::formats::sizes::position;
 use crate::formats::torchscript::eval::{Args, Eval, Evaluator};
 use crate::formats::torchscript::value::Value;
 use crate::formats::words::among;
@@ -33,7 +34,7 @@ impl<'a> Evaluator<'a> {
                     return Ok(None);
                 };
                 match shape {
-                    Some(shape) => match self::axis(axis, shape.len()) {
+                    Some(shape) => match position(axis, shape.len()) {
                         Some(axis) => Some(Value::size(shape[axis].clone())),
                         None => return self.fail(
                             format!("size {axis} is asked of a tensor of {} dimensions", shape.len()),

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use super::compare::{bounds, compare};
 use crate::formats::aten::dtype_from_code;
+use crate::formats::sizes::{bounded, remainder};
 use crate::formats::torchscript::eval::{Args, Eval, Evaluator};
 use crate::formats::torchscript::value::Value;
 use crate::ir::{DType, Dim};
@@ -169,7 +170,7 @@ impl<'a> Evaluator<'a> {
                     if (y.clone() - Dim::from(1)).is_never_negative()
                         && (name == "remainder" || x.is_never_negative()) =>
                 {
-                    x.clone() - x.floor_div(&y) * y
+                    remainder(&x, &y)
                 }
                 "max" | "maximum" => x.at_least(&y),
                 "min" | "minimum" => x.at_most(&y),
@@ -186,7 +187,7 @@ impl<'a> Evaluator<'a> {
                 _ => return Ok(None),
             };
             // Too long an expression is left to the running network.
-            return Ok((!value.is_too_long()).then(|| Value::size(value)));
+            return Ok(bounded(value).map(Value::size));
         }
         let (Some(x), Some(y)) = (a.as_f64(), b.as_f64()) else {
             return Ok(None);

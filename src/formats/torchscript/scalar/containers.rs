@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::OUTSIDE;
 use super::compare::{find, same};
-use super::lists::position;
+use crate::formats::sizes::position;
 use crate::formats::torchscript::eval::{Args, Eval, Evaluator, MAX_ITEMS};
 use crate::formats::torchscript::value::Value;
 use crate::formats::words::among;

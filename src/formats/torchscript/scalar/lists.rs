@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use super::compare::{find, sort_key};
+use crate::formats::sizes::{from_front, position, slice_positions};
 use crate::formats::torchscript::eval::{Args, Eval, Evaluator};
 use crate::formats::torchscript::value::{ListValue, Value};
 use crate::ir::Type;
@@ -48,7 +49,7 @@ impl<'a> Evaluator<'a> {
                 self.put_in(whole, std::slice::from_ref(item))?;
                 let mut items = list.items.borrow_mut();
                 let len = items.len() as i64;
-                let at = if at < 0 { at.saturating_add(len) } else { at }.clamp(0, len);
+                let at = from_front(at, len).clamp(0, len);
                 items.insert(at as usize, item.clone());
                 Value::None
             }
@@ -278,32 +279,4 @@ pub(super) fn slice_bounds(args: &[Value<'_>]) -> Option<[Option<i64>; 3]> {
         };
     }
     Some(bounds)
-}
-
-/// The positions that Python's slice takes of a sequence; `None` if its step is 0.
-pub(super) fn slice_positions(
-    len: usize,
-    [start, end, step]: [Option<i64>; 3],
-) -> Option<Vec<usize>> {
-    let (len, step) = (len as i64, step.unwrap_or(1));
-    let (low, high) = if step < 0 { (-1, len - 1) } else { (0, len) };
-    let place = |at: i64| if at < 0 { at.saturating_add(len) } else { at }.clamp(low, high);
-    let (first, last) = if step < 0 { (high, low) } else { (low, high) };
-    let (mut at, end) = (start.map_or(first, place), end.map_or(last, place));
-    let mut positions = Vec::new();
-    while step != 0 && if step < 0 { at > end } else { at < end } {
-        positions.push(at as usize);
-        at = at.saturating_add(step);
-    }
-    (step != 0).then_some(positions)
-}
-
-/// Where index `at` of a list of `len` is; negative counts from the end.
-pub(super) fn position(at: i64, len: usize) -> Option<usize> {
-    let at = if at < 0 {
-        at.checked_add(len as i64)?
-    } else {
-        at
-    };
-    usize::try_from(at).ok().filter(|&at| at < len)
 }

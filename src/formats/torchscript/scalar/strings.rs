@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::lists::{position, slice_bounds, slice_positions};
+use super::lists::slice_bounds;
+use crate::formats::sizes::{from_front, position, slice_positions};
 use crate::formats::torchscript::eval::{Args, Eval, Evaluator};
 use crate::formats::torchscript::value::Value;
 
@@ -138,18 +139,8 @@ fn method<'a>(name: &str, text: &str, args: &[Value<'a>]) -> Option<Value<'a>> {
     let within = |i: usize| {
         let (start, end) = (int(i, 0)?, int(i + 1, -1)?);
         let len = text.len() as i64;
-        let start = if start < 0 {
-            start.saturating_add(len)
-        } else {
-            start
-        }
-        .clamp(0, len);
-        let end = if end < 0 {
-            end.saturating_add(len + 1)
-        } else {
-            end
-        }
-        .clamp(0, len);
+        let start = from_front(start, len).clamp(0, len);
+        let end = from_front(end, len + 1).clamp(0, len);
         (start <= end).then(|| (start, &text[start as usize..end as usize]))
     };
     let at = |found: Option<usize>, start: i64| found.map_or(-1, |at| at as i64 + start);

@@ -374,6 +374,18 @@ impl<'g> Writer<'g> {
         self.nodes.push(proto);
     }
 
+    /// Adds the node whose result is that of `spelled`.
+    pub(super) fn last(
+        &mut self,
+        spelled: &Spelled<'_>,
+        op: &str,
+        inputs: &[String],
+        attributes: Vec<AttributeProto>,
+    ) -> Result<(), OnnxError> {
+        self.emit(op, inputs, attributes, &spelled.out);
+        Ok(())
+    }
+
     /// Adds a node on the way to `spelled`, and gives the name of its result.
     pub(super) fn step(
         &mut self,
@@ -406,6 +418,11 @@ impl<'g> Writer<'g> {
             return Ok(name.clone());
         }
         self.formed(value, Form::AsIs)
+    }
+
+    /// The names of several values.
+    pub(super) fn values(&mut self, values: &[Value]) -> Result<Vec<String>, OnnxError> {
+        values.iter().map(|value| self.value(*value)).collect()
     }
 
     /// The name of the transpose of a constant matrix.

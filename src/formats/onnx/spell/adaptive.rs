@@ -19,8 +19,7 @@ pub(super) fn pool(
         false => ("GlobalAveragePool", "AveragePool", "ReduceMean"),
     };
     if output.iter().all(|n| n.as_number() == Some(1)) {
-        w.emit(global, &[x], vec![], &spelled.out);
-        return Ok(());
+        return w.last(spelled, global, &[x], vec![]);
     }
     w.known_rank(spelled, 0)?;
     let from = spelled.types[0]
@@ -37,8 +36,7 @@ pub(super) fn pool(
             ints("kernel_shape", kernel.clone()),
             ints("strides", kernel),
         ];
-        w.emit(windows, &[x], attributes, &spelled.out);
-        return Ok(());
+        return w.last(spelled, windows, &[x], attributes);
     }
     let mut value = x;
     for (i, (from, to)) in from.iter().zip(output).enumerate() {
@@ -68,8 +66,7 @@ pub(super) fn pool(
         }
         value = w.step(spelled, "Concat", &parts, vec![int("axis", axis as i64)]);
     }
-    w.emit("Identity", &[value], vec![], &spelled.out);
-    Ok(())
+    w.last(spelled, "Identity", &[value], vec![])
 }
 
 /// The most windows of different sizes that are written one by one.

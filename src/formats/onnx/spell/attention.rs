@@ -13,10 +13,7 @@ pub(super) fn attention(
     causal: bool,
 ) -> Result<(), OnnxError> {
     let dtype = spelled.result.dtype().unwrap_or(DType::F32);
-    let mut names = Vec::with_capacity(4);
-    for value in &spelled.operands {
-        names.push(w.value(*value)?);
-    }
+    let names = w.values(&spelled.operands)?;
     let rank = w.known_rank(spelled, 1)?;
     let (q, k) = (spelled.types[0].shape(), spelled.types[1].shape());
     let width = q.and_then(|shape| shape.last()?.as_number());
@@ -81,13 +78,7 @@ fn weigh(
     let scores_rank = spelled.result.rank().unwrap_or(rank);
     let axis = vec![int("axis", scores_rank as i64 - 1)];
     let weights = w.step(spelled, "Softmax", &[scores], axis);
-    w.emit(
-        "MatMul",
-        &[weights, values.to_owned()],
-        vec![],
-        &spelled.out,
-    );
-    Ok(())
+    w.last(spelled, "MatMul", &[weights, values.to_owned()], vec![])
 }
 
 /// A matrix that is true where a key comes after the query.

@@ -19,10 +19,7 @@ pub(super) fn conv(w: &mut Writer<'_>, op: &Op, spelled: &Spelled<'_>) -> Result
     let Some((stride, pad, dilation, groups)) = op.convolution() else {
         return Err(OnnxError::unwritable(op.name(), MISTAKE));
     };
-    let mut inputs = Vec::with_capacity(3);
-    for value in &spelled.operands {
-        inputs.push(w.value(*value)?);
-    }
+    let inputs = w.values(&spelled.operands)?;
     let (mut pad, mut extra) = (pad.clone(), None);
     if let Op::ConvTranspose { output_pad, .. } = op {
         let mut output_pad = output_pad.clone();
@@ -63,8 +60,7 @@ pub(super) fn conv(w: &mut Writer<'_>, op: &Op, spelled: &Spelled<'_>) -> Result
         }
         _ => "Conv",
     };
-    w.emit(name, &inputs, attributes, &spelled.out);
-    Ok(())
+    w.last(spelled, name, &inputs, attributes)
 }
 
 /// A `Gemm` for matrices; a product and a sum for what has more dimensions, or where the file had a product.
@@ -102,8 +98,7 @@ pub(super) fn linear(w: &mut Writer<'_>, spelled: &Spelled<'_>) -> Result<(), On
             None => {}
         }
         let attributes = vec![int("transB", first.into())];
-        w.emit("Gemm", &inputs, attributes, &spelled.out);
-        return Ok(());
+        return w.last(spelled, "Gemm", &inputs, attributes);
     }
     let weight = match is_constant {
         true => w.transposed(weight)?,
@@ -113,14 +108,12 @@ pub(super) fn linear(w: &mut Writer<'_>, spelled: &Spelled<'_>) -> Result<(), On
         }
     };
     let Some(bias) = bias else {
-        w.emit("MatMul", &[x, weight], vec![], &spelled.out);
-        return Ok(());
+        return w.last(spelled, "MatMul", &[x, weight], vec![]);
     };
     let product = w.product(spelled);
     w.emit("MatMul", &[x, weight], vec![], &product);
     let bias = w.value(bias)?;
-    w.emit("Add", &[product, bias], vec![], &spelled.out);
-    Ok(())
+    w.last(spelled, "Add", &[product, bias], vec![])
 }
 
 /// Refuses what an old version cannot say.
@@ -178,13 +171,7 @@ pub(super) fn resize(
         };
         let scales = scale_list(w, scales);
         let name = if w.opset < 10 { "Upsample" } else { "Resize" };
-        w.emit(
-            name,
-            &[x, scales],
-            vec![string("mode", "nearest")],
-            &spelled.out,
-        );
-        return Ok(());
+        return w.last(spelled, name, &[x, scales], vec![string("mode", "nearest")]);
     }
     let (mode, coordinates) = match mode {
         ResizeMode::Nearest => ("nearest", "asymmetric"),
@@ -218,6 +205,5 @@ pub(super) fn resize(
             vec![x, region, none, w.size_list(&all)]
         }
     };
-    w.emit("Resize", &inputs, attributes, &spelled.out);
-    Ok(())
+    w.last(spelled, "Resize", &inputs, attributes)
 }

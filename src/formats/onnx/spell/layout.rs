@@ -10,12 +10,10 @@ use crate::ir::{DType, Dim, Dims, NodeId, Op, PadMode, Tensor, Value};
 pub(super) fn dropout(w: &mut Writer<'_>, spelled: &Spelled<'_>, p: f64) -> Result<(), OnnxError> {
     let x = w.value(spelled.operands[0])?;
     if w.opset < 12 {
-        w.emit("Dropout", &[x], vec![float("ratio", p)], &spelled.out);
-        return Ok(());
+        return w.last(spelled, "Dropout", &[x], vec![float("ratio", p)]);
     }
     let ratio = w.scalar(p, DType::F32);
-    w.emit("Dropout", &[x, ratio], vec![], &spelled.out);
-    Ok(())
+    w.last(spelled, "Dropout", &[x, ratio], vec![])
 }
 
 pub(super) fn gather(
@@ -26,13 +24,12 @@ pub(super) fn gather(
 ) -> Result<(), OnnxError> {
     let x = w.value(spelled.operands[0])?;
     let index = w.int_list(index.iter().map(|i| i64::from(*i)));
-    w.emit(
+    w.last(
+        spelled,
         "Gather",
         &[x, index],
         vec![int("axis", axis as i64)],
-        &spelled.out,
-    );
-    Ok(())
+    )
 }
 
 /// A `Flatten` where it says that, a reshape elsewhere.
@@ -45,8 +42,7 @@ pub(super) fn flatten(
     let rank = spelled.types[0].rank();
     if start == 1 && rank == Some(end + 1) {
         let x = w.value(spelled.operands[0])?;
-        w.emit("Flatten", &[x], vec![int("axis", 1)], &spelled.out);
-        return Ok(());
+        return w.last(spelled, "Flatten", &[x], vec![int("axis", 1)]);
     }
     let rank = w.known_rank(spelled, 0)?;
     // Sizes before stay; those after stay where nothing is joined, and one may be left to be found out.
@@ -93,8 +89,7 @@ pub(super) fn reshape(
         }
         false => vec![],
     };
-    w.emit("Reshape", &[x, list], attributes, &spelled.out);
-    Ok(())
+    w.last(spelled, "Reshape", &[x, list], attributes)
 }
 
 /// Sizes that stay are 1, as the other side then has them.
@@ -114,8 +109,7 @@ pub(super) fn expand(
         }
     }
     let list = w.size_list(&target);
-    w.emit("Expand", &[x, list], vec![], &spelled.out);
-    Ok(())
+    w.last(spelled, "Expand", &[x, list], vec![])
 }
 
 pub(super) fn pad(w: &mut Writer<'_>, op: &Op, spelled: &Spelled<'_>) -> Result<(), OnnxError> {
@@ -142,8 +136,7 @@ pub(super) fn pad(w: &mut Writer<'_>, op: &Op, spelled: &Spelled<'_>) -> Result<
     let dtype = spelled.result.dtype().unwrap_or(DType::F32);
     let constant = (*mode == PadMode::Constant).then_some((value.0, dtype));
     let (inputs, attributes) = pad_of(w, spelled, x, name, &amounts, constant)?;
-    w.emit("Pad", &inputs, attributes, &spelled.out);
-    Ok(())
+    w.last(spelled, "Pad", &inputs, attributes)
 }
 
 /// `x` with so many of a number before and after it, amounts as ONNX has them, as a node before the one that is spelled.
@@ -219,8 +212,7 @@ fn circular(
             value = w.step(spelled, "Concat", &parts, vec![int("axis", axis as i64)]);
         }
     }
-    w.emit("Identity", &[value], vec![], &spelled.out);
-    Ok(())
+    w.last(spelled, "Identity", &[value], vec![])
 }
 
 /// A part of a value along one axis.
@@ -294,8 +286,7 @@ pub(super) fn slice(w: &mut Writer<'_>, op: &Op, spelled: &Spelled<'_>) -> Resul
         );
     }
     let (inputs, attributes) = slice_of(w, &x, *axis, start, &end, *step);
-    w.emit("Slice", &inputs, attributes, &spelled.out);
-    Ok(())
+    w.last(spelled, "Slice", &inputs, attributes)
 }
 
 /// Writes slices that are one value cut into all its parts as what they are. Whether this one is of that kind.

@@ -82,8 +82,7 @@ fn with_axes(
         true => attributes.push(ints("axes", axes)),
         false => inputs.push(w.int_list(axes)),
     }
-    w.emit(op, &inputs, attributes, &spelled.out);
-    Ok(())
+    w.last(spelled, op, &inputs, attributes)
 }
 
 fn reduce(

@@ -10,17 +10,13 @@ fn dtype(spelled: &Spelled<'_>) -> DType {
 }
 
 pub(super) fn batch(w: &mut Writer<'_>, spelled: &Spelled<'_>, eps: f64) -> Result<(), OnnxError> {
-    let mut inputs = Vec::with_capacity(5);
-    for value in &spelled.operands {
-        inputs.push(w.value(*value)?);
-    }
-    w.emit(
+    let inputs = w.values(&spelled.operands)?;
+    w.last(
+        spelled,
         "BatchNormalization",
         &inputs,
         vec![float("epsilon", eps)],
-        &spelled.out,
-    );
-    Ok(())
+    )
 }
 
 /// The operand, or what leaves a result as it is: ones for a scale, zeros for a shift.
@@ -71,8 +67,7 @@ pub(super) fn layer(
         }
         // From the end, so that it holds for any rank.
         let attributes = vec![int("axis", -(axes as i64)), float("epsilon", eps)];
-        w.emit("LayerNormalization", &inputs, attributes, &spelled.out);
-        return Ok(());
+        return w.last(spelled, "LayerNormalization", &inputs, attributes);
     }
     let over: Vec<usize> = (first..rank).collect();
     let mean = mean(w, spelled, &x, &over);
@@ -89,8 +84,7 @@ pub(super) fn layer(
             value = w.step(spelled, op, &[value, parameter], vec![]);
         }
     }
-    w.emit("Identity", &[value], vec![], &spelled.out);
-    Ok(())
+    w.last(spelled, "Identity", &[value], vec![])
 }
 
 fn mean(w: &mut Writer<'_>, spelled: &Spelled<'_>, x: &str, axes: &[usize]) -> String {
@@ -118,13 +112,12 @@ pub(super) fn group(
     if channels == Some(groups) && rank > 2 {
         let scale = parameter(w, spelled, 1, &[groups])?;
         let shift = parameter(w, spelled, 2, &[groups])?;
-        w.emit(
+        return w.last(
+            spelled,
             "InstanceNormalization",
             &[x, scale, shift],
             vec![epsilon],
-            &spelled.out,
         );
-        return Ok(());
     }
     if w.opset >= 21
         && let Some(channels) = channels
@@ -132,13 +125,12 @@ pub(super) fn group(
         let scale = parameter(w, spelled, 1, &[channels])?;
         let shift = parameter(w, spelled, 2, &[channels])?;
         let attributes = vec![epsilon, int("num_groups", groups as i64)];
-        w.emit(
+        return w.last(
+            spelled,
             "GroupNormalization",
             &[x, scale, shift],
             attributes,
-            &spelled.out,
         );
-        return Ok(());
     }
     let rows = w.int_list([0, groups as i64, -1]);
     let rows = w.step(spelled, "Reshape", &[x.clone(), rows], vec![]);
@@ -172,8 +164,7 @@ pub(super) fn group(
         };
         value = w.step(spelled, op, &[value, parameter], vec![]);
     }
-    w.emit("Identity", &[value], vec![], &spelled.out);
-    Ok(())
+    w.last(spelled, "Identity", &[value], vec![])
 }
 
 /// Until version 13 the last axis is the only one over which ONNX means what the IR does.
@@ -186,26 +177,18 @@ pub(super) fn softmax(
     let x = w.value(spelled.operands[0])?;
     let attribute = |axis: usize| vec![int("axis", axis as i64)];
     if w.opset >= 13 {
-        w.emit(op, &[x], attribute(axis), &spelled.out);
-        return Ok(());
+        return w.last(spelled, op, &[x], attribute(axis));
     }
     let rank = w.known_rank(spelled, 0)?;
     let after = spelled.types[0]
         .shape()
         .and_then(|shape| shape.get(axis + 1..));
     if after.is_some_and(|after| after.iter().all(|d| d.as_number() == Some(1))) {
-        w.emit(op, &[x], attribute(axis), &spelled.out);
-        return Ok(());
+        return w.last(spelled, op, &[x], attribute(axis));
     }
     let mut perm: Vec<i64> = (0..rank as i64).collect();
     perm.swap(axis, rank - 1);
     let swapped = w.step(spelled, "Transpose", &[x], vec![ints("perm", perm.clone())]);
     let value = w.step(spelled, op, &[swapped], attribute(rank - 1));
-    w.emit(
-        "Transpose",
-        &[value],
-        vec![ints("perm", perm)],
-        &spelled.out,
-    );
-    Ok(())
+    w.last(spelled, "Transpose", &[value], vec![ints("perm", perm)])
 }

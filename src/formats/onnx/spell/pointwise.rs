@@ -11,8 +11,7 @@ use crate::ir::{DType, Op};
 /// A node of this operator and nothing more, whose operands are all of the result's type.
 pub(super) fn alike(w: &mut Writer<'_>, op: &str, spelled: &Spelled<'_>) -> Result<(), OnnxError> {
     let inputs = operands(w, spelled)?;
-    w.emit(op, &inputs, vec![], &spelled.out);
-    Ok(())
+    w.last(spelled, op, &inputs, vec![])
 }
 
 /// The operands, as of the result's type where they are numbers without dimensions.
@@ -34,12 +33,8 @@ pub(super) fn with(
     spelled: &Spelled<'_>,
     attribute: AttributeProto,
 ) -> Result<(), OnnxError> {
-    let mut inputs = Vec::with_capacity(spelled.operands.len());
-    for value in &spelled.operands {
-        inputs.push(w.value(*value)?);
-    }
-    w.emit(op, &inputs, vec![attribute], &spelled.out);
-    Ok(())
+    let inputs = w.values(&spelled.operands)?;
+    w.last(spelled, op, &inputs, vec![attribute])
 }
 
 fn dtype(spelled: &Spelled<'_>) -> DType {
@@ -57,8 +52,7 @@ pub(super) fn quotient(w: &mut Writer<'_>, spelled: &Spelled<'_>) -> Result<(), 
         });
     if one && spelled.types[1].shape() == spelled.result.shape() {
         let x = w.value_as(spelled, 1, dtype(spelled))?;
-        w.emit("Reciprocal", &[x], vec![], &spelled.out);
-        return Ok(());
+        return w.last(spelled, "Reciprocal", &[x], vec![]);
     }
     alike(w, "Div", spelled)
 }
@@ -77,8 +71,7 @@ pub(super) fn clip(
                 attributes.push(float(name, bound));
             }
         }
-        w.emit("Clip", &inputs, attributes, &spelled.out);
-        return Ok(());
+        return w.last(spelled, "Clip", &inputs, attributes);
     }
     let mut bounds = Vec::new();
     for bound in [min, max] {
@@ -91,8 +84,7 @@ pub(super) fn clip(
         bounds.pop();
     }
     inputs.extend(bounds);
-    w.emit("Clip", &inputs, vec![], &spelled.out);
-    Ok(())
+    w.last(spelled, "Clip", &inputs, vec![])
 }
 
 /// The slopes of channels stand before one axis of length 1 for each dimension after them.
@@ -124,8 +116,7 @@ pub(super) fn prelu(w: &mut Writer<'_>, spelled: &Spelled<'_>) -> Result<(), Onn
             }
         }
     };
-    w.emit("PRelu", &[x, slope], vec![], &spelled.out);
-    Ok(())
+    w.last(spelled, "PRelu", &[x, slope], vec![])
 }
 
 /// A function that the table of all formats has: by its name, or out of others where the version has none.
@@ -142,8 +133,7 @@ pub(super) fn function(
         (None, None, Some((onnx, since))) => return needs(w, spelled, *since, onnx.name),
         (None, None, None) => return Err(OnnxError::unwritable(op.name(), MISTAKE)),
     };
-    w.emit(name, &inputs, attributes, &spelled.out);
-    Ok(())
+    w.last(spelled, name, &inputs, attributes)
 }
 
 fn attributes(row: &Spelling, onnx: &Onnx, op: &Op) -> Vec<AttributeProto> {

@@ -54,8 +54,7 @@ pub(super) fn pool(w: &mut Writer<'_>, op: &Op, spelled: &Spelled<'_>) -> Result
             _ => "GlobalAveragePool",
         };
         let x = w.value(spelled.operands[0])?;
-        w.emit(name, &[x], vec![], &spelled.out);
-        return Ok(());
+        return w.last(spelled, name, &[x], vec![]);
     }
     let dims = kernel.len();
     let windows = Windows {
@@ -128,8 +127,7 @@ impl Windows {
         }
         let name = if maximum { "MaxPool" } else { "AveragePool" };
         if self.too_many.is_empty() {
-            w.emit(name, &[x], attributes, &spelled.out);
-            return Ok(());
+            return w.last(spelled, name, &[x], attributes);
         }
         let mut value = w.step(spelled, name, &[x], attributes);
         let Some(shape) = spelled.result.shape() else {
@@ -143,8 +141,7 @@ impl Windows {
                 value = cut(w, spelled, &value, axis, &Dim::from(0), end, 1);
             }
         }
-        w.emit("Identity", &[value], vec![], &spelled.out);
-        Ok(())
+        w.last(spelled, "Identity", &[value], vec![])
     }
 
     /// Where sizes are numbers, pads at the end that the last window just fills: versions of ONNX, and what ONNX Runtime infers and

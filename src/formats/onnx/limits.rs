@@ -53,35 +53,52 @@ pub(super) fn check(file: &[u8]) -> Result<(), OnnxError> {
     Ok(())
 }
 
-/// What kind of message it is.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Kind {
-    Model,
-    OperatorSet,
-    Entry,
-    Training,
-    Device,
-    Function,
-    Graph,
-    Annotation,
-    Node,
-    NodeDevice,
-    Sharding,
-    IntIntList,
-    ShardedDim,
-    SimpleDim,
-    Attribute,
-    ValueInfo,
-    Tensor,
-    Segment,
-    Sparse,
-    Type,
-    TensorType,
-    Element,
-    Map,
-    OpaqueType,
-    Shape,
-    Dimension,
+macro_rules! kinds {
+    ($($kind:ident $message:ty;)*) => {
+        /// What kind of message it is.
+        #[derive(Clone, Copy, Debug, PartialEq)]
+        enum Kind {
+            $($kind),*
+        }
+
+        impl Kind {
+            /// Bytes of such a message in memory, without what it points to.
+            fn size(self) -> usize {
+                match self {
+                    $(Kind::$kind => size_of::<$message>()),*
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    Model ModelProto;
+    OperatorSet OperatorSetIdProto;
+    Entry StringStringEntryProto;
+    Training TrainingInfoProto;
+    Device DeviceConfigurationProto;
+    Function FunctionProto;
+    Graph GraphProto;
+    Annotation TensorAnnotation;
+    Node NodeProto;
+    NodeDevice NodeDeviceConfigurationProto;
+    Sharding ShardingSpecProto;
+    IntIntList IntIntListEntryProto;
+    ShardedDim ShardedDimProto;
+    SimpleDim SimpleShardedDimProto;
+    Attribute AttributeProto;
+    ValueInfo ValueInfoProto;
+    Tensor TensorProto;
+    Segment Segment;
+    Sparse SparseTensorProto;
+    Type TypeProto;
+    TensorType TensorType;
+    Element ElementType;
+    Map MapType;
+    OpaqueType OpaqueType;
+    Shape TensorShapeProto;
+    Dimension Dimension;
 }
 
 impl Kind {
@@ -124,38 +141,6 @@ impl Kind {
             (Kind::Shape, 1) => Kind::Dimension,
             _ => return None,
         })
-    }
-
-    /// Bytes of such a message in memory, without what it points to.
-    fn size(self) -> usize {
-        match self {
-            Kind::Model => size_of::<ModelProto>(),
-            Kind::OperatorSet => size_of::<OperatorSetIdProto>(),
-            Kind::Entry => size_of::<StringStringEntryProto>(),
-            Kind::Training => size_of::<TrainingInfoProto>(),
-            Kind::Device => size_of::<DeviceConfigurationProto>(),
-            Kind::Function => size_of::<FunctionProto>(),
-            Kind::Graph => size_of::<GraphProto>(),
-            Kind::Annotation => size_of::<TensorAnnotation>(),
-            Kind::Node => size_of::<NodeProto>(),
-            Kind::NodeDevice => size_of::<NodeDeviceConfigurationProto>(),
-            Kind::Sharding => size_of::<ShardingSpecProto>(),
-            Kind::IntIntList => size_of::<IntIntListEntryProto>(),
-            Kind::ShardedDim => size_of::<ShardedDimProto>(),
-            Kind::SimpleDim => size_of::<SimpleShardedDimProto>(),
-            Kind::Attribute => size_of::<AttributeProto>(),
-            Kind::ValueInfo => size_of::<ValueInfoProto>(),
-            Kind::Tensor => size_of::<TensorProto>(),
-            Kind::Segment => size_of::<Segment>(),
-            Kind::Sparse => size_of::<SparseTensorProto>(),
-            Kind::Type => size_of::<TypeProto>(),
-            Kind::TensorType => size_of::<TensorType>(),
-            Kind::Element => size_of::<ElementType>(),
-            Kind::Map => size_of::<MapType>(),
-            Kind::OpaqueType => size_of::<OpaqueType>(),
-            Kind::Shape => size_of::<TensorShapeProto>(),
-            Kind::Dimension => size_of::<Dimension>(),
-        }
     }
 
     /// Whether a field holds the elements of a tensor as they are, which are never copied.

@@ -83,6 +83,13 @@ pub(super) struct Spelled<'g> {
     pub out: String,
 }
 
+impl Spelled<'_> {
+    /// The element type of its result.
+    pub(super) fn dtype(&self) -> DType {
+        self.result.dtype().unwrap_or(DType::F32)
+    }
+}
+
 /// Makes the messages for a graph.
 pub(super) fn write(graph: &Graph, source: &Source) -> Result<Written, OnnxError> {
     let native = source.opset > 0;

@@ -1,6 +1,7 @@
 //! Pools to a given size.
 
 use super::layout::cut;
+use super::reduced;
 use crate::formats::onnx::attributes::{int, ints};
 use crate::formats::onnx::error::OnnxError;
 use crate::formats::onnx::write::{Spelled, Writer};
@@ -56,13 +57,7 @@ pub(super) fn pool(
             let start = (from.clone() * Dim::from(window)).floor_div(to);
             let end = (from.clone() * Dim::from(window + 1)).ceil_div(to);
             let part = cut(w, spelled, &value, axis, &start, &end, 1);
-            let mut inputs = vec![part];
-            let mut attributes = vec![int("keepdims", 1)];
-            match w.opset < 18 {
-                true => attributes.push(ints("axes", [axis as i64])),
-                false => inputs.push(w.int_list([axis as i64])),
-            }
-            parts.push(w.step(spelled, reduce, &inputs, attributes));
+            parts.push(reduced(w, spelled, reduce, &part, &[axis]));
         }
         value = w.step(spelled, "Concat", &parts, vec![int("axis", axis as i64)]);
     }

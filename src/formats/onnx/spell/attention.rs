@@ -12,7 +12,7 @@ pub(super) fn attention(
     scale: Option<f64>,
     causal: bool,
 ) -> Result<(), OnnxError> {
-    let dtype = spelled.result.dtype().unwrap_or(DType::F32);
+    let dtype = spelled.dtype();
     let names = w.values(&spelled.operands)?;
     let rank = w.known_rank(spelled, 1)?;
     let (q, k) = (spelled.types[0].shape(), spelled.types[1].shape());

@@ -92,7 +92,7 @@ pub(super) fn linear(w: &mut Writer<'_>, spelled: &Spelled<'_>) -> Result<(), On
         match bias {
             Some(bias) => inputs.push(w.value(bias)?),
             None if w.opset < 11 => {
-                let dtype = spelled.result.dtype().unwrap_or(DType::F32);
+                let dtype = spelled.dtype();
                 inputs.push(w.literal(Tensor::from_f64(dtype, &[1], [0.0])));
             }
             None => {}

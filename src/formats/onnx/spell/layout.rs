@@ -133,7 +133,7 @@ pub(super) fn pad(w: &mut Writer<'_>, op: &Op, spelled: &Spelled<'_>) -> Result<
         PadMode::Circular => "wrap",
     };
     let amounts: Vec<Dim> = before.iter().chain(after).cloned().collect();
-    let dtype = spelled.result.dtype().unwrap_or(DType::F32);
+    let dtype = spelled.dtype();
     let constant = (*mode == PadMode::Constant).then_some((value.0, dtype));
     let (inputs, attributes) = pad_of(w, spelled, x, name, &amounts, constant)?;
     w.last(spelled, "Pad", &inputs, attributes)
@@ -336,6 +336,27 @@ fn split(w: &mut Writer<'_>, spelled: &Spelled<'_>, axis: usize) -> Result<bool,
     w.split.extend(parts.iter().map(|(.., part)| *part));
     w.emit_all("Split", &inputs, attributes, &outputs);
     Ok(true)
+}
+
+/// Operand `i`, one number a channel, with one axis of length 1 for each dimension of a tensor of this rank after its channels.
+pub(super) fn per_channel(
+    w: &mut Writer<'_>,
+    spelled: &Spelled<'_>,
+    i: usize,
+    rank: usize,
+) -> Result<String, OnnxError> {
+    let (value, trailing) = (spelled.operands[i], rank.saturating_sub(2));
+    if let Some(count) = spelled.types[i].len(0)
+        && w.graph.constant(value.node).is_some()
+    {
+        let mut shape = vec![1; trailing + 1];
+        shape[0] = count;
+        return w.reshaped(value, &shape);
+    }
+    let value = w.value(value)?;
+    let shape = std::iter::once(-1).chain(std::iter::repeat_n(1, trailing));
+    let shape = w.int_list(shape);
+    Ok(w.step(spelled, "Reshape", &[value, shape], vec![]))
 }
 
 /// A list of a repeated number.

@@ -10,6 +10,7 @@ mod pool;
 
 use super::attributes::{int, ints};
 use super::error::OnnxError;
+use super::proto::AttributeProto;
 use super::write::{Spelled, Writer};
 use crate::ir::Op;
 
@@ -52,8 +53,8 @@ pub(super) fn spell(w: &mut Writer<'_>, op: &Op, spelled: &Spelled<'_>) -> Resul
             let perm = ints("perm", perm.iter().map(|axis| *axis as i64));
             pointwise::with(w, "Transpose", spelled, perm)
         }
-        Squeeze { axes } => with_axes(w, "Squeeze", 13, spelled, axes, vec![]),
-        Unsqueeze { axes } => with_axes(w, "Unsqueeze", 13, spelled, axes, vec![]),
+        Squeeze { axes } => axes_removed_or_added(w, "Squeeze", spelled, axes),
+        Unsqueeze { axes } => axes_removed_or_added(w, "Unsqueeze", spelled, axes),
         Expand { shape } => layout::expand(w, spelled, shape),
         Cast { dtype } => {
             let to = int("to", super::tensor::code(*dtype).into());
@@ -67,22 +68,36 @@ pub(super) fn spell(w: &mut Writer<'_>, op: &Op, spelled: &Spelled<'_>) -> Resul
     }
 }
 
-/// A node whose axes are an attribute before version `since`, and an operand from then on.
+/// Operands and attributes of a node whose axes are an attribute before version `since`, and an operand from then on.
 fn with_axes(
     w: &mut Writer<'_>,
-    op: &str,
     since: i64,
-    spelled: &Spelled<'_>,
+    x: String,
     axes: &[usize],
-    mut attributes: Vec<super::proto::AttributeProto>,
-) -> Result<(), OnnxError> {
-    let mut inputs = vec![w.value(spelled.operands[0])?];
+) -> (Vec<String>, Vec<AttributeProto>) {
     let axes = axes.iter().map(|axis| *axis as i64);
     match w.opset < since {
-        true => attributes.push(ints("axes", axes)),
-        false => inputs.push(w.int_list(axes)),
+        true => (vec![x], vec![ints("axes", axes)]),
+        false => (vec![x, w.int_list(axes)], vec![]),
     }
+}
+
+fn axes_removed_or_added(
+    w: &mut Writer<'_>,
+    op: &str,
+    spelled: &Spelled<'_>,
+    axes: &[usize],
+) -> Result<(), OnnxError> {
+    let x = w.value(spelled.operands[0])?;
+    let (inputs, attributes) = with_axes(w, 13, x, axes);
     w.last(spelled, op, &inputs, attributes)
+}
+
+/// A reduction that keeps its axes, on the way to `spelled`: a mean or a maximum.
+fn reduced(w: &mut Writer<'_>, spelled: &Spelled<'_>, op: &str, x: &str, axes: &[usize]) -> String {
+    let (inputs, mut attributes) = with_axes(w, 18, x.to_owned(), axes);
+    attributes.insert(0, int("keepdims", 1));
+    w.step(spelled, op, &inputs, attributes)
 }
 
 fn reduce(
@@ -97,6 +112,8 @@ fn reduce(
     if axes.is_empty() {
         return pointwise::alike(w, "Identity", spelled);
     }
-    let keep = int("keepdims", keep.into());
-    with_axes(w, op, since, spelled, axes, vec![keep])
+    let x = w.value(spelled.operands[0])?;
+    let (inputs, mut attributes) = with_axes(w, since, x, axes);
+    attributes.insert(0, int("keepdims", keep.into()));
+    w.last(spelled, op, &inputs, attributes)
 }

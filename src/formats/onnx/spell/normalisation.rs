@@ -1,13 +1,11 @@
 //! Normalisations.
 
+use super::layout::{filled, per_channel};
+use super::reduced;
 use crate::formats::onnx::attributes::{float, int, ints};
 use crate::formats::onnx::error::OnnxError;
 use crate::formats::onnx::write::{Spelled, Writer};
-use crate::ir::{DType, Dim, Tensor};
-
-fn dtype(spelled: &Spelled<'_>) -> DType {
-    spelled.result.dtype().unwrap_or(DType::F32)
-}
+use crate::ir::Dim;
 
 pub(super) fn batch(w: &mut Writer<'_>, spelled: &Spelled<'_>, eps: f64) -> Result<(), OnnxError> {
     let inputs = w.values(&spelled.operands)?;
@@ -28,22 +26,11 @@ fn parameter(
 ) -> Result<String, OnnxError> {
     match spelled.operands.get(i) {
         Some(value) => w.value(*value),
-        None => Ok(constant(
-            w,
-            shape,
-            if i == 1 { 1.0 } else { 0.0 },
-            dtype(spelled),
-        )),
+        None => {
+            let x = if i == 1 { 1.0 } else { 0.0 };
+            Ok(filled(w, shape, x, spelled.dtype()))
+        }
     }
-}
-
-fn constant(w: &mut Writer<'_>, shape: &[usize], x: f64, dtype: DType) -> String {
-    let count = shape.iter().product();
-    w.literal(Tensor::from_f64(
-        dtype,
-        shape,
-        std::iter::repeat_n(x, count),
-    ))
 }
 
 pub(super) fn layer(
@@ -70,11 +57,11 @@ pub(super) fn layer(
         return w.last(spelled, "LayerNormalization", &inputs, attributes);
     }
     let over: Vec<usize> = (first..rank).collect();
-    let mean = mean(w, spelled, &x, &over);
+    let mean = reduced(w, spelled, "ReduceMean", &x, &over);
     let centred = w.step(spelled, "Sub", &[x, mean], vec![]);
     let square = w.step(spelled, "Mul", &[centred.clone(), centred.clone()], vec![]);
-    let variance = self::mean(w, spelled, &square, &over);
-    let eps = w.scalar(eps, dtype(spelled));
+    let variance = reduced(w, spelled, "ReduceMean", &square, &over);
+    let eps = w.scalar(eps, spelled.dtype());
     let shifted = w.step(spelled, "Add", &[variance, eps], vec![]);
     let root = w.step(spelled, "Sqrt", &[shifted], vec![]);
     let mut value = w.step(spelled, "Div", &[centred, root], vec![]);
@@ -85,17 +72,6 @@ pub(super) fn layer(
         }
     }
     w.last(spelled, "Identity", &[value], vec![])
-}
-
-fn mean(w: &mut Writer<'_>, spelled: &Spelled<'_>, x: &str, axes: &[usize]) -> String {
-    let axes = axes.iter().map(|axis| *axis as i64);
-    let mut inputs = vec![x.to_owned()];
-    let mut attributes = vec![int("keepdims", 1)];
-    match w.opset < 18 {
-        true => attributes.push(ints("axes", axes)),
-        false => inputs.push(w.int_list(axes)),
-    }
-    w.step(spelled, "ReduceMean", &inputs, attributes)
 }
 
 /// As the normalisation of instances, each of them a group.
@@ -134,8 +110,8 @@ pub(super) fn group(
     }
     let rows = w.int_list([0, groups as i64, -1]);
     let rows = w.step(spelled, "Reshape", &[x.clone(), rows], vec![]);
-    let ones = constant(w, &[groups], 1.0, dtype(spelled));
-    let zeros = constant(w, &[groups], 0.0, dtype(spelled));
+    let ones = filled(w, &[groups], 1.0, spelled.dtype());
+    let zeros = filled(w, &[groups], 0.0, spelled.dtype());
     let normal = w.step(
         spelled,
         "InstanceNormalization",
@@ -145,23 +121,10 @@ pub(super) fn group(
     let shape = w.step(spelled, "Shape", &[x], vec![]);
     let mut value = w.step(spelled, "Reshape", &[normal, shape], vec![]);
     for (i, op) in [(1, "Mul"), (2, "Add")] {
-        let Some(parameter) = spelled.operands.get(i) else {
+        if i >= spelled.operands.len() {
             continue;
-        };
-        let trailing = rank.saturating_sub(2);
-        let parameter = match spelled.types[i].len(0) {
-            Some(count) if w.graph.constant(parameter.node).is_some() => {
-                let mut shape = vec![1; trailing + 1];
-                shape[0] = count;
-                w.reshaped(*parameter, &shape)?
-            }
-            _ => {
-                let parameter = w.value(*parameter)?;
-                let shape = std::iter::once(-1).chain(std::iter::repeat_n(1, trailing));
-                let shape = w.int_list(shape);
-                w.step(spelled, "Reshape", &[parameter, shape], vec![])
-            }
-        };
+        }
+        let parameter = per_channel(w, spelled, i, rank)?;
         value = w.step(spelled, op, &[value, parameter], vec![]);
     }
     w.last(spelled, "Identity", &[value], vec![])

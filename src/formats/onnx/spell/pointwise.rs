@@ -1,12 +1,13 @@
 //! Functions of single elements, and of two.
 
 use super::layers::needs;
+use super::layout::per_channel;
 use crate::formats::onnx::attributes::{float, string};
 use crate::formats::onnx::error::{MISTAKE, OnnxError};
 use crate::formats::onnx::proto::AttributeProto;
 use crate::formats::onnx::write::{Spelled, Writer};
 use crate::formats::spelling::{self, Formula, Onnx, Spelling, Value};
-use crate::ir::{DType, Op};
+use crate::ir::Op;
 
 /// A node of this operator and nothing more, whose operands are all of the result's type.
 pub(super) fn alike(w: &mut Writer<'_>, op: &str, spelled: &Spelled<'_>) -> Result<(), OnnxError> {
@@ -37,10 +38,6 @@ pub(super) fn with(
     w.last(spelled, op, &inputs, vec![attribute])
 }
 
-fn dtype(spelled: &Spelled<'_>) -> DType {
-    spelled.result.dtype().unwrap_or(DType::F32)
-}
-
 /// A quotient; of 1 it is a reciprocal.
 pub(super) fn quotient(w: &mut Writer<'_>, spelled: &Spelled<'_>) -> Result<(), OnnxError> {
     let one = w
@@ -51,7 +48,7 @@ pub(super) fn quotient(w: &mut Writer<'_>, spelled: &Spelled<'_>) -> Result<(), 
             tensor.shape().is_empty() && tensor.elements::<f64>().first() == Some(&1.0)
         });
     if one && spelled.types[1].shape() == spelled.result.shape() {
-        let x = w.value_as(spelled, 1, dtype(spelled))?;
+        let x = w.value_as(spelled, 1, spelled.dtype())?;
         return w.last(spelled, "Reciprocal", &[x], vec![]);
     }
     alike(w, "Div", spelled)
@@ -76,7 +73,7 @@ pub(super) fn clip(
     let mut bounds = Vec::new();
     for bound in [min, max] {
         bounds.push(match bound.is_finite() {
-            true => w.scalar(bound, dtype(spelled)),
+            true => w.scalar(bound, spelled.dtype()),
             false => String::new(),
         });
     }
@@ -100,20 +97,7 @@ pub(super) fn prelu(w: &mut Writer<'_>, spelled: &Spelled<'_>) -> Result<(), Onn
         Some(1) => w.value(spelled.operands[1])?,
         _ => {
             let rank = w.known_rank(spelled, 0)?;
-            let trailing = rank.saturating_sub(2);
-            match count.filter(|_| is_constant) {
-                Some(count) => {
-                    let mut shape = vec![1; trailing + 1];
-                    shape[0] = count;
-                    w.reshaped(spelled.operands[1], &shape)?
-                }
-                None => {
-                    let slope = w.value(spelled.operands[1])?;
-                    let shape = std::iter::once(-1).chain(std::iter::repeat_n(1, trailing));
-                    let shape = w.int_list(shape);
-                    w.step(spelled, "Reshape", &[slope, shape], vec![])
-                }
-            }
+            per_channel(w, spelled, 1, rank)?
         }
     };
     w.last(spelled, "PRelu", &[x, slope], vec![])
@@ -163,7 +147,7 @@ fn composed(
     for part in parts {
         inputs.push(match part {
             Formula::X => w.value(spelled.operands[0])?,
-            Formula::Number(x) => w.scalar(*x, dtype(spelled)),
+            Formula::Number(x) => w.scalar(*x, spelled.dtype()),
             Formula::Of(..) => {
                 let (name, inputs, attributes) = composed(w, spelled, part)?;
                 w.step(spelled, name, &inputs, attributes)

@@ -105,7 +105,7 @@ impl Windows {
             self.pad.after = beyond;
             count_pad = false;
         } else if maximum && wide.contains(&true) {
-            let dtype = spelled.result.dtype().unwrap_or(DType::F32);
+            let dtype = spelled.dtype();
             x = self.padded(w, spelled, x, least(dtype), &wide)?;
         }
         let mut attributes = vec![
@@ -194,7 +194,7 @@ impl Windows {
             amounts[2 + i] = std::mem::take(&mut self.pad.before[i]).into();
             amounts[4 + axes.len() + i] = after.into();
         }
-        let dtype = spelled.result.dtype().unwrap_or(DType::F32);
+        let dtype = spelled.dtype();
         padded(w, spelled, x, &amounts, (value, dtype))
     }
 

@@ -331,3 +331,23 @@ pub enum FormatError {
         source: std::io::Error,
     },
 }
+
+impl FormatError {
+    /// What a format has no way to say.
+    pub(crate) fn unwritable(format: &'static str, what: impl Into<String>) -> FormatError {
+        FormatError::Unwritable {
+            format,
+            what: what.into(),
+            help: "leave this operator out of the pipeline, or write another format".to_owned(),
+        }
+    }
+
+    /// A graph that nothing could be made of.
+    pub(crate) fn mistake(format: &'static str, what: impl Into<String>) -> FormatError {
+        FormatError::Unwritable {
+            format,
+            what: what.into(),
+            help: "this is a mistake of the pass that made it".to_owned(),
+        }
+    }
+}

@@ -66,7 +66,7 @@ pub(super) fn function(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
 }
 
 /// Whether PyTorch takes a number for an operand.
-pub(in crate::formats) fn takes_numbers(op: &Op) -> bool {
+pub(super) fn takes_numbers(op: &Op) -> bool {
     spelling::of_op(op).is_some_and(|row| row.aten.numbers)
 }
 

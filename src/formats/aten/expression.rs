@@ -1,8 +1,9 @@
 //! Calls to be written, free of the format that they are written in.
 
+use super::arithmetic::takes_numbers;
 use super::{arithmetic, convolution, layout, normalisation, pointwise, pool, reduce};
 use crate::formats::spelling::{self, Formula};
-use crate::ir::{self, DType, Dim, Op, Tensor, Type};
+use crate::ir::{self, DType, Dim, Graph, Op, Role, Tensor, Type};
 
 /// An argument of a call, or a result.
 #[derive(Clone)]
@@ -200,6 +201,25 @@ impl Written<'_> {
         })?;
         Ok((call.typed(ty.clone()), ty))
     }
+}
+
+/// The operands of an operator as its call has them, of which some are these numbers: they stand in the call itself where it takes
+/// numbers beside a tensor.
+pub(in crate::formats) fn operands(op: &Op, numbers: &[Option<f64>]) -> Vec<Expression> {
+    let inline = takes_numbers(op) && !numbers.iter().all(Option::is_some);
+    let operand = |(i, number): (usize, &Option<f64>)| match number {
+        Some(number) if inline => Expression::Float(*number),
+        _ => Expression::Operand(i),
+    };
+    numbers.iter().enumerate().map(operand).collect()
+}
+
+/// The number that a literal constant without dimensions is.
+pub(in crate::formats) fn number(graph: &Graph, value: ir::Value) -> Option<f64> {
+    let constant = graph.constant(value.node)?;
+    let tensor = Some(&constant.tensor).filter(|_| constant.role == Role::Literal)?;
+    let plain = tensor.shape().is_empty() && tensor.dtype().is_float();
+    plain.then(|| tensor.elements::<f64>().first().copied())?
 }
 
 /// The call that computes an operator; `Err` says why PyTorch cannot.

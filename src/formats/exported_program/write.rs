@@ -98,19 +98,11 @@ fn json_bytes(value: &impl serde::Serialize) -> Result<Vec<u8>, FormatError> {
 }
 
 fn unwritable(what: String) -> FormatError {
-    FormatError::Unwritable {
-        format: FORMAT,
-        what,
-        help: "leave this operator out of the pipeline, or write another format".to_owned(),
-    }
+    FormatError::unwritable(FORMAT, what)
 }
 
 fn mistake(what: String) -> FormatError {
-    FormatError::Unwritable {
-        format: FORMAT,
-        what,
-        help: "this is a mistake of the pass that made it".to_owned(),
-    }
+    FormatError::mistake(FORMAT, what)
 }
 
 /// Functions of Python's that operators are called like; PyTorch makes code of the nodes, which may call them.

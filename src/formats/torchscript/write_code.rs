@@ -144,17 +144,15 @@ impl<'w> Writer<'w> {
             self.unpack(&name, &parameter.content, &mut prologue);
         }
         self.body = prologue;
-        let order = self
-            .graph
-            .topological_order()
-            .map_err(|node| FormatError::Unwritable {
-                format: FORMAT,
-                what: format!(
+        let order = self.graph.topological_order().map_err(|node| {
+            FormatError::mistake(
+                FORMAT,
+                format!(
                     "the graph has a cycle through `{}`",
                     self.graph.node(node).name
                 ),
-                help: "this is a mistake of the pass that made it".to_owned(),
-            })?;
+            )
+        })?;
         for node in order {
             self.node(node)?;
         }
@@ -209,17 +207,13 @@ impl<'w> Writer<'w> {
             return Ok(());
         };
         let operands = self.graph.operands(id);
-        let scalars: Vec<Option<f64>> = operands.iter().map(|v| self.scalar(*v)).collect();
-        let takes_numbers = aten::takes_numbers(op);
-        let both = takes_numbers && scalars.iter().all(Option::is_some);
+        let numbers = { operands.iter() }.map(|value| aten::number(self.graph, *value));
+        let expressions = aten::operands(op, &numbers.collect::<Vec<_>>());
         let mut texts = Vec::with_capacity(operands.len());
-        let mut expressions = Vec::with_capacity(operands.len());
-        for (i, (value, scalar)) in operands.iter().zip(&scalars).enumerate() {
-            let inline = scalar.filter(|_| takes_numbers && !both);
-            expressions.push(inline.map_or(Expression::Operand(i), Expression::Float));
-            texts.push(match inline {
-                Some(_) => String::new(),
-                None => self.value(*value)?,
+        for (value, expression) in operands.iter().zip(&expressions) {
+            texts.push(match expression {
+                Expression::Operand(_) => self.value(*value)?,
+                _ => String::new(),
             });
         }
         let types: Vec<&Type> = operands.iter().map(|v| self.graph.ty(*v)).collect();
@@ -238,11 +232,8 @@ impl<'w> Writer<'w> {
             })
             .map(|expression| self.expression(&expression, &texts)),
         };
-        let text = text.map_err(|what| FormatError::Unwritable {
-            format: FORMAT,
-            what: format!("`{}`: {what}", node.name),
-            help: "leave this operator out of the pipeline, or write another format".to_owned(),
-        })?;
+        let text = text
+            .map_err(|what| FormatError::unwritable(FORMAT, format!("`{}`: {what}", node.name)))?;
         self.flush_sizes(&node.name)?;
         let name = node.name.clone();
         let names: Vec<String> = match node.outputs.len() {
@@ -300,28 +291,16 @@ impl<'w> Writer<'w> {
         }
     }
 
-    /// The number of a literal constant without dimensions.
-    fn scalar(&self, value: Value) -> Option<f64> {
-        let constant = self.graph.constant(value.node)?;
-        let plain = constant.role == Role::Literal
-            && constant.tensor.shape().is_empty()
-            && constant.tensor.dtype().is_float();
-        plain
-            .then(|| constant.tensor.elements::<f64>().first().copied())
-            .flatten()
-    }
-
     fn value(&mut self, value: Value) -> Result<String, FormatError> {
         if let Some(text) = self.values.get(&value) {
             return Ok(text.clone());
         }
         let node = self.graph.node(value.node);
         let NodeKind::Constant(constant) = &node.kind else {
-            return Err(FormatError::Unwritable {
-                format: FORMAT,
-                what: format!("`{}` is read before it is computed", node.name),
-                help: "this is a mistake of the pass that made it".to_owned(),
-            });
+            return Err(FormatError::mistake(
+                FORMAT,
+                format!("`{}` is read before it is computed", node.name),
+            ));
         };
         let text = match self.layout.places.get(&value.node) {
             Some(place) => place.clone(),
@@ -333,11 +312,10 @@ impl<'w> Writer<'w> {
 
     fn flush_sizes(&mut self, user: &str) -> Result<(), FormatError> {
         if let Some(symbol) = &self.sizes.missing {
-            return Err(FormatError::Unwritable {
-                format: FORMAT,
-                what: format!("`{user}` needs the size {symbol}, which is no size of an input"),
-                help: "this is a mistake of the pass that made it".to_owned(),
-            });
+            return Err(FormatError::mistake(
+                FORMAT,
+                format!("`{user}` needs the size {symbol}, which is no size of an input"),
+            ));
         }
         self.body.push_str(&std::mem::take(&mut self.sizes.pending));
         Ok(())

@@ -10,7 +10,7 @@ use crate::formats::exported_program::numbers;
 use crate::formats::exported_program::opaque::{NO_TEMPLATE, Place, fill};
 use crate::formats::exported_program::package::dtype_code;
 use crate::formats::exported_program::schema::{NamedArgument, Node, tag};
-use crate::ir::{NodeId, NodeKind, Op, Opaque, Role, Type, Value};
+use crate::ir::{NodeId, NodeKind, Op, Opaque, Type, Value};
 
 impl Writer<'_> {
     /// An argument of a node, by position or by name.
@@ -65,22 +65,14 @@ impl Writer<'_> {
     fn operator(&mut self, id: NodeId, op: &Op) -> Result<(), FormatError> {
         let graph = self.graph;
         let operands = graph.operands(id);
-        let numbers: Vec<Option<f64>> = operands.iter().map(|v| self.number(*v)).collect();
-        let takes_numbers = aten::takes_numbers(op);
-        let inline = takes_numbers && !numbers.iter().all(Option::is_some);
-        let mut expressions = Vec::with_capacity(operands.len());
+        let numbers = { operands.iter() }.map(|value| self.number(*value));
+        let expressions = aten::operands(op, &numbers.collect::<Vec<_>>());
         let mut names = Vec::with_capacity(operands.len());
-        for (i, (value, number)) in operands.iter().zip(&numbers).enumerate() {
-            match number.filter(|_| inline) {
-                Some(number) => {
-                    expressions.push(Expression::Float(number));
-                    names.push(String::new());
-                }
-                None => {
-                    expressions.push(Expression::Operand(i));
-                    names.push(self.operand(*value)?);
-                }
-            }
+        for (value, expression) in operands.iter().zip(&expressions) {
+            names.push(match expression {
+                Expression::Operand(_) => self.operand(*value)?,
+                _ => String::new(),
+            });
         }
         let types: Vec<&Type> = operands.iter().map(|v| graph.ty(*v)).collect();
         let node = graph.node(id);
@@ -314,17 +306,9 @@ impl Writer<'_> {
         self.name(value).map(str::to_owned)
     }
 
-    /// The number of a literal constant without dimensions.
+    /// The number that a value is, if no node has it as a tensor.
     fn number(&self, value: Value) -> Option<f64> {
-        let constant = self.graph.constant(value.node)?;
-        let plain = constant.role == Role::Literal
-            && constant.tensor.shape().is_empty()
-            && constant.tensor.dtype().is_float();
-        let named = self.names.contains_key(&value);
-        plain
-            .then(|| constant.tensor.elements::<f64>().first().copied())
-            .flatten()
-            .filter(|_| !named)
+        aten::number(self.graph, value).filter(|_| !self.names.contains_key(&value))
     }
 
     /// Whether a value is known to lie in memory in row-major order.

@@ -3,6 +3,7 @@
 mod builder;
 mod opaque;
 mod query;
+mod shapes;
 mod unknown;
 
 use std::fmt::Write as _;

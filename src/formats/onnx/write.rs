@@ -3,18 +3,18 @@
 //! Every operator is spelled anew, in the version of the model's own operators. What the file had beside them - names, doc strings,
 //! metadata - comes back where the value it belongs to is still there.
 
+mod opaque;
+mod values;
+
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::attributes::int;
-use super::captures;
 use super::error::{MISTAKE, OnnxError};
 use super::kept::Form;
-use super::opaque;
 use super::proto::{AttributeProto, ModelProto, NodeProto, TensorProto};
 use super::source::Source;
+use super::spell;
 use super::unchanged::State;
-use super::{spell, tensor};
-use crate::ir::{DType, Dim, Graph, NodeId, NodeKind, Op, Opaque, Symbol, Tensor, Type, Value};
+use crate::ir::{DType, Dim, Graph, NodeId, NodeKind, Op, Symbol, Tensor, Type, Value};
 
 /// The version of the operators for models that do not come from ONNX.
 pub(super) const OPSET: i64 = 20;
@@ -282,72 +282,6 @@ impl<'g> Writer<'g> {
             .clone_from(&info.device_configurations);
     }
 
-    fn opaque(&mut self, id: NodeId, op: &Opaque, operands: &[Value]) -> Result<(), OnnxError> {
-        let name = &self.graph.node(id).name;
-        let broken = |what: String| {
-            OnnxError::unwritable(
-                format!("`{name}`: {what}"),
-                "the operator's template is damaged",
-            )
-        };
-        let parsed = opaque::parse(&op.template).map_err(broken)?;
-        let mut proto = parsed.node;
-        if let ([], [attribute], Some("Constant"), [Some(0)]) = (
-            operands,
-            proto.attribute.as_slice(),
-            proto.op_type.as_deref(),
-            parsed.outputs.as_slice(),
-        ) && attribute.name.as_deref() == Some("value")
-            && let Some(tensor) = &attribute.t
-        {
-            let mut header = TensorProto::clone(tensor);
-            header.name = self.names.get(&id.into()).cloned();
-            self.weights.push(Weight {
-                header,
-                data: Data::Within,
-            });
-            return Ok(());
-        }
-        let operand = |at: usize| {
-            let value = operands.get(at).copied();
-            value.ok_or_else(|| broken(format!("there is no operand {at}")))
-        };
-        for place in parsed.inputs {
-            let input = match place {
-                Some(at) => self.value(operand(at)?)?,
-                None => String::new(),
-            };
-            proto.input.push(input);
-        }
-        for place in parsed.outputs {
-            let name = place.and_then(|port| {
-                let port = port as u32;
-                self.names.get(&Value { node: id, port }).cloned()
-            });
-            proto.output.push(name.unwrap_or_default());
-        }
-        let mut renamed = FxHashMap::default();
-        for (inside, at) in parsed.captures {
-            let mut outside = self.value(operand(at)?)?;
-            if outside == inside {
-                continue;
-            }
-            // A name that the subgraph has a meaning of its own for cannot be used in it.
-            if captures::defines(&proto, &outside) {
-                let copy = self.fresh(&format!("{inside}.outer"));
-                self.emit("Identity", &[outside], vec![], &copy);
-                outside = copy;
-            }
-            renamed.insert(inside, outside);
-        }
-        if !renamed.is_empty() {
-            captures::rename(&mut proto, &renamed);
-        }
-        self.describe(&mut proto, name);
-        self.nodes.push(proto);
-        Ok(())
-    }
-
     /// Adds a node of ONNX's own operators.
     pub(super) fn emit(
         &mut self,
@@ -417,138 +351,6 @@ impl<'g> Writer<'g> {
             }
             None => self.fresh(&format!("{}/MatMul", spelled.out)),
         }
-    }
-
-    /// The name of a value.
-    pub(super) fn value(&mut self, value: Value) -> Result<String, OnnxError> {
-        if let Some(name) = self.names.get(&value) {
-            return Ok(name.clone());
-        }
-        self.formed(value, Form::AsIs)
-    }
-
-    /// The names of several values.
-    pub(super) fn values(&mut self, values: &[Value]) -> Result<Vec<String>, OnnxError> {
-        values.iter().map(|value| self.value(*value)).collect()
-    }
-
-    /// The name of the transpose of a constant matrix.
-    pub(super) fn transposed(&mut self, value: Value) -> Result<String, OnnxError> {
-        self.formed(value, Form::Transposed)
-    }
-
-    /// The name of a constant under another shape.
-    pub(super) fn reshaped(&mut self, value: Value, shape: &[usize]) -> Result<String, OnnxError> {
-        match self.graph.constant(value.node) {
-            Some(constant) if constant.tensor.shape() == shape => self.formed(value, Form::AsIs),
-            _ => self.formed(value, Form::Reshaped(shape.to_vec())),
-        }
-    }
-
-    fn formed(&mut self, value: Value, form: Form) -> Result<String, OnnxError> {
-        let node = self.graph.node(value.node);
-        let Some(constant) = self.graph.constant(value.node) else {
-            let what = format!("`{}` is read before it is computed", node.name);
-            return Err(OnnxError::unwritable(what, MISTAKE));
-        };
-        let known = self.forms.get(&value.node);
-        if let Some(name) = known.and_then(|forms| forms.get(&form)) {
-            return Ok(name.clone());
-        }
-        if let Some(name) = self.original(value.node, &form)? {
-            return Ok(name);
-        }
-        let origin = self.origin(value.node).filter(|(of, _)| *of == node.name);
-        let as_in_file = origin.is_some_and(|(_, own)| *own == form);
-        // In another layout the name stays free for what has it in the file, if somebody may read that.
-        let free = origin.is_none() || as_in_file || !self.needed.contains(&*node.name);
-        let first = !self.forms.contains_key(&value.node) && free;
-        let name = match first {
-            true => self.claim(&node.name),
-            false => self.fresh(&node.name),
-        };
-        let tensor = &constant.tensor;
-        let tensor = match &form {
-            Form::AsIs => Ok(tensor.clone()),
-            Form::Reshaped(shape) => tensor.reshaped(shape),
-            Form::Transposed => tensor
-                .transposed()
-                .ok_or_else(|| format!("`{}` is no matrix", node.name)),
-        };
-        let tensor = tensor.map_err(|what| OnnxError::unwritable(what, MISTAKE))?;
-        self.store(&name, tensor, first);
-        if name == *node.name {
-            let names = match as_in_file {
-                true => &mut self.given,
-                false => &mut self.claimed,
-            };
-            names.insert(name.clone());
-        }
-        let forms = self.forms.entry(value.node).or_default();
-        forms.insert(form, name.clone());
-        Ok(name)
-    }
-
-    /// A constant that is no weight: the same for all that need the same.
-    pub(super) fn literal(&mut self, tensor: Tensor) -> String {
-        let key = (
-            tensor.dtype(),
-            tensor.shape().to_vec(),
-            tensor.bytes().into_owned(),
-        );
-        if let Some(name) = self.literals.get(&key) {
-            return name.clone();
-        }
-        let name = self.fresh("constant");
-        let header = TensorProto {
-            dims: tensor.shape().iter().map(|n| *n as i64).collect(),
-            data_type: Some(tensor::code(tensor.dtype())),
-            name: Some(name.clone()),
-            ..TensorProto::default()
-        };
-        let data = Data::Tensor(tensor);
-        self.weights.push(Weight { header, data });
-        self.literals.insert(key, name.clone());
-        name
-    }
-
-    /// A number without dimensions.
-    pub(super) fn scalar(&mut self, x: f64, dtype: DType) -> String {
-        self.literal(Tensor::from_f64(dtype, &[], [x]))
-    }
-
-    /// A list of whole numbers.
-    pub(super) fn int_list(&mut self, ints: impl IntoIterator<Item = i64>) -> String {
-        let ints: Vec<i64> = ints.into_iter().collect();
-        let count = ints.len();
-        let bytes: Vec<u8> = ints.iter().flat_map(|n| n.to_le_bytes()).collect();
-        let bytes = crate::ir::Bytes::new(std::sync::Arc::new(bytes));
-        match Tensor::new(DType::I64, &[count], bytes) {
-            Ok(tensor) => self.literal(tensor),
-            Err(_) => String::new(), // The bytes are as many as the count says.
-        }
-    }
-
-    /// The name of a value as one of this type: numbers without dimensions take the type of the others.
-    pub(super) fn value_as(
-        &mut self,
-        spelled: &Spelled<'_>,
-        i: usize,
-        dtype: DType,
-    ) -> Result<String, OnnxError> {
-        let value = spelled.operands[i];
-        if spelled.types[i].dtype() == Some(dtype) {
-            return self.value(value);
-        }
-        if let Some(constant) = self.graph.constant(value.node)
-            && constant.tensor.shape().is_empty()
-        {
-            let x = constant.tensor.elements::<f64>().first().copied();
-            return Ok(self.scalar(x.unwrap_or(0.0), dtype));
-        }
-        let name = self.value(value)?;
-        let to = int("to", tensor::code(dtype).into());
-        Ok(self.step(spelled, "Cast", &[name], vec![to]))
     }
 
     /// Whether a `Gemm` of the file had its weight as the graph has it.

@@ -1,7 +1,6 @@
 //! Model files: read and write.
 //!
-//! A format is a `Reader` and a `Writer`. A file's content decides what reads it; what it came from, or the name's suffix,
-//! what writes it.
+//! A file's content decides which `Format` reads it; what it came from, or the name's suffix, which writes it.
 
 mod aten;
 pub mod exported_program;
@@ -35,9 +34,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::FormatError;
-use crate::files::{Staged, Unpublished, archive};
+use crate::files::{Staged, Unpublished};
 use crate::ir::{Dialect, Graph, Op, Validated, verify};
 use crate::{Error, Result};
+use exported_program::ExportedProgram;
+use onnx::Onnx;
+use text::TextForm;
+use torchscript::TorchScript;
 use unread::Live;
 
 /// What to know about a model before it is read.
@@ -147,18 +150,14 @@ pub fn check_name(path: &Path, from: &Path) -> Result<()> {
     writer(path, Some(from)).map(|_| ())
 }
 
-/// Reads files of one format.
-trait Reader {
-    /// The model in the file.
-    fn read(&self, path: &Path, options: &ReadOptions) -> Result<Model>;
-}
-
-/// Writes files of one format.
-trait Writer {
+/// A kind of file.
+trait Format {
     /// The suffixes of such files.
     fn suffixes(&self) -> &'static [&'static str];
     /// The opaque operators that such files can hold; `None` for all.
     fn dialect(&self) -> Option<Dialect>;
+    /// The model in the file.
+    fn read(&self, path: &Path, options: &ReadOptions) -> Result<Model>;
     /// Writes the graph, with what its file had beside it; `path` is where the file will stand. Gives the files that will stand beside it.
     fn write(
         &self,
@@ -169,18 +168,13 @@ trait Writer {
     ) -> Result<Vec<Unpublished>>;
 }
 
-/// A kind of file.
-trait Format: Reader + Writer {}
-
-impl<F: Reader + Writer> Format for F {}
-
 /// Every format.
-const FORMATS: [&dyn Format; 4] = [&TorchScript, &ExportedProgram, &Onnx, &text::TextForm];
+const FORMATS: [&dyn Format; 4] = [&TorchScript, &ExportedProgram, &Onnx, &TextForm];
 
 /// What reads a file: its content says so, but for the text form.
 fn recognise(path: &Path) -> &'static dyn Format {
     match suffix(path) {
-        text::SUFFIX => &text::TextForm,
+        text::SUFFIX => &TextForm,
         _ if exported_program::recognises(path) => &ExportedProgram,
         _ if onnx::recognises(path) => &Onnx,
         // What is not TorchScript either is told by this reader, with what it is instead.
@@ -199,121 +193,6 @@ fn writer(path: &Path, from: Option<&Path>) -> Result<&'static dyn Format> {
             Some(from) => Ok(recognise(from)),
             None => Err(unknown_format(path)),
         },
-    }
-}
-
-struct TorchScript;
-
-impl Reader for TorchScript {
-    fn read(&self, path: &Path, options: &ReadOptions) -> Result<Model> {
-        let (graph, source) =
-            torchscript::read(path, options).map_err(|e| Error::format(path, e))?;
-        Ok(Model {
-            graph,
-            origin: Origin::TorchScript(Arc::new(source)),
-        })
-    }
-}
-
-impl Writer for TorchScript {
-    fn suffixes(&self) -> &'static [&'static str] {
-        &["pt", "pth", "ptc"]
-    }
-
-    fn dialect(&self) -> Option<Dialect> {
-        Some(Dialect::TorchScript)
-    }
-
-    fn write(
-        &self,
-        graph: Validated<'_>,
-        origin: &Origin,
-        path: &Path,
-        out: &mut BufWriter<&mut File>,
-    ) -> Result<Vec<Unpublished>> {
-        let none = torchscript::Source::default();
-        let source = match origin {
-            Origin::TorchScript(source) => source,
-            _ => &none,
-        };
-        let root = archive::root_name(path);
-        torchscript::write(&graph, source, &root, out).map_err(|e| Error::format(path, e))?;
-        Ok(Vec::new())
-    }
-}
-
-struct ExportedProgram;
-
-impl Reader for ExportedProgram {
-    fn read(&self, path: &Path, _: &ReadOptions) -> Result<Model> {
-        let (graph, source) = exported_program::read(path).map_err(|e| Error::format(path, e))?;
-        Ok(Model {
-            graph,
-            origin: Origin::ExportedProgram(Arc::new(source)),
-        })
-    }
-}
-
-impl Writer for ExportedProgram {
-    fn suffixes(&self) -> &'static [&'static str] {
-        &["pt2"]
-    }
-
-    fn dialect(&self) -> Option<Dialect> {
-        Some(Dialect::ExportedProgram)
-    }
-
-    fn write(
-        &self,
-        graph: Validated<'_>,
-        origin: &Origin,
-        path: &Path,
-        out: &mut BufWriter<&mut File>,
-    ) -> Result<Vec<Unpublished>> {
-        let source = match origin {
-            Origin::ExportedProgram(source) => Some(&**source),
-            _ => None,
-        };
-        let root = archive::root_name(path);
-        exported_program::write(&graph, source, &root, out).map_err(|e| Error::format(path, e))?;
-        Ok(Vec::new())
-    }
-}
-
-struct Onnx;
-
-impl Reader for Onnx {
-    fn read(&self, path: &Path, options: &ReadOptions) -> Result<Model> {
-        let (graph, source) = onnx::read(path, options).map_err(|e| Error::format(path, e))?;
-        Ok(Model {
-            graph,
-            origin: Origin::Onnx(Arc::new(source)),
-        })
-    }
-}
-
-impl Writer for Onnx {
-    fn suffixes(&self) -> &'static [&'static str] {
-        &[onnx::SUFFIX]
-    }
-
-    fn dialect(&self) -> Option<Dialect> {
-        Some(Dialect::Onnx)
-    }
-
-    fn write(
-        &self,
-        graph: Validated<'_>,
-        origin: &Origin,
-        path: &Path,
-        out: &mut BufWriter<&mut File>,
-    ) -> Result<Vec<Unpublished>> {
-        let none = onnx::Source::default();
-        let source = match origin {
-            Origin::Onnx(source) => source,
-            _ => &none,
-        };
-        onnx::write(&graph, source, path, out)
     }
 }
 

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use super::{Origin, ReadOptions, Reader, Writer};
+use super::{Format, Origin, ReadOptions};
 use crate::files::Unpublished;
 use crate::ir::{Dialect, Graph, Validated, text};
 use crate::{Error, Model, Result};
@@ -14,19 +14,23 @@ pub(super) const SUFFIX: &str = "ir";
 
 pub(super) struct TextForm;
 
-impl Reader for TextForm {
-    fn read(&self, path: &Path, _: &ReadOptions) -> Result<Model> {
-        read(path)
-    }
-}
-
-impl Writer for TextForm {
+impl Format for TextForm {
     fn suffixes(&self) -> &'static [&'static str] {
         &[SUFFIX]
     }
 
     fn dialect(&self) -> Option<Dialect> {
         None
+    }
+
+    fn read(&self, path: &Path, _: &ReadOptions) -> Result<Model> {
+        let source = fs::read_to_string(path).map_err(|source| io("read", path, source))?;
+        let graph = text::parse(&source, &Graph::new("")).map_err(|error| Error::Model {
+            path: path.to_path_buf(),
+            what: error.to_string(),
+            help: String::new(),
+        })?;
+        Ok(Model::new(graph))
     }
 
     fn write(
@@ -36,29 +40,16 @@ impl Writer for TextForm {
         path: &Path,
         out: &mut BufWriter<&mut File>,
     ) -> Result<Vec<Unpublished>> {
-        write(&graph, path, out)?;
+        let graph: &Graph = &graph;
+        write!(out, "{graph:#}").map_err(|source| io("write", path, source))?;
         Ok(Vec::new())
     }
 }
 
-fn read(path: &Path) -> Result<Model> {
-    let source = fs::read_to_string(path).map_err(|source| Error::Io {
-        doing: "read",
+fn io(doing: &'static str, path: &Path, source: std::io::Error) -> Error {
+    Error::Io {
+        doing,
         path: path.to_path_buf(),
         source,
-    })?;
-    let graph = text::parse(&source, &Graph::new("")).map_err(|error| Error::Model {
-        path: path.to_path_buf(),
-        what: error.to_string(),
-        help: String::new(),
-    })?;
-    Ok(Model::new(graph))
-}
-
-fn write(graph: &Graph, path: &Path, out: &mut dyn Write) -> Result<()> {
-    write!(out, "{graph:#}").map_err(|source| Error::Io {
-        doing: "write",
-        path: path.to_path_buf(),
-        source,
-    })
+    }
 }

@@ -110,7 +110,7 @@ pub(super) struct Edge {
 /// A network: a directed acyclic graph of operations on tensors.
 ///
 /// Values are in SSA form: each is computed once, by one node. Nodes keep their [`NodeId`] when others are removed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Graph {
     /// The network's name.
     pub name: String,
@@ -133,14 +133,7 @@ impl Graph {
     pub fn new(name: impl Into<String>) -> Graph {
         Graph {
             name: name.into(),
-            bindings: Bindings::new(),
-            defaults: FxHashMap::default(),
-            graph: StableDiGraph::default(),
-            inputs: Vec::new(),
-            outputs: Vec::new(),
-            guessed: FxHashSet::default(),
-            returned: FxHashMap::default(),
-            names: Names::default(),
+            ..Graph::default()
         }
     }
 
@@ -185,7 +178,8 @@ impl Graph {
         Ok(self.add_typed_op(name, op, operands, outputs))
     }
 
-    fn infer(&self, op: &Op, operands: &[Value]) -> Result<SmallVec<[Type; 1]>, String> {
+    /// The types of an operator's results on these operands.
+    pub(crate) fn infer(&self, op: &Op, operands: &[Value]) -> Result<SmallVec<[Type; 1]>, String> {
         let types: Vec<&Type> = operands.iter().map(|v| self.ty(*v)).collect();
         super::infer::infer(op, &types)
     }

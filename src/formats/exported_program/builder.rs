@@ -1,12 +1,11 @@
 //! What the table of [`aten`](crate::formats::aten) needs to add operators to the graph.
 
 use rustc_hash::FxHashMap;
-use smallvec::SmallVec;
 
 use super::opaque;
 use super::read::Reader;
 use crate::formats::aten::{Builder, Eval, Stop};
-use crate::ir::{self, Constant, DType, Dim, Op, Role, Tensor, Type};
+use crate::ir::{self, Constant, DType, Dim, Op, Role, Tensor};
 
 impl Builder for Reader<'_> {
     fn graph(&self) -> &ir::Graph {
@@ -14,12 +13,8 @@ impl Builder for Reader<'_> {
     }
 
     fn emit(&mut self, label: &str, op: Op, operands: &[ir::Value]) -> Eval<Option<ir::Value>> {
-        let inferred = {
-            let types: SmallVec<[&Type; 4]> = operands.iter().map(|v| self.graph.ty(*v)).collect();
-            ir::infer::infer(&op, &types)
-        };
         // What does not fit is for PyTorch to judge: the node then stays as it is.
-        let Ok(outputs) = inferred else {
+        let Ok(outputs) = self.graph.infer(&op, operands) else {
             return Ok(None);
         };
         Ok(Some(self.add_node(label, op, operands, outputs).into()))

@@ -5,7 +5,6 @@ mod weights;
 
 use indexmap::IndexSet;
 use rustc_hash::{FxHashMap, FxHashSet};
-use smallvec::SmallVec;
 
 use super::content::Content;
 use super::error::OnnxError;
@@ -15,11 +14,11 @@ use super::proto::{NodeProto, TypeProto};
 use super::source::{NodeInfo, Source};
 use super::view::View;
 use super::{fold, lower, opaque};
-use crate::ir::infer::infer;
 use crate::ir::{Constant, DType, Dim, Dims, Graph, NodeId, Op, Role, Symbol, Tensor, Type, Value};
 use weights::Weight;
 
 /// The graph while it is being made.
+#[derive(Default)]
 pub(super) struct Importer<'m> {
     pub graph: Graph,
     pub source: Source,
@@ -53,23 +52,9 @@ impl<'m> Importer<'m> {
     pub(super) fn new(name: &str, opset: i64, external: External) -> Importer<'m> {
         Importer {
             graph: Graph::new(name),
-            source: Source::default(),
             opset,
-            functions: FxHashSet::default(),
-            names: FxHashSet::default(),
-            read: FxHashSet::default(),
-            shared: FxHashSet::default(),
-            returned: FxHashSet::default(),
-            values: FxHashMap::default(),
-            weights: Vec::new(),
-            weight_names: FxHashMap::default(),
-            contents: FxHashMap::default(),
-            declared: FxHashMap::default(),
-            input_symbols: FxHashSet::default(),
-            parameters: FxHashMap::default(),
-            loose: FxHashSet::default(),
-            taken_symbols: IndexSet::default(),
             external,
+            ..Importer::default()
         }
     }
 
@@ -263,10 +248,7 @@ impl<'m> Importer<'m> {
 
     /// Adds an operation with a result of this name; `None` where the operands do not fit.
     pub(super) fn named(&mut self, name: &str, op: Op, operands: &[Value]) -> Option<Value> {
-        let outputs = {
-            let types: SmallVec<[&Type; 4]> = operands.iter().map(|v| self.graph.ty(*v)).collect();
-            infer(&op, &types).ok()?
-        };
+        let outputs = self.graph.infer(&op, operands).ok()?;
         let node = self.graph.add_typed_op(name, op, operands, outputs);
         Some(node.into())
     }

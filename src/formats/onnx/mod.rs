@@ -36,29 +36,55 @@ mod write;
 use std::fs::File;
 use std::io::BufWriter;
 use std::path::Path;
+use std::sync::Arc;
 
+use super::{Format, Origin, ReadOptions};
 use crate::error::FormatError;
 use crate::files::Unpublished;
-use crate::ir::Graph;
-use crate::{Error, Result};
+use crate::ir::{Dialect, Graph, Validated};
+use crate::{Error, Model, Result};
 
 pub use error::OnnxError;
 
 use crate::error::onnx as error;
-pub(crate) use read::{SUFFIX, read, read_bytes, recognises};
+pub(crate) use read::{read_bytes, recognises};
 pub use source::Source;
 
-/// Writes a graph as an ONNX file that will stand at `path`. Where its weights are large, gives the file with them that will stand
-/// beside it.
-pub(crate) fn write(
-    graph: &Graph,
-    source: &Source,
-    path: &Path,
-    out: &mut BufWriter<&mut File>,
-) -> Result<Vec<Unpublished>> {
-    let refused = |error: OnnxError| Error::format(path, FormatError::from(error));
-    let written = write::write(graph, source).map_err(refused)?;
-    store::store(written, source, path, out)
+/// ONNX as a format.
+pub(super) struct Onnx;
+
+impl Format for Onnx {
+    fn suffixes(&self) -> &'static [&'static str] {
+        &[read::SUFFIX]
+    }
+
+    fn dialect(&self) -> Option<Dialect> {
+        Some(Dialect::Onnx)
+    }
+
+    fn read(&self, path: &Path, options: &ReadOptions) -> Result<Model> {
+        let (graph, source) = read::read(path, options).map_err(|e| Error::format(path, e))?;
+        let origin = Origin::Onnx(Arc::new(source));
+        Ok(Model { graph, origin })
+    }
+
+    /// Where the weights are large, gives the file with them that will stand beside it.
+    fn write(
+        &self,
+        graph: Validated<'_>,
+        origin: &Origin,
+        path: &Path,
+        out: &mut BufWriter<&mut File>,
+    ) -> Result<Vec<Unpublished>> {
+        let none = Source::default();
+        let source = match origin {
+            Origin::Onnx(source) => source,
+            _ => &none,
+        };
+        let refused = |error: OnnxError| Error::format(path, FormatError::from(error));
+        let written = write::write(&graph, source).map_err(refused)?;
+        store::store(written, source, path, out)
+    }
 }
 
 /// The bytes of a graph as an ONNX file with all weights in it.

@@ -17,7 +17,51 @@ mod write;
 mod write_code;
 mod write_pickle;
 
-pub(crate) use read::{read, read_bytes};
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{Format, Origin, ReadOptions};
+use crate::files::{Unpublished, archive};
+use crate::ir::{Dialect, Validated};
+use crate::{Error, Model, Result};
+pub use interface::Source;
+pub(crate) use read::read_bytes;
 pub(crate) use write::write;
 
-pub use interface::Source;
+/// TorchScript as a format.
+pub(super) struct TorchScript;
+
+impl Format for TorchScript {
+    fn suffixes(&self) -> &'static [&'static str] {
+        &["pt", "pth", "ptc"]
+    }
+
+    fn dialect(&self) -> Option<Dialect> {
+        Some(Dialect::TorchScript)
+    }
+
+    fn read(&self, path: &Path, options: &ReadOptions) -> Result<Model> {
+        let (graph, source) = read::read(path, options).map_err(|e| Error::format(path, e))?;
+        let origin = Origin::TorchScript(Arc::new(source));
+        Ok(Model { graph, origin })
+    }
+
+    fn write(
+        &self,
+        graph: Validated<'_>,
+        origin: &Origin,
+        path: &Path,
+        out: &mut BufWriter<&mut File>,
+    ) -> Result<Vec<Unpublished>> {
+        let none = Source::default();
+        let source = match origin {
+            Origin::TorchScript(source) => source,
+            _ => &none,
+        };
+        let root = archive::root_name(path);
+        write(&graph, source, &root, out).map_err(|e| Error::format(path, e))?;
+        Ok(Vec::new())
+    }
+}

@@ -1,7 +1,6 @@
 //! What the table of [`aten`](crate::formats::aten) needs to add operators to the graph, and to learn of inputs.
 
 use rustc_hash::FxHashMap;
-use smallvec::SmallVec;
 
 use super::unknown;
 use crate::error::FormatError;
@@ -93,11 +92,7 @@ impl Builder for Evaluator<'_> {
     fn emit(&mut self, label: &str, op: Op, operands: &[ir::Value]) -> Eval<Option<ir::Value>> {
         self.step()?;
         let involved = self.is_involved(&op, operands);
-        let inferred = {
-            let types: SmallVec<[&Type; 4]> = operands.iter().map(|v| self.graph.ty(*v)).collect();
-            ir::infer::infer(&op, &types)
-        };
-        match inferred {
+        match self.graph.infer(&op, operands) {
             Ok(outputs) => {
                 let name = self.node_name(label);
                 Ok(Some(

@@ -116,10 +116,9 @@ fn checked(mut content: Content) -> Option<Content> {
 
 /// Axes by the attribute or, since version 13, by operand 1; none where neither is there.
 pub(super) fn axes<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Option<Vec<i64>>> {
-    match (view.ints("axes"), view.input(1)) {
-        (Some(axes), _) => Some(Some(axes.to_vec())),
-        (None, Some(_)) => im.ints(view, 1).map(Some),
-        (None, None) => Some(None),
+    match view.ints("axes") {
+        Some(axes) => Some(Some(axes.to_vec())),
+        None => im.optional_ints(view, 1),
     }
 }
 

@@ -167,6 +167,23 @@ impl<'m> Importer<'m> {
         self.are_usable(&sizes, x).then_some(sizes)
     }
 
+    /// The values of several operands.
+    pub(super) fn operands(
+        &mut self,
+        view: &View<'m>,
+        operands: std::ops::Range<usize>,
+    ) -> Option<Vec<Value>> {
+        operands.map(|i| self.operand(view, i)).collect()
+    }
+
+    /// The whole numbers that operand `i` holds; none where it is left out.
+    pub(super) fn optional_ints(&mut self, view: &View<'m>, i: usize) -> Option<Option<Vec<i64>>> {
+        match view.input(i) {
+            Some(_) => self.ints(view, i).map(Some),
+            None => Some(None),
+        }
+    }
+
     /// The whole numbers that operand `i` holds.
     pub(super) fn ints(&mut self, view: &View<'m>, i: usize) -> Option<Vec<i64>> {
         self.content(view.input(i)?)?.ints()

@@ -46,8 +46,7 @@ pub(super) fn slice<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Conten
     for (i, name) in ["starts", "ends", "axes", "steps"].into_iter().enumerate() {
         lists.push(match view.ints(name) {
             Some(ints) => Some(ints.to_vec()),
-            None if view.input(i + 1).is_some() => Some(im.ints(view, i + 1)?),
-            None => None,
+            None => im.optional_ints(view, i + 1)?,
         });
     }
     let mut x = im.content(view.input(0)?)?.clone();

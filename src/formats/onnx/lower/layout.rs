@@ -48,10 +48,8 @@ pub(super) fn dropout<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Valu
 }
 
 pub(super) fn concat<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value> {
-    let mut operands = Vec::with_capacity(view.node.input.len());
-    for i in 0..view.node.input.len() {
-        operands.push(operand(im, view, i)?);
-    }
+    let operands = (0..view.node.input.len()).map(|i| operand(im, view, i));
+    let operands = operands.collect::<Option<Vec<_>>>()?;
     let rank = operands.iter().find_map(|x| im.rank(*x))?;
     let axis = position(view.attribute("axis")?.i?, rank)?;
     // A scalar would take the type of the others, and is none of ONNX's operands.

@@ -126,9 +126,9 @@ pub(super) fn pad<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value> {
         };
         (im.sizes(view, 1, x)?, value)
     };
-    let axes = match view.input(3) {
+    let axes = match im.optional_ints(view, 3)? {
         None => (0..rank).collect(),
-        Some(_) => positions(&im.ints(view, 3)?, rank)?,
+        Some(axes) => positions(&axes, rank)?,
     };
     if amounts.len() != axes.len() * 2 {
         return None;

@@ -6,23 +6,15 @@ use crate::formats::sizes::position;
 use crate::ir::{DType, Op, Value};
 
 pub(super) fn batch<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value> {
-    let further = view
-        .node
-        .output
-        .iter()
-        .filter(|name| !name.is_empty())
-        .count()
-        > 1;
+    let named = { view.node.output.iter() }.filter(|name| !name.is_empty());
+    let further = named.count() > 1;
     // Before version 14 further results are what says that it trains.
     if view.int("training_mode", 0) != 0 || view.int("spatial", 1) != 1 || further {
         return None;
     }
-    let mut operands = Vec::with_capacity(5);
-    for i in 0..5 {
-        operands.push(match i {
-            0..3 => im.operand(view, i)?,
-            _ => im.buffer(view.input(i)?)?,
-        });
+    let mut operands = im.operands(view, 0..3)?;
+    for i in 3..5 {
+        operands.push(im.buffer(view.input(i)?)?);
     }
     let eps = view.float("epsilon", 1e-5).into();
     im.last(view, Op::BatchNorm { eps }, &operands)
@@ -45,10 +37,7 @@ pub(super) fn group<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value>
 }
 
 fn grouped<'m>(im: &mut Importer<'m>, view: &View<'m>, groups: usize) -> Option<Value> {
-    let mut operands = Vec::with_capacity(3);
-    for i in 0..3 {
-        operands.push(im.operand(view, i)?);
-    }
+    let operands = im.operands(view, 0..3)?;
     let eps = view.float("epsilon", 1e-5).into();
     im.last(view, Op::GroupNorm { groups, eps }, &operands)
 }

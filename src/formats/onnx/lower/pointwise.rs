@@ -108,11 +108,8 @@ pub(super) fn binary<'m>(im: &mut Importer<'m>, view: &View<'m>, op: Op) -> Opti
 /// A sum, minimum or maximum of any number of operands.
 pub(super) fn fold<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<ir::Value> {
     let op = spelled(view).map_or(Op::Add {}, |(op, _)| op);
-    let count = view.node.input.len();
-    let mut operands = Vec::with_capacity(count);
-    for i in 0..count {
-        operands.push(float(im, view, i)?);
-    }
+    let operands = (0..view.node.input.len()).map(|i| float(im, view, i));
+    let operands = operands.collect::<Option<Vec<_>>>()?;
     let alike = operands
         .windows(2)
         .all(|w| im.dtype(w[0]) == im.dtype(w[1]));

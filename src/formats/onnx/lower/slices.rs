@@ -57,14 +57,8 @@ pub(super) fn slice<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value>
             None,
         )
     } else {
-        let axes = match view.input(3) {
-            Some(_) => Some(im.ints(view, 3)?),
-            None => None,
-        };
-        let steps = match view.input(4) {
-            Some(_) => Some(im.ints(view, 4)?),
-            None => None,
-        };
+        let axes = im.optional_ints(view, 3)?;
+        let steps = im.optional_ints(view, 4)?;
         (im.sizes(view, 1, x)?, im.sizes(view, 2, x)?, axes, steps)
     };
     let axes = axes.unwrap_or_else(|| (0..starts.len() as i64).collect());

@@ -56,7 +56,7 @@ pub(super) fn pool(
         for window in 0..count {
             let start = (from.clone() * Dim::from(window)).floor_div(to);
             let end = (from.clone() * Dim::from(window + 1)).ceil_div(to);
-            let part = cut(w, spelled, &value, axis, &start, &end, 1);
+            let part = cut(w, spelled, &value, axis, &start, &end);
             parts.push(reduced(w, spelled, reduce, &part, &[axis]));
         }
         value = w.step(spelled, "Concat", &parts, vec![int("axis", axis as i64)]);

@@ -194,19 +194,12 @@ fn circular(
         let mut parts = Vec::new();
         if !nothing(&before[axis]) {
             let start = size.clone() - before[axis].clone();
-            parts.push(cut(w, spelled, &value, axis, &start, size, 1));
+            parts.push(cut(w, spelled, &value, axis, &start, size));
         }
         parts.push(value.clone());
         if !nothing(&after[axis]) {
-            parts.push(cut(
-                w,
-                spelled,
-                &value,
-                axis,
-                &Dim::from(0),
-                &after[axis],
-                1,
-            ));
+            let start = Dim::from(0);
+            parts.push(cut(w, spelled, &value, axis, &start, &after[axis]));
         }
         if parts.len() > 1 {
             value = w.step(spelled, "Concat", &parts, vec![int("axis", axis as i64)]);
@@ -223,9 +216,8 @@ pub(super) fn cut(
     axis: usize,
     start: &Dim,
     end: &Dim,
-    step: usize,
 ) -> String {
-    let (inputs, attributes) = slice_of(w, x, axis, start, end, step);
+    let (inputs, attributes) = slice_of(w, x, axis, start, end, 1);
     w.step(spelled, "Slice", &inputs, attributes)
 }
 

@@ -138,7 +138,7 @@ impl Windows {
         };
         for (axis, end) in shape.iter().enumerate().skip(2) {
             if self.too_many.contains(&(axis - 2)) {
-                value = cut(w, spelled, &value, axis, &Dim::from(0), end, 1);
+                value = cut(w, spelled, &value, axis, &Dim::from(0), end);
             }
         }
         w.last(spelled, "Identity", &[value], vec![])
@@ -170,7 +170,7 @@ impl Windows {
             // Another axis may need what counts one window more here.
             if some && reach < there {
                 let end = Dim::from(reach.saturating_sub(self.pad.before[i]));
-                x = cut(w, spelled, &x, i + 2, &Dim::from(0), &end, 1);
+                x = cut(w, spelled, &x, i + 2, &Dim::from(0), &end);
             }
         }
         x

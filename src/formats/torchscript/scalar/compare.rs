@@ -94,22 +94,17 @@ pub(super) fn compare(name: &str, a: &Value<'_>, b: &Value<'_>) -> Option<Result
     }
     if let (Some(x), Some(y)) = (a.as_dim(), b.as_dim()) {
         let (low, high) = bounds(&(x.clone() - y.clone()));
-        let known = match name {
-            "lt" if high < 0 => Some(true),
-            "lt" if low >= 0 => Some(false),
-            "le" if high <= 0 => Some(true),
-            "le" if low > 0 => Some(false),
-            "gt" if low > 0 => Some(true),
-            "gt" if high <= 0 => Some(false),
-            "ge" if low >= 0 => Some(true),
-            "ge" if high < 0 => Some(false),
-            "eq" if low > 0 || high < 0 => Some(false),
-            "ne" if low > 0 || high < 0 => Some(true),
-            _ => None,
+        let (holds, fails) = match name {
+            "lt" => (high < 0, low >= 0),
+            "le" => (high <= 0, low > 0),
+            "gt" => (low > 0, high <= 0),
+            "ge" => (low >= 0, high < 0),
+            "eq" => (false, low > 0 || high < 0),
+            _ => (low > 0 || high < 0, false),
         };
-        return Some(match known {
-            Some(known) => Ok(known),
-            None => {
+        return Some(match holds || fails {
+            true => Ok(holds),
+            false => {
                 let size = if x.as_number().is_none() { x } else { y };
                 Err(format!(
                     "a condition compares the size {size}, known only when the model runs"
@@ -146,35 +141,22 @@ impl DimBuilder<(i64, i64)> for Bounds {
         (a.0.saturating_add(b.0), a.1.saturating_add(b.1))
     }
     fn mul(&mut self, a: (i64, i64), b: (i64, i64)) -> (i64, i64) {
-        let products = [
-            a.0.saturating_mul(b.0),
-            a.0.saturating_mul(b.1),
-            a.1.saturating_mul(b.0),
-            a.1.saturating_mul(b.1),
-        ];
-        products
-            .iter()
-            .fold((i64::MAX, i64::MIN), |(low, high), &p| {
-                (low.min(p), high.max(p))
-            })
+        extremes(a, b, i64::saturating_mul)
     }
     fn floor_div(&mut self, a: (i64, i64), b: (i64, i64)) -> (i64, i64) {
         if b.0 <= 0 {
             return (i64::MIN, i64::MAX);
         }
-        let quotients = [
-            a.0.div_euclid(b.0),
-            a.0.div_euclid(b.1),
-            a.1.div_euclid(b.0),
-            a.1.div_euclid(b.1),
-        ];
-        quotients
-            .iter()
-            .fold((i64::MAX, i64::MIN), |(low, high), &q| {
-                (low.min(q), high.max(q))
-            })
+        extremes(a, b, i64::div_euclid)
     }
     fn max(&mut self, a: (i64, i64), b: (i64, i64)) -> (i64, i64) {
         (a.0.max(b.0), a.1.max(b.1))
     }
+}
+
+/// The least and the largest result of an operation that is monotonic on each side.
+fn extremes(a: (i64, i64), b: (i64, i64), of: fn(i64, i64) -> i64) -> (i64, i64) {
+    let corners = [of(a.0, b.0), of(a.0, b.1), of(a.1, b.0), of(a.1, b.1)];
+    let least = corners.into_iter().fold(i64::MAX, i64::min);
+    (least, corners.into_iter().fold(i64::MIN, i64::max))
 }

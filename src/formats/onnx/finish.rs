@@ -51,7 +51,7 @@ impl Writer<'_> {
                 .unwrap_or_default();
             let shape: Dims = header.dims.iter().map(|n| Dim::from(*n)).collect();
             info.name = Some(name);
-            info.r#type = Some(tensor_type(header.data_type.unwrap_or(0), Some(&shape)));
+            info.r#type = Some(tensor_type(header.data_type(), Some(&shape)));
             info
         };
         let mut weights: FxHashMap<&str, &Weight> = { self.weights.iter() }
@@ -69,7 +69,7 @@ impl Writer<'_> {
             })
             .collect();
         for info in listed {
-            let name = info.name.as_deref().unwrap_or_default();
+            let name = info.name();
             if let Some(input) = inputs.remove(name) {
                 graph.input.push(input);
             } else if let Some(weight) = weights.remove(name) {
@@ -82,8 +82,7 @@ impl Writer<'_> {
                 .extend(inputs.remove(&*self.graph.node(*input).name));
         }
         if old {
-            let further = { self.weights.iter() }
-                .filter(|w| weights.contains_key(w.header.name.as_deref().unwrap_or_default()));
+            let further = { self.weights.iter() }.filter(|w| weights.contains_key(w.header.name()));
             graph.input.extend(further.map(weight_info));
         }
         graph.output = { self.graph.outputs().iter() }

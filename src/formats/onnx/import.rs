@@ -88,7 +88,7 @@ impl<'m> Importer<'m> {
             return Ok(()); // It has no result that anybody could read.
         }
         let own = matches!(node.domain.as_deref(), None | Some("" | "ai.onnx"));
-        let domain = node.domain.as_deref().unwrap_or_default();
+        let domain = node.domain();
         let typed = own && !self.functions.contains(&(domain, view.op()));
         if typed && self.opset >= OLDEST_TYPED {
             if self.constant(&view)? || self.alias(&view).is_some() {

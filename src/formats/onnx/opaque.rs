@@ -133,7 +133,7 @@ pub(super) fn weight<'m>(
         t: Some(Box::new(own)),
         ..AttributeProto::default()
     };
-    constant(im, name, attribute, proto.data_type.unwrap_or(0));
+    constant(im, name, attribute, proto.data_type());
     Ok(())
 }
 
@@ -256,7 +256,7 @@ fn print_attribute(attribute: &AttributeProto) -> Json {
             .map(Json::Array),
         _ => None,
     };
-    let name = attribute.name.as_deref().unwrap_or_default();
+    let name = attribute.name();
     match readable {
         Some(json) if parse_attribute(name, &json).as_ref() == Ok(attribute) => json,
         _ => json!({"proto": STANDARD.encode(attribute.encode_to_vec())}),

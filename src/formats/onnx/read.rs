@@ -12,7 +12,9 @@ use super::captures::{captured, inner_names};
 use super::error::OnnxError;
 use super::files::{External, Mapped};
 use super::import::Importer;
-use super::proto::{DimensionValue, GraphProto, ModelProto, NodeProto, TypeValue, ValueInfoProto};
+use super::proto::{
+    DimensionValue, GraphProto, ModelProto, NodeProto, SparseTensorProto, TypeValue, ValueInfoProto,
+};
 use super::source::{Source, WeightInfo};
 use super::{limits, opaque, tensor};
 use crate::error::FormatError;
@@ -105,11 +107,11 @@ fn import_model(
     external: External,
     options: &ReadOptions,
 ) -> Result<(Graph, Source), OnnxError> {
-    let name = graph.name.as_deref().unwrap_or_default();
+    let name = graph.name();
     let mut im = Importer::new(name, opset, external);
     for function in &model.functions {
-        let domain = function.domain.as_deref().unwrap_or_default();
-        let name = function.name.as_deref().unwrap_or_default();
+        let domain = function.domain();
+        let name = function.name();
         im.functions.insert((domain, name));
         let named = { function.node.iter() }.flat_map(|n| &n.output);
         im.source
@@ -118,7 +120,7 @@ fn import_model(
     }
     inner_names(&graph.node, &mut im.source.inner);
     // Before, every initializer had to be an input, too.
-    let overridable = model.ir_version.unwrap_or(0) >= 4;
+    let overridable = model.ir_version() >= 4;
     import(&mut im, graph, map, overridable, options)?;
     im.graph.remove_dead();
     im.keep_constants();
@@ -129,7 +131,7 @@ fn import_model(
         .chain(&graph.input)
         .chain(&graph.output)
     {
-        let name = info.name.as_deref().unwrap_or_default();
+        let name = info.name();
         let value = im.values.get(name);
         let ty = value.and_then(|v| im.graph.get(v.node)?.outputs.get(v.port as usize));
         if let Some(ty) = ty.cloned() {
@@ -178,36 +180,90 @@ fn import<'m>(
     overridable: bool,
     options: &ReadOptions,
 ) -> Result<(), OnnxError> {
-    let mut defined: FxHashSet<&str> = FxHashSet::default();
-    let mut weights: FxHashSet<&str> = FxHashSet::default();
-    let duplicate = |name: &str| OnnxError::Duplicate {
-        name: name.to_owned(),
-    };
-    let tensors = graph.initializer.iter().map(|t| t.name.as_deref());
-    let sparse = { graph.sparse_initializer.iter() }
-        .map(|t| t.values.as_ref().and_then(|v| v.name.as_deref()));
-    for name in tensors.chain(sparse) {
-        let name = name.unwrap_or_default();
-        if !weights.insert(name) {
-            return Err(duplicate(name));
-        }
-    }
-    for info in &graph.input {
-        let name = info.name.as_deref().unwrap_or_default();
-        if !defined.insert(name) {
-            return Err(duplicate(name));
-        }
-    }
-    defined.extend(&weights);
-    for name in { graph.node.iter() }
-        .flat_map(|n| &n.output)
-        .filter(|n| !n.is_empty())
-    {
-        if !defined.insert(name) {
-            return Err(duplicate(name));
-        }
-    }
+    let weights = weight_names(graph)?;
+    let defined = defined_names(graph, &weights)?;
     im.names.clone_from(&defined);
+    note_use(im, graph);
+    inputs(im, graph, &weights, options);
+    for proto in &graph.initializer {
+        let name = proto.name();
+        im.source.weights.insert(name.into(), WeightInfo::of(proto));
+        match tensor::tensor(proto, name, Some(map), &mut im.external)? {
+            Some(tensor) if overridable && im.source.weight_inputs.contains_key(name) => {
+                im.overridable(name, tensor);
+            }
+            Some(tensor) => {
+                if !im.read.contains(name) {
+                    im.source.unread.push(name.into());
+                }
+                im.weight(name, tensor);
+            }
+            None => opaque::weight(im, name, proto)?,
+        }
+    }
+    for proto in &graph.sparse_initializer {
+        opaque::sparse_weight(im, sparse_name(proto), proto);
+    }
+    for node in ordered(&graph.node, &defined)? {
+        im.node(node)?;
+    }
+    let mut outputs: FxHashSet<&str> = FxHashSet::default();
+    for info in &graph.output {
+        let name = info.name();
+        let value = im.value(name).ok_or_else(|| OnnxError::Undefined {
+            reader: "the model".to_owned(),
+            name: name.to_owned(),
+        })?;
+        add_name(&mut outputs, name)?;
+        im.graph.add_output(name, value);
+    }
+    Ok(())
+}
+
+/// Adds a name that no value may have yet.
+fn add_name<'m>(names: &mut FxHashSet<&'m str>, name: &'m str) -> Result<(), OnnxError> {
+    match names.insert(name) {
+        true => Ok(()),
+        false => Err(OnnxError::Duplicate {
+            name: name.to_owned(),
+        }),
+    }
+}
+
+fn sparse_name(proto: &SparseTensorProto) -> &str {
+    proto.values.as_ref().map_or("", |values| values.name())
+}
+
+/// The names of initializers.
+fn weight_names(graph: &GraphProto) -> Result<FxHashSet<&str>, OnnxError> {
+    let mut weights = FxHashSet::default();
+    let tensors = graph.initializer.iter().map(|proto| proto.name());
+    let sparse = graph.sparse_initializer.iter().map(sparse_name);
+    for name in tensors.chain(sparse) {
+        add_name(&mut weights, name)?;
+    }
+    Ok(weights)
+}
+
+/// The names of all values.
+fn defined_names<'m>(
+    graph: &'m GraphProto,
+    weights: &FxHashSet<&'m str>,
+) -> Result<FxHashSet<&'m str>, OnnxError> {
+    let mut defined = FxHashSet::default();
+    for info in &graph.input {
+        add_name(&mut defined, info.name())?;
+    }
+    defined.extend(weights);
+    let results = graph.node.iter().flat_map(|node| &node.output);
+    for name in results.filter(|name| !name.is_empty()) {
+        add_name(&mut defined, name)?;
+    }
+    Ok(defined)
+}
+
+/// Notes what the file says of the types of values, and who reads which.
+fn note_use<'m>(im: &mut Importer<'m>, graph: &'m GraphProto) {
     for info in graph.value_info.iter().chain(&graph.output) {
         if let (Some(name), Some(ty)) = (info.name.as_deref(), &info.r#type) {
             im.declared.insert(name, ty);
@@ -224,21 +280,27 @@ fn import<'m>(
         }
     }
     im.read.extend(&im.returned);
+}
 
-    let is_weight =
-        |info: &&ValueInfoProto| weights.contains(info.name.as_deref().unwrap_or_default());
+/// Adds the inputs that are no initializers.
+fn inputs<'m>(
+    im: &mut Importer<'m>,
+    graph: &'m GraphProto,
+    weights: &FxHashSet<&str>,
+    options: &ReadOptions,
+) {
+    let is_weight = |info: &&ValueInfoProto| weights.contains(info.name());
     let (weight_inputs, inputs): (Vec<_>, Vec<_>) = graph.input.iter().partition(is_weight);
     for info in weight_inputs {
-        let name = info.name.as_deref().unwrap_or_default();
-        im.source.weight_inputs.insert(name.into(), info.clone());
+        im.source
+            .weight_inputs
+            .insert(info.name().into(), info.clone());
     }
-    let names: Vec<&str> = { inputs.iter() }
-        .map(|info| info.name.as_deref().unwrap_or_default())
-        .collect();
+    let names: Vec<&str> = inputs.iter().map(|info| info.name()).collect();
     let given = given_shapes(&names, options);
     im.loose = loose_names(&inputs, &given);
     for (info, given) in inputs.into_iter().zip(given) {
-        let name = info.name.as_deref().unwrap_or_default();
+        let name = info.name();
         let ty = match &info.r#type {
             Some(ty) => im.type_of(ty, name),
             None => Type::Other(super::types::UNKNOWN.into()),
@@ -246,42 +308,6 @@ fn import<'m>(
         let ty = given_rank(im, name, ty, given);
         im.input(name, ty);
     }
-    for proto in &graph.initializer {
-        let name = proto.name.as_deref().unwrap_or_default();
-        im.source.weights.insert(name.into(), WeightInfo::of(proto));
-        match tensor::tensor(proto, name, Some(map), &mut im.external)? {
-            Some(tensor) if overridable && im.source.weight_inputs.contains_key(name) => {
-                im.overridable(name, tensor);
-            }
-            Some(tensor) => {
-                if !im.read.contains(name) {
-                    im.source.unread.push(name.into());
-                }
-                im.weight(name, tensor);
-            }
-            None => opaque::weight(im, name, proto)?,
-        }
-    }
-    for proto in &graph.sparse_initializer {
-        let name = proto.values.as_ref().and_then(|v| v.name.as_deref());
-        opaque::sparse_weight(im, name.unwrap_or_default(), proto);
-    }
-    for node in ordered(&graph.node, &defined)? {
-        im.node(node)?;
-    }
-    let mut outputs: FxHashSet<&str> = FxHashSet::default();
-    for info in &graph.output {
-        let name = info.name.as_deref().unwrap_or_default();
-        let value = im.value(name).ok_or_else(|| OnnxError::Undefined {
-            reader: "the model".to_owned(),
-            name: name.to_owned(),
-        })?;
-        if !outputs.insert(name) {
-            return Err(duplicate(name));
-        }
-        im.graph.add_output(name, value);
-    }
-    Ok(())
 }
 
 /// The type of an input without a shape, with as many dimensions as `--input` gives it.

@@ -87,7 +87,7 @@ pub(super) fn tensor(
     map: Option<&Bytes>,
     external: &mut External,
 ) -> Result<Option<Tensor>, OnnxError> {
-    let code = proto.data_type.unwrap_or(0);
+    let code = proto.data_type();
     let shape = lengths(proto, name)?;
     let Some(dtype) = dtype(code) else {
         check_other(proto, name, &shape)?;
@@ -151,7 +151,7 @@ fn typed_bytes(proto: &TensorProto, dtype: DType) -> Bytes {
 fn check_other(proto: &TensorProto, name: &str, shape: &[usize]) -> Result<(), OnnxError> {
     let bits = OTHERS.iter().find(|(n, ..)| Some(*n) == proto.data_type);
     let Some((.., bits)) = bits else {
-        let code = proto.data_type.unwrap_or(0);
+        let code = proto.data_type();
         let what = format!("its element type, number {code}, is not known");
         return Err(OnnxError::tensor(name, what));
     };
@@ -163,7 +163,7 @@ fn check_other(proto: &TensorProto, name: &str, shape: &[usize]) -> Result<(), O
         Some(raw) if *bits > 0 && raw.len() != needed => {
             let what = format!(
                 "{}{shape:?} takes {needed} bytes, and there are {}",
-                other_name(proto.data_type.unwrap_or(0)),
+                other_name(proto.data_type()),
                 raw.len()
             );
             Err(OnnxError::tensor(name, what))
@@ -183,7 +183,7 @@ pub(super) fn inlined(
         return Ok(own);
     }
     let shape = lengths(proto, name)?;
-    let code = proto.data_type.unwrap_or(0);
+    let code = proto.data_type();
     let bits = match dtype(code) {
         Some(dtype) => dtype.size() * 8,
         None => OTHERS.iter().find(|(n, ..)| *n == code).map_or(0, |o| o.2),

@@ -25,9 +25,7 @@ pub(super) fn results<'m>(
     operands: &[Value],
 ) -> SmallVec<[Type; 1]> {
     let own = matches!(view.node.domain.as_deref(), None | Some("" | "ai.onnx"))
-        && !im
-            .functions
-            .contains(&(view.node.domain.as_deref().unwrap_or_default(), view.op()));
+        && !im.functions.contains(&(view.node.domain(), view.op()));
     let mut types = SmallVec::new();
     for (i, name) in view.node.output.iter().enumerate() {
         if name.is_empty() {

@@ -11,7 +11,7 @@ pub(super) struct View<'m> {
 
 impl<'m> View<'m> {
     pub(super) fn op(&self) -> &'m str {
-        self.node.op_type.as_deref().unwrap_or_default()
+        self.node.op_type()
     }
 
     /// The name of operand `i`; `None` if it is left out.
@@ -40,7 +40,7 @@ impl<'m> View<'m> {
     /// Whether all attributes are among these, and none is a function's parameter.
     pub(super) fn only(&self, allowed: &[&str]) -> bool {
         self.node.attribute.iter().all(|a| {
-            let plain = a.ref_attr_name.as_deref().unwrap_or_default().is_empty();
+            let plain = a.ref_attr_name().is_empty();
             plain && a.name.as_deref().is_some_and(|n| allowed.contains(&n))
         })
     }

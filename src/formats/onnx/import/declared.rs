@@ -25,7 +25,7 @@ impl Importer<'_> {
             Some(TypeValue::SparseTensor(_)) => return Type::Other("sparse_tensor".into()),
             _ => return Type::Other(types::UNKNOWN.into()),
         };
-        let code = tensor_type.elem_type.unwrap_or(0);
+        let code = tensor_type.elem_type();
         match tensor::dtype(code) {
             Some(dtype) => {
                 let shape = tensor_type.shape.as_ref();

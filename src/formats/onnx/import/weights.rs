@@ -71,7 +71,7 @@ impl<'m> Importer<'m> {
                 Tensor::new(DType::I64, shape, bytes).ok()
             };
             match (view.attribute("value_int"), view.attribute("value_ints")) {
-                (Some(attribute), _) => ints(&[], &[attribute.i.unwrap_or(0)]),
+                (Some(attribute), _) => ints(&[], &[attribute.i()]),
                 (_, Some(attribute)) => ints(&[attribute.ints.len()], &attribute.ints),
                 _ => None,
             }

@@ -1,6 +1,6 @@
 //! Statements: blocks, branches, loops, assignments.
 
-use ruff_python_ast::{Expr, Stmt};
+use ruff_python_ast::{Expr, Stmt, StmtIf};
 use ruff_text_size::Ranged;
 
 use super::expressions::retype;
@@ -76,42 +76,11 @@ impl<'a> Evaluator<'a> {
             Stmt::Pass(_) => {}
             Stmt::Break(_) => return Ok(Flow::Break),
             Stmt::Continue(_) => return Ok(Flow::Continue),
-            Stmt::If(branch) => {
-                let test = self.expr(&branch.test, env, file)?;
-                self.place = Some((file, branch.test.range()));
-                let mut other: &'a [Stmt] = &[];
-                if let Some(clause) = branch.elif_else_clauses.first() {
-                    if clause.test.is_some() || branch.elif_else_clauses.len() > 1 {
-                        return self.unknown_python("`elif`");
-                    }
-                    other = &clause.body;
-                }
-                let taken = match self.truth(&test) {
-                    Ok(true) => &branch.body[..],
-                    Ok(false) => other,
-                    // A check that the model makes of itself: assume that it holds, as the exporter's example showed.
-                    Err(_) if raises(&branch.body) && !raises(other) => other,
-                    Err(_) if raises(other) && !raises(&branch.body) => &branch.body[..],
-                    Err(_) if is_inert(&branch.body) && is_inert(other) => &[],
-                    Err(what)
-                        if self.both_branches(
-                            (&test, &what),
-                            [&branch.body, other],
-                            env,
-                            file,
-                        )? =>
-                    {
-                        return Ok(Flow::Next);
-                    }
-                    Err(what) => return self.depends_on_data(what),
-                };
-                return self.block(taken, env, file);
-            }
+            Stmt::If(branch) => return self.branch(branch, env, file),
             Stmt::For(each) => {
                 let iterable = self.expr(&each.iter, env, file)?;
                 self.place = Some((file, each.iter.range()));
-                let items = self.iterate(&iterable)?;
-                for item in items {
+                for item in self.iterate(&iterable)? {
                     self.step()?;
                     self.assign(&each.target, item, env, file)?;
                     match self.block(&each.body, env, file)? {
@@ -139,6 +108,39 @@ impl<'a> Evaluator<'a> {
             _ => return self.unknown_python("this statement"),
         }
         Ok(Flow::Next)
+    }
+
+    fn branch(
+        &mut self,
+        branch: &'a StmtIf,
+        env: &mut Env<'a>,
+        file: &'a SourceFile,
+    ) -> Eval<Flow<'a>> {
+        let test = self.expr(&branch.test, env, file)?;
+        self.place = Some((file, branch.test.range()));
+        let mut other: &'a [Stmt] = &[];
+        if let Some(clause) = branch.elif_else_clauses.first() {
+            if clause.test.is_some() || branch.elif_else_clauses.len() > 1 {
+                return self.unknown_python("`elif`");
+            }
+            other = &clause.body;
+        }
+        let taken = match self.truth(&test) {
+            Ok(true) => &branch.body[..],
+            Ok(false) => other,
+            // A check that the model makes of itself: assume that it holds, as the exporter's example showed.
+            Err(_) if raises(&branch.body) && !raises(other) => other,
+            Err(_) if raises(other) && !raises(&branch.body) => &branch.body[..],
+            Err(_) if is_inert(&branch.body) && is_inert(other) => &[],
+            Err(what) => {
+                let branches = [&branch.body[..], other];
+                return match self.both_branches((&test, &what), branches, env, file)? {
+                    true => Ok(Flow::Next),
+                    false => self.depends_on_data(what),
+                };
+            }
+        };
+        self.block(taken, env, file)
     }
 
     fn assign(

@@ -87,24 +87,24 @@ pub(in crate::formats) struct Pickle {
 }
 
 impl Pickle {
-    pub(in crate::formats) fn root(&self) -> Id {
+    pub fn root(&self) -> Id {
         self.root
     }
 
-    pub(in crate::formats) fn get(&self, id: Id) -> &Object {
+    pub fn get(&self, id: Id) -> &Object {
         // Ids come from this arena only; `Mark` is what no finished pickle holds.
         self.objects.get(id as usize).unwrap_or(&Object::Mark)
     }
 
     /// An attribute of an instance, by name.
-    pub(in crate::formats) fn attr(&self, instance: Id, name: &str) -> Option<Id> {
+    pub fn attr(&self, instance: Id, name: &str) -> Option<Id> {
         self.attrs(instance)
             .find(|(key, _)| *key == name)
             .map(|(_, value)| value)
     }
 
     /// An instance's attributes, in the order of the file.
-    pub(in crate::formats) fn attrs(&self, instance: Id) -> impl Iterator<Item = (&str, Id)> {
+    pub fn attrs(&self, instance: Id) -> impl Iterator<Item = (&str, Id)> {
         let items = match self.get(instance) {
             Object::Instance {
                 state: Some(state), ..
@@ -123,7 +123,7 @@ impl Pickle {
     }
 
     /// Runs a pickle.
-    pub(in crate::formats) fn parse(bytes: &[u8], entry: &str) -> Result<Self, FormatError> {
+    pub fn parse(bytes: &[u8], entry: &str) -> Result<Self, FormatError> {
         Machine::new(bytes, entry).run()
     }
 }

@@ -10,13 +10,13 @@ use crate::ir::{Dim, Dims, Type};
 
 impl Importer<'_> {
     /// The type that the file declares for a value; `None` if it declares none.
-    pub(in crate::formats::onnx) fn declared_type(&mut self, name: &str) -> Option<Type> {
+    pub fn declared_type(&mut self, name: &str) -> Option<Type> {
         let proto = *self.declared.get(name)?;
         Some(self.type_of(proto, name))
     }
 
     /// A type of the file. Sizes without name or number get a name of their own.
-    pub(in crate::formats::onnx) fn type_of(&mut self, proto: &TypeProto, name: &str) -> Type {
+    pub fn type_of(&mut self, proto: &TypeProto, name: &str) -> Type {
         let tensor_type = match &proto.value {
             Some(TypeValue::Tensor(ty)) => ty,
             Some(TypeValue::Sequence(_)) => return Type::Other("sequence".into()),
@@ -60,12 +60,12 @@ impl Importer<'_> {
     }
 
     /// How many symbols there are.
-    pub(in crate::formats::onnx) fn symbol_count(&self) -> usize {
+    pub fn symbol_count(&self) -> usize {
         self.taken_symbols.len()
     }
 
     /// Whether a size is a symbol that came after the first `count`.
-    pub(in crate::formats::onnx) fn is_newer(&self, dim: &Dim, count: usize) -> bool {
+    pub fn is_newer(&self, dim: &Dim, count: usize) -> bool {
         let at = dim
             .as_symbol()
             .and_then(|s| self.taken_symbols.get_index_of(s));
@@ -73,7 +73,7 @@ impl Importer<'_> {
     }
 
     /// A size with a name of its own that has this number, unless the file is wrong: enough to count and to compare with.
-    pub(in crate::formats::onnx) fn probable_size(&mut self, text: &str, n: i64) -> Dim {
+    pub fn probable_size(&mut self, text: &str, n: i64) -> Dim {
         let dim = self.fresh_size(text);
         if let Some(symbol) = dim.as_symbol() {
             self.graph.bindings.insert(symbol.clone(), n);
@@ -106,7 +106,7 @@ impl Importer<'_> {
     }
 
     /// A size with a name of its own, made of this text.
-    pub(in crate::formats::onnx) fn fresh_size(&mut self, text: &str) -> Dim {
+    pub fn fresh_size(&mut self, text: &str) -> Dim {
         let word = |c: char| {
             if c.is_alphanumeric() || c == '_' || c == '.' {
                 c

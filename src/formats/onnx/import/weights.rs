@@ -22,7 +22,7 @@ pub(in crate::formats::onnx) struct Weight<'m> {
 
 impl<'m> Importer<'m> {
     /// Makes a tensor known, which becomes a constant when somebody reads it.
-    pub(in crate::formats::onnx) fn weight(&mut self, name: &'m str, tensor: Tensor) {
+    pub fn weight(&mut self, name: &'m str, tensor: Tensor) {
         self.weight_names.insert(name, self.weights.len());
         self.weights.push(Weight {
             name,
@@ -84,7 +84,7 @@ impl<'m> Importer<'m> {
     }
 
     /// A tensor that a layer keeps beside its parameters, such as a running mean.
-    pub(in crate::formats::onnx) fn buffer(&mut self, name: &str) -> Option<Value> {
+    pub fn buffer(&mut self, name: &str) -> Option<Value> {
         if let Some(value) = self.values.get(name) {
             return Some(*value);
         }
@@ -92,16 +92,12 @@ impl<'m> Importer<'m> {
     }
 
     /// A matrix of the file, transposed.
-    pub(in crate::formats::onnx) fn transposed(&mut self, name: &str) -> Option<Value> {
+    pub fn transposed(&mut self, name: &str) -> Option<Value> {
         self.formed(name, Form::Transposed, None)
     }
 
     /// A tensor of the file under another shape.
-    pub(in crate::formats::onnx) fn reshaped(
-        &mut self,
-        name: &str,
-        shape: &[usize],
-    ) -> Option<Value> {
+    pub fn reshaped(&mut self, name: &str, shape: &[usize]) -> Option<Value> {
         match self.tensor(name)?.shape() == shape {
             true => self.formed(name, Form::AsIs, None),
             false => self.formed(name, Form::Reshaped(shape.to_vec()), None),
@@ -139,12 +135,7 @@ impl<'m> Importer<'m> {
     }
 
     /// A parameter that is a tensor of this name times a factor.
-    pub(in crate::formats::onnx) fn scaled(
-        &mut self,
-        name: &str,
-        tensor: &Tensor,
-        by: f64,
-    ) -> Value {
+    pub fn scaled(&mut self, name: &str, tensor: &Tensor, by: f64) -> Value {
         let name = self.fresh(&format!("{name}.scaled"));
         let elements = tensor.elements::<f64>();
         let scaled = elements.iter().map(|x| x * by);
@@ -154,13 +145,13 @@ impl<'m> Importer<'m> {
     }
 
     /// The tensor with this name, if it is one of the file.
-    pub(in crate::formats::onnx) fn tensor(&self, name: &str) -> Option<&Tensor> {
+    pub fn tensor(&self, name: &str) -> Option<&Tensor> {
         let at = self.weight_names.get(name)?;
         self.weights.get(*at).map(|weight| &weight.tensor)
     }
 
     /// What a value is known to hold.
-    pub(in crate::formats::onnx) fn content(&mut self, name: &'m str) -> Option<&Content> {
+    pub fn content(&mut self, name: &'m str) -> Option<&Content> {
         if !self.contents.contains_key(name) {
             let content = Content::of(self.tensor(name)?)?;
             self.contents.insert(name, content);

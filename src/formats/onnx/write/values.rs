@@ -12,7 +12,7 @@ use crate::ir::{Bytes, DType, Tensor, Value};
 
 impl Writer<'_> {
     /// The name of a value.
-    pub(in crate::formats::onnx) fn value(&mut self, value: Value) -> Result<String, OnnxError> {
+    pub fn value(&mut self, value: Value) -> Result<String, OnnxError> {
         if let Some(name) = self.names.get(&value) {
             return Ok(name.clone());
         }
@@ -20,27 +20,17 @@ impl Writer<'_> {
     }
 
     /// The names of several values.
-    pub(in crate::formats::onnx) fn values(
-        &mut self,
-        values: &[Value],
-    ) -> Result<Vec<String>, OnnxError> {
+    pub fn values(&mut self, values: &[Value]) -> Result<Vec<String>, OnnxError> {
         values.iter().map(|value| self.value(*value)).collect()
     }
 
     /// The name of the transpose of a constant matrix.
-    pub(in crate::formats::onnx) fn transposed(
-        &mut self,
-        value: Value,
-    ) -> Result<String, OnnxError> {
+    pub fn transposed(&mut self, value: Value) -> Result<String, OnnxError> {
         self.formed(value, Form::Transposed)
     }
 
     /// The name of a constant under another shape.
-    pub(in crate::formats::onnx) fn reshaped(
-        &mut self,
-        value: Value,
-        shape: &[usize],
-    ) -> Result<String, OnnxError> {
+    pub fn reshaped(&mut self, value: Value, shape: &[usize]) -> Result<String, OnnxError> {
         match self.graph.constant(value.node) {
             Some(constant) if constant.tensor.shape() == shape => self.formed(value, Form::AsIs),
             _ => self.formed(value, Form::Reshaped(shape.to_vec())),
@@ -92,7 +82,7 @@ impl Writer<'_> {
     }
 
     /// A constant that is no weight: the same for all that need the same.
-    pub(in crate::formats::onnx) fn literal(&mut self, tensor: Tensor) -> String {
+    pub fn literal(&mut self, tensor: Tensor) -> String {
         let key = (
             tensor.dtype(),
             tensor.shape().to_vec(),
@@ -115,15 +105,12 @@ impl Writer<'_> {
     }
 
     /// A number without dimensions.
-    pub(in crate::formats::onnx) fn scalar(&mut self, x: f64, dtype: DType) -> String {
+    pub fn scalar(&mut self, x: f64, dtype: DType) -> String {
         self.literal(Tensor::from_f64(dtype, &[], [x]))
     }
 
     /// A list of whole numbers.
-    pub(in crate::formats::onnx) fn int_list(
-        &mut self,
-        ints: impl IntoIterator<Item = i64>,
-    ) -> String {
+    pub fn int_list(&mut self, ints: impl IntoIterator<Item = i64>) -> String {
         let ints: Vec<i64> = ints.into_iter().collect();
         let count = ints.len();
         let bytes: Vec<u8> = ints.iter().flat_map(|n| n.to_le_bytes()).collect();
@@ -135,7 +122,7 @@ impl Writer<'_> {
     }
 
     /// The name of a value as one of this type: numbers without dimensions take the type of the others.
-    pub(in crate::formats::onnx) fn value_as(
+    pub fn value_as(
         &mut self,
         spelled: &Spelled<'_>,
         i: usize,

@@ -139,7 +139,7 @@ impl<'a> Evaluator<'a> {
     }
 
     /// Stops where evaluating both branches of a condition would do more than compute.
-    pub(in crate::formats::torchscript) fn changes_something(&self) -> Eval<()> {
+    pub fn changes_something(&self) -> Eval<()> {
         match self.quiet {
             true => self.unknown_python("a change in a branch that may not be taken"),
             false => Ok(()),

@@ -4,11 +4,7 @@ use super::{Eval, Evaluator, Stop};
 use crate::error::FormatError;
 
 impl Evaluator<'_> {
-    pub(in crate::formats::torchscript) fn fail<T>(
-        &self,
-        what: impl Into<String>,
-        help: impl Into<String>,
-    ) -> Eval<T> {
+    pub fn fail<T>(&self, what: impl Into<String>, help: impl Into<String>) -> Eval<T> {
         Err(Stop::Error(FormatError::Code {
             what: what.into(),
             at: self.location(),
@@ -17,12 +13,12 @@ impl Evaluator<'_> {
     }
 
     /// What the archive holds does not fit together.
-    pub(in crate::formats::torchscript) fn damaged<T>(&self, what: impl Into<String>) -> Eval<T> {
+    pub fn damaged<T>(&self, what: impl Into<String>) -> Eval<T> {
         self.fail(what, "save the model again")
     }
 
     /// The code is fine, but more than is evaluated here.
-    pub(in crate::formats::torchscript) fn beyond<T>(&self, what: impl Into<String>) -> Eval<T> {
+    pub fn beyond<T>(&self, what: impl Into<String>) -> Eval<T> {
         let help = "trace the model (torch.jit.trace) instead of scripting it";
         self.fail(what, help)
     }
@@ -33,10 +29,7 @@ impl Evaluator<'_> {
     }
 
     /// Which way the code goes is known only when the model runs.
-    pub(in crate::formats::torchscript) fn depends_on_data<T>(
-        &self,
-        what: impl Into<String>,
-    ) -> Eval<T> {
+    pub fn depends_on_data<T>(&self, what: impl Into<String>) -> Eval<T> {
         Err(Stop::Error(FormatError::DataBranch {
             what: what.into(),
             at: self.location(),
@@ -44,11 +37,7 @@ impl Evaluator<'_> {
     }
 
     /// The code takes more than is reasonable.
-    pub(in crate::formats::torchscript) fn limit<T>(
-        &self,
-        what: impl std::fmt::Display,
-        help: &str,
-    ) -> Eval<T> {
+    pub fn limit<T>(&self, what: impl std::fmt::Display, help: &str) -> Eval<T> {
         Err(Stop::Error(FormatError::Limit {
             what: format!("{what}\n  at {}", self.location()),
             help: help.to_owned(),

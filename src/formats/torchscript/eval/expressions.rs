@@ -8,12 +8,7 @@ use crate::formats::torchscript::code::{Class, SourceFile};
 use crate::formats::torchscript::value::Value;
 
 impl<'a> Evaluator<'a> {
-    pub(in crate::formats::torchscript) fn expr(
-        &mut self,
-        expr: &'a Expr,
-        env: &Env<'a>,
-        file: &'a SourceFile,
-    ) -> Eval<Value<'a>> {
+    pub fn expr(&mut self, expr: &'a Expr, env: &Env<'a>, file: &'a SourceFile) -> Eval<Value<'a>> {
         self.expr_with_arity(expr, env, file, None)
     }
 
@@ -111,7 +106,7 @@ impl<'a> Evaluator<'a> {
     }
 
     /// Containers of containers of containers ... are no network's values.
-    pub(in crate::formats::torchscript) fn check_depth(&self, value: &Value<'a>) -> Eval<()> {
+    pub fn check_depth(&self, value: &Value<'a>) -> Eval<()> {
         if value.depth() > MAX_CONTAINERS {
             let what = format!("lists nest over {MAX_CONTAINERS} deep");
             return self.limit(what, "trace the model instead of scripting it");

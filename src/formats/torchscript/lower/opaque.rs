@@ -94,12 +94,7 @@ impl<'a> Evaluator<'a> {
     }
 
     /// An operator kept as the text of its call.
-    pub(in crate::formats::torchscript) fn opaque(
-        &mut self,
-        path: &str,
-        args: Args<'a>,
-        outputs: Vec<Type>,
-    ) -> Eval<Value<'a>> {
+    pub fn opaque(&mut self, path: &str, args: Args<'a>, outputs: Vec<Type>) -> Eval<Value<'a>> {
         let mut template = Template::default();
         template.text.push_str(path);
         template.text.push('(');
@@ -119,11 +114,7 @@ impl<'a> Evaluator<'a> {
     }
 
     /// `{0}` unpacked into `n` results.
-    pub(in crate::formats::torchscript) fn opaque_unpack(
-        &mut self,
-        args: Args<'a>,
-        n: usize,
-    ) -> Eval<Vec<Value<'a>>> {
+    pub fn opaque_unpack(&mut self, args: Args<'a>, n: usize) -> Eval<Vec<Value<'a>>> {
         let mut template = Template::default();
         self.render(&args.positional[0], &mut template)?;
         let node = self.add_opaque(
@@ -137,7 +128,7 @@ impl<'a> Evaluator<'a> {
     }
 
     /// `list[index]`, of which `ty` is the type.
-    pub(in crate::formats::torchscript) fn opaque_item(
+    pub fn opaque_item(
         &mut self,
         list: &Value<'a>,
         index: &Value<'a>,
@@ -158,7 +149,7 @@ impl<'a> Evaluator<'a> {
         Ok(self.run_value(node.into()))
     }
 
-    pub(in crate::formats::torchscript) fn add_opaque(
+    pub fn add_opaque(
         &mut self,
         name: &str,
         template: Template,
@@ -194,11 +185,7 @@ impl<'a> Evaluator<'a> {
     }
 
     /// A value as an argument in the code.
-    pub(in crate::formats::torchscript) fn render(
-        &mut self,
-        value: &Value<'a>,
-        template: &mut Template,
-    ) -> Eval<()> {
+    pub fn render(&mut self, value: &Value<'a>, template: &mut Template) -> Eval<()> {
         self.step()?;
         if template.text.len() > MAX_TEMPLATE {
             let what = format!("the arguments of one operator take over {MAX_TEMPLATE} characters");

@@ -11,11 +11,7 @@ use crate::ir::{DType, Type};
 
 impl<'a> Evaluator<'a> {
     /// Names without a namespace: conversions and Python's own functions.
-    pub(in crate::formats::torchscript) fn call_builtin(
-        &mut self,
-        name: &str,
-        args: Args<'a>,
-    ) -> Eval<Value<'a>> {
+    pub fn call_builtin(&mut self, name: &str, args: Args<'a>) -> Eval<Value<'a>> {
         let value = match (name, args.positional.as_slice()) {
             ("int", [value]) => match value.unwrap_zero_dim() {
                 Value::Float(x) => Some(Value::Int(*x as i64)),
@@ -89,11 +85,7 @@ impl<'a> Evaluator<'a> {
     }
 
     /// `ops.prim.…`: what the compiler itself put into the code.
-    pub(in crate::formats::torchscript) fn call_prim(
-        &mut self,
-        name: &str,
-        args: Args<'a>,
-    ) -> Eval<Value<'a>> {
+    pub fn call_prim(&mut self, name: &str, args: Args<'a>) -> Eval<Value<'a>> {
         match (name, args.positional.as_slice()) {
             ("NumToTensor", [value]) => match value {
                 Value::Run(_) => self.opaque(
@@ -180,11 +172,7 @@ impl<'a> Evaluator<'a> {
     }
 
     /// `isinstance(value, type)`, with the type as text.
-    pub(in crate::formats::torchscript) fn is_instance(
-        &mut self,
-        value: &Value<'a>,
-        ty: &str,
-    ) -> Eval<Value<'a>> {
+    pub fn is_instance(&mut self, value: &Value<'a>, ty: &str) -> Eval<Value<'a>> {
         let is = ty.trim_matches(['(', ')']).split(", ").any(|ty| {
             match (value, ty.trim_end_matches(',')) {
                 (Value::Tensor(_) | Value::ZeroDim(_), "Tensor")

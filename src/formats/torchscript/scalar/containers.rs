@@ -125,13 +125,7 @@ impl<'a> Evaluator<'a> {
     }
 
     /// What is known only at run time, with the reason, as the result of an operator.
-    pub(in crate::formats::torchscript) fn unknown(
-        &mut self,
-        why: Rc<str>,
-        name: &str,
-        args: &Args<'a>,
-        ty: &str,
-    ) -> Value<'a> {
+    pub fn unknown(&mut self, why: Rc<str>, name: &str, args: &Args<'a>, ty: &str) -> Value<'a> {
         let types = vec![Type::Other(ty.into())];
         let run = match self.opaque(&format!("torch.{name}"), args.clone(), types) {
             Ok(Value::Run(value)) => Some(value),
@@ -155,11 +149,7 @@ impl<'a> Evaluator<'a> {
     }
 
     /// `list[index]`.
-    pub(in crate::formats::torchscript) fn item(
-        &mut self,
-        list: &Value<'a>,
-        index: &Value<'a>,
-    ) -> Eval<Value<'a>> {
+    pub fn item(&mut self, list: &Value<'a>, index: &Value<'a>) -> Eval<Value<'a>> {
         match list {
             Value::Dict(dict) => {
                 return match self.entry(dict, index)? {
@@ -207,12 +197,7 @@ impl<'a> Evaluator<'a> {
     }
 
     /// `list[index] = value`.
-    pub(in crate::formats::torchscript) fn set_item(
-        &mut self,
-        list: &Value<'a>,
-        index: Value<'a>,
-        value: Value<'a>,
-    ) -> Eval<()> {
+    pub fn set_item(&mut self, list: &Value<'a>, index: Value<'a>, value: Value<'a>) -> Eval<()> {
         self.put_in(list, std::slice::from_ref(&value))?;
         match list {
             Value::List(list) => {

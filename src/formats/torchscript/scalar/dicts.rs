@@ -95,12 +95,7 @@ impl<'a> Evaluator<'a> {
     }
 
     /// `dict[key] = value`.
-    pub(in crate::formats::torchscript) fn set_entry(
-        &mut self,
-        whole: &Value<'a>,
-        key: &Value<'a>,
-        value: &Value<'a>,
-    ) -> Eval<()> {
+    pub fn set_entry(&mut self, whole: &Value<'a>, key: &Value<'a>, value: &Value<'a>) -> Eval<()> {
         let Value::Dict(dict) = whole else {
             return Ok(());
         };

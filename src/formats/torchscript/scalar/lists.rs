@@ -224,7 +224,7 @@ impl<'a> Evaluator<'a> {
     }
 
     /// The type of a list as TorchScript writes it, where its elements tell.
-    pub(in crate::formats::torchscript) fn list_type(&self, value: &Value<'a>) -> Option<String> {
+    pub fn list_type(&self, value: &Value<'a>) -> Option<String> {
         match value {
             Value::List(list) => {
                 let items = list.items.borrow();
@@ -241,7 +241,7 @@ impl<'a> Evaluator<'a> {
     }
 
     /// The type of a value as TorchScript writes it, if it is a number, a text or a tensor.
-    pub(in crate::formats::torchscript) fn type_name(&self, value: &Value<'a>) -> Option<String> {
+    pub fn type_name(&self, value: &Value<'a>) -> Option<String> {
         Some(match value {
             Value::Int(_) | Value::Size(_) => "int".to_owned(),
             Value::Float(_) => "float".to_owned(),

@@ -1,14 +1,12 @@
 //! Texts, as PyTorch's own functions treat them: byte by byte, so here those of ASCII alone.
 
+mod methods;
+
 use std::fmt::Write as _;
 
-use super::lists::slice_bounds;
-use crate::formats::sizes::{from_front, position, slice_positions};
 use crate::formats::torchscript::eval::{Args, Eval, Evaluator};
 use crate::formats::torchscript::value::Value;
-
-/// What PyTorch strips where nothing else is named.
-const BLANKS: &str = " \n\t\u{c}\u{b}";
+use methods::Method;
 
 impl<'a> Evaluator<'a> {
     /// A method of a text.
@@ -47,7 +45,10 @@ impl<'a> Evaluator<'a> {
             Value::Int(_) | Value::Bool(_) | Value::None | Value::List(_) => true,
             _ => false,
         });
-        match known.then(|| method(name, text, rest)).flatten() {
+        match known
+            .then(|| Method { text, args: rest }.call(name))
+            .flatten()
+        {
             Some(Value::Str(text)) => {
                 self.check_items(text.len())?;
                 Ok(Some(Value::Str(text)))
@@ -122,192 +123,6 @@ impl<'a> Evaluator<'a> {
             },
         }
     }
-}
-
-fn method<'a>(name: &str, text: &str, args: &[Value<'a>]) -> Option<Value<'a>> {
-    let str = |i: usize| match args.get(i) {
-        Some(Value::Str(text)) => Some(&**text),
-        _ => None,
-    };
-    let or = |i: usize, default: &'static str| args.get(i).map_or(Some(default), |_| str(i));
-    let int = |i: usize, default: i64| args.get(i).map_or(Some(default), Value::as_int);
-    let list = |parts: Vec<&str>| Value::list(parts.into_iter().map(Value::str).collect());
-    let all =
-        |test: fn(&u8) -> bool| Value::Bool(!text.is_empty() && text.bytes().all(|b| test(&b)));
-    let owned = |text: String| Value::Str(text.into());
-    // Where an end counts from behind, PyTorch's -1 is the end itself.
-    let within = |i: usize| {
-        let (start, end) = (int(i, 0)?, int(i + 1, -1)?);
-        let len = text.len() as i64;
-        let start = from_front(start, len).clamp(0, len);
-        let end = from_front(end, len + 1).clamp(0, len);
-        (start <= end).then(|| (start, &text[start as usize..end as usize]))
-    };
-    let at = |found: Option<usize>, start: i64| found.map_or(-1, |at| at as i64 + start);
-    let is_blank = |c: char| BLANKS.contains(c) || c == '\r';
-    Some(match (name, args.len()) {
-        ("len", 0) => Value::Int(text.len() as i64),
-        ("lower", 0) => owned(text.to_ascii_lowercase()),
-        ("upper", 0) => owned(text.to_ascii_uppercase()),
-        ("capitalize", 0) => {
-            let mut text = text.to_ascii_lowercase();
-            if let Some(first) = text.get_mut(..1) {
-                first.make_ascii_uppercase();
-            }
-            owned(text)
-        }
-        ("swapcase", 0) => {
-            let swap = |c: char| match c.is_ascii_lowercase() {
-                true => c.to_ascii_uppercase(),
-                false => c.to_ascii_lowercase(),
-            };
-            owned(text.chars().map(swap).collect())
-        }
-        ("isdigit" | "isdecimal" | "isnumeric", 0) => all(u8::is_ascii_digit),
-        ("isalpha", 0) => all(u8::is_ascii_alphabetic),
-        ("isalnum", 0) => all(u8::is_ascii_alphanumeric),
-        ("isspace", 0) => all(|b| matches!(b, b' ' | 9..=13)),
-        ("islower", 0) => cased(text, |b| b.is_ascii_lowercase()),
-        ("isupper", 0) => cased(text, |b| b.is_ascii_uppercase()),
-        ("strip", 0 | 1) => {
-            let blanks = or(0, BLANKS)?;
-            Value::str(text.trim_matches(|c| blanks.contains(c)))
-        }
-        ("lstrip", 0 | 1) => {
-            let blanks = or(0, BLANKS)?;
-            Value::str(text.trim_start_matches(|c| blanks.contains(c)))
-        }
-        ("rstrip", 0 | 1) => {
-            let blanks = or(0, BLANKS)?;
-            Value::str(text.trim_end_matches(|c| blanks.contains(c)))
-        }
-        ("startswith", 1..=3) => Value::Bool(within(1)?.1.starts_with(str(0)?)),
-        ("endswith", 1..=3) => Value::Bool(within(1)?.1.ends_with(str(0)?)),
-        ("find" | "index", 1..=3) => {
-            let (start, part) = within(1)?;
-            found(name, at(part.find(str(0)?), start))?
-        }
-        ("rfind" | "rindex", 1..=3) => {
-            let (start, part) = within(1)?;
-            found(name, at(part.rfind(str(0)?), start))?
-        }
-        ("count", 1..=3) => {
-            let what = str(0).filter(|what| !what.is_empty())?;
-            Value::Int(within(1)?.1.matches(what).count() as i64)
-        }
-        ("replace", 2 | 3) => {
-            let (old, new) = (str(0).filter(|old| !old.is_empty())?, str(1)?);
-            // The result is as long as it is checked to be only once it is there.
-            if new.len().saturating_mul(text.len()) > super::super::eval::MAX_ITEMS {
-                return None;
-            }
-            match usize::try_from(int(2, -1)?) {
-                Ok(times) => owned(text.replacen(old, new, times)),
-                Err(_) => owned(text.replace(old, new)),
-            }
-        }
-        ("split", 0) | ("split", 1) if matches!(args.first(), None | Some(Value::None)) => list(
-            text.split(is_blank)
-                .filter(|part| !part.is_empty())
-                .collect(),
-        ),
-        ("split" | "rsplit", 1 | 2) => {
-            let separator = str(0).filter(|separator| !separator.is_empty())?;
-            let limit = usize::try_from(int(1, -1)?).ok().map(|n| n + 1);
-            match (name, limit) {
-                ("split", None) => list(text.split(separator).collect()),
-                ("split", Some(n)) => list(text.splitn(n, separator).collect()),
-                (_, n) => {
-                    let mut parts: Vec<&str> =
-                        text.rsplitn(n.unwrap_or(usize::MAX), separator).collect();
-                    parts.reverse();
-                    list(parts)
-                }
-            }
-        }
-        ("splitlines", 0) if !text.contains(['\r', '\u{b}', '\u{c}']) => {
-            list(text.lines().collect())
-        }
-        ("partition" | "rpartition", 1) => {
-            let separator = str(0).filter(|separator| !separator.is_empty())?;
-            let parts = match name {
-                "partition" => text.split_once(separator),
-                _ => text.rsplit_once(separator),
-            };
-            let parts = match (parts, name) {
-                (Some((before, after)), _) => [before, separator, after],
-                (None, "partition") => [text, "", ""],
-                (None, _) => ["", "", text],
-            };
-            Value::tuple(parts.map(Value::str).to_vec())
-        }
-        ("join", 1) => {
-            let parts = args[0].items()?;
-            let part = |value: &Value<'a>| match value {
-                Value::Str(text) => Some(text.clone()),
-                _ => None,
-            };
-            let parts = parts.iter().map(part).collect::<Option<Vec<_>>>()?;
-            owned(parts.join(text))
-        }
-        ("zfill", 1) => {
-            let missing = missing(text, int(0, 0)?)?;
-            let (sign, digits) = text.split_at(usize::from(text.starts_with(['+', '-'])));
-            owned(format!("{sign}{}{digits}", "0".repeat(missing)))
-        }
-        ("ljust" | "rjust", 1 | 2) => {
-            let fill = or(1, " ")?.repeat(missing(text, int(0, 0)?)?);
-            owned(match name {
-                "ljust" => format!("{text}{fill}"),
-                _ => format!("{fill}{text}"),
-            })
-        }
-        ("__contains__", 1) => Value::Bool(text.contains(str(0)?)),
-        ("__getitem__" | "select" | "StringIndex", 1) => {
-            let at = position(args[0].as_int()?, text.len())?;
-            Value::str(&text[at..=at])
-        }
-        ("slice", _) => {
-            let positions = slice_positions(text.len(), slice_bounds(args)?)?;
-            owned(
-                positions
-                    .into_iter()
-                    .map(|at| text.as_bytes()[at] as char)
-                    .collect(),
-            )
-        }
-        ("list", 0) => Value::list(
-            text.chars()
-                .map(|c| Value::str(c.encode_utf8(&mut [0; 4])))
-                .collect(),
-        ),
-        ("lt", 1) => Value::Bool(text < str(0)?),
-        ("le", 1) => Value::Bool(text <= str(0)?),
-        ("gt", 1) => Value::Bool(text > str(0)?),
-        ("ge", 1) => Value::Bool(text >= str(0)?),
-        ("ord", 0) if text.len() == 1 => Value::Int(i64::from(text.as_bytes()[0])),
-        ("Int", 0) => Value::Int(text.trim().parse().ok()?),
-        ("Float", 0) => Value::Float(text.trim().parse().ok()?),
-        ("Bool", 0) => Value::Bool(!text.is_empty()),
-        _ => return None,
-    })
-}
-
-/// Whether all letters of a text are of this case, and there are any.
-fn cased<'a>(text: &str, is: fn(&u8) -> bool) -> Value<'a> {
-    let mut letters = text.bytes().filter(u8::is_ascii_alphabetic).peekable();
-    Value::Bool(letters.peek().is_some() && letters.all(|b| is(&b)))
-}
-
-/// A place that was found; not to find one is an error to some.
-fn found<'a>(name: &str, at: i64) -> Option<Value<'a>> {
-    (at >= 0 || name.ends_with("find")).then_some(Value::Int(at))
-}
-
-/// How many characters a text lacks of a width, within reason.
-fn missing(text: &str, width: i64) -> Option<usize> {
-    let width = usize::try_from(width).unwrap_or(0);
-    (width <= super::super::eval::MAX_ITEMS).then(|| width.saturating_sub(text.len()))
 }
 
 /// A number as PyTorch prints it into a text.

@@ -37,7 +37,7 @@ pub(in crate::formats::torchscript) struct Attribute {
 
 impl Layout {
     /// Gives every constant that has a name in the state dict its place in the tree of modules.
-    pub(in crate::formats::torchscript) fn new(graph: &Graph, source: &Source) -> Self {
+    pub fn new(graph: &Graph, source: &Source) -> Self {
         let mut layout = Layout::default();
         layout.module("", source);
         let mut entries: Vec<(usize, String, Role, Tensor, Option<NodeId>)> = Vec::new();

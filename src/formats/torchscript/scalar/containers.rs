@@ -215,7 +215,7 @@ impl<'a> Evaluator<'a> {
 }
 
 /// Whether an operator changes the list or dictionary that it is given.
-fn changes(name: &str) -> bool {
+pub(super) fn changes(name: &str) -> bool {
     const NAMES: &str = "
         update setdefault popitem append extend insert pop remove Delete clear reverse sort add_ mul_ _set_item";
     among(NAMES, name)

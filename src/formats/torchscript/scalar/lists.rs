@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use super::compare::{find, sort_key};
+use super::containers::changes;
 use crate::formats::sizes::{from_front, position, slice_positions};
 use crate::formats::torchscript::eval::{Args, Eval, Evaluator};
 use crate::formats::torchscript::value::{ListValue, Value};
@@ -16,9 +17,64 @@ impl<'a> Evaluator<'a> {
         list: &Rc<ListValue<'a>>,
         args: &Args<'a>,
     ) -> Eval<Option<Value<'a>>> {
-        let whole = &args.positional[0];
-        let rest = &args.positional[1..];
         self.spend(list.items.borrow().len())?;
+        if changes(name) {
+            return self.change_list(name, list, args);
+        }
+        let value = match (name, &args.positional[1..]) {
+            ("copy" | "list", []) => {
+                let items = list.items.borrow().clone();
+                Value::typed_list(list.ty.clone(), items)
+            }
+            ("index", [item]) => {
+                let found = find(list.items.borrow().iter(), item);
+                match found {
+                    Some(Some(at)) => Value::Int(at as i64),
+                    Some(None) => return self.no_such("index", "a list"),
+                    None => return self.asked_at_run_time(name, args, "int").map(Some),
+                }
+            }
+            ("count", [item]) => {
+                let items = list.items.borrow().clone();
+                let equal = items.iter().map(|v| find([v].into_iter(), item));
+                match equal.collect::<Option<Vec<_>>>() {
+                    Some(found) => Value::Int(found.iter().flatten().count() as i64),
+                    None => return self.asked_at_run_time(name, args, "int").map(Some),
+                }
+            }
+            ("mul", [times]) => match times.as_int() {
+                Some(times) => {
+                    let items = list.items.borrow().clone();
+                    Value::list(self.repeated(&items, times)?)
+                }
+                None => return Ok(None),
+            },
+            // Of known elements they are arithmetic.
+            ("any" | "all" | "sum", []) if self.is_open(list) => {
+                let element = list
+                    .items
+                    .borrow()
+                    .first()
+                    .and_then(|item| self.type_name(item));
+                let ty = match name {
+                    "sum" => element.unwrap_or_else(|| "int".to_owned()),
+                    _ => "bool".to_owned(),
+                };
+                return self.asked_at_run_time(name, args, &ty).map(Some);
+            }
+            _ => return Ok(None),
+        };
+        Ok(Some(value))
+    }
+
+    /// A method that changes a list.
+    fn change_list(
+        &mut self,
+        name: &str,
+        list: &Rc<ListValue<'a>>,
+        args: &Args<'a>,
+    ) -> Eval<Option<Value<'a>>> {
+        let (whole, rest) = (&args.positional[0], &args.positional[1..]);
         let value = match (name, rest) {
             ("append", [item]) => {
                 self.put_in(whole, std::slice::from_ref(item))?;
@@ -83,46 +139,6 @@ impl<'a> Evaluator<'a> {
                     None => return self.refuse(name, whole),
                 }
                 Value::None
-            }
-            ("copy" | "list", []) => {
-                let items = list.items.borrow().clone();
-                Value::typed_list(list.ty.clone(), items)
-            }
-            ("index", [item]) => {
-                let found = find(list.items.borrow().iter(), item);
-                match found {
-                    Some(Some(at)) => Value::Int(at as i64),
-                    Some(None) => return self.no_such("index", "a list"),
-                    None => return self.asked_at_run_time(name, args, "int").map(Some),
-                }
-            }
-            ("count", [item]) => {
-                let items = list.items.borrow().clone();
-                let equal = items.iter().map(|v| find([v].into_iter(), item));
-                match equal.collect::<Option<Vec<_>>>() {
-                    Some(found) => Value::Int(found.iter().flatten().count() as i64),
-                    None => return self.asked_at_run_time(name, args, "int").map(Some),
-                }
-            }
-            ("mul", [times]) => match times.as_int() {
-                Some(times) => {
-                    let items = list.items.borrow().clone();
-                    Value::list(self.repeated(&items, times)?)
-                }
-                None => return Ok(None),
-            },
-            // Of known elements they are arithmetic.
-            ("any" | "all" | "sum", []) if self.is_open(list) => {
-                let element = list
-                    .items
-                    .borrow()
-                    .first()
-                    .and_then(|item| self.type_name(item));
-                let ty = match name {
-                    "sum" => element.unwrap_or_else(|| "int".to_owned()),
-                    _ => "bool".to_owned(),
-                };
-                return self.asked_at_run_time(name, args, &ty).map(Some);
             }
             ("_set_item", [index, value]) => {
                 self.set_item(whole, index.clone(), value.clone())?;

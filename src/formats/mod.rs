@@ -3,6 +3,7 @@
 //! A file's content decides which `Format` reads it; what it came from, or the name's suffix, which writes it.
 
 mod aten;
+mod dtypes;
 pub mod exported_program;
 mod facts;
 mod faults;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
+use super::dtypes::called;
 use super::pickle::PickledTensor;
 use crate::error::FormatError;
 use crate::files::archive::Archive;
@@ -191,23 +192,9 @@ fn gather(
     out
 }
 
-/// PyTorch's storage classes and the element types they hold.
-pub(in crate::formats) const STORAGES: [(&str, DType); 10] = [
-    ("DoubleStorage", DType::F64),
-    ("FloatStorage", DType::F32),
-    ("HalfStorage", DType::F16),
-    ("BFloat16Storage", DType::BF16),
-    ("LongStorage", DType::I64),
-    ("IntStorage", DType::I32),
-    ("ShortStorage", DType::I16),
-    ("CharStorage", DType::I8),
-    ("ByteStorage", DType::U8),
-    ("BoolStorage", DType::Bool),
-];
-
 fn dtype_of(class: &str, name: &str) -> Result<DType, FormatError> {
-    if let Some((_, dtype)) = STORAGES.iter().find(|(storage, _)| *storage == class) {
-        return Ok(*dtype);
+    if let Some(dtype) = called(|names| names.storage == class) {
+        return Ok(dtype);
     }
     let (kind, help) = match class {
         c if c.starts_with("<quantized") || c.starts_with('Q') => (
@@ -231,4 +218,19 @@ fn dtype_of(class: &str, name: &str) -> Result<DType, FormatError> {
         kind,
         help: help.to_owned(),
     })
+}
+
+/// Refuses an archive whose numbers have their bytes in the other order; `first` is a tensor of it.
+pub(in crate::formats) fn check_byte_order(
+    archive: &Archive,
+    first: &str,
+) -> Result<(), FormatError> {
+    if archive.contains("byteorder") && archive.read_text("byteorder")?.starts_with(b"big") {
+        return Err(FormatError::TensorKind {
+            name: first.to_owned(),
+            kind: "big-endian, as all of the file".to_owned(),
+            help: "save the model on a little-endian machine".to_owned(),
+        });
+    }
+    Ok(())
 }

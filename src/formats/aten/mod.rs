@@ -19,7 +19,6 @@ mod reduce;
 mod slices;
 mod table;
 mod template;
-mod types;
 
 pub(in crate::formats) use alias::{TensorRef, fresh, is_written, state, view_or_copy};
 pub(in crate::formats) use call::{Argument, Arguments, Call};
@@ -28,7 +27,6 @@ pub(in crate::formats) use expression::{Expression, Invocation, Written, number,
 pub(in crate::formats) use table::{Entry, find};
 use table::{Sharing, sharing};
 pub(in crate::formats) use template::Template;
-pub(in crate::formats) use types::{dtype_code, dtype_from_code};
 
 use rustc_hash::FxHashMap;
 

@@ -1,9 +1,7 @@
 //! Functions of one element.
 
-use super::{
-    Argument, Builder, Call, Expression, Lowered, Read, Written, dtype_code, dtype_from_code, need,
-    one,
-};
+use super::{Argument, Builder, Call, Expression, Lowered, Read, Written, need, one};
+use crate::formats::dtypes::{called, names};
 use crate::formats::spelling::{self, Spelling};
 use crate::ir::Op;
 
@@ -86,7 +84,10 @@ pub(super) fn clone(_: &mut dyn Builder, call: &Call<'_>) -> Read {
 /// `to(x, dtype, ..)`, `to(x, device, dtype, ..)`, `to(x, other)`: devices do not matter here.
 pub(super) fn to(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let x = need!(call.tensor("self"));
-    let code_of = |ev: &dyn Builder, value| ev.graph().ty(value).dtype().map(dtype_code);
+    let code_of = |ev: &dyn Builder, value| {
+        let dtype = ev.graph().ty(value).dtype();
+        dtype.map(|dtype| names(dtype).aten)
+    };
     let (mut dtype, mut flags) = (None, Vec::new());
     for argument in call.args.positional.iter().skip(1) {
         match argument {
@@ -116,7 +117,7 @@ pub(super) fn to(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
         _ if copy => return one(Some(x)),
         _ => return Ok(Some(Lowered::Same)),
     };
-    let dtype = need!(dtype_from_code(code));
+    let dtype = need!(called(|names| names.aten == code));
     one(ev.emit("to", Op::Cast { dtype }, &[x])?)
 }
 

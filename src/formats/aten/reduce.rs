@@ -1,7 +1,8 @@
 //! Reductions and softmax.
 
 use super::expression::int;
-use super::{Builder, Call, Expression, Read, Written, dtype_code, need, one};
+use super::{Builder, Call, Expression, Read, Written, need, one};
+use crate::formats::dtypes::names;
 use crate::ir::{DType, Ints, Op};
 
 pub(super) fn mean(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
@@ -40,7 +41,7 @@ pub(super) fn softmax(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let x = need!(call.tensor("self"));
     let rank = need!(ev.shape(x)).len();
     let axis = need!(call.axis("dim", rank, -1));
-    let own = ev.graph().ty(x).dtype().map(dtype_code);
+    let own = ev.graph().ty(x).dtype().map(|dtype| names(dtype).aten);
     let casts = call
         .get("dtype")
         .and_then(|v| v.as_int())

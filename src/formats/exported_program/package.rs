@@ -12,8 +12,9 @@ use super::read::DAMAGED;
 use super::schema::{Payload, PayloadConfig, Program, STRIDED, TensorMeta, tagged};
 use crate::error::FormatError;
 use crate::files::archive::Archive;
+use crate::formats::dtypes::called;
 use crate::formats::pickle::{Object, Pickle};
-use crate::formats::storage::{Geometry, Storages};
+use crate::formats::storage::{Geometry, Storages, check_byte_order};
 use crate::ir::{DType, Tensor};
 
 /// The schema's version that is read; fields that a later minor version adds are kept.
@@ -121,13 +122,7 @@ impl<'a> Package<'a> {
                 ));
             }
         };
-        if archive.contains("byteorder") && archive.read_text("byteorder")?.starts_with(b"big") {
-            return Err(FormatError::TensorKind {
-                name: "data/weights/weight_0".to_owned(),
-                kind: "big-endian, as all of the file".to_owned(),
-                help: "save the model on a little-endian machine".to_owned(),
-            });
-        }
+        check_byte_order(archive, "data/weights/weight_0")?;
         let container = container(archive, &model);
         let entry = match container {
             Container::Flat => FLAT.to_owned(),
@@ -364,29 +359,9 @@ fn number(json: &Json) -> Option<u64> {
     }
 }
 
-/// The schema's numbers for element types.
-const DTYPES: [(i64, DType); 10] = [
-    (1, DType::U8),
-    (2, DType::I8),
-    (3, DType::I16),
-    (4, DType::I32),
-    (5, DType::I64),
-    (6, DType::F16),
-    (7, DType::F32),
-    (8, DType::F64),
-    (12, DType::Bool),
-    (13, DType::BF16),
-];
-
 /// The element type of a tensor, if there is such a one.
 pub(super) fn dtype(meta: &TensorMeta) -> Option<DType> {
-    dtype_of(meta.dtype)
-}
-
-/// The element type of this number.
-pub(super) fn dtype_of(code: i64) -> Option<DType> {
-    let known = DTYPES.iter().find(|(c, _)| *c == code);
-    known.map(|(_, dtype)| *dtype)
+    called(|names| names.program == meta.dtype)
 }
 
 /// PyTorch's name for an element type that there is not here.
@@ -403,10 +378,4 @@ pub(super) fn dtype_name(code: i64) -> String {
         _ => return format!("number {code}"),
     };
     known.to_owned()
-}
-
-/// The number of an element type.
-pub(super) fn dtype_code(dtype: DType) -> i64 {
-    let known = DTYPES.iter().find(|(_, d)| *d == dtype);
-    known.map_or(0, |(code, _)| *code)
 }

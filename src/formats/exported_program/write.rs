@@ -13,12 +13,13 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use serde_json::{Map, Value as Json, json};
 
 use super::numbers;
-use super::package::{CONSTANTS, Container, FLAT, WEIGHTS, dtype_code};
+use super::package::{CONSTANTS, Container, FLAT, WEIGHTS};
 use super::schema::{Node, Program, STRIDED, TensorMeta, name_of, tag};
 use super::source::{Placeholder, ResultSlot, Source};
 use super::symbolic::{Symbols, constructor};
 use crate::error::FormatError;
 use crate::files::archive::ArchiveWriter;
+use crate::formats::dtypes::names;
 use crate::formats::identifiers::{RESERVED, identifier};
 use crate::ir::{Dim, Graph, NodeId, Symbol, Type, Value};
 use payload::{payloads, saved};
@@ -242,7 +243,7 @@ impl<'w> Writer<'w> {
         }
         strides.reverse();
         Ok(TensorMeta {
-            dtype: dtype_code(dtype),
+            dtype: names(dtype).program,
             sizes: shape.iter().map(|size| self.size_json(size)).collect(),
             requires_grad,
             device: self.device.clone(),

@@ -7,22 +7,9 @@ use half::{bf16, f16};
 use super::error::OnnxError;
 use super::files::External;
 use super::proto::{EXTERNAL, TensorProto};
+use crate::formats::dtypes;
 use crate::ir::tensor::byte_len;
 use crate::ir::{Bytes, DType, Tensor};
-
-/// ONNX's numbers for element types that the IR has.
-const DTYPES: [(i32, DType); 10] = [
-    (1, DType::F32),
-    (2, DType::U8),
-    (3, DType::I8),
-    (5, DType::I16),
-    (6, DType::I32),
-    (7, DType::I64),
-    (9, DType::Bool),
-    (10, DType::F16),
-    (11, DType::F64),
-    (16, DType::BF16),
-];
 
 /// Names and bits of the others, by number; 0 bits where elements have no fixed length.
 const OTHERS: [(i32, &str, usize); 18] = [
@@ -48,14 +35,12 @@ const OTHERS: [(i32, &str, usize); 18] = [
 
 /// The element type with this number, if the IR has it.
 pub(super) fn dtype(code: i32) -> Option<DType> {
-    let known = DTYPES.iter().find(|(n, _)| *n == code);
-    known.map(|(_, dtype)| *dtype)
+    dtypes::called(|names| names.onnx == code)
 }
 
 /// ONNX's number for an element type.
 pub(super) fn code(dtype: DType) -> i32 {
-    let known = DTYPES.iter().find(|(_, d)| *d == dtype);
-    known.map_or(0, |(n, _)| *n)
+    dtypes::names(dtype).onnx
 }
 
 /// How the type of a tensor with such elements, which the IR lacks, is called.

@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use rustc_hash::FxHashMap;
 
-use crate::formats::storage::STORAGES;
-use crate::ir::{DType, Tensor};
+use crate::formats::dtypes::names;
+use crate::ir::Tensor;
 
 /// A pickle being written.
 #[derive(Default)]
@@ -74,7 +74,7 @@ impl Pickler {
         self.op(b'(');
         self.op(b'(');
         self.str("storage");
-        self.global("torch", storage_class(tensor.dtype()));
+        self.global("torch", names(tensor.dtype()).storage);
         self.str(&key.to_string());
         self.str("cpu");
         self.int(tensor.len());
@@ -119,11 +119,4 @@ impl Pickler {
         self.op(b'.');
         (self.out, self.storages)
     }
-}
-
-fn storage_class(dtype: DType) -> &'static str {
-    STORAGES
-        .iter()
-        .find(|(_, d)| *d == dtype)
-        .map_or("FloatStorage", |(name, _)| name)
 }

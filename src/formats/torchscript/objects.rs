@@ -5,7 +5,7 @@ use indexmap::IndexMap;
 use crate::error::FormatError;
 use crate::files::archive::Archive;
 use crate::formats::pickle::{Id, Object, Pickle, PickledTensor};
-use crate::formats::storage::Storages;
+use crate::formats::storage::{Storages, check_byte_order};
 use crate::ir::Tensor;
 
 /// Attribute paths a module tree may have in all; shared modules are counted once a path.
@@ -53,13 +53,7 @@ pub(super) struct Objects<'a> {
 
 impl<'a> Objects<'a> {
     pub(super) fn load(archive: &'a Archive) -> Result<Self, FormatError> {
-        if archive.contains("byteorder") && archive.read_text("byteorder")?.starts_with(b"big") {
-            return Err(FormatError::TensorKind {
-                name: "data/0".to_owned(),
-                kind: "big-endian, as all of the file".to_owned(),
-                help: "save the model on a little-endian machine".to_owned(),
-            });
-        }
+        check_byte_order(archive, "data/0")?;
         let data = Pickle::parse(&archive.read_text("data.pkl")?, "data.pkl")?;
         let constants = match archive.contains("constants.pkl") {
             true => Some(Pickle::parse(

@@ -14,7 +14,8 @@ use sizes::Sizes;
 use super::interface::Source;
 use super::value::{print_float, print_str};
 use crate::error::FormatError;
-use crate::formats::aten::{self, Expression, Written, dtype_code};
+use crate::formats::aten::{self, Expression, Written};
+use crate::formats::dtypes::names;
 use crate::formats::identifiers::{RESERVED, identifier, is_identifier};
 use crate::ir::{Dim, Graph, NodeId, NodeKind, Op, Role, Tensor, Type, Value};
 
@@ -172,7 +173,7 @@ impl<'w> Writer<'w> {
             Expression::Int(n) => n.to_string(),
             Expression::Float(x) => print_float(*x),
             Expression::Str(text) => print_str(text),
-            Expression::Dtype(dtype) => dtype_code(*dtype).to_string(),
+            Expression::Dtype(dtype) => names(*dtype).aten.to_string(),
             Expression::Contiguous => CONTIGUOUS_FORMAT.to_string(),
             Expression::Size(dim) => self.sizes.expression(dim),
             Expression::List(items) => {

@@ -2,9 +2,9 @@
 
 use serde_json::Value as Json;
 
-use crate::formats::aten::{Argument, Arguments, Caller, Entry, Eval, TensorRef, dtype_code};
+use crate::formats::aten::{Argument, Arguments, Caller, Entry, Eval, TensorRef};
+use crate::formats::dtypes::{called, names};
 use crate::formats::exported_program::numbers::float;
-use crate::formats::exported_program::package::dtype_of;
 use crate::formats::exported_program::read::{DAMAGED, Reader, Slot};
 use crate::formats::exported_program::schema::{NamedArgument, Node, name_of, tag, tagged};
 use crate::formats::words::among;
@@ -82,8 +82,9 @@ impl Reader<'_> {
             "as_bools" => list("as_bool")?,
             "as_sym_ints" => list("as_sym_int")?,
             "as_scalar_type" => {
-                let dtype = content.as_i64().and_then(dtype_of);
-                dtype.map_or(Argument::Other, |dtype| Argument::Int(dtype_code(dtype)))
+                let code = content.as_i64();
+                let dtype = code.and_then(|code| called(|names| names.program == code));
+                dtype.map_or(Argument::Other, |dtype| Argument::Int(names(dtype).aten))
             }
             _ => Argument::Other,
         })

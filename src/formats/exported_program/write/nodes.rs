@@ -6,9 +6,9 @@ use super::sizes::Size;
 use super::{Writer, mistake, unwritable};
 use crate::error::FormatError;
 use crate::formats::aten::{self, Expression, Invocation, Written};
+use crate::formats::dtypes::names;
 use crate::formats::exported_program::numbers;
 use crate::formats::exported_program::opaque::{NO_TEMPLATE, Place, fill};
-use crate::formats::exported_program::package::dtype_code;
 use crate::formats::exported_program::schema::{NamedArgument, Node, tag};
 use crate::ir::{NodeId, NodeKind, Op, Opaque, Type, Value};
 
@@ -214,7 +214,7 @@ impl Writer<'_> {
             Expression::Int(n) => tag("as_int", *n),
             Expression::Float(x) => tag("as_float", numbers::json(*x)),
             Expression::Str(text) => tag("as_string", *text),
-            Expression::Dtype(dtype) => tag("as_scalar_type", dtype_code(*dtype)),
+            Expression::Dtype(dtype) => tag("as_scalar_type", names(*dtype).program),
             Expression::Contiguous => tag("as_memory_format", CONTIGUOUS_FORMAT),
             Expression::Size(dim) => self.size_argument(dim, user)?,
             Expression::Operand(_) | Expression::Constant(_) | Expression::Call(_) => tag(

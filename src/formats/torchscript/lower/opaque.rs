@@ -7,7 +7,8 @@ use smallvec::SmallVec;
 use super::shapes::range_shape;
 use super::unknown;
 
-use crate::formats::aten::{Caller, Template, dtype_from_code};
+use crate::formats::aten::{Caller, Template};
+use crate::formats::dtypes::called;
 use crate::formats::torchscript::eval::{Args, Eval, Evaluator};
 use crate::formats::torchscript::read::simple_name;
 use crate::formats::torchscript::value::{Value, print_float, print_str};
@@ -36,7 +37,7 @@ impl<'a> Evaluator<'a> {
             .iter()
             .find(|(k, _)| *k == "dtype")
             .and_then(|(_, v)| v.as_int())
-            .and_then(dtype_from_code);
+            .and_then(|code| called(|names| names.aten == code));
         let base = first.as_ref().and_then(Type::dtype).unwrap_or(DType::F32);
         let fractions = args.all().any(|v| match v {
             Value::Float(_) => true,

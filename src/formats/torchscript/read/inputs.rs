@@ -5,8 +5,8 @@ use ruff_python_ast::{Expr, ParameterWithDefault};
 use crate::files::archive::Archive;
 use crate::formats::ReadOptions;
 use crate::formats::aten::fresh;
+use crate::formats::dtypes::called;
 use crate::formats::pickle::{Object, Pickle};
-use crate::formats::storage::STORAGES;
 use crate::formats::torchscript::code::Class;
 use crate::formats::torchscript::eval::{Eval, Evaluator, InputFacts};
 use crate::formats::torchscript::interface::Content;
@@ -110,13 +110,12 @@ fn traced_inputs(archive: &Archive) -> Vec<(usize, DType)> {
     {
         match pickle.get(id) {
             Object::List(items) | Object::Tuple(items) => waiting.extend(items.iter().rev()),
-            Object::Tensor(tensor) => match STORAGES
-                .iter()
-                .find(|(name, _)| *name == &*tensor.storage.class)
-            {
-                Some((_, dtype)) => found.push((tensor.shape.len(), *dtype)),
-                None => break,
-            },
+            Object::Tensor(tensor) => {
+                match called(|names| names.storage == &*tensor.storage.class) {
+                    Some(dtype) => found.push((tensor.shape.len(), dtype)),
+                    None => break,
+                }
+            }
             _ => break,
         }
     }

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::compare::{bounds, compare};
-use crate::formats::aten::dtype_from_code;
+use crate::formats::dtypes::called;
 use crate::formats::sizes::{bounded, remainder};
 use crate::formats::torchscript::eval::{Args, Eval, Evaluator};
 use crate::formats::torchscript::value::Value;
@@ -344,7 +344,7 @@ fn unary<'a>(name: &str, a: &Value<'a>) -> Option<Value<'a>> {
 }
 
 fn cast<'a>(a: &Value<'a>, dtype: i64) -> Option<Value<'a>> {
-    let dtype = dtype_from_code(dtype)?;
+    let dtype = called(|names| names.aten == dtype)?;
     match (a, dtype) {
         (Value::Size(dim), _) if dtype != DType::Bool => Some(Value::Size(dim.clone())),
         (a, DType::Bool) => a.as_f64().map(|x| Value::Bool(x != 0.0)),

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::strings::print_number;
 use crate::error::FormatError;
-use crate::formats::aten::dtype_code;
+use crate::formats::dtypes::names;
 use crate::formats::torchscript::eval::{Args, Eval, Evaluator};
 use crate::formats::torchscript::value::Value;
 use crate::ir::{DType, Type};
@@ -141,7 +141,7 @@ impl<'a> Evaluator<'a> {
             },
             ("device", [_]) => Ok(Value::Device("cpu".into())),
             ("dtype", [value]) => match self.dtype_of(value) {
-                Some(dtype) => Ok(Value::Int(dtype_code(dtype))),
+                Some(dtype) => Ok(Value::Int(names(dtype).aten)),
                 None => self.fail(
                     "the element type of this value is not known",
                     "trace the model",

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::alias::{fresh, overwrite, view, view_or_copy};
 use super::{Arguments, Builder, Call, Entry, Eval, Read, Sharing, Stop, TensorRef, find, sharing};
-use crate::ir;
+use crate::ir::{self, Graph};
 
 /// A reader of programs that call operators.
 pub(in crate::formats) trait Caller: Builder + Sized {
@@ -109,5 +109,16 @@ pub(in crate::formats) fn share(
         (Sharing::View, Some(first)) => view(first, value),
         (Sharing::Either, Some(first)) => view_or_copy(first, value),
         _ => fresh(value),
+    }
+}
+
+/// Makes the network return these values.
+pub(in crate::formats) fn add_outputs(graph: &mut Graph, values: &[ir::Value]) {
+    for (i, value) in values.iter().enumerate() {
+        let name = match values.len() {
+            1 => "output".to_owned(),
+            _ => format!("output.{i}"),
+        };
+        graph.add_output(name, *value);
     }
 }

@@ -22,7 +22,7 @@ mod template;
 
 pub(in crate::formats) use alias::{TensorRef, fresh, is_written, state, view_or_copy};
 pub(in crate::formats) use call::{Argument, Arguments, Call};
-pub(in crate::formats) use dispatch::{Caller, in_place_of, share};
+pub(in crate::formats) use dispatch::{Caller, add_outputs, in_place_of, share};
 pub(in crate::formats) use expression::{Expression, Invocation, Written, number, operands, write};
 pub(in crate::formats) use table::{Entry, find};
 use table::{Sharing, sharing};

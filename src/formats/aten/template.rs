@@ -17,7 +17,12 @@ pub(in crate::formats) struct Template {
 impl Template {
     /// The place of an operand.
     pub fn operand(&mut self, value: ir::Value) -> String {
-        format!("{{{}}}", index(&mut self.operands, value))
+        format!("{{{}}}", self.place(value))
+    }
+
+    /// Which operand a value is.
+    pub fn place(&mut self, value: ir::Value) -> usize {
+        index(&mut self.operands, value)
     }
 
     /// The place of a size.

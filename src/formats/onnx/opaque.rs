@@ -5,8 +5,6 @@
 //! from outside are operands, too: `captures` says under which name. What is no number, text, or list of these is an attribute in
 //! ONNX's own encoding, in base64.
 
-use std::sync::Arc;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use prost::Message;
@@ -21,30 +19,24 @@ use super::proto::{
 };
 use super::view::{View, decimal};
 use super::{tensor, types};
-use crate::ir::{Dialect, Op, Opaque, Value};
+use crate::formats::aten::Template;
+use crate::ir::{Dialect, Value};
 
 /// Adds a node as it is.
 pub(super) fn import<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Result<(), OnnxError> {
     let node = view.node;
-    let mut operands: Vec<Value> = Vec::new();
-    let mut place = |value: Value| {
-        let known = operands.iter().position(|v| *v == value);
-        known.unwrap_or_else(|| {
-            operands.push(value);
-            operands.len() - 1
-        })
-    };
+    let mut call = Template::default();
     let mut inputs = Vec::with_capacity(node.input.len());
     for name in &node.input {
         inputs.push(match name.as_str() {
             "" => Json::Null,
-            name => json!(place(known(im, view, name)?)),
+            name => json!(call.place(known(im, view, name)?)),
         });
     }
     let mut captures = Map::new();
     for name in captured(node) {
         let value = known(im, view, name)?;
-        captures.insert(name.to_owned(), json!(place(value)));
+        captures.insert(name.to_owned(), json!(call.place(value)));
     }
     let mut attributes = Map::new();
     for attribute in &node.attribute {
@@ -88,20 +80,14 @@ pub(super) fn import<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Result<(), O
     if !captures.is_empty() {
         template.insert("captures".to_owned(), Json::Object(captures));
     }
-    let template: Arc<str> = Json::Object(template).to_string().into();
-    let outputs = types::results(im, view, &operands);
-    let domain = match node.domain.as_deref() {
-        None | Some("" | "ai.onnx") => "onnx",
-        Some(domain) => domain,
+    call.text = Json::Object(template).to_string();
+    let outputs = types::results(im, view, &call.operands);
+    let domain = match node.domain() {
+        "" | "ai.onnx" => "onnx",
+        domain => domain,
     };
-    let opaque = Opaque {
-        dialect: Dialect::Onnx,
-        name: format!("{domain}::{}", view.op()).into(),
-        template,
-        sizes: Default::default(),
-        outputs: outputs.clone(),
-    };
-    let op = Op::Opaque(Arc::new(opaque));
+    let name = format!("{domain}::{}", view.op());
+    let (op, operands) = call.opaque(Dialect::Onnx, &name, outputs.clone());
     let added = im.graph.add_typed_op(view.name(), op, &operands, outputs);
     let names = node.output.iter().filter(|name| !name.is_empty());
     for (port, name) in names.enumerate() {
@@ -167,14 +153,11 @@ fn constant<'m>(im: &mut Importer<'m>, name: &'m str, attribute: AttributeProto,
         _ => crate::ir::Type::Other(tensor::other_name(code).into()),
     };
     let outputs: smallvec::SmallVec<[_; 1]> = smallvec::smallvec![ty];
-    let opaque = Opaque {
-        dialect: Dialect::Onnx,
-        name: "onnx::Constant".into(),
-        template: template.to_string().into(),
-        sizes: Default::default(),
-        outputs: outputs.clone(),
+    let call = Template {
+        text: template.to_string(),
+        ..Template::default()
     };
-    let op = Op::Opaque(Arc::new(opaque));
+    let (op, _) = call.opaque(Dialect::Onnx, "onnx::Constant", outputs.clone());
     let node = im.graph.add_typed_op(name, op, &[], outputs);
     im.values.insert(name, node.into());
 }

@@ -17,7 +17,7 @@ use crate::error::FormatError;
 use crate::files::MappedFile;
 use crate::files::archive::{Archive, other_zip};
 use crate::formats::ReadOptions;
-use crate::formats::aten::{Template, is_written};
+use crate::formats::aten::{Template, add_outputs, is_written};
 use crate::formats::pickle::Object;
 use crate::ir::{Bytes, Graph, Role};
 use inputs::{given_facts, input, parameters};
@@ -167,15 +167,7 @@ fn forward<'a>(ev: &mut Evaluator<'a>, class: &Class<'a>) -> Eval<Interface> {
     let value = ev.call_method(&root, "forward", args)?;
     let mut template = Template::default();
     ev.render(&value, &mut template)?;
-    let many = template.operands.len() > 1;
-    for (i, value) in template.operands.iter().enumerate() {
-        let name = if many {
-            format!("output.{i}")
-        } else {
-            "output".to_owned()
-        };
-        ev.graph.add_output(name, *value);
-    }
+    add_outputs(&mut ev.graph, &template.operands);
     let ty = method
         .def
         .returns

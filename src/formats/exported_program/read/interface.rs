@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 use serde_json::Value as Json;
 
 use super::{DAMAGED, Reader, Slot};
-use crate::formats::aten::{Caller, Eval, fresh, state};
+use crate::formats::aten::{Caller, Eval, add_outputs, fresh, state};
 use crate::formats::exported_program::package::dtype_name;
 use crate::formats::exported_program::schema::{name_of, tagged};
 use crate::formats::exported_program::source::{Placeholder, ResultSlot, State, StateKind};
@@ -122,11 +122,9 @@ impl<'p> Reader<'p> {
                     for dim in shape {
                         self.known.extend(determined(dim));
                     }
-                    let clash = self.is_state(name);
-                    let node_name = if clash {
-                        format!("{name}.input")
-                    } else {
-                        name.to_owned()
+                    let node_name = match self.is_state(name) {
+                        true => format!("{name}.input"),
+                        false => name.to_owned(),
                     };
                     let index = self.graph.inputs().len();
                     let node = self.graph.add_input(&node_name, ty);
@@ -286,15 +284,7 @@ impl<'p> Reader<'p> {
                 }
             });
         }
-        let many = values.len() > 1;
-        for (i, value) in values.into_iter().enumerate() {
-            let name = if many {
-                format!("output.{i}")
-            } else {
-                "output".to_owned()
-            };
-            self.graph.add_output(name, value);
-        }
+        add_outputs(&mut self.graph, &values);
         Ok(())
     }
 }

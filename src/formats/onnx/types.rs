@@ -130,26 +130,25 @@ fn result<'m>(
     if among(COMPARISONS, op) {
         return Some(Type::Tensor(DType::Bool, all_broadcast(im, operands)));
     }
-    let of_input = |im: &mut Importer<'m>, i: usize| {
-        let value = im.value(view.input(i)?)?;
-        Some(im.ty(value).clone())
-    };
-    Some(match (op, i) {
-        ("Shape", 0) => {
-            let rank = shape.map(|shape| Dims::from_iter([Dim::from(shape.len())]));
-            let whole = view.node.attribute.is_empty();
-            Type::Tensor(DType::I64, rank.filter(|_| whole))
-        }
-        ("Size", 0) => Type::Tensor(DType::I64, Some(Dims::new())),
-        ("IsNaN" | "IsInf", 0) => Type::Tensor(DType::Bool, shape),
-        ("Where", 0) => {
-            let dtype = of_input(im, 1)?.dtype()?;
-            Type::Tensor(dtype, all_broadcast(im, operands))
-        }
-        ("Cast", 0) => Type::Tensor(
-            tensor::dtype(i32::try_from(view.int("to", 0)).ok()?)?,
-            shape,
-        ),
+    quantized(im, view, shape.clone(), i)
+        .or_else(|| indexed(im, view, (dtype, shape.clone()), i))
+        .or_else(|| resized(im, view, operands, (dtype, shape), i))
+}
+
+/// The type of operand `i`.
+fn of_input<'m>(im: &mut Importer<'m>, view: &View<'m>, i: usize) -> Option<Type> {
+    let value = im.operand(view, i)?;
+    Some(im.ty(value).clone())
+}
+
+/// The type of result `i` of an operator on positions; the first operand has this element type and this shape.
+fn indexed<'m>(
+    im: &mut Importer<'m>,
+    view: &View<'m>,
+    (dtype, shape): (Option<DType>, Option<Dims>),
+    i: usize,
+) -> Option<Type> {
+    Some(match (view.op(), i) {
         ("ArgMax" | "ArgMin", 0) => {
             let reduced = shape.and_then(|mut shape| {
                 let axis = position(view.int("axis", 0), shape.len())?;
@@ -162,7 +161,8 @@ fn result<'m>(
             Type::Tensor(DType::I64, reduced)
         }
         ("TopK", _) => {
-            let count = im.sizes(view, 1, first?).and_then(|k| k.first().cloned());
+            let first = im.operand(view, 0)?;
+            let count = im.sizes(view, 1, first).and_then(|k| k.first().cloned());
             let shape = shape.zip(count).and_then(|(mut shape, count)| {
                 let axis = position(view.int("axis", -1), shape.len())?;
                 shape[axis] = count;
@@ -171,7 +171,7 @@ fn result<'m>(
             Type::Tensor(if i == 0 { dtype? } else { DType::I64 }, shape)
         }
         ("Gather", 0) => {
-            let index = of_input(im, 1)?;
+            let index = of_input(im, view, 1)?;
             let gathered = shape.zip(index.shape()).and_then(|(shape, index)| {
                 let axis = position(view.int("axis", 0), shape.len())?;
                 let parts = shape[..axis].iter().chain(index).chain(&shape[axis + 1..]);
@@ -180,7 +180,7 @@ fn result<'m>(
             Type::Tensor(dtype?, gathered)
         }
         ("GatherElements", 0) => {
-            let index = of_input(im, 1)?;
+            let index = of_input(im, view, 1)?;
             Type::Tensor(dtype?, index.shape().map(Dims::from))
         }
         ("NonZero", 0) => {
@@ -192,10 +192,22 @@ fn result<'m>(
             let count = im.fresh_size(view.name());
             Type::tensor(DType::I64, [count, Dim::from(3)])
         }
-        ("OneHot", 0) => Type::Tensor(of_input(im, 2)?.dtype()?, None),
-        ("DequantizeLinear", 0) => Type::Tensor(of_input(im, 1)?.dtype()?, shape),
+        ("OneHot", 0) => Type::Tensor(of_input(im, view, 2)?.dtype()?, None),
+        _ => return None,
+    })
+}
+
+/// The same of an operator on quantized numbers.
+fn quantized<'m>(
+    im: &mut Importer<'m>,
+    view: &View<'m>,
+    shape: Option<Dims>,
+    i: usize,
+) -> Option<Type> {
+    Some(match (view.op(), i) {
+        ("DequantizeLinear", 0) => Type::Tensor(of_input(im, view, 1)?.dtype()?, shape),
         ("QuantizeLinear", 0) => match view.input(2) {
-            Some(_) => match of_input(im, 2)? {
+            Some(_) => match of_input(im, view, 2)? {
                 Type::Tensor(dtype, _) => Type::Tensor(dtype, shape),
                 other => other,
             },
@@ -208,8 +220,37 @@ fn result<'m>(
         ("DynamicQuantizeLinear", 0) => Type::Tensor(DType::U8, shape),
         ("DynamicQuantizeLinear", 1) => Type::Tensor(DType::F32, Some(Dims::new())),
         ("DynamicQuantizeLinear", 2) => Type::Tensor(DType::U8, Some(Dims::new())),
-        ("QLinearConv" | "QLinearMatMul", 0) => Type::Tensor(of_input(im, 7)?.dtype()?, None),
+        ("QLinearConv" | "QLinearMatMul", 0) => Type::Tensor(of_input(im, view, 7)?.dtype()?, None),
         ("ConvInteger" | "MatMulInteger", 0) => Type::Tensor(DType::I32, None),
+        _ => return None,
+    })
+}
+
+/// The same of an operator whose result has other sizes.
+fn resized<'m>(
+    im: &mut Importer<'m>,
+    view: &View<'m>,
+    operands: &[Value],
+    (dtype, shape): (Option<DType>, Option<Dims>),
+    i: usize,
+) -> Option<Type> {
+    let op = view.op();
+    Some(match (op, i) {
+        ("Shape", 0) => {
+            let rank = shape.map(|shape| Dims::from_iter([Dim::from(shape.len())]));
+            let whole = view.node.attribute.is_empty();
+            Type::Tensor(DType::I64, rank.filter(|_| whole))
+        }
+        ("Size", 0) => Type::Tensor(DType::I64, Some(Dims::new())),
+        ("IsNaN" | "IsInf", 0) => Type::Tensor(DType::Bool, shape),
+        ("Where", 0) => {
+            let dtype = of_input(im, view, 1)?.dtype()?;
+            Type::Tensor(dtype, all_broadcast(im, operands))
+        }
+        ("Cast", 0) => Type::Tensor(
+            tensor::dtype(i32::try_from(view.int("to", 0)).ok()?)?,
+            shape,
+        ),
         ("Reshape", 0) => {
             let target = view.input(1)?;
             let target = im.value(target).map(|value| im.ty(value).clone())?;

@@ -3,12 +3,12 @@
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::proto::{
-    Dimension, DimensionValue, GraphProto, OperatorSetIdProto, TensorShapeProto, TensorType,
-    TypeProto, TypeValue, ValueInfoProto,
+    Dimension, DimensionValue, GraphProto, ModelProto, OperatorSetIdProto, TensorShapeProto,
+    TensorType, TypeProto, TypeValue, ValueInfoProto,
 };
 use super::tensor;
 use super::write::{OPSET, Weight, Writer, Written};
-use crate::ir::{Dim, Dims, Type, Value};
+use crate::ir::{Dim, Dims, NodeId, Type, Value};
 
 /// The version of the format that goes with the operators of models that do not come from ONNX.
 const IR_VERSION: i64 = 9;
@@ -23,10 +23,31 @@ impl Writer<'_> {
     }
 
     /// The finished model.
-    pub(super) fn finish(self) -> Written {
-        let native = self.source.opset > 0;
+    pub(super) fn finish(mut self) -> Written {
+        let mut model = self.header();
+        let mut graph = model.graph.take().unwrap_or_else(|| GraphProto {
+            name: Some(self.graph.name.clone()),
+            ..GraphProto::default()
+        });
+        // In earlier versions all weights are inputs.
+        let all = model.ir_version.is_some_and(|version| version < 4);
+        graph.input = self.inputs(std::mem::take(&mut graph.input), all);
+        graph.output = { self.graph.outputs().iter() }
+            .map(|output| self.describe_value(&output.name, self.graph.ty(output.value)))
+            .collect();
+        self.describe_values(&mut graph);
+        graph.node = std::mem::take(&mut self.nodes);
+        model.graph = Some(graph);
+        Written {
+            model,
+            weights: self.weights,
+        }
+    }
+
+    /// The model without its graph, or with what the file had beside the nodes of its graph.
+    fn header(&self) -> ModelProto {
         let mut model = self.source.model.clone();
-        if !native {
+        if self.source.opset == 0 {
             model.ir_version = Some(IR_VERSION);
             model.producer_name = Some("optc".to_owned());
             model.producer_version = Some(env!("CARGO_PKG_VERSION").to_owned());
@@ -35,59 +56,52 @@ impl Writer<'_> {
                 version: Some(OPSET),
             }];
         }
-        let mut graph = model.graph.take().unwrap_or_else(|| GraphProto {
-            name: Some(self.graph.name.clone()),
-            ..GraphProto::default()
-        });
-        let listed = std::mem::take(&mut graph.input);
-        let weight_info = |weight: &Weight| {
-            let header = &weight.header;
-            let name = header.name.clone().unwrap_or_default();
-            let mut info = self
-                .source
-                .weight_inputs
-                .get(name.as_str())
-                .cloned()
-                .unwrap_or_default();
-            let shape: Dims = header.dims.iter().map(|n| Dim::from(*n)).collect();
-            info.name = Some(name);
-            info.r#type = Some(tensor_type(header.data_type(), Some(&shape)));
-            info
-        };
+        model
+    }
+
+    /// The inputs, and weights that are inputs, in the order of the file; what the file did not have comes last.
+    fn inputs(&self, listed: Vec<ValueInfoProto>, all: bool) -> Vec<ValueInfoProto> {
         let mut weights: FxHashMap<&str, &Weight> = { self.weights.iter() }
             .filter_map(|w| Some((w.header.name.as_deref()?, w)))
             .collect();
-        let old = model.ir_version.is_some_and(|version| version < 4);
-        // In the order of the file; what the file did not have comes last.
-        let mut inputs: FxHashMap<&str, ValueInfoProto> = { self.graph.inputs().iter() }
-            .map(|input| {
-                let name = &*self.graph.node(*input).name;
-                (
-                    name,
-                    self.describe_value(name, self.graph.ty((*input).into())),
-                )
-            })
-            .collect();
+        let input = |input: &NodeId| {
+            let name = &*self.graph.node(*input).name;
+            let ty = self.graph.ty((*input).into());
+            (name, self.describe_value(name, ty))
+        };
+        let own = self.graph.inputs();
+        let mut inputs: FxHashMap<&str, ValueInfoProto> = own.iter().map(input).collect();
+        let mut found = Vec::new();
         for info in listed {
-            let name = info.name();
-            if let Some(input) = inputs.remove(name) {
-                graph.input.push(input);
-            } else if let Some(weight) = weights.remove(name) {
-                graph.input.push(weight_info(weight));
+            if let Some(input) = inputs.remove(info.name()) {
+                found.push(input);
+            } else if let Some(weight) = weights.remove(info.name()) {
+                found.push(self.weight_info(weight));
             }
         }
-        for input in self.graph.inputs() {
-            graph
-                .input
-                .extend(inputs.remove(&*self.graph.node(*input).name));
-        }
-        if old {
+        let missing = own.iter().map(|input| &*self.graph.node(*input).name);
+        found.extend(missing.filter_map(|name| inputs.remove(name)));
+        if all {
             let further = { self.weights.iter() }.filter(|w| weights.contains_key(w.header.name()));
-            graph.input.extend(further.map(weight_info));
+            found.extend(further.map(|weight| self.weight_info(weight)));
         }
-        graph.output = { self.graph.outputs().iter() }
-            .map(|output| self.describe_value(&output.name, self.graph.ty(output.value)))
-            .collect();
+        found
+    }
+
+    /// A weight as an input.
+    fn weight_info(&self, weight: &Weight) -> ValueInfoProto {
+        let header = &weight.header;
+        let info = self.source.weight_inputs.get(header.name());
+        let shape: Dims = header.dims.iter().map(|n| Dim::from(*n)).collect();
+        ValueInfoProto {
+            name: Some(header.name().to_owned()),
+            r#type: Some(tensor_type(header.data_type(), Some(&shape))),
+            ..info.cloned().unwrap_or_default()
+        }
+    }
+
+    /// Keeps what the file says of values that are still there and of the type that they were of.
+    fn describe_values(&self, graph: &mut GraphProto) {
         let mut alive: FxHashSet<&str> = { self.weights.iter() }
             .filter_map(|w| w.header.name.as_deref())
             .collect();
@@ -98,7 +112,6 @@ impl Writer<'_> {
                     continue;
                 };
                 alive.insert(name);
-                // What the file says of a value is true as long as its type is what it was.
                 if let Some((info, was)) = self.source.values.get(name.as_str())
                     && was == ty
                 {
@@ -119,14 +132,9 @@ impl Writer<'_> {
                 .as_deref()
                 .is_some_and(|name| alive.contains(name))
         });
-        graph.node = self.nodes;
-        model.graph = Some(graph);
-        Written {
-            model,
-            weights: self.weights,
-        }
     }
 }
+
 /// What the file says of an input or an output.
 fn value_info(name: &str, ty: &Type) -> ValueInfoProto {
     let ty = match ty {

@@ -19,16 +19,7 @@ impl<'a> Evaluator<'a> {
             .map(|v| v.unwrap_zero_dim().clone())
             .collect();
         let value = match (name, numbers.as_slice()) {
-            ("div", [a, b]) => match args.get(usize::MAX, "rounding_mode") {
-                Some(Value::Str(mode)) => match &**mode {
-                    "floor" => self.binary("floordiv", a, b)?,
-                    "trunc" if non_negative(a) && non_negative(b) => {
-                        self.binary("floordiv", a, b)?
-                    }
-                    _ => None,
-                },
-                _ => self.binary("div", a, b)?,
-            },
+            ("div", [a, b]) => self.division(a, b, args.get(usize::MAX, "rounding_mode"))?,
             ("add" | "sub", [a, b, rest @ ..]) => {
                 let alpha = rest
                     .first()
@@ -39,63 +30,26 @@ impl<'a> Evaluator<'a> {
                     _ => None,
                 }
             }
-            ("all", [list]) | ("any", [list]) => match list.items() {
-                Some(items) => {
-                    let known: Option<Vec<bool>> =
-                        items.iter().map(|v| self.known_bool(v)).collect();
-                    known.map(|b| {
-                        Value::Bool(if name == "all" {
-                            b.iter().all(|b| *b)
-                        } else {
-                            b.iter().any(|b| *b)
-                        })
-                    })
-                }
-                None => None,
-            },
-            ("sum" | "prod", [Value::List(list)]) => {
-                let start = i64::from(name == "prod");
-                let mut total = match list.items.borrow().first() {
-                    Some(Value::Float(_)) => Value::Float(start as f64),
-                    _ => Value::Int(start),
-                };
-                for item in list.items.borrow().iter() {
-                    let op = if name == "sum" { "add" } else { "mul" };
-                    let Some(next) = self.binary(op, &total, item)? else {
-                        return Ok(None);
-                    };
-                    total = next;
-                }
-                Some(total)
-            }
+            ("all" | "any", [list]) => list.items().and_then(|items| {
+                let known = items.iter().map(|value| self.known_bool(value));
+                let known = known.collect::<Option<Vec<_>>>()?;
+                Some(Value::Bool(match name {
+                    "all" => !known.contains(&false),
+                    _ => known.contains(&true),
+                }))
+            }),
+            ("sum", [Value::List(list)]) => self.total("add", &list.items.borrow(), 0)?,
+            ("prod", [Value::List(list)]) => self.total("mul", &list.items.borrow(), 1)?,
             ("__not__", [Value::Unknown { why, .. }]) => {
                 Some(self.unknown(why.clone(), name, args, "bool"))
             }
             ("Bool", [a @ Value::Unknown { .. }]) => Some(a.clone()),
             (_, [a]) => unary(name, a),
             (_, [a, b]) => self.binary(name, a, b)?,
-            // The loop `for i in range(start, end, step)`, as scripting counts it.
-            ("__range_length", [start, end, step]) => {
-                match (start.as_dim(), end.as_dim(), step.as_int()) {
-                    (Some(start), Some(end), Some(step)) if step > 0 => Some(Value::size(
-                        (end - start)
-                            .ceil_div(&Dim::from(step))
-                            .at_least(&Dim::from(0)),
-                    )),
-                    (Some(start), Some(end), Some(step)) if step < 0 => {
-                        let step = Dim::from(step.saturating_neg());
-                        Some(Value::size(
-                            (start - end).ceil_div(&step).at_least(&Dim::from(0)),
-                        ))
-                    }
-                    _ => None,
-                }
-            }
+            ("__range_length", [start, end, step]) => range_length(start, end, step),
             ("__derive_index", [i, start, step]) => {
-                match (i.as_dim(), start.as_dim(), step.as_dim()) {
-                    (Some(i), Some(start), Some(step)) => Some(Value::size(start + i * step)),
-                    _ => None,
-                }
+                let known = i.as_dim().zip(start.as_dim()).zip(step.as_dim());
+                known.map(|((i, start), step)| Value::size(start + i * step))
             }
             // `torch.to(number, dtype, ...)`: a cast between number types.
             ("to", [a, Value::Int(dtype), ..]) => cast(a, *dtype),
@@ -108,6 +62,37 @@ impl<'a> Evaluator<'a> {
                 v
             }
         }))
+    }
+
+    fn division(
+        &mut self,
+        a: &Value<'a>,
+        b: &Value<'a>,
+        rounding: Option<&Value<'a>>,
+    ) -> Eval<Option<Value<'a>>> {
+        match rounding {
+            Some(Value::Str(mode)) => match &**mode {
+                "floor" => self.binary("floordiv", a, b),
+                "trunc" if non_negative(a) && non_negative(b) => self.binary("floordiv", a, b),
+                _ => Ok(None),
+            },
+            _ => self.binary("div", a, b),
+        }
+    }
+
+    /// A list's sum or product.
+    fn total(&mut self, op: &str, items: &[Value<'a>], neutral: i64) -> Eval<Option<Value<'a>>> {
+        let mut total = match items.first() {
+            Some(Value::Float(_)) => Value::Float(neutral as f64),
+            _ => Value::Int(neutral),
+        };
+        for item in items {
+            match self.binary(op, &total, item)? {
+                Some(next) => total = next,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(total))
     }
 
     pub(super) fn binary(
@@ -137,77 +122,25 @@ impl<'a> Evaluator<'a> {
             }
         }
         // One side may decide a condition whose other side is unknown.
-        match (name, self.known_bool(a), self.known_bool(b)) {
-            ("__and__", Some(false), _) | ("__and__", _, Some(false))
-                if is_condition(a) && is_condition(b) =>
-            {
-                return Ok(Some(Value::Bool(false)));
-            }
-            ("__or__", Some(true), _) | ("__or__", _, Some(true))
-                if is_condition(a) && is_condition(b) =>
-            {
-                return Ok(Some(Value::Bool(true)));
-            }
+        let conditions = is_condition(a) && is_condition(b);
+        let either = |known| self.known_bool(a) == Some(known) || self.known_bool(b) == Some(known);
+        match name {
+            "__and__" if conditions && either(false) => return Ok(Some(Value::Bool(false))),
+            "__or__" if conditions && either(true) => return Ok(Some(Value::Bool(true))),
             _ => {}
         }
         if let (Value::Unknown { why, .. }, _) | (_, Value::Unknown { why, .. }) = (a, b) {
-            let ty = match is_condition(a) && is_condition(b) || is_comparison(name) {
+            let ty = match conditions || is_comparison(name) {
                 true => "bool",
                 false => "Scalar",
             };
             return Ok(Some(self.unknown(why.clone(), name, &both(), ty)));
         }
         if let (Some(x), Some(y)) = (a.as_dim(), b.as_dim()) {
-            let value = match name {
-                "add" => x + y,
-                "sub" | "rsub" if name == "sub" => x - y,
-                "rsub" => y - x,
-                "mul" => x * y,
-                "floordiv" | "floor_divide" | "__floordiv__" if y.as_number() != Some(0) => {
-                    x.floor_div(&y)
-                }
-                "remainder" | "fmod"
-                    if (y.clone() - Dim::from(1)).is_never_negative()
-                        && (name == "remainder" || x.is_never_negative()) =>
-                {
-                    remainder(&x, &y)
-                }
-                "max" | "maximum" => x.at_least(&y),
-                "min" | "minimum" => x.at_most(&y),
-                "div" | "true_divide" | "__truediv__" => return Ok(true_division(&x, &y)),
-                // Of whole numbers too it is a float.
-                "pow" => {
-                    let floats = a.as_f64().zip(b.as_f64());
-                    return Ok(floats.map(|(x, y)| Value::Float(x.powf(y))));
-                }
-                "__and__" | "__or__" | "__xor__" | "__lshift__" | "__rshift__" => {
-                    let bits = x.as_number().zip(y.as_number());
-                    return Ok(bits.and_then(|(x, y)| bitwise(name, x, y)).map(Value::Int));
-                }
-                _ => return Ok(None),
-            };
-            // Too long an expression is left to the running network.
-            return Ok(bounded(value).map(Value::size));
+            return Ok(of_sizes(name, x, y));
         }
-        let (Some(x), Some(y)) = (a.as_f64(), b.as_f64()) else {
-            return Ok(None);
-        };
-        Ok(Some(Value::Float(match name {
-            "fmod" => x % y,
-            "log" => x.ln() / y.ln(),
-            "atan2" => x.atan2(y),
-            "add" => x + y,
-            "sub" => x - y,
-            "rsub" => y - x,
-            "mul" => x * y,
-            "div" | "true_divide" | "__truediv__" => x / y,
-            "floordiv" | "floor_divide" | "__floordiv__" => (x / y).floor(),
-            "remainder" => x - (x / y).floor() * y,
-            "pow" => x.powf(y),
-            "max" | "maximum" => x.max(y),
-            "min" | "minimum" => x.min(y),
-            _ => return Ok(None),
-        })))
+        let floats = a.as_f64().zip(b.as_f64());
+        Ok(floats.and_then(|(x, y)| of_floats(name, x, y)))
     }
 
     pub(super) fn known_bool(&self, value: &Value<'a>) -> Option<bool> {
@@ -219,6 +152,69 @@ impl<'a> Evaluator<'a> {
             _ => None,
         }
     }
+}
+
+/// An operator of two sizes.
+fn of_sizes<'a>(name: &str, x: Dim, y: Dim) -> Option<Value<'a>> {
+    let value = match name {
+        "add" => x + y,
+        "sub" => x - y,
+        "rsub" => y - x,
+        "mul" => x * y,
+        "floordiv" | "floor_divide" | "__floordiv__" if y.as_number() != Some(0) => x.floor_div(&y),
+        "remainder" | "fmod"
+            if (y.clone() - Dim::from(1)).is_never_negative()
+                && (name == "remainder" || x.is_never_negative()) =>
+        {
+            remainder(&x, &y)
+        }
+        "max" | "maximum" => x.at_least(&y),
+        "min" | "minimum" => x.at_most(&y),
+        "div" | "true_divide" | "__truediv__" => return true_division(&x, &y),
+        // Of whole numbers too it is a float.
+        "pow" => {
+            let (x, y) = (x.as_number()?, y.as_number()?);
+            return Some(Value::Float((x as f64).powf(y as f64)));
+        }
+        "__and__" | "__or__" | "__xor__" | "__lshift__" | "__rshift__" => {
+            return bitwise(name, x.as_number()?, y.as_number()?).map(Value::Int);
+        }
+        _ => return None,
+    };
+    // Too long an expression is left to the running network.
+    bounded(value).map(Value::size)
+}
+
+/// An operator of two numbers that are not both whole.
+fn of_floats<'a>(name: &str, x: f64, y: f64) -> Option<Value<'a>> {
+    Some(Value::Float(match name {
+        "fmod" => x % y,
+        "log" => x.ln() / y.ln(),
+        "atan2" => x.atan2(y),
+        "add" => x + y,
+        "sub" => x - y,
+        "rsub" => y - x,
+        "mul" => x * y,
+        "div" | "true_divide" | "__truediv__" => x / y,
+        "floordiv" | "floor_divide" | "__floordiv__" => (x / y).floor(),
+        "remainder" => x - (x / y).floor() * y,
+        "pow" => x.powf(y),
+        "max" | "maximum" => x.max(y),
+        "min" | "minimum" => x.min(y),
+        _ => return None,
+    }))
+}
+
+/// How often the loop `for i in range(start, end, step)` runs, as scripting counts it.
+fn range_length<'a>(start: &Value<'_>, end: &Value<'_>, step: &Value<'_>) -> Option<Value<'a>> {
+    let (start, end) = (start.as_dim()?, end.as_dim()?);
+    let (length, step) = match step.as_int()? {
+        0 => return None,
+        step @ 1.. => (end - start, step),
+        step => (start - end, step.saturating_neg()),
+    };
+    let steps = length.ceil_div(&Dim::from(step));
+    Some(Value::size(steps.at_least(&Dim::from(0))))
 }
 
 fn is_number(value: &Value<'_>) -> bool {

@@ -22,6 +22,22 @@ pub(in crate::formats) struct Geometry<'g> {
     pub strides: &'g [u64],
 }
 
+impl Geometry<'_> {
+    /// How many bytes of the storage are needed for elements of this size.
+    fn end(&self, size: u64) -> u64 {
+        if self.shape.contains(&0) {
+            return 0;
+        }
+        // The last element that is read.
+        let mut axes = self.shape.iter().zip(self.strides);
+        let last = axes.try_fold(self.offset, |last, (&n, &stride)| {
+            last.checked_add(n.saturating_sub(1).checked_mul(stride)?)
+        });
+        let end = last.and_then(|last| last.checked_add(1)?.checked_mul(size));
+        end.unwrap_or(u64::MAX)
+    }
+}
+
 /// The storages of an archive.
 pub(in crate::formats) struct Storages<'a> {
     archive: &'a Archive,
@@ -64,11 +80,7 @@ impl<'a> Storages<'a> {
         geometry: Geometry<'_>,
         name: &str,
     ) -> Result<Tensor, FormatError> {
-        let Geometry {
-            offset,
-            shape: sizes,
-            strides,
-        } = geometry;
+        let (offset, sizes, strides) = (geometry.offset, geometry.shape, geometry.strides);
         let storage = self.storage(entry)?;
         let storage_len = storage.as_ref().len() as u64;
         let short = |needed: u64| FormatError::ShortStorage {
@@ -79,37 +91,18 @@ impl<'a> Storages<'a> {
             available: storage_len,
         };
         let size = dtype.size() as u64;
-        // The last element that is read, and with it the bytes needed.
         let empty = sizes.contains(&0);
-        let last = sizes
-            .iter()
-            .zip(strides)
-            .try_fold(offset, |last, (&n, &stride)| {
-                last.checked_add(n.saturating_sub(1).checked_mul(stride)?)
-            });
-        let needed = match (empty, last) {
-            (true, _) => 0,
-            (false, Some(last)) => last
-                .checked_add(1)
-                .and_then(|n| n.checked_mul(size))
-                .unwrap_or(u64::MAX),
-            (false, None) => u64::MAX,
-        };
+        let needed = geometry.end(size);
         if needed > storage_len {
             return Err(short(needed));
         }
         let shape: Option<Vec<usize>> = sizes.iter().map(|&n| usize::try_from(n).ok()).collect();
         let shape = shape.ok_or_else(|| short(u64::MAX))?;
-        let count = shape
-            .iter()
-            .try_fold(1usize, |product, &n| product.checked_mul(n));
+        let mut lengths = shape.iter();
+        let count = lengths.try_fold(1usize, |product, &n| product.checked_mul(n));
         // A stride of 0 repeats elements: what it expands to must stay near what the file holds.
-        let count = count.filter(|&n| {
-            n as u64
-                <= (storage_len / size)
-                    .saturating_mul(64)
-                    .saturating_add(1 << 20)
-        });
+        let most = (storage_len / size).saturating_mul(64);
+        let count = count.filter(|&n| n as u64 <= most.saturating_add(1 << 20));
         let count = count.ok_or_else(|| short(u64::MAX))?;
         let damaged = |detail: String| FormatError::Damaged {
             detail: format!("tensor `{name}`: {detail}"),

@@ -35,38 +35,9 @@ impl<'p> Reader<'p> {
             let Some((kind, spec)) = tagged(spec) else {
                 return self.fail("the signature has an input of no kind", DAMAGED);
             };
-            let text = |field: &str| spec.get(field).and_then(Json::as_str);
-            let (fqn, kind) = match kind {
-                "parameter" => (text("parameter_name"), StateKind::Parameter),
-                "buffer" => {
-                    let persistent = spec
-                        .get("persistent")
-                        .and_then(Json::as_bool)
-                        .unwrap_or(true);
-                    (text("buffer_name"), StateKind::Buffer { persistent })
-                }
-                "tensor_constant" => (text("tensor_constant_name"), StateKind::Constant),
-                "user_input" | "constant_input" => {
-                    self.placeholders.push(Placeholder::Other);
-                    continue;
-                }
-                "custom_obj" => {
-                    let name = text("custom_obj_name").unwrap_or_default();
-                    return self.fail(
-                        format!("it holds a custom object, `{name}`"),
-                        "objects of classes in C++ are not read; export the model without them",
-                    );
-                }
-                "token" => {
-                    return self.fail(
-                        "it orders side effects by tokens",
-                        "export the model without operators that have side effects",
-                    );
-                }
-                other => {
-                    let what = format!("it has an input of the kind `{other}`, which is not known");
-                    return self.fail(what, "export the model with PyTorch 2.6 to 2.15");
-                }
+            let Some((fqn, kind)) = self.state_of(kind, spec)? else {
+                self.placeholders.push(Placeholder::Other);
+                continue;
             };
             let (Some(fqn), Some(name)) = (fqn, name_of(input)) else {
                 return self.fail("a parameter, buffer or constant has no name", DAMAGED);
@@ -98,6 +69,38 @@ impl<'p> Reader<'p> {
             self.bind(name, slot)?;
         }
         Ok(())
+    }
+
+    /// The name of a parameter, buffer or constant that an input is, and which of these; `None` if the caller gives it.
+    fn state_of(&self, kind: &str, spec: &'p Json) -> Eval<Option<(Option<&'p str>, StateKind)>> {
+        let text = |field: &str| spec.get(field).and_then(Json::as_str);
+        Ok(Some(match kind {
+            "parameter" => (text("parameter_name"), StateKind::Parameter),
+            "buffer" => {
+                let persistent = spec.get("persistent").and_then(Json::as_bool);
+                let persistent = persistent.unwrap_or(true);
+                (text("buffer_name"), StateKind::Buffer { persistent })
+            }
+            "tensor_constant" => (text("tensor_constant_name"), StateKind::Constant),
+            "user_input" | "constant_input" => return Ok(None),
+            "custom_obj" => {
+                let name = text("custom_obj_name").unwrap_or_default();
+                return self.fail(
+                    format!("it holds a custom object, `{name}`"),
+                    "objects of classes in C++ are not read; export the model without them",
+                );
+            }
+            "token" => {
+                return self.fail(
+                    "it orders side effects by tokens",
+                    "export the model without operators that have side effects",
+                );
+            }
+            other => {
+                let what = format!("it has an input of the kind `{other}`, which is not known");
+                return self.fail(what, "export the model with PyTorch 2.6 to 2.15");
+            }
+        }))
     }
 
     fn user_inputs(&mut self) -> Eval<()> {

@@ -1,6 +1,6 @@
 //! Expressions and calls.
 
-use ruff_python_ast::{Expr, ExprCall, Number, UnaryOp};
+use ruff_python_ast::{Expr, ExprCall, ExprDict, Number, UnaryOp};
 use ruff_text_size::Ranged;
 
 use super::{Args, Env, Eval, Evaluator, MAX_CONTAINERS};
@@ -32,15 +32,11 @@ impl<'a> Evaluator<'a> {
         self.step()?;
         self.deeper()?;
         let value = match expr {
-            Expr::Name(name) => match env.get(name.id.as_str()) {
-                Some(value) => value.clone(),
-                None => match name.id.as_str() {
-                    "inf" => Value::Float(f64::INFINITY),
-                    "nan" => Value::Float(f64::NAN),
-                    name => {
-                        return self.damaged(format!("`{name}` is not defined"));
-                    }
-                },
+            Expr::Name(name) => match (env.get(name.id.as_str()), name.id.as_str()) {
+                (Some(value), _) => value.clone(),
+                (None, "inf") => Value::Float(f64::INFINITY),
+                (None, "nan") => Value::Float(f64::NAN),
+                (None, name) => return self.damaged(format!("`{name}` is not defined")),
             },
             Expr::NumberLiteral(number) => match &number.value {
                 Number::Int(int) => match int.as_i64() {
@@ -63,20 +59,7 @@ impl<'a> Evaluator<'a> {
             }
             Expr::List(list) => Value::list(self.exprs(&list.elts, env, file)?),
             Expr::Tuple(tuple) => Value::tuple(self.exprs(&tuple.elts, env, file)?),
-            Expr::Dict(dict) => {
-                let made = Value::dict(None, Vec::new());
-                for item in &dict.items {
-                    let Some(key) = &item.key else {
-                        return self.unknown_python("`**` in a dictionary");
-                    };
-                    let (key, value) = (
-                        self.expr(key, env, file)?,
-                        self.expr(&item.value, env, file)?,
-                    );
-                    self.set_entry(&made, &key, &value)?;
-                }
-                made
-            }
+            Expr::Dict(dict) => self.dict(dict, env, file)?,
             Expr::If(choice) => {
                 let test = self.expr(&choice.test, env, file)?;
                 match self.truth(&test) {
@@ -103,6 +86,19 @@ impl<'a> Evaluator<'a> {
         self.depth -= 1;
         self.check_depth(&value)?;
         Ok(value)
+    }
+
+    fn dict(&mut self, dict: &'a ExprDict, env: &Env<'a>, file: &'a SourceFile) -> Eval<Value<'a>> {
+        let made = Value::dict(None, Vec::new());
+        for item in &dict.items {
+            let Some(key) = &item.key else {
+                return self.unknown_python("`**` in a dictionary");
+            };
+            let key = self.expr(key, env, file)?;
+            let value = self.expr(&item.value, env, file)?;
+            self.set_entry(&made, &key, &value)?;
+        }
+        Ok(made)
     }
 
     /// Containers of containers of containers ... are no network's values.

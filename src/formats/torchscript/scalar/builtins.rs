@@ -95,50 +95,18 @@ impl<'a> Evaluator<'a> {
                 ),
                 value => Ok(Value::ZeroDim(Rc::new(value.clone()))),
             },
-            ("RaiseException", [message, ..]) => {
-                let mut text = String::new();
-                self.show(message, 0, &mut text)?;
-                let message = text;
-                let help = "the model refuses this use of it; check --input, or export it with another example".to_owned();
-                Err(FormatError::Raised {
-                    message,
-                    at: self.location(),
-                    help,
-                }
-                .into())
-            }
+            ("RaiseException", [message, ..]) => self.raised(message),
             ("max" | "min", [Value::List(_), _]) => self.refuse(name, &args.positional[0]),
             ("max" | "min", [_, _]) | ("abs", [_]) => match self.arithmetic(name, &args)? {
                 Some(value) => Ok(value),
                 None => {
-                    let float = args
-                        .all()
-                        .filter_map(|v| self.type_name(v))
-                        .any(|ty| ty != "int");
-                    let ty = if float { "float" } else { "int" };
-                    self.opaque(
-                        &format!("ops.prim.{name}"),
-                        args,
-                        vec![Type::Other(ty.into())],
-                    )
+                    let types = args.all().filter_map(|value| self.type_name(value));
+                    let float = types.into_iter().any(|ty| ty != "int");
+                    let ty = Type::Other(if float { "float" } else { "int" }.into());
+                    self.opaque(&format!("ops.prim.{name}"), args, vec![ty])
                 }
             },
-            ("max" | "min", [list]) => match list.items() {
-                Some(items) if !items.is_empty() => {
-                    let mut best = items[0].clone();
-                    for item in &items[1..] {
-                        match self.binary(name, &best, item)? {
-                            Some(next) => best = next,
-                            None => {
-                                return self
-                                    .fail(format!("`{name}` of this list"), "trace the model");
-                            }
-                        }
-                    }
-                    Ok(best)
-                }
-                _ => self.damaged(format!("`{name}` of an empty list")),
-            },
+            ("max" | "min", [list]) => self.extreme(name, list),
             ("device", [_]) => Ok(Value::Device("cpu".into())),
             ("dtype", [value]) => match self.dtype_of(value) {
                 Some(dtype) => Ok(Value::Int(names(dtype).aten)),
@@ -169,6 +137,36 @@ impl<'a> Evaluator<'a> {
             ("unchecked_unwrap_optional", [value]) => Ok(value.clone()),
             _ => self.call_library(&format!("ops.prim.{name}"), args, None),
         }
+    }
+
+    /// The exception that the model raises.
+    fn raised(&mut self, message: &Value<'a>) -> Eval<Value<'a>> {
+        let mut text = String::new();
+        self.show(message, 0, &mut text)?;
+        let help =
+            "the model refuses this use of it; check --input, or export it with another example";
+        Err(FormatError::Raised {
+            message: text,
+            at: self.location(),
+            help: help.to_owned(),
+        }
+        .into())
+    }
+
+    /// The largest or smallest element of a list.
+    fn extreme(&mut self, name: &str, list: &Value<'a>) -> Eval<Value<'a>> {
+        let items = list.items().unwrap_or_default();
+        let Some((first, rest)) = items.split_first() else {
+            return self.damaged(format!("`{name}` of an empty list"));
+        };
+        let mut best = first.clone();
+        for item in rest {
+            match self.binary(name, &best, item)? {
+                Some(next) => best = next,
+                None => return self.fail(format!("`{name}` of this list"), "trace the model"),
+            }
+        }
+        Ok(best)
     }
 
     /// `isinstance(value, type)`, with the type as text.

@@ -17,17 +17,7 @@ impl<'a> Evaluator<'a> {
             ("len", [value @ (Value::List(_) | Value::Tuple(_))]) => {
                 Value::Int(value.items().map_or(0, |items| items.len()) as i64)
             }
-            ("add", [a @ (Value::List(_) | Value::Tuple(_)), b]) => match (a.items(), b.items()) {
-                (Some(mut joined), Some(b)) => {
-                    joined.extend(b);
-                    self.check_items(joined.len())?;
-                    match a {
-                        Value::Tuple(_) => Value::tuple(joined),
-                        _ => Value::list(joined),
-                    }
-                }
-                _ => return Ok(None),
-            },
+            ("add", [a @ (Value::List(_) | Value::Tuple(_)), b]) => return self.joined(a, b),
             ("mul", [Value::Int(_), Value::List(list)]) => {
                 let args = Args::of([args.positional[1].clone(), args.positional[0].clone()]);
                 return self.list_method(name, list, &args);
@@ -44,20 +34,10 @@ impl<'a> Evaluator<'a> {
             ("__contains__", [container, key]) if !matches!(container, Value::Str(_)) => {
                 return self.contains(container, key, args);
             }
-            ("__is__" | "__isnot__", [a, b]) => {
-                let is = match (a, b) {
-                    (Value::None, Value::None) => true,
-                    (Value::None, _) | (_, Value::None) => false,
-                    (Value::Tensor(a), Value::Tensor(b)) => Rc::ptr_eq(a, b),
-                    (Value::List(a), Value::List(b)) => Rc::ptr_eq(a, b),
-                    (Value::Dict(a), Value::Dict(b)) => Rc::ptr_eq(a, b),
-                    (a, b) => match same(a, b) {
-                        Some(same) => same,
-                        None => return self.refuse(name, a),
-                    },
-                };
-                Value::Bool(is == (name == "__is__"))
-            }
+            ("__is__" | "__isnot__", [a, b]) => match identical(a, b) {
+                Some(is) => Value::Bool(is == (name == "__is__")),
+                None => return self.refuse(name, a),
+            },
             ("__not__", [value]) => match self.known_bool(value) {
                 Some(b) => Value::Bool(!b),
                 None => return Ok(None),
@@ -95,6 +75,19 @@ impl<'a> Evaluator<'a> {
             _ => return Ok(None),
         };
         Ok(Some(value))
+    }
+
+    /// Two lists or tuples as one.
+    fn joined(&mut self, a: &Value<'a>, b: &Value<'a>) -> Eval<Option<Value<'a>>> {
+        let (Some(mut joined), Some(more)) = (a.items(), b.items()) else {
+            return Ok(None);
+        };
+        joined.extend(more);
+        self.check_items(joined.len())?;
+        Ok(Some(match a {
+            Value::Tuple(_) => Value::tuple(joined),
+            _ => Value::list(joined),
+        }))
     }
 
     /// `key in container`.
@@ -212,6 +205,18 @@ impl<'a> Evaluator<'a> {
         }
         self.beyond("this element cannot be assigned")
     }
+}
+
+/// `a is b`, where that can be known.
+fn identical<'a>(a: &Value<'a>, b: &Value<'a>) -> Option<bool> {
+    Some(match (a, b) {
+        (Value::None, Value::None) => true,
+        (Value::None, _) | (_, Value::None) => false,
+        (Value::Tensor(a), Value::Tensor(b)) => Rc::ptr_eq(a, b),
+        (Value::List(a), Value::List(b)) => Rc::ptr_eq(a, b),
+        (Value::Dict(a), Value::Dict(b)) => Rc::ptr_eq(a, b),
+        (a, b) => return same(a, b),
+    })
 }
 
 /// Whether an operator changes the list or dictionary that it is given.

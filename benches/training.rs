@@ -78,9 +78,10 @@ impl Text {
             let a = self.conv(&x, &format!("b{i}.1"), [read, made, 3, stride]);
             let a = self.op(&format!("b{i}.relu"), format!("relu(%{a})"));
             let a = self.conv(&a, &format!("b{i}.2"), [made, made, 3, 1]);
-            let shortcut = match read == made {
-                true => x,
-                false => self.conv(&x, &format!("b{i}.shortcut"), [read, made, 1, stride]),
+            let shortcut = if read == made {
+                x
+            } else {
+                self.conv(&x, &format!("b{i}.shortcut"), [read, made, 1, stride])
             };
             let sum = self.op(&format!("b{i}.sum"), format!("add(%{a}, %{shortcut})"));
             x = self.op(&format!("b{i}"), format!("relu(%{sum})"));
@@ -116,9 +117,10 @@ fn by_hand(root: &nn::Path) -> impl ModuleT {
     for (i, [read, made, stride]) in blocks().enumerate() {
         let first = conv(format!("{i}_1"), [read, made, 3, stride]);
         let second = conv(format!("{i}_2"), [made, made, 3, 1]);
-        let shortcut = match read == made {
-            true => nn::seq_t(),
-            false => conv(format!("{i}_s"), [read, made, 1, stride]),
+        let shortcut = if read == made {
+            nn::seq_t()
+        } else {
+            conv(format!("{i}_s"), [read, made, 1, stride])
         };
         net = net.add_fn_t(move |x, train| {
             let y = x.apply_t(&first, train).relu().apply_t(&second, train);

@@ -237,14 +237,15 @@ impl Bench {
     /// looked at when it is done.
     fn measure(&self, row: &Row, seed: u64) -> Result<Measured> {
         let dense = self.folder.join(format!("lenet5-{seed}.pt"));
-        let mut model = match row.pipeline == DENSE {
+        let mut model = if row.pipeline == DENSE {
             // Other weights for each seed: `normal(1, ..)` becomes `normal(21, ..)`.
-            true => Model::new(
+            Model::new(
                 NETWORK
                     .replace("normal(", &format!("normal({seed}"))
                     .parse()?,
-            ),
-            false => optc::read(&dense)?,
+            )
+        } else {
+            optc::read(&dense)?
         };
         let data = match row.images {
             SHIFTED => &self.shifted,

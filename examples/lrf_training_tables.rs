@@ -203,7 +203,7 @@ impl Bench {
             ..RunOptions::default()
         };
         let report = Pipeline::parse(EVEN)?.run_with(&mut model, &options, &mut ())?;
-        match [report.before.flops, report.after.flops] {
+        match [report.before.macs, report.after.macs] {
             [Some(before), Some(after)] => Ok(after as f64 / before as f64),
             _ => Err("multiply-adds depend on a size without a number".into()),
         }
@@ -227,7 +227,8 @@ impl Bench {
     /// Runs `pipeline` on the network; the test images are looked at when it is done.
     fn measure(&self, pipeline: &str) -> Result<Measured> {
         let mut model = read(&self.network)?;
-        let of_row: String = { pipeline.chars() }
+        let of_row: String = pipeline
+            .chars()
             .map(|c| if c.is_alphanumeric() { c } else { '-' })
             .collect();
         let checkpoint = self.folder.join(format!("lrf_training{of_row}.checkpoint"));
@@ -243,7 +244,7 @@ impl Bench {
         let report = Pipeline::parse(pipeline)?.run_with(&mut model, &options, &mut ())?;
         let seconds = start.elapsed().as_secs_f64();
         let top1 = exec::top1(&model.graph, &self.test, |_| {})?;
-        let [Some(before), Some(after)] = [report.before.flops, report.after.flops] else {
+        let [Some(before), Some(after)] = [report.before.macs, report.after.macs] else {
             return Err("multiply-adds depend on a size without a number".into());
         };
         let stopped = report

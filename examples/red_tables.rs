@@ -20,10 +20,10 @@ fn main() -> Result<()> {
 
 /// What is measured.
 fn plan() -> Vec<Table> {
-    let by_kernel = |flops: f64| format!("red{{hash=kernel,flops={flops}}}");
-    let keep = |flops: f64, samples, prototype| Row {
-        label: format!("{flops}"),
-        pipeline: by_kernel(flops),
+    let by_kernel = |macs: f64| format!("red{{hash=kernel,flops={macs}}}");
+    let keep = |macs: f64, samples, prototype| Row {
+        label: format!("{macs}"),
+        pipeline: by_kernel(macs),
         like: String::new(),
         samples,
         prototype,

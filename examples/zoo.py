@@ -229,8 +229,8 @@ def optimise(optc, pipelines, size, before, after):
         before_it, after_it = counts["before"], counts["after"]
         if before_it != after_it:
             break
-    known = before_it["flops"] is not None and after_it["flops"] is not None
-    what = "flops" if known else "params"
+    known = before_it["macs"] is not None and after_it["macs"] is not None
+    what = "macs" if known else "params"
     fewer = round(1 - after_it[what] / before_it[what], 4)
     return {"pipeline": pipeline, "seconds": round(time.time() - start, 2), "fewer": fewer, "of": what}
 

@@ -4,7 +4,7 @@ use rustc_hash::FxHashMap;
 
 use crate::analysis::calibration;
 use crate::analysis::kernels::KernelLayout;
-pub use crate::analysis::promised::{Activations, Promised, kernel_size};
+pub use crate::analysis::prior::{Activations, PriorMoments, kernel_size};
 use crate::ir::{Graph, NodeId};
 use crate::pipeline::PassContext;
 use crate::{Error, Result};
@@ -16,7 +16,7 @@ use crate::{Error, Result};
 pub fn activations(
     graph: &Graph,
     layers: &[(NodeId, KernelLayout)],
-    promised: &Promised,
+    prior: &PriorMoments,
     context: &mut PassContext<'_>,
 ) -> Result<Vec<Activations>> {
     let mut measured = FxHashMap::default();
@@ -37,7 +37,7 @@ pub fn activations(
         if let Some(measured) = measured.remove(node) {
             return measured.into();
         }
-        let known = promised.get(graph, graph.operands(*node)[0], layout.inputs);
+        let known = prior.get(graph, graph.operands(*node)[0], layout.inputs);
         if known.is_none() {
             unknown.push(graph.node(*node).name.to_string());
         }

@@ -57,7 +57,7 @@ mod with_torch {
     use super::*;
     use crate::exec::torch::{Schedule, Settings};
     use crate::ir::Graph;
-    use crate::passes::balance::balance;
+    use crate::passes::equalization::equalize;
     use crate::passes::training::{Round, rate, train};
     use crate::pipeline::{Changed, PassContext, State};
 
@@ -106,7 +106,7 @@ mod with_torch {
                 part: 0.0..1.0,
             };
             let before = graph.clone();
-            balance(graph);
+            equalize(graph);
             let changed = train(graph, &round, context)?;
             if !changed.is_yes() {
                 *graph = before;

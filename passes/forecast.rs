@@ -1,7 +1,7 @@
 //! How far a lossy pass may go where the user does not say: until the network's outputs would change too much.
 
 use crate::analysis::Stats;
-use crate::analysis::cost::known_flops;
+use crate::analysis::cost::known_macs;
 use crate::analysis::forecast::Forecast;
 use crate::ir::Graph;
 use crate::pipeline::{Cost, PassContext};
@@ -198,7 +198,7 @@ impl Found {
 fn size(graph: &Graph, cost: &Cost) -> u64 {
     match cost {
         Cost::Params => Stats::of(graph).params,
-        Cost::Flops | Cost::Latency(_) => known_flops(graph),
+        Cost::Macs | Cost::Latency(_) => known_macs(graph),
     }
 }
 

@@ -1,10 +1,10 @@
 //! The passes, one file or folder each, and their registry.
 
 pub(crate) mod activations;
-#[cfg(feature = "torch")]
-mod balance;
 mod canonicalize;
 mod drop;
+#[cfg(feature = "torch")]
+mod equalization;
 mod finetune;
 mod fold_batch_norm;
 mod forecast;

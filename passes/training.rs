@@ -76,9 +76,10 @@ mod with_torch {
             ops().filter(is_layer).count(),
             ops().filter(is_norm).count(),
         );
-        given.unwrap_or(match layers.saturating_sub(norms) <= SHALLOW {
-            true => 0.01,
-            false => 0.001,
+        given.unwrap_or(if layers.saturating_sub(norms) <= SHALLOW {
+            0.01
+        } else {
+            0.001
         })
     }
 
@@ -115,18 +116,17 @@ mod with_torch {
             let done = trainer.epochs().len().saturating_sub(1);
             context.analysis("", format!("went on after epoch {done}"));
         }
-        let _heeding = context.training.interrupt.heed();
+        let _watch = context.training.cancellation.watch();
         while !trainer.is_done() {
             trainer.epoch(&mut |moment| {
                 let Range { start, end } = round.part;
                 let fraction = start + (end - start) * moment.fraction;
                 context.progress(&round.at(&moment.to_string()), fraction);
-                match context.training.interrupt.is_raised() {
-                    true => {
-                        let place = round.at(&format!("epoch {}", moment.epoch));
-                        Err(context.training.interrupted(&format!("in {place}")))
-                    }
-                    false => Ok(()),
+                if context.training.cancellation.is_raised() {
+                    let place = round.at(&format!("epoch {}", moment.epoch));
+                    Err(context.training.interrupted(&format!("in {place}")))
+                } else {
+                    Ok(())
                 }
             })?;
             if !context.training.saves() {

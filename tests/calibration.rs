@@ -174,7 +174,7 @@ fn kernels_stay_as_few_as_they_are() {
     let elements = changed.constant(weight).unwrap().tensor.elements::<f64>();
     let separation =
         optc::analysis::kernels::Separation::of(&layout, &elements, f32::EPSILON.into()).unwrap();
-    assert_eq!(separation.picks, (0..8).collect::<Vec<_>>());
+    assert_eq!(separation.channels, (0..8).collect::<Vec<_>>());
 }
 
 #[test]

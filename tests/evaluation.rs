@@ -106,7 +106,8 @@ fn an_input_with_a_default_needs_no_data() {
     frontier.hold(y);
     frontier.run_past(&other, y.node).unwrap();
     let batches = frontier.arrays(&other, y).unwrap();
-    let found: Vec<f32> = { batches.iter() }
+    let found: Vec<f32> = batches
+        .iter()
         .flat_map(|batch| batch.iter().copied())
         .collect();
     let scaled = [2.0, 1.75, 1.0, 3.5, 3.0, 3.5, 1.0, 7.0];

@@ -143,7 +143,7 @@ fn the_cheapest_graph_of_a_network_is_found() {
         };
         let graph = read_with(&path, &options).unwrap().graph;
         let explored = explore(lower(&graph).unwrap(), rules::ALL, Bounds::default());
-        for cost in [pipeline::Cost::Flops, pipeline::Cost::Params] {
+        for cost in [pipeline::Cost::Macs, pipeline::Cost::Params] {
             let (problem, known) = explored.problem(&graph, &cost, 0);
             let optimum = optimum(&problem).expect("a network's values are few at a time");
             assert_eq!(problem.extract(&known).unwrap().cost, optimum);

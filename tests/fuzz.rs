@@ -321,7 +321,8 @@ fn what_is_planted_goes_or_a_remark_says_why_not() {
         .iter()
         .flat_map(|name| [Equal, Proportional, Zero, Constant].map(|planted| (name, planted)))
     {
-        let graphs: Vec<_> = { seeds.iter() }
+        let graphs: Vec<_> = seeds
+            .iter()
             .filter_map(|bytes| planted_graph(bytes, planted, name))
             .collect();
         assert!(!graphs.is_empty(), "no form of `{name}` fits");

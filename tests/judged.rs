@@ -109,10 +109,10 @@ fn files(folder: &str, suffix: &str) -> Vec<PathBuf> {
     while let Some(folder) = waiting.pop() {
         for entry in folder.read_dir().unwrap() {
             let path = entry.unwrap().path();
-            match path.is_dir() {
-                true => waiting.push(path),
-                false if path.extension().is_some_and(|e| e == suffix) => found.push(path),
-                false => {}
+            if path.is_dir() {
+                waiting.push(path);
+            } else if path.extension().is_some_and(|e| e == suffix) {
+                found.push(path);
             }
         }
     }

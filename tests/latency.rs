@@ -257,7 +257,7 @@ fn a_model_of_time_counts_picoseconds() {
         (1000.0 * roofline.nanoseconds(&shape)).round() as u64
     );
     assert_eq!(model.steps([3, 4]), 7);
-    assert_eq!(CostModel::new(&Cost::Flops, &bindings).steps([3, 4]), 4);
+    assert_eq!(CostModel::new(&Cost::Macs, &bindings).steps([3, 4]), 4);
 }
 
 /// Two equal channels of four that the output shows all: one convolution less, one gather more.
@@ -294,11 +294,11 @@ fn extraction_takes_what_is_faster() {
     assert!(!small.contains("gather"), "{small}");
     let seconds = report.predicted_seconds.unwrap();
     assert_eq!(seconds.before, seconds.after);
-    let (counted, report) = optimised("1x4x4", Cost::Flops).unwrap();
+    let (counted, report) = optimised("1x4x4", Cost::Macs).unwrap();
     assert!(counted.contains("gather"), "{counted}");
     assert_eq!(
         (report.cost.as_str(), report.predicted_seconds),
-        ("flops", None)
+        ("macs", None)
     );
     // Vectors of one: a channel less is work less.
     let large = Cost::Latency(Arc::new(Latency::Roofline(Roofline::new(1, 1))));

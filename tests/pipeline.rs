@@ -500,20 +500,20 @@ fn samples_give_numbers_to_sizes_that_have_none() {
             ..RunOptions::default()
         };
         let report = parse("").run_with(&mut model, &options, &mut ())?;
-        assert_eq!(report.before.flops, report.after.flops);
-        Ok((report.after.flops, model))
+        assert_eq!(report.before.macs, report.after.macs);
+        Ok((report.after.macs, model))
     };
     let one = 2 * 3 * 4 * 8;
-    let (flops, model) = run(convolution("f32[N,3,H,W]")).unwrap();
-    assert_eq!(flops, Some(one), "of one sample");
+    let (macs, model) = run(convolution("f32[N,3,H,W]")).unwrap();
+    assert_eq!(macs, Some(one), "of one sample");
     let input: Value = model.graph.inputs()[0].into();
     assert_eq!(
         model.graph.ty(input).to_string(),
         "f32[N,3,H,W]",
         "no size is frozen"
     );
-    let (flops, _) = run(convolution("f32[7,3,H,W]")).unwrap();
-    assert_eq!(flops, Some(7 * one), "a batch that is a number stays");
+    let (macs, _) = run(convolution("f32[7,3,H,W]")).unwrap();
+    assert_eq!(macs, Some(7 * one), "a batch that is a number stays");
     let mut bound = convolution("f32[N,3,H,W]");
     bind_inputs(&mut bound.graph, &["2x3x4x8".parse().unwrap()]).unwrap();
     assert_eq!(run(bound).unwrap().0, Some(2 * one), "as does one given");

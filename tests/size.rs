@@ -30,7 +30,7 @@ fn returned_chain(op: &Op) -> Graph {
 fn bundle() -> Graph {
     let mut graph = Graph::new("bundle");
     let x = input(&mut graph);
-    let values: Vec<Value> = { 0..NODES }
+    let values: Vec<Value> = (0..NODES)
         .map(|_| add(&mut graph, Op::Sigmoid {}, &[x]))
         .collect();
     let joined = add(&mut graph, Op::Concat { axis: 1 }, &values);

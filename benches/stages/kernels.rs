@@ -235,7 +235,7 @@ fn separate(bencher: Bencher) {
         saturate(
             &model.graph,
             &[&SeparateDepthwise],
-            &Cost::Flops,
+            &Cost::Macs,
             Bounds::default(),
         )
         .unwrap_or_else(|error| panic!("{error}"))

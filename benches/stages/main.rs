@@ -97,7 +97,7 @@ fn extract(bencher: Bencher) {
         .with_inputs(|| saturated(&model))
         .bench_local_values(|explored| {
             explored
-                .cheapest(&model.graph, &Cost::Flops)
+                .cheapest(&model.graph, &Cost::Macs)
                 .expect("terms that fit")
         });
 }

@@ -33,7 +33,7 @@ def row(result: dict) -> list[str]:
         number(result.get("agreement"), ".3f"),
         relative(result.get("max_rel")),
         change(report, "params"),
-        change(report, "flops"),
+        change(report, "macs"),
         number(result.get("seconds"), ".1f"),
         number(result.get("megabytes"), ".0f"),
         "{:.2f} ({:.2f} to {:.2f})".format(*time) if time else "",
@@ -54,7 +54,7 @@ def change(report: dict, key: str) -> str:
     sides = [report[side] for side in ("before", "after") if side in report]
     if all(side[key] is None for side in sides):
         return ""
-    return " -> ".join(short(side[key]) + " +" * bool(key == "flops" and side["uncounted"]) for side in sides)
+    return " -> ".join(short(side[key]) + " +" * bool(key == "macs" and side["uncounted"]) for side in sides)
 
 
 def short(count: int | None) -> str:

@@ -301,7 +301,7 @@ fn measure(
     // Before the evaluation, which takes memory of its own.
     let peak_mib = peak_mib();
     let top1 = exec::top1(&model.graph, &spec(TEST)?.open(&model.graph)?, |_| {})?;
-    let multiply_adds = [report.before.flops, report.after.flops];
+    let multiply_adds = [report.before.macs, report.after.macs];
     let [Some(before), Some(after)] = multiply_adds else {
         return Err("multiply-adds depend on a size without a number".into());
     };

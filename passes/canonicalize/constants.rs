@@ -37,7 +37,7 @@ pub(super) fn fold(graph: &mut Graph, context: &mut PassContext<'_>) -> Changed 
     }
     let room = match context.cost {
         Cost::Latency(_) => WORTH_TIME,
-        Cost::Flops | Cost::Params => OPERATION,
+        Cost::Macs | Cost::Params => OPERATION,
     };
     let mut changed = Changed::No;
     let mut left = Vec::new();
@@ -166,8 +166,9 @@ fn compute(
             freed,
         };
     }
-    let (constants, operations): (Vec<NodeId>, Vec<NodeId>) =
-        { below.iter() }.partition(|node| graph.constant(**node).is_some());
+    let (constants, operations): (Vec<NodeId>, Vec<NodeId>) = below
+        .iter()
+        .partition(|node| graph.constant(**node).is_some());
     let work = sum(&mut operations.iter().map(size));
     let read = sum(&mut constants.iter().map(size));
     let name = graph.node(nodes[0]).name.clone();
@@ -262,8 +263,9 @@ fn sharing(graph: &Graph, nodes: &[NodeId]) -> Vec<Vec<NodeId>> {
         let below = below(graph, &[*node]);
         let constants = below.into_iter().filter(|n| graph.constant(*n).is_some());
         let mut joined = (constants.collect::<FxHashSet<_>>(), vec![*node]);
-        let (meeting, apart): (Vec<_>, Vec<_>) =
-            { groups.into_iter() }.partition(|(other, _)| !other.is_disjoint(&joined.0));
+        let (meeting, apart): (Vec<_>, Vec<_>) = groups
+            .into_iter()
+            .partition(|(other, _)| !other.is_disjoint(&joined.0));
         groups = apart;
         for (constants, members) in meeting {
             joined.0.extend(constants);

@@ -136,9 +136,10 @@ impl Flow {
                 Mask::from_fn(layer.len(), |i| {
                     let counter = [seed, layer.position, step, i as u64];
                     let happens = |probability: f64| random(&counter).f64() < probability;
-                    match layer.mask.keeps(i) {
-                        true => !(unimportant.keeps(i) && happens(self.p_out)),
-                        false => layer.free.keeps(i) && happens(self.p_in),
+                    if layer.mask.keeps(i) {
+                        !(unimportant.keeps(i) && happens(self.p_out))
+                    } else {
+                        layer.free.keeps(i) && happens(self.p_in)
                     }
                 })
             });
@@ -156,10 +157,11 @@ impl Flow {
             let target = self.target(all);
             let held: usize = group.iter().map(|l| l.len() - l.free.count()).sum();
             let are_few = pruned <= target;
-            let away = match are_few {
-                true => least(group, true, target - pruned),
+            let away = if are_few {
+                least(group, true, target - pruned)
+            } else {
                 // Of the pruned weights all stay away but the most important.
-                false => least(group, false, target.saturating_sub(held)),
+                least(group, false, target.saturating_sub(held))
             };
             let layers = group.iter().zip(away);
             let masks = layers.map(|(layer, away)| {
@@ -230,7 +232,8 @@ fn least(layers: &[Layer], kept: bool, count: usize) -> Vec<Mask> {
     let is_one = |layer: &Layer, i: usize| layer.mask.keeps(i) == kept && layer.free.keeps(i);
     // Floats that are not negative are ordered as their bits are.
     let of = |layer: &Layer, i: usize| layer.importance(i).to_bits();
-    let mut ranks: Vec<u32> = { layers.iter() }
+    let mut ranks: Vec<u32> = layers
+        .iter()
         .flat_map(|layer| (0..layer.len()).map(move |i| (layer, i)))
         .filter(|(layer, i)| is_one(layer, *i))
         .map(|(layer, i)| of(layer, i))

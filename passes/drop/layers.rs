@@ -160,7 +160,8 @@ impl Layer {
 /// The standard deviation; 1 where there is none to divide by.
 fn deviation(values: &[f32]) -> f32 {
     let moment = |mean: f64, power: i32| {
-        let sum: f64 = { values.iter() }
+        let sum: f64 = values
+            .iter()
             .map(|value| (f64::from(*value) - mean).powi(power))
             .sum();
         sum / values.len().max(1) as f64

@@ -97,9 +97,10 @@ impl Drop {
         if round > self.steps {
             return self.flow.trim(layers);
         }
-        let flow = match self.ramp {
-            true => self.flow.ramped(round as f64 / self.steps as f64),
-            false => self.flow,
+        let flow = if self.ramp {
+            self.flow.ramped(round as f64 / self.steps as f64)
+        } else {
+            self.flow
         };
         flow.step(layers, seed, round as u64)
     }
@@ -121,10 +122,7 @@ impl Drop {
         let settings = Settings {
             epochs,
             before,
-            keep: match is_last {
-                true => Keep::Best,
-                false => Keep::Last,
-            },
+            keep: if is_last { Keep::Best } else { Keep::Last },
             rate: rate(self.rate, graph),
             distill: self.distill,
             decay: self.decay,
@@ -136,9 +134,10 @@ impl Drop {
             settings,
             own: State {
                 notes: [(ROUND.to_string(), round.to_string())].into(),
-                tensors: match context.training.saves() {
-                    true => layers.iter().flat_map(Layer::tensors).collect(),
-                    false => BTreeMap::new(),
+                tensors: if context.training.saves() {
+                    layers.iter().flat_map(Layer::tensors).collect()
+                } else {
+                    BTreeMap::new()
                 },
             },
             place: self.place(round),
@@ -157,9 +156,10 @@ impl Drop {
 
     /// `step 3 of 10`
     fn place(&self, round: usize) -> String {
-        match round <= self.steps {
-            true => format!("step {round} of {}", self.steps),
-            false => "the training after the trim".into(),
+        if round <= self.steps {
+            format!("step {round} of {}", self.steps)
+        } else {
+            "the training after the trim".into()
         }
     }
 
@@ -168,9 +168,10 @@ impl Drop {
         let Moved { left, returned } = moved;
         format!(
             "{}: {left} weights left and {returned} returned; {pruned} of {all} are pruned, {:.2} %",
-            match round <= self.steps {
-                true => self.place(round),
-                false => "trim".into(),
+            if round <= self.steps {
+                self.place(round)
+            } else {
+                "trim".into()
             },
             100.0 * pruned as f64 / all as f64
         )

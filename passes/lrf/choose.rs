@@ -6,8 +6,8 @@ use super::Lrf;
 use super::factor::{Kept, Weighed};
 use super::layer::Layer;
 use crate::analysis::CostModel;
-use crate::analysis::cost::known_flops;
-use crate::analysis::tradeoff::{Budget, Point, Tradeoff, refuse_unreachable, within_flops};
+use crate::analysis::cost::known_macs;
+use crate::analysis::tradeoff::{Budget, Point, Tradeoff, refuse_unreachable, within_macs};
 use crate::ir::Graph;
 use crate::pipeline::{Cost, PassContext};
 use crate::{Error, Result};
@@ -61,8 +61,8 @@ impl Lrf {
                 let gone = ((ratio * n as f64).round_ties_even() as usize).min(n - 1);
                 (n - gone).next_multiple_of(align).min(n)
             };
-            let kept = match layer.has_two_sides() {
-                true => Kept {
+            let kept = if layer.has_two_sides() {
+                Kept {
                     outputs: if self.sides[0] {
                         left(all.outputs)
                     } else {
@@ -73,18 +73,20 @@ impl Lrf {
                     } else {
                         all.inputs
                     },
-                },
+                }
+            } else {
                 // A matrix has no more independent rows than columns.
-                false => Kept {
+                Kept {
                     outputs: left(all.outputs.min(all.inputs)),
                     inputs: all.inputs,
-                },
+                }
             };
             let pays = kept != all && layer.flops_in_pieces(graph, kept, &model).is_some();
             if !pays {
-                let why = match kept == all {
-                    true => "left whole: the ratio takes nothing from it",
-                    false => "left whole: cost would rise",
+                let why = if kept == all {
+                    "left whole: the ratio takes nothing from it"
+                } else {
+                    "left whole: cost would rise"
                 };
                 context.missed(&graph.node(layer.node).name, why);
             }
@@ -106,14 +108,14 @@ impl Lrf {
         let tradeoffs: Vec<&Tradeoff> = curves.iter().map(|curve| &curve.tradeoff).collect();
         let chosen = match budget {
             Budget::Error(error) => tradeoffs.iter().map(|t| t.within(error)).collect(),
-            Budget::Flops(target) => {
-                let whole = known_flops(graph);
-                let others = whole - layers.iter().map(Layer::flops).sum::<u64>();
-                let least: u64 = tradeoffs.iter().map(|t| t.points()[0].flops).sum();
+            Budget::Macs(target) => {
+                let whole = known_macs(graph);
+                let others = whole - layers.iter().map(Layer::macs).sum::<u64>();
+                let least: u64 = tradeoffs.iter().map(|t| t.points()[0].macs).sum();
                 let least = (others + least) as f64 / whole as f64;
                 self.refuse_unreachable(graph, target, least, context)?;
                 let room = ((target * whole as f64) as u64).saturating_sub(others);
-                within_flops(&tradeoffs, &vec![false; layers.len()], room)
+                within_macs(&tradeoffs, &vec![false; layers.len()], room)
             }
         };
         Ok(chosen_of(graph, layers, &curves, &chosen, context))
@@ -144,13 +146,13 @@ impl Lrf {
                 },
             };
             let left = layer.flops_in_pieces(graph, kept, &model);
-            layer.flops() - left.unwrap_or(layer.flops())
+            layer.macs() - left.unwrap_or(layer.macs())
         };
         let saved: u64 = super::layers(graph, true, &mut quiet)
             .iter()
             .map(saved)
             .sum();
-        let whole = known_flops(graph);
+        let whole = known_macs(graph);
         if !self.all && (whole - saved) as f64 <= target * whole as f64 {
             help +=
                 "\nscope=all, which takes 1x1 convolutions and linear layers too, would reach it";
@@ -206,22 +208,23 @@ impl Lrf {
         for outputs in counts(all.outputs, filters || !two) {
             for inputs in counts(all.inputs, channels && two) {
                 let kept = Kept { inputs, outputs };
-                let flops = match kept == all {
-                    true => None,
-                    false => layer.flops_in_pieces(graph, kept, &model),
+                let macs = if kept == all {
+                    None
+                } else {
+                    layer.flops_in_pieces(graph, kept, &model)
                 };
                 let error =
                     losses.outputs[all.outputs - outputs] + losses.inputs[all.inputs - inputs];
-                points.extend(flops.map(|flops| (Point { flops, error }, Some(kept))));
+                points.extend(macs.map(|macs| (Point { macs, error }, Some(kept))));
             }
         }
         let whole = Point {
-            flops: layer.flops(),
+            macs: layer.macs(),
             error: 0.0,
         };
         points.push((whole, None));
         // The cheapest first, and of those only what loses less than any that is cheaper.
-        points.sort_by(|(a, _), (b, _)| a.flops.cmp(&b.flops).then(a.error.total_cmp(&b.error)));
+        points.sort_by(|(a, _), (b, _)| a.macs.cmp(&b.macs).then(a.error.total_cmp(&b.error)));
         let mut least = f64::INFINITY;
         points.retain(|(point, kept)| {
             let better = point.error < least || kept.is_none();
@@ -251,7 +254,7 @@ impl Curve {
     /// Of a layer that loses nothing.
     fn whole(layer: &Layer) -> Curve {
         let whole = Point {
-            flops: layer.flops(),
+            macs: layer.macs(),
             error: 0.0,
         };
         Curve {

@@ -6,7 +6,7 @@ use super::factor::{Kept, Weighed};
 use super::layer::Layer;
 use super::put;
 use crate::Result;
-use crate::analysis::tradeoff::{Tradeoff, within_flops};
+use crate::analysis::tradeoff::{Tradeoff, within_macs};
 use crate::ir::Graph;
 use crate::passes::forecast::{Limit, changes_by, too_little, too_much};
 use crate::pipeline::PassContext;
@@ -33,13 +33,15 @@ impl Lrf {
         let mut curves = self.curves(graph, layers, weighed, align, context);
         self.see_outer_losses(graph, layers, weighed, &limit, &mut curves, context)?;
         let tradeoffs: Vec<&Tradeoff> = curves.iter().map(|curve| &curve.tradeoff).collect();
-        let mut high: u64 = layers.iter().map(Layer::flops).sum();
-        let mut low: u64 = tradeoffs.iter().map(|t| t.points()[0].flops).sum();
+        let mut high: u64 = layers.iter().map(Layer::macs).sum();
+        let mut low: u64 = tradeoffs.iter().map(|t| t.points()[0].macs).sum();
         let (mut most, mut refused) = (None, None);
         for _ in 0..BISECTIONS {
             let room = low + (high - low) / 2;
-            let chosen = within_flops(&tradeoffs, &vec![false; layers.len()], room);
-            let kept: Vec<Option<Kept>> = { curves.iter().zip(&chosen) }
+            let chosen = within_macs(&tradeoffs, &vec![false; layers.len()], room);
+            let kept: Vec<Option<Kept>> = curves
+                .iter()
+                .zip(&chosen)
                 .map(|(curve, point)| curve.kept[*point])
                 .collect();
             let changed = self.changed(graph, layers, weighed, &kept)?;
@@ -124,8 +126,9 @@ impl Curve {
         let off = |error: f64, probe: f64| (error / probe).ln().abs();
         let mut known: Vec<[f64; 2]> = Vec::new();
         for probe in probes {
-            let nearest =
-                { tried.iter() }.min_by(|a, b| off(a.0, *probe).total_cmp(&off(b.0, *probe)));
+            let nearest = tried
+                .iter()
+                .min_by(|a, b| off(a.0, *probe).total_cmp(&off(b.0, *probe)));
             let Some((error, kept)) = nearest else {
                 continue;
             };

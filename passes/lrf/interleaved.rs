@@ -168,7 +168,8 @@ impl InPieces {
             let Some(old) = graph.constant(weight).map(|constant| &constant.tensor) else {
                 continue;
             };
-            let shape: Vec<usize> = { shape.into_iter() }
+            let shape: Vec<usize> = shape
+                .into_iter()
                 .chain(old.shape().iter().skip(2).copied())
                 .collect();
             let tensor = Tensor::from_f64(old.dtype(), &shape, elements);
@@ -187,9 +188,10 @@ impl InPieces {
             groups, transposed, ..
         } = self.layer.layout;
         let (all, now) = (self.layer.all(), self.now);
-        let core = match transposed {
-            true => [now.inputs * groups, now.outputs],
-            false => [now.outputs * groups, now.inputs],
+        let core = if transposed {
+            [now.inputs * groups, now.outputs]
+        } else {
+            [now.outputs * groups, now.inputs]
         };
         let Placed {
             squeeze,
@@ -198,7 +200,7 @@ impl InPieces {
         } = self.placed;
         let squeeze = squeeze.map(|node| (node, [now.inputs * groups, all.inputs]));
         let expand = expand.map(|node| (node, [all.outputs * groups, now.outputs]));
-        { squeeze.into_iter() }.chain([(node, core)]).chain(expand)
+        squeeze.into_iter().chain([(node, core)]).chain(expand)
     }
 
     /// Gives the operators the types that follow from the shapes of their weights.
@@ -221,7 +223,8 @@ impl InPieces {
             let operand = graph.operands(node).get(i)?.node;
             graph.constant(operand).map(|_| operand)
         };
-        let weights = { self.weights() }
+        let weights = self
+            .weights()
             .filter_map(|(node, lengths)| Some((operand(node, 1)?, lengths.to_vec())));
         let KernelLayout {
             groups, outputs, ..

@@ -1,8 +1,8 @@
 //! Which layers can lose filters, what they cost in pieces, and how the pieces come into the graph.
 
 use crate::analysis::CostModel;
+use crate::analysis::candidate::{CandidateOp, total};
 use crate::analysis::kernels::KernelLayout;
-use crate::analysis::planned::{Planned, total};
 use crate::ir::{Constant, Graph, NodeId, Op, Tensor, Type, Value};
 use crate::pipeline::PassContext;
 
@@ -44,7 +44,7 @@ pub fn layers(graph: &Graph, all: bool, context: &mut PassContext<'_>) -> Vec<La
         }
         let model = CostModel::new(&context.cost, &graph.bindings);
         let types = operands.iter().map(|v| graph.ty(*v).clone()).collect();
-        let whole = Planned::new(op.clone(), types);
+        let whole = CandidateOp::new(op.clone(), types);
         let whole = whole.and_then(|whole| total(&[whole], &graph.bindings, &model));
         let floats = weight.dtype().is_some_and(|dtype| dtype.is_float());
         let missed = match whole {
@@ -90,17 +90,17 @@ impl Layer {
     }
 
     /// The multiply-adds.
-    pub fn flops(&self) -> u64 {
+    pub fn macs(&self) -> u64 {
         self.whole.0
     }
 
     /// The multiply-adds in pieces; `None` where that does not pay.
     pub fn flops_in_pieces(&self, graph: &Graph, kept: Kept, model: &CostModel) -> Option<u64> {
-        let (flops, cost) = total(&self.plan(graph, kept)?, &graph.bindings, model)?;
-        (flops < self.whole.0 && model.pays(cost, self.whole.1)).then_some(flops)
+        let (macs, cost) = total(&self.plan(graph, kept)?, &graph.bindings, model)?;
+        (macs < self.whole.0 && model.pays(cost, self.whole.1)).then_some(macs)
     }
 
-    fn plan(&self, graph: &Graph, kept: Kept) -> Option<Vec<Planned>> {
+    fn plan(&self, graph: &Graph, kept: Kept) -> Option<Vec<CandidateOp>> {
         let op = graph.op(self.node)?;
         let operands = graph.operands(self.node);
         let weight = graph.ty(operands[1]);
@@ -111,7 +111,7 @@ impl Layer {
         let around = [kept.inputs < all.inputs, kept.outputs < all.outputs];
         for piece in self.shapes(graph, op, kept, around) {
             let shape = piece.shape.iter().map(|n| (*n).into());
-            let step = Planned::new(piece.op, vec![x, Type::tensor(dtype, shape)])?;
+            let step = CandidateOp::new(piece.op, vec![x, Type::tensor(dtype, shape)])?;
             x = step.result();
             plan.push(step);
         }
@@ -142,9 +142,10 @@ impl Layer {
             };
             Piece { place, op, shape }
         };
-        let (rows, columns) = match transposed {
-            true => (kept.inputs * groups, kept.outputs),
-            false => (kept.outputs * groups, kept.inputs),
+        let (rows, columns) = if transposed {
+            (kept.inputs * groups, kept.outputs)
+        } else {
+            (kept.outputs * groups, kept.inputs)
         };
         let core = Piece {
             place: Place::Core,

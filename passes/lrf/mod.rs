@@ -156,7 +156,7 @@ fn amount(options: &LrfOptions) -> Result<Amount> {
             what: "`flops` and `error` are both given".into(),
             help: "say how much to keep, or how much may be lost".into(),
         }),
-        (true, None) => Ok(Amount::Budget(Budget::Flops(options.flops))),
+        (true, None) => Ok(Amount::Budget(Budget::Macs(options.flops))),
         (false, Some(error)) => Ok(Amount::Budget(Budget::Error(error))),
         (false, None) if ratio >= 1.0 => Err(Error::Usage {
             what: format!("ratio={ratio} would leave nothing"),
@@ -195,17 +195,18 @@ impl Pass for Lrf {
     fn run(&self, graph: &mut Graph, context: &mut PassContext<'_>) -> Result<Changed> {
         refuse_non_finite("lrf", graph)?;
         quantised::explain(graph, context);
-        if let Amount::Budget(Budget::Flops(_)) = self.amount {
+        if let Amount::Budget(Budget::Macs(_)) = self.amount {
             refuse_unknown_sizes("the target `flops`", graph)?;
         }
         let layers = layers(graph, self.all, context);
-        if let (true, Amount::Budget(Budget::Flops(target))) = (layers.is_empty(), self.amount) {
+        if let (true, Amount::Budget(Budget::Macs(target))) = (layers.is_empty(), self.amount) {
             self.refuse_unreachable(graph, target, 1.0, context)?;
         }
         if layers.is_empty() {
-            let more = match self.all {
-                true => "",
-                false => ": scope=all takes 1x1 convolutions and linear layers too",
+            let more = if self.all {
+                ""
+            } else {
+                ": scope=all takes 1x1 convolutions and linear layers too"
             };
             context.missed("", format!("no layer has filters to remove{more}"));
             return Ok(Changed::No);
@@ -290,7 +291,8 @@ fn goes(layer: &Layer, before: Kept, after: Kept, change: f64) -> String {
         (before.outputs, after.outputs, "filters"),
         (before.inputs, after.inputs, "input channels"),
     ];
-    let what: Vec<String> = { sides.iter() }
+    let what: Vec<String> = sides
+        .iter()
         .filter(|(before, after, _)| after < before)
         .map(|(before, after, what)| format!("{} of {} {what}", after * groups, before * groups))
         .collect();

@@ -37,7 +37,7 @@ mod with_torch {
     use crate::data::TrainingSet;
     use crate::exec::torch::{Keep, Schedule, Settings};
     use crate::ir::Graph;
-    use crate::passes::balance::balance;
+    use crate::passes::equalization::equalize;
     use crate::passes::lrf::factor::Kept;
     use crate::passes::lrf::interleaved::{InPieces, Side};
     use crate::passes::lrf::layer::Layer;
@@ -120,14 +120,16 @@ mod with_torch {
         ) -> Result<()> {
             let set = context.training.training_set()?;
             let weigh = self.weigh_interleaved(context);
-            balance(graph);
+            equalize(graph);
             let mut parts = Vec::new();
             for (layer, kept) in layers.iter().zip(kept).rev() {
                 if let Some(kept) = kept {
                     parts.push(InPieces::insert(graph, *layer, *kept, weigh)?);
                 }
             }
-            let rounds: Vec<(usize, Side)> = { parts.iter().enumerate() }
+            let rounds: Vec<(usize, Side)> = parts
+                .iter()
+                .enumerate()
                 .flat_map(|(i, part)| part.sides().map(move |side| (i, side)))
                 .collect();
             let saved = saved_round(graph, &mut parts, &rounds, context)?;
@@ -152,9 +154,7 @@ mod with_torch {
                 };
                 this.own = State {
                     notes: [(ROUND.to_string(), round.to_string())].into(),
-                    tensors: { parts.iter() }
-                        .flat_map(|part| part.tensors(graph))
-                        .collect(),
+                    tensors: parts.iter().flat_map(|part| part.tensors(graph)).collect(),
                 };
                 let _changed = train(graph, &this, context)?;
                 if context.stop_reason.is_some() && round < rounds.len() {
@@ -178,7 +178,8 @@ mod with_torch {
             return Ok(None);
         };
         let round = saved.notes.get(ROUND).and_then(|round| round.parse().ok());
-        let round: usize = { round.filter(|round| *round <= rounds.len()) }
+        let round: usize = round
+            .filter(|round| *round <= rounds.len())
             .ok_or_else(|| of_another_run("it does not say which side of which layer it is of"))?;
         for (i, side) in &rounds[..round] {
             parts[*i].has_lost(*side);

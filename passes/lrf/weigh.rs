@@ -40,7 +40,8 @@ impl Lrf {
         layers: &[Layer],
         context: &mut PassContext<'_>,
     ) -> Result<Vec<Weighed>> {
-        let places: Vec<_> = { layers.iter() }
+        let places: Vec<_> = layers
+            .iter()
             .map(|layer| (Placed::whole(layer.node), layer.layout))
             .collect();
         weighed(graph, &places, self.weigh(context), context)
@@ -54,13 +55,14 @@ pub(super) fn weighed(
     weigh: Weigh,
     context: &mut PassContext<'_>,
 ) -> Result<Vec<Weighed>> {
-    let cores: Vec<_> = { places.iter() }
+    let cores: Vec<_> = places
+        .iter()
         .map(|(placed, layout)| (placed.core, *layout))
         .collect();
     let reads = match weigh {
         Weigh::Moments => {
-            let promised = context.promised.clone().and(graph);
-            activations(graph, &cores, &promised, context)?
+            let prior = context.prior.clone().and(graph);
+            activations(graph, &cores, &prior, context)?
         }
         Weigh::Alike | Weigh::Norms => Vec::new(),
     };

@@ -113,12 +113,11 @@ fn hash<T: Real>(tensor: &Tensor, error: f64) -> Result<Outcome, String> {
         ));
     }
     Ok(Outcome::Hashed {
-        tensor: match tensor.dtype() == T::DTYPE {
-            true => Tensor::from_vec(tensor.shape(), hashed),
-            false => {
-                let hashed = hashed.into_iter().map(Real::to_f64);
-                Tensor::from_f64(tensor.dtype(), tensor.shape(), hashed)
-            }
+        tensor: if tensor.dtype() == T::DTYPE {
+            Tensor::from_vec(tensor.shape(), hashed)
+        } else {
+            let hashed = hashed.into_iter().map(Real::to_f64);
+            Tensor::from_f64(tensor.dtype(), tensor.shape(), hashed)
         },
         modes: modes.iter().filter(|mode| mode.weights > 0.0).count(),
         relative_error,
@@ -390,8 +389,9 @@ fn peak(density: &[f64], first: usize, last: usize) -> f64 {
     }
     let (left, top, right) = (density[first - 1], density[first], density[first + 1]);
     let curvature = left - 2.0 * top + right;
-    match curvature < 0.0 {
-        true => middle + 0.5 * (left - right) / curvature,
-        false => middle,
+    if curvature < 0.0 {
+        middle + 0.5 * (left - right) / curvature
+    } else {
+        middle
     }
 }

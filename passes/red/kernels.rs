@@ -8,12 +8,12 @@ use super::merging;
 use super::projection::{Layer, Projection, separable};
 use crate::Result;
 use crate::analysis::CostModel;
-use crate::analysis::cost::known_flops;
+use crate::analysis::cost::known_macs;
 use crate::analysis::kernels::KernelLayout;
 use crate::analysis::tradeoff::{Budget, refuse_unreachable};
 use crate::egraph::{Bounds, Rule, saturate};
 use crate::ir::Graph;
-use crate::passes::activations::{Promised, activations};
+use crate::passes::activations::{PriorMoments, activations};
 use crate::passes::forecast::Limit;
 use crate::passes::repair::{refit, say_left_out};
 use crate::passes::rules;
@@ -47,12 +47,12 @@ impl ByKernel {
         &self,
         graph: &mut Graph,
         whole: u64,
-        promised: &Promised,
+        prior: &PriorMoments,
         context: &mut PassContext<'_>,
     ) -> Result<Changed> {
         let align = CostModel::new(&context.cost, &graph.bindings).alignment(self.align);
         let layers = separable(graph, align, context);
-        if let Some(Budget::Flops(target)) = self.budget {
+        if let Some(Budget::Macs(target)) = self.budget {
             check_reachable(graph, &layers, whole, target)?;
         }
         if layers.is_empty() {
@@ -60,7 +60,7 @@ impl ByKernel {
             return Ok(Changed::No);
         }
         let places: Vec<_> = layers.iter().map(|l| (l.node, l.layout)).collect();
-        let activations = activations(graph, &places, promised, context)?;
+        let activations = activations(graph, &places, prior, context)?;
         let projection = Projection::new(graph, layers, activations, context);
         let budget = match self.budget {
             Some(budget) => budget,
@@ -85,7 +85,7 @@ impl ByKernel {
 /// Refuses a target that the fewest kernels miss.
 fn check_reachable(graph: &Graph, layers: &[Layer], whole: u64, target: f64) -> Result<()> {
     let saved = |layer: &Layer| layer.dense - layer.separated[0].1;
-    let least = known_flops(graph) - layers.iter().map(saved).sum::<u64>();
+    let least = known_macs(graph) - layers.iter().map(saved).sum::<u64>();
     refuse_unreachable(
         target,
         least as f64 / whole.max(1) as f64,
@@ -132,10 +132,10 @@ fn project(
     context: &mut PassContext<'_>,
 ) -> Result<Graph> {
     let target = match budget {
-        Budget::Flops(target) => (target * whole as f64) as u64,
+        Budget::Macs(target) => (target * whole as f64) as u64,
         Budget::Error(_) => i64::MAX as u64,
     };
-    let others = known_flops(graph) - projection.layers().iter().map(|l| l.dense).sum::<u64>();
+    let others = known_macs(graph) - projection.layers().iter().map(|l| l.dense).sum::<u64>();
     let mut dense = vec![false; projection.layers().len()];
     let mut room = target.saturating_sub(others) as i64;
     let slack = (SLACK * whole as f64) as i64;
@@ -150,7 +150,7 @@ fn project(
             (dense[*layer], settled) = (true, false);
         }
         let close = round.spare >= 0 && round.spare < slack;
-        if let Budget::Flops(_) = budget {
+        if let Budget::Macs(_) = budget {
             tried.push((room, round.spare - slack / 2));
             room = next_room(&tried);
         }
@@ -166,7 +166,7 @@ fn project(
     let Some(best) = best else {
         return Ok(graph.clone());
     };
-    if let Budget::Flops(asked) = budget
+    if let Budget::Macs(asked) = budget
         && best.spare < 0
     {
         let kept = (target as i64 - best.spare) as f64 / whole as f64;
@@ -228,7 +228,7 @@ impl Round {
         };
         Ok(Round {
             reverted: (0..chosen.len()).filter(reverted).collect(),
-            spare: (target as i64).saturating_sub(known_flops(merged) as i64),
+            spare: (target as i64).saturating_sub(known_macs(merged) as i64),
             chosen,
             projected,
         })

@@ -3,7 +3,7 @@
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::Result;
-use crate::analysis::coupling::obstacles;
+use crate::analysis::dependencies::obstacles;
 use crate::analysis::liveness::unread_outputs;
 use crate::egraph::constants::Rows;
 use crate::egraph::{Bounds, Saturated, saturate};
@@ -124,9 +124,10 @@ fn without_unread(graph: &Graph) -> Option<Graph> {
 fn say_rounds(saturated: &Saturated, context: &mut PassContext<'_>) {
     let applied = saturated.applied.iter().filter(|(_, n)| **n > 0);
     let counts: Vec<String> = applied.map(|(rule, n)| format!("{rule} {n}")).collect();
-    let counts = match counts.is_empty() {
-        true => "no rule applied".to_string(),
-        false => counts.join(", "),
+    let counts = if counts.is_empty() {
+        "no rule applied".to_string()
+    } else {
+        counts.join(", ")
     };
     context.analysis(
         "",
@@ -169,7 +170,8 @@ fn groups(graph: &Graph, node: NodeId) -> usize {
 /// A remark for every layer that lost channels, or that has equal ones and kept them.
 pub(super) fn explain(before: &Graph, last: &Graph, context: &mut PassContext<'_>) {
     let name = |graph: &Graph, layer: &Layer| graph.node(layer.node).name.to_string();
-    let left: FxHashMap<String, Layer> = { all_layers(last).into_iter() }
+    let left: FxHashMap<String, Layer> = all_layers(last)
+        .into_iter()
         .map(|layer| (name(last, &layer), layer))
         .collect();
     for layer in all_layers(before) {
@@ -196,9 +198,10 @@ fn became(old: Size, new: Size, separated: bool) -> String {
     if separated {
         return format!("{first}: separated, with {inputs} depthwise kernels");
     }
-    let groups = match old.is_depthwise() || old.groups == new.groups {
-        true => String::new(),
-        false => format!(", and {} groups {}", old.groups, new.groups),
+    let groups = if old.is_depthwise() || old.groups == new.groups {
+        String::new()
+    } else {
+        format!(", and {} groups {}", old.groups, new.groups)
     };
     format!("{first} became {inputs} -> {outputs}{groups}")
 }
@@ -232,9 +235,10 @@ fn missed(graph: &Graph, layer: &Layer) -> Option<String> {
     let obstacles = obstacles(graph, layer.node.into(), axis);
     if all == 0 {
         let (what, otherwise) = nearly(graph, layer, &rows, groups)?;
-        let why = match obstacles.is_empty() {
-            true => otherwise.to_string(),
-            false => obstacles.join("; "),
+        let why = if obstacles.is_empty() {
+            otherwise.to_string()
+        } else {
+            obstacles.join("; ")
         };
         return Some(format!("{what}, and stay: {why}"));
     }

@@ -18,10 +18,10 @@ mod projection;
 mod relaxed;
 mod scalars;
 
-use crate::analysis::cost::known_flops;
+use crate::analysis::cost::known_macs;
 use crate::analysis::tradeoff::Budget;
 use crate::ir::Graph;
-use crate::passes::activations::Promised;
+use crate::passes::activations::PriorMoments;
 use crate::passes::forecast::Limit;
 use crate::passes::{fold_batch_norm, quantised};
 use crate::pipeline::{
@@ -86,7 +86,7 @@ fn build(options: &Options) -> Result<Box<dyn Pass>> {
         Hashed::Kde => Hash::Scalars { error },
         Hashed::Kernel => Hash::Kernels(ByKernel {
             budget: match error {
-                _ if flops < 1.0 => Some(Budget::Flops(flops)),
+                _ if flops < 1.0 => Some(Budget::Macs(flops)),
                 error => error.map(Budget::Error),
             },
             align,
@@ -135,35 +135,35 @@ impl Pass for Red {
         refuse_non_finite("red", graph)?;
         quantised::explain(graph, context);
         if let Hash::Kernels(ByKernel {
-            budget: Some(Budget::Flops(_)),
+            budget: Some(Budget::Macs(_)),
             ..
         }) = &self.hash
         {
             refuse_unknown_sizes("the target `flops`", graph)?;
         }
-        let whole = known_flops(graph);
-        let mut promised = std::mem::take(&mut context.promised).and(graph);
+        let whole = known_macs(graph);
+        let mut prior = std::mem::take(&mut context.prior).and(graph);
         context.progress("batch norms", 0.0);
         let mut changed = fold_batch_norm::fold(graph, context)?;
         let folded = graph.clone();
         // What is equal or dead goes before anything is averaged with it.
         let mut merged = merging::merge(graph, context)?;
         if merged.is_yes() {
-            promised.carry(graph);
+            prior.carry(graph);
         }
         let mut lossy = Changed::No;
         if let Hash::Scalars { error } = self.hash {
-            lossy |= hash(graph, error, &mut promised, context)?;
+            lossy |= hash(graph, error, &mut prior, context)?;
         }
         if let Some(relaxed) = &self.relaxed {
-            lossy |= relaxed.run(graph, &mut promised, context)?;
+            lossy |= relaxed.run(graph, &mut prior, context)?;
         }
         if let Hash::Kernels(by_kernel) = &self.hash {
             if lossy.is_yes() {
                 let _ = merging::merge(graph, context)?;
-                promised.carry(graph);
+                prior.carry(graph);
             }
-            lossy |= by_kernel.run(graph, whole, &promised, context)?;
+            lossy |= by_kernel.run(graph, whole, &prior, context)?;
         }
         context.progress("saturation", 0.5);
         if lossy.is_yes() {
@@ -171,8 +171,8 @@ impl Pass for Red {
         }
         changed |= merged | lossy;
         merging::explain(&folded, graph, context);
-        promised.carry(graph);
-        context.promised = promised;
+        prior.carry(graph);
+        context.prior = prior;
         Ok(changed)
     }
 }
@@ -181,10 +181,10 @@ impl Pass for Red {
 fn hash(
     graph: &mut Graph,
     error: Option<f64>,
-    promised: &mut Promised,
+    prior: &mut PriorMoments,
     context: &mut PassContext<'_>,
 ) -> Result<Changed> {
-    let hashing = Hashing::new(graph, promised, context)?;
+    let hashing = Hashing::new(graph, prior, context)?;
     if hashing.is_empty() {
         return Ok(Changed::No);
     }
@@ -197,7 +197,7 @@ fn hash(
         return Ok(Changed::No);
     };
     for (layer, kept) in hashing.kept(error) {
-        promised.keep(graph, layer, &kept);
+        prior.keep(graph, layer, &kept);
     }
     *graph = hashed;
     Ok(Changed::Yes)

@@ -148,9 +148,12 @@ impl Neurons {
         let deviation = |s: &Series| s.variance().max(0.0).sqrt();
         let largest = series.iter().map(deviation).fold(0.0, f64::max);
         // Where nothing varies there is nothing to go by.
-        let scale = |s: &Series| match self.scales && largest > 0.0 {
-            true => (deviation(s) / largest).max(LEAST),
-            false => 1.0,
+        let scale = |s: &Series| {
+            if self.scales && largest > 0.0 {
+                (deviation(s) / largest).max(LEAST)
+            } else {
+                1.0
+            }
         };
         Outcomes {
             scale: series.iter().map(scale).collect(),

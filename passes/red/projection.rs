@@ -13,10 +13,10 @@ use faer::Mat;
 use rayon::prelude::*;
 
 use crate::analysis::CostModel;
+use crate::analysis::candidate::{CandidateOp, total};
 use crate::analysis::elimination::{Criterion, Elimination, compensate, eliminate};
 use crate::analysis::kernels::{KernelLayout, Spectrum};
-use crate::analysis::planned::{Planned, total};
-use crate::analysis::tradeoff::{Budget, Point, Tradeoff, within_flops};
+use crate::analysis::tradeoff::{Budget, Point, Tradeoff, within_macs};
 use crate::ir::{Graph, NodeId, Op, Type};
 use crate::passes::activations::Activations;
 use crate::pipeline::PassContext;
@@ -65,8 +65,8 @@ pub fn separable(graph: &Graph, align: usize, context: &mut PassContext<'_>) -> 
         }
         let types = operands.iter().map(|v| graph.ty(*v).clone()).collect();
         let model = CostModel::new(&context.cost, &graph.bindings);
-        let cost = |plan: &[Planned]| total(plan, &graph.bindings, &model);
-        let whole = Planned::new(op.clone(), types);
+        let cost = |plan: &[CandidateOp]| total(plan, &graph.bindings, &model);
+        let whole = CandidateOp::new(op.clone(), types);
         let Some((dense, limit)) = whole.and_then(|whole| cost(&[whole])) else {
             context.missed(
                 &graph.node(node).name,
@@ -83,8 +83,8 @@ pub fn separable(graph: &Graph, align: usize, context: &mut PassContext<'_>) -> 
         let separated: Vec<(usize, u64)> = candidates
             .map_while(|kernels| {
                 let [x, weight] = [0, 1].map(|i| graph.ty(operands[i]));
-                let (flops, cost) = cost(&separated_form(op, &layout, x, weight, kernels)?)?;
-                (flops < dense && model.pays(cost, limit)).then_some((kernels, flops))
+                let (macs, cost) = cost(&separated_form(op, &layout, x, weight, kernels)?)?;
+                (macs < dense && model.pays(cost, limit)).then_some((kernels, macs))
             })
             .collect();
         if separated.is_empty() {
@@ -115,21 +115,21 @@ fn separated_form(
     x: &Type,
     weight: &Type,
     kernels: usize,
-) -> Option<[Planned; 3]> {
+) -> Option<[CandidateOp; 3]> {
     let (dtype, shape) = (weight.dtype()?, weight.shape()?);
     let dims = shape.len() - 2;
     let index = vec![0; kernels].into();
-    let gather = Planned::new(Op::Gather { axis: 1, index }, vec![x.clone()])?;
+    let gather = CandidateOp::new(Op::Gather { axis: 1, index }, vec![x.clone()])?;
     let kernel_shape = [kernels.into(), 1.into()]
         .into_iter()
         .chain(shape[2..].iter().cloned());
-    let depthwise = Planned::new(
+    let depthwise = CandidateOp::new(
         op.with_groups(kernels),
         vec![gather.result(), Type::tensor(dtype, kernel_shape)],
     )?;
     let mix_shape = [layout.outputs * layout.groups, kernels / layout.groups];
     let mix_shape = mix_shape.into_iter().chain(vec![1; dims]).map(Into::into);
-    let pointwise = Planned::new(
+    let pointwise = CandidateOp::new(
         Op::pointwise(dims, layout.groups),
         vec![depthwise.result(), Type::tensor(dtype, mix_shape)],
     )?;
@@ -181,9 +181,9 @@ impl Projection {
     /// the multiply-adds that all layers together may take.
     pub fn choose(&self, budget: Budget, dense: &[bool], room: u64) -> Vec<usize> {
         match budget {
-            Budget::Flops(_) => {
+            Budget::Macs(_) => {
                 let curves: Vec<&Tradeoff> = self.curves.iter().map(|c| &c.tradeoff).collect();
-                within_flops(&curves, dense, room)
+                within_macs(&curves, dense, room)
             }
             Budget::Error(error) => {
                 let curves = self.curves.iter().zip(dense);
@@ -276,12 +276,12 @@ impl Curve {
             };
             lost / energy.max(f64::MIN_POSITIVE)
         };
-        let points = layer.separated.iter().map(|(kernels, flops)| Point {
-            flops: *flops,
+        let points = layer.separated.iter().map(|(kernels, macs)| Point {
+            macs: *macs,
             error: lost(*kernels),
         });
         let dense = Point {
-            flops: layer.dense,
+            macs: layer.dense,
             error: 0.0,
         };
         let kernels = layer.separated.iter().map(|(kernels, _)| Some(*kernels));

@@ -12,12 +12,12 @@ use super::merging::{Layer, layers};
 use super::neurons::{Cluster, Neurons};
 use crate::Result;
 use crate::analysis::calibration::{self, ResultMoments};
-use crate::analysis::coupling::{Reader, reach};
+use crate::analysis::dependencies::{Reader, reach};
 use crate::analysis::kernels::{KernelLayout, PatchMoment};
 use crate::ir::channels::dense_axis;
 use crate::ir::{DType, Graph, NodeId, Op};
 use crate::passes::activations::{
-    Activations, Promised, in_order, kernel_size, measured_or_missed, say_unknown,
+    Activations, PriorMoments, in_order, kernel_size, measured_or_missed, say_unknown,
 };
 use crate::passes::repair::{refit, say_left_out};
 use crate::pipeline::{Changed, PassContext};
@@ -51,11 +51,11 @@ impl Relaxed {
     pub fn run(
         &self,
         graph: &mut Graph,
-        promised: &mut Promised,
+        prior: &mut PriorMoments,
         context: &mut PassContext<'_>,
     ) -> Result<Changed> {
         let candidates = candidates(graph, context);
-        let moments = result_moments(graph, &candidates, promised, context)?;
+        let moments = result_moments(graph, &candidates, prior, context)?;
         let mut merged = graph.clone();
         let mut plans = Vec::new();
         for (candidate, moments) in candidates.iter().zip(moments) {
@@ -92,7 +92,7 @@ impl Relaxed {
             let kept: Vec<usize> = (0..candidate.layout.outputs)
                 .filter(|c| !merged_away(c))
                 .collect();
-            promised.keep(&merged, candidate.layer.node, &kept);
+            prior.keep(&merged, candidate.layer.node, &kept);
         }
         if self.refit {
             // What is fitted for each neuron by itself fits the average of their results when it is averaged.
@@ -161,7 +161,7 @@ impl Candidate {
         if reach.readers.iter().any(|r| r.columns.len() != outputs) {
             return Err("who reads them is unknown".into());
         }
-        if let Some(reader) = { reach.readers.iter() }.find(|r| columns(graph, r).is_none()) {
+        if let Some(reader) = reach.readers.iter().find(|r| columns(graph, r).is_none()) {
             let name = &graph.node(reader.node).name;
             return Err(format!(
                 "`{name}` reads them, and its weight is not a layer's constant"
@@ -246,7 +246,7 @@ impl Candidate {
     }
 
     /// What is known of the layer's results without samples, and whether anything is.
-    fn expected(&self, graph: &Graph, promised: &Promised) -> (ResultMoments, bool) {
+    fn expected(&self, graph: &Graph, prior: &PriorMoments) -> (ResultMoments, bool) {
         let KernelLayout {
             inputs,
             outputs,
@@ -254,7 +254,7 @@ impl Candidate {
             ..
         } = self.layout;
         let node = self.layer.node;
-        let known = promised.get(graph, graph.operands(node)[0], inputs);
+        let known = prior.get(graph, graph.operands(node)[0], inputs);
         let read = Activations::expected(known, inputs, &kernel_size(graph, node));
         let weight = graph.operand_elements(node, 1);
         let mut kernels = Mat::zeros(outputs, inputs * taps);
@@ -274,7 +274,7 @@ impl Candidate {
         };
         let mut mean: Vec<f64> = (0..outputs).map(mean).collect();
         // A batch norm knew the moments of each result; only how these go together is left to the weights.
-        let own = promised.get(graph, node.into(), outputs);
+        let own = prior.get(graph, node.into(), outputs);
         if let Some(own) = own {
             mean.clone_from(&own.mean);
             let factor = |o: usize| {
@@ -313,7 +313,7 @@ fn columns(graph: &Graph, reader: &Reader) -> Option<Vec<Mat<f64>>> {
 fn result_moments(
     graph: &Graph,
     candidates: &[Candidate],
-    promised: &Promised,
+    prior: &PriorMoments,
     context: &mut PassContext<'_>,
 ) -> Result<Vec<ResultMoments>> {
     if let Some(samples) = context.samples.clone() {
@@ -330,7 +330,7 @@ fn result_moments(
     }
     let mut unknown = Vec::new();
     let of = |candidate: &Candidate| {
-        let (moments, known) = candidate.expected(graph, promised);
+        let (moments, known) = candidate.expected(graph, prior);
         if !known {
             unknown.push(graph.node(candidate.layer.node).name.to_string());
         }
@@ -403,8 +403,8 @@ mod tests {
             let mut context = PassContext::default().with_samples(Some(Arc::new(samples)));
             let mut graph = original.clone();
             let relaxed = Relaxed { alpha: 0.3, refit };
-            let mut promised = Promised::of(&graph);
-            let changed = relaxed.run(&mut graph, &mut promised, &mut context);
+            let mut prior = PriorMoments::of(&graph);
+            let changed = relaxed.run(&mut graph, &mut prior, &mut context);
             assert_eq!(changed.unwrap(), Changed::Yes);
             let _ = crate::passes::red::merging::merge(&mut graph, &mut context).unwrap();
             let type_of = |layer: &str| graph.ty(graph.find(layer).unwrap().into()).to_string();

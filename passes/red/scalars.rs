@@ -11,10 +11,10 @@ use super::hashing::{Outcome, hash_weights};
 use super::merging::{Layer, layers};
 use crate::Result;
 use crate::analysis::kernels::{KernelLayout, PatchMoment};
+use crate::egraph::channel_map::Partition;
 use crate::egraph::constants::Rows;
-use crate::egraph::picks::Partition;
 use crate::ir::{Graph, NodeId};
-use crate::passes::activations::{Activations, Promised, activations};
+use crate::passes::activations::{Activations, PriorMoments, activations};
 use crate::pipeline::PassContext;
 
 /// Errors of the weights that bandwidths are looked for with: each is tried, and of those which keep to the budget the one that
@@ -87,7 +87,8 @@ impl Gone {
             (equal, layout.outputs, "neurons equal to others"),
             (self.unread.len(), layout.inputs, "channels unread"),
         ];
-        let parts: Vec<String> = { parts.iter() }
+        let parts: Vec<String> = parts
+            .iter()
             .filter(|(n, ..)| *n > 0)
             .map(|(n, all, what)| format!("{n} of {all} {what}"))
             .collect();
@@ -107,7 +108,7 @@ impl Hashing {
     /// When the samples do not fit the network.
     pub(super) fn new(
         graph: &Graph,
-        promised: &Promised,
+        prior: &PriorMoments,
         context: &mut PassContext<'_>,
     ) -> Result<Hashing> {
         let mut found = Vec::new();
@@ -144,7 +145,7 @@ impl Hashing {
             }
         }
         let places: Vec<_> = found.iter().map(|h| (h.layer.node, h.layout)).collect();
-        let reads = activations(graph, &places, promised, context)?;
+        let reads = activations(graph, &places, prior, context)?;
         for (hashed, reads) in found.iter_mut().zip(reads) {
             let Activations { patches, mean, .. } = reads;
             let weight = graph.operand_elements(hashed.layer.node, 1);
@@ -270,7 +271,11 @@ fn candidates(graph: &Graph, layer: &Layer) -> std::result::Result<Vec<Gone>, St
         };
         let classes = Partition::by_key(alive.iter().map(key));
         let mut equal: Vec<Vec<usize>> = vec![Vec::new(); classes.first.len()];
-        { classes.class.iter().zip(&alive) }.for_each(|(class, o)| equal[*class].push(*o));
+        classes
+            .class
+            .iter()
+            .zip(&alive)
+            .for_each(|(class, o)| equal[*class].push(*o));
         let were = |o: &usize| before[0].equal.class[*o];
         equal.retain(|members| members.iter().any(|o| were(o) != were(&members[0])));
         let gone = Gone {

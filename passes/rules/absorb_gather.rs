@@ -5,9 +5,9 @@
 use egg::Id;
 
 use super::dense::Dense;
+use crate::egraph::channel_map::{ChannelMap, MapEntry};
 use crate::egraph::constants::{ConstId, Recipe};
 use crate::egraph::instance::Instance;
-use crate::egraph::picks::{Pick, Picks};
 use crate::egraph::term::{Head, Term};
 use crate::egraph::{Alternatives, Rewriter, Rule};
 use crate::ir::Op;
@@ -35,61 +35,65 @@ impl Rule for AbsorbGather {
         };
         // The coarsest that can be: what is finer gives nothing that this does not.
         let gathers = rewriter.gathers(dense.x, dense.axis);
-        { gathers.into_iter() }
-            .find_map(|(x, picks)| absorb(rewriter, &dense, x, &picks))
+        gathers
+            .into_iter()
+            .find_map(|(x, map)| absorb(rewriter, &dense, x, &map))
             .into_iter()
             .collect()
     }
 
     fn instance(&self, make: &mut Instance<'_>) -> Id {
-        let picks = make.widening(3, 6);
-        let picks = make.scaled(&picks, false);
+        let map = make.widening(3, 6);
+        let map = make.scaled(&map, false);
         let constants = make.coin();
-        let picks = if constants {
-            make.with_constants(&picks)
+        let map = if constants {
+            make.with_constants(&map)
         } else {
-            picks
+            map
         };
         if make.coin() {
             let (op, shape) =
                 [(Op::Linear {}, [4, 6]), (Op::MatMul {}, [6, 4])][make.below(2)].clone();
             let (x, w) = (make.input(&[2, 3]), make.weight(&shape));
-            let spread = make.gather(x, 1, picks);
+            let spread = make.gather(x, 1, map);
             return make.op(op, &[spread, w]);
         }
         let (x, w, b) = (make.image(3), make.weight(&[4, 6, 3, 3]), make.weight(&[4]));
-        let spread = make.gather(x, 1, picks);
+        let spread = make.gather(x, 1, map);
         make.conv(!constants, &[spread, w, b])
     }
 }
 
-fn absorb(rewriter: &mut Rewriter<'_>, dense: &Dense, x: Id, picks: &Picks) -> Option<Id> {
+fn absorb(rewriter: &mut Rewriter<'_>, dense: &Dense, x: Id, map: &ChannelMap) -> Option<Id> {
     // What is multiplied by zero may as well be zero.
     let columns = rewriter.constants().rows(dense.weight, dense.axes.input);
-    let zeroed = |(pick, zero): (&Pick, &bool)| match zero {
-        true => Pick::Constant(0.0.into()),
-        false => *pick,
+    let zeroed = |(entry, zero): (&MapEntry, &bool)| {
+        if *zero {
+            MapEntry::Constant(0.0.into())
+        } else {
+            *entry
+        }
     };
-    let picks: &Picks = &picks.0.iter().zip(&columns.zero).map(zeroed).collect();
-    let constant = |pick: &Pick| matches!(pick, Pick::Constant(value) if value.0 != 0.0);
-    let constants = picks.0.iter().any(constant);
+    let map: &ChannelMap = &map.0.iter().zip(&columns.zero).map(zeroed).collect();
+    let constant = |entry: &MapEntry| matches!(entry, MapEntry::Constant(value) if value.0 != 0.0);
+    let constants = map.0.iter().any(constant);
     if constants && !dense.sees_constants() {
         return None;
     }
     // Channels that nobody reads do not come along.
-    let read = picks.read();
-    let narrowed = picks.moved(|index| read.partition_point(|c| *c < index));
+    let read = map.read();
+    let narrowed = map.moved(|index| read.partition_point(|c| *c < index));
     let width = read.len();
     // A gather that only narrows has nothing to add up, and one of constants alone leaves no operand.
     if width == 0 || narrowed.is_identity(width) {
         return None;
     }
-    let x = rewriter.gather(x, dense.axis, Picks::channels(read))?;
+    let x = rewriter.gather(x, dense.axis, ChannelMap::channels(read))?;
     let bias = if constants {
         let Dense {
             weight, bias, axes, ..
         } = *dense;
-        Some(constant_bias(rewriter, weight, bias, axes, picks))
+        Some(constant_bias(rewriter, weight, bias, axes, map))
     } else {
         dense.bias
     };
@@ -98,13 +102,13 @@ fn absorb(rewriter: &mut Rewriter<'_>, dense: &Dense, x: Id, picks: &Picks) -> O
     dense.with(rewriter, x, weight, bias)
 }
 
-/// The bias with what constant channels add to it; for a grouped convolution `picks` has the channels of all groups.
+/// The bias with what constant channels add to it; for a grouped convolution `map` has the channels of all groups.
 pub(super) fn constant_bias(
     rewriter: &mut Rewriter<'_>,
     weight: ConstId,
     bias: Option<ConstId>,
     axes: WeightAxes,
-    picks: &Picks,
+    map: &ChannelMap,
 ) -> ConstId {
     let name = rewriter.bias_name(weight);
     let constants = rewriter.constants();
@@ -113,7 +117,7 @@ pub(super) fn constant_bias(
         of: weight,
         output: axes.output,
         input: axes.input,
-        picks: picks.clone(),
+        map: map.clone(),
     };
     let share = constants.add(recipe, weight, name.clone(), &shape);
     match bias {

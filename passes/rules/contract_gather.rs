@@ -7,8 +7,8 @@
 use egg::Id;
 use indexmap::IndexMap;
 
+use crate::egraph::channel_map::{ChannelMap, MapEntry};
 use crate::egraph::instance::Instance;
-use crate::egraph::picks::{Pick, Picks};
 use crate::egraph::term::{Head, Term};
 use crate::egraph::{Alternatives, Rewriter, Rule};
 use crate::ir::Op;
@@ -34,16 +34,19 @@ impl Rule for ContractGather {
     }
 
     fn instance(&self, make: &mut Instance<'_>) -> Id {
-        let picks = make.widening(2, 4);
-        let picks = make.scaled(&picks, false);
+        let map = make.widening(2, 4);
+        let map = make.scaled(&map, false);
         let zero = make.below(4);
-        let with_zero = |(i, pick): (usize, &Pick)| match i == zero {
-            true => Pick::Constant(0.0.into()),
-            false => *pick,
+        let with_zero = |(i, entry): (usize, &MapEntry)| {
+            if i == zero {
+                MapEntry::Constant(0.0.into())
+            } else {
+                *entry
+            }
         };
-        let zeroed = picks.0.iter().enumerate().map(with_zero).collect();
+        let zeroed = map.0.iter().enumerate().map(with_zero).collect();
         let (x, y) = (make.input(&[2, 3, 2]), make.input(&[2, 5, 2]));
-        let (x, y) = (make.gather(x, 2, zeroed), make.gather(y, 2, picks));
+        let (x, y) = (make.gather(x, 2, zeroed), make.gather(y, 2, map));
         if make.coin() {
             let perm = [0, 2, 1].into_iter().collect();
             let y = make.op(Op::Transpose { perm }, &[y]);
@@ -67,13 +70,13 @@ fn contract(rewriter: &mut Rewriter<'_>, term: &Term) -> Option<Id> {
         _ => (rank(x)?.checked_sub(1)?, rank(y)?.checked_sub(1)?),
     };
     let width = rewriter.ty(x).len(axis_x)?;
-    let picks = |id: Id, axis: usize| {
+    let map = |id: Id, axis: usize| {
         let found = rewriter.gathers(id, axis).into_iter().next();
-        found.map_or_else(|| Picks::channels(0..width), |(_, picks)| picks)
+        found.map_or_else(|| ChannelMap::channels(0..width), |(_, map)| map)
     };
-    let (of_x, of_y) = (picks(x, axis_x), picks(y, axis_y));
+    let (of_x, of_y) = (map(x, axis_x), map(y, axis_y));
     // What both have at a position: where it was first, and the factor that all together have to that.
-    let mut classes: IndexMap<(Pick, Pick), (usize, f64, f64)> = IndexMap::new();
+    let mut classes: IndexMap<(MapEntry, MapEntry), (usize, f64, f64)> = IndexMap::new();
     for (at, (a, b)) in of_x.0.iter().zip(of_y.0.iter()).enumerate() {
         let (Some((a, s)), Some((b, t))) = (unscaled(*a), unscaled(*b)) else {
             continue;
@@ -86,14 +89,18 @@ fn contract(rewriter: &mut Rewriter<'_>, term: &Term) -> Option<Id> {
     }
     if classes.is_empty() {
         // Something has to be multiplied: zeros.
-        classes.insert((Pick::channel(0), Pick::channel(0)), (0, 1.0, 1.0));
+        classes.insert((MapEntry::channel(0), MapEntry::channel(0)), (0, 1.0, 1.0));
     }
-    let kept = |(at, first, all): &(usize, f64, f64)| Pick::Channel {
+    let kept = |(at, first, all): &(usize, f64, f64)| MapEntry::Channel {
         index: *at as u32,
         scale: (all / first).into(),
     };
     let x = rewriter.gather(x, axis_x, classes.values().map(kept).collect())?;
-    let y = rewriter.gather(y, axis_y, Picks::channels(classes.values().map(|c| c.0)))?;
+    let y = rewriter.gather(
+        y,
+        axis_y,
+        ChannelMap::channels(classes.values().map(|c| c.0)),
+    )?;
     let op = match op {
         Op::Attention { scale, causal } => Op::Attention {
             scale: Some(scale.unwrap_or_else(|| (1.0 / (width as f64).sqrt()).into())),
@@ -106,11 +113,11 @@ fn contract(rewriter: &mut Rewriter<'_>, term: &Term) -> Option<Id> {
     rewriter.op(op, &children)
 }
 
-/// A pick and its factor; `None` where it is zero.
-fn unscaled(pick: Pick) -> Option<(Pick, f64)> {
-    match pick {
-        Pick::Channel { scale, .. } | Pick::Constant(scale) if scale.0 == 0.0 => None,
-        Pick::Channel { index, scale } => Some((Pick::channel(index as usize), scale.0)),
-        Pick::Constant(value) => Some((Pick::Constant(1.0.into()), value.0)),
+/// A entry and its factor; `None` where it is zero.
+fn unscaled(entry: MapEntry) -> Option<(MapEntry, f64)> {
+    match entry {
+        MapEntry::Channel { scale, .. } | MapEntry::Constant(scale) if scale.0 == 0.0 => None,
+        MapEntry::Channel { index, scale } => Some((MapEntry::channel(index as usize), scale.0)),
+        MapEntry::Constant(value) => Some((MapEntry::Constant(1.0.into()), value.0)),
     }
 }

@@ -4,8 +4,8 @@ use egg::Id;
 use smallvec::SmallVec;
 
 use crate::egraph::Rewriter;
+use crate::egraph::channel_map::ChannelMap;
 use crate::egraph::constants::ConstId;
-use crate::egraph::picks::Picks;
 use crate::egraph::term::{Head, Term};
 use crate::ir::Op;
 use crate::ir::channels::{WeightAxes, dense_axis};
@@ -94,11 +94,11 @@ impl Dense {
     }
 
     /// This operator for these output channels only.
-    pub fn rows(&self, rewriter: &mut Rewriter<'_>, picks: &Picks) -> Option<Id> {
-        let weight = rewriter.gather_constant(self.weight, self.axes.output, picks.clone());
+    pub fn rows(&self, rewriter: &mut Rewriter<'_>, map: &ChannelMap) -> Option<Id> {
+        let weight = rewriter.gather_constant(self.weight, self.axes.output, map.clone());
         let bias = self
             .bias
-            .map(|bias| rewriter.gather_constant(bias, 0, picks.clone()));
+            .map(|bias| rewriter.gather_constant(bias, 0, map.clone()));
         self.with(rewriter, self.x, weight, bias)
     }
 

@@ -7,8 +7,8 @@ use egg::Id;
 use smallvec::smallvec;
 
 use super::dense::Dense;
+use crate::egraph::channel_map::{ChannelMap, MapEntry};
 use crate::egraph::instance::Instance;
-use crate::egraph::picks::{Pick, Picks};
 use crate::egraph::term::{Head, Term};
 use crate::egraph::{Alternatives, Rewriter, Rule};
 
@@ -41,18 +41,18 @@ impl Rule for DropUnread {
         if read.len() == rows.zero.len() {
             return smallvec![];
         }
-        let picks = Picks::channels(read);
-        let weight = rewriter.gather_constant(dense.weight, dense.axes.input, picks.clone());
-        let x = rewriter.gather(dense.x, dense.axis, picks);
+        let map = ChannelMap::channels(read);
+        let weight = rewriter.gather_constant(dense.weight, dense.axes.input, map.clone());
+        let x = rewriter.gather(dense.x, dense.axis, map);
         x.and_then(|x| dense.with(rewriter, x, weight, dense.bias))
             .into_iter()
             .collect()
     }
 
     fn instance(&self, make: &mut Instance<'_>) -> Id {
-        let mut columns: Vec<Pick> = (0..4).map(Pick::channel).collect();
-        columns[make.below(4)] = Pick::Constant(0.0.into());
-        columns.push(Pick::Constant(0.0.into()));
+        let mut columns: Vec<MapEntry> = (0..4).map(MapEntry::channel).collect();
+        columns[make.below(4)] = MapEntry::Constant(0.0.into());
+        columns.push(MapEntry::Constant(0.0.into()));
         let columns = columns.into_iter().collect();
         let (x, w, b) = (
             make.image(5),

@@ -7,8 +7,8 @@ use egg::Id;
 
 use super::dense::Dense;
 use super::merge_equal::equal_rows;
+use crate::egraph::channel_map::{ChannelMap, MapEntry};
 use crate::egraph::instance::Instance;
-use crate::egraph::picks::{Pick, Picks};
 use crate::egraph::term::{Head, Term};
 use crate::egraph::{Alternatives, Rewriter, Rule};
 use crate::ir::Op;
@@ -38,9 +38,9 @@ impl Rule for FoldConstantChannel {
     }
 
     fn instance(&self, make: &mut Instance<'_>) -> Id {
-        let mut rows: Vec<Pick> = (0..4).map(Pick::channel).collect();
-        rows[make.below(4)] = Pick::Constant(0.0.into());
-        let rows: Picks = rows.into_iter().collect();
+        let mut rows: Vec<MapEntry> = (0..4).map(MapEntry::channel).collect();
+        rows[make.below(4)] = MapEntry::Constant(0.0.into());
+        let rows: ChannelMap = rows.into_iter().collect();
         if make.coin() {
             let (x, scale) = (make.image(4), make.weight_of(&[4], 0, &rows));
             let others = [make.weight(&[4]), make.weight(&[4]), make.positive(&[4])];
@@ -100,7 +100,7 @@ fn fold_norm(rewriter: &mut Rewriter<'_>, term: &Term) -> Option<Id> {
 
 /// The channels that are kept, and what every channel is in terms of them; `None` if there is nothing to fold. One channel
 /// always stays, since a value without channels is none.
-fn split(zero: &[bool], constant: impl Fn(usize) -> f64) -> Option<(Picks, Picks)> {
+fn split(zero: &[bool], constant: impl Fn(usize) -> f64) -> Option<(ChannelMap, ChannelMap)> {
     let mut kept: Vec<usize> = (0..zero.len()).filter(|c| !zero[*c]).collect();
     if kept.is_empty() {
         kept.push(0);
@@ -109,9 +109,9 @@ fn split(zero: &[bool], constant: impl Fn(usize) -> f64) -> Option<(Picks, Picks
         return None;
     }
     let spread = (0..zero.len()).map(|c| match kept.binary_search(&c) {
-        Ok(at) => Pick::channel(at),
-        Err(_) => Pick::Constant(constant(c).into()),
+        Ok(at) => MapEntry::channel(at),
+        Err(_) => MapEntry::Constant(constant(c).into()),
     });
     let spread = spread.collect();
-    Some((Picks::channels(kept), spread))
+    Some((ChannelMap::channels(kept), spread))
 }

@@ -3,8 +3,8 @@
 use egg::Id;
 use smallvec::smallvec;
 
+use crate::egraph::channel_map::{ChannelMap, MapEntry};
 use crate::egraph::instance::Instance;
-use crate::egraph::picks::{Pick, Picks};
 use crate::egraph::term::{Head, Term};
 use crate::egraph::{Alternatives, Rewriter, Rule};
 use crate::ir::channels::{Flow, Source, flow};
@@ -36,12 +36,12 @@ impl Rule for GatherGather {
     }
 
     fn apply(&self, rewriter: &mut Rewriter<'_>, term: &Term) -> Alternatives {
-        let Some((axis, picks, x)) = term.as_gather() else {
+        let Some((axis, map, x)) = term.as_gather() else {
             return smallvec![];
         };
         // The coarsest alone: what several have in common would be found along every way through them.
         let inner = rewriter.gathers(x, axis).into_iter().next();
-        let compose = |(x, first): (Id, Picks)| rewriter.gather(x, axis, picks.after(&first));
+        let compose = |(x, first): (Id, ChannelMap)| rewriter.gather(x, axis, map.after(&first));
         inner.into_iter().filter_map(compose).collect()
     }
 
@@ -69,25 +69,26 @@ impl Rule for GatherIdentity {
     }
 
     fn apply(&self, rewriter: &mut Rewriter<'_>, term: &Term) -> Alternatives {
-        let Some((axis, picks, x)) = term.as_gather() else {
+        let Some((axis, map, x)) = term.as_gather() else {
             return smallvec![];
         };
         let Some(n) = rewriter.ty(x).len(axis) else {
             return smallvec![];
         };
-        if picks.is_identity(n) {
+        if map.is_identity(n) {
             return smallvec![x];
         }
         // What is a gather itself is looked through first, by `gather-gather`.
         if !rewriter.gathers(x, axis).is_empty() {
             return smallvec![];
         }
-        let read = picks.read();
-        if read.is_empty() || read.len() == n || *picks == Picks::channels(read.iter().copied()) {
+        let read = map.read();
+        if read.is_empty() || read.len() == n || *map == ChannelMap::channels(read.iter().copied())
+        {
             return smallvec![];
         }
-        let spread = picks.moved(|index| read.partition_point(|c| *c < index));
-        let narrow = rewriter.gather(x, axis, Picks::channels(read));
+        let spread = map.moved(|index| read.partition_point(|c| *c < index));
+        let narrow = rewriter.gather(x, axis, ChannelMap::channels(read));
         narrow
             .and_then(|narrow| rewriter.gather(narrow, axis, spread))
             .into_iter()
@@ -97,14 +98,15 @@ impl Rule for GatherIdentity {
     fn instance(&self, make: &mut Instance<'_>) -> Id {
         let x = make.image(4);
         if make.coin() {
-            return make.gather(x, 1, Picks::channels(0..4));
+            return make.gather(x, 1, ChannelMap::channels(0..4));
         }
         let left_out = make.below(4);
         // Twice each, or once and out of order.
         let n = 4 * (1 + make.below(2));
-        let picks: Picks = Picks::channels((0..n).rev().map(|i| i % 4).filter(|c| *c != left_out));
-        let picks = make.scaled(&picks, false);
-        make.gather(x, 1, picks)
+        let map: ChannelMap =
+            ChannelMap::channels((0..n).rev().map(|i| i % 4).filter(|c| *c != left_out));
+        let map = make.scaled(&map, false);
+        make.gather(x, 1, map)
     }
 }
 
@@ -138,13 +140,13 @@ impl Rule for MovementAsGather {
             else {
                 continue;
             };
-            let pick = |source: &Source| match *source {
-                Source::Channel(index) => Pick::channel(index),
-                Source::Constant(value) => Pick::Constant(value.into()),
+            let entry = |source: &Source| match *source {
+                Source::Channel(index) => MapEntry::channel(index),
+                Source::Constant(value) => MapEntry::Constant(value.into()),
             };
-            let picks: Picks = source.iter().map(pick).collect();
-            if !picks.is_empty() && picks.len() <= MAX_CHANNELS {
-                found.extend(rewriter.gather(term.children[0], axis, picks));
+            let map: ChannelMap = source.iter().map(entry).collect();
+            if !map.is_empty() && map.len() <= MAX_CHANNELS {
+                found.extend(rewriter.gather(term.children[0], axis, map));
             }
         }
         found
@@ -193,7 +195,7 @@ impl Rule for GatherOfConcat {
     }
 
     fn apply(&self, rewriter: &mut Rewriter<'_>, term: &Term) -> Alternatives {
-        let Some((axis, picks, x)) = term.as_gather() else {
+        let Some((axis, map, x)) = term.as_gather() else {
             return smallvec![];
         };
         let concats: Vec<Term> = rewriter
@@ -202,8 +204,9 @@ impl Rule for GatherOfConcat {
             .cloned()
             .collect();
         rewriter.name_after(x);
-        { concats.iter() }
-            .filter_map(|concat| without_operands(rewriter, concat, axis, picks))
+        concats
+            .iter()
+            .filter_map(|concat| without_operands(rewriter, concat, axis, map))
             .collect()
     }
 
@@ -215,11 +218,12 @@ impl Rule for GatherOfConcat {
         let drop = make.below(3);
         let n = 1 + make.below(8);
         let channels: Vec<usize> = (0..n).map(|_| make.below(9)).collect();
-        let picks = Picks::channels(channels.into_iter().map(|c| match c / 3 == drop {
-            true => (c + 3) % 9,
-            false => c,
-        }));
-        make.gather(joined, 1, picks)
+        let map = ChannelMap::channels(
+            channels
+                .into_iter()
+                .map(|c| if c / 3 == drop { (c + 3) % 9 } else { c }),
+        );
+        make.gather(joined, 1, map)
     }
 }
 
@@ -227,9 +231,9 @@ fn without_operands(
     rewriter: &mut Rewriter<'_>,
     concat: &Term,
     axis: usize,
-    picks: &Picks,
+    map: &ChannelMap,
 ) -> Option<Id> {
-    let read = picks.read();
+    let read = map.read();
     // Each operand that is read, where its channels begin, and how many come before it and are not read.
     let (mut kept, mut offset, mut gone) = (Vec::new(), 0, 0);
     let mut shifts: Vec<(usize, usize)> = Vec::new();
@@ -255,7 +259,7 @@ fn without_operands(
         let own = shifts.partition_point(|(offset, _)| *offset <= c);
         c - own.checked_sub(1).map_or(0, |i| shifts[i].1)
     };
-    rewriter.gather(inner, axis, picks.moved(shift))
+    rewriter.gather(inner, axis, map.moved(shift))
 }
 
 /// The longest axis that is worth listing channel by channel; longer ones are positions of an image or a text.

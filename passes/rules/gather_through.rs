@@ -10,8 +10,8 @@ use ndarray::{ArrayD, IxDyn};
 use smallvec::{SmallVec, smallvec};
 
 use super::regroup;
+use crate::egraph::channel_map::{ChannelMap, MapEntry};
 use crate::egraph::instance::Instance;
-use crate::egraph::picks::{Pick, Picks};
 use crate::egraph::term::{Head, Term};
 use crate::egraph::{Alternatives, Rewriter, Rule};
 use crate::exec::{Array, evaluate};
@@ -72,54 +72,51 @@ impl Rule for GatherThrough {
     }
 
     fn instance(&self, make: &mut Instance<'_>) -> Id {
-        let picks = make.widening(3, 6);
+        let map = make.widening(3, 6);
         let x = make.image(3);
         match make.below(9) {
-            7 => regroup::instance(make, &picks),
+            7 => regroup::instance(make, &map),
             8 => {
                 // Values of attention, and columns of a product.
                 let [q, k, v] = [[2, 5, 4], [2, 3, 4], [2, 3, 3]].map(|shape| make.input(&shape));
-                let picks = make.scaled(&picks, false);
-                match make.coin() {
-                    true => {
-                        let picks = make.with_constants(&picks);
-                        let v = make.gather(v, 2, picks);
-                        let op = Op::Attention {
-                            scale: None,
-                            causal: false,
-                        };
-                        make.op(op, &[q, k, v])
-                    }
-                    false => {
-                        let q = make.op(
-                            Op::Transpose {
-                                perm: [0, 2, 1].into_iter().collect(),
-                            },
-                            &[k],
-                        );
-                        let v = make.gather(v, 2, picks);
-                        make.op(Op::MatMul {}, &[q, v])
-                    }
+                let map = make.scaled(&map, false);
+                if make.coin() {
+                    let map = make.with_constants(&map);
+                    let v = make.gather(v, 2, map);
+                    let op = Op::Attention {
+                        scale: None,
+                        causal: false,
+                    };
+                    make.op(op, &[q, k, v])
+                } else {
+                    let q = make.op(
+                        Op::Transpose {
+                            perm: [0, 2, 1].into_iter().collect(),
+                        },
+                        &[k],
+                    );
+                    let v = make.gather(v, 2, map);
+                    make.op(Op::MatMul {}, &[q, v])
                 }
             }
             0 => {
-                let picks = make.scaled(&picks, true);
-                let picks = make.with_constants(&picks);
-                let x = make.gather(x, 1, picks);
+                let map = make.scaled(&map, true);
+                let map = make.with_constants(&map);
+                let x = make.gather(x, 1, map);
                 let op = [Op::Relu {}, Op::Abs {}, Op::Neg {}][make.below(3)].clone();
                 make.op(op, &[x])
             }
             1 => {
-                let picks = make.with_constants(&picks);
-                let x = make.gather(x, 1, picks);
+                let map = make.with_constants(&map);
+                let x = make.gather(x, 1, map);
                 make.op(Op::Silu {}, &[x])
             }
             2 => {
                 let other = make.op(Op::Tanh {}, &[x]);
-                let (a, mut b) = (make.with_constants(&picks), make.with_constants(&picks));
+                let (a, mut b) = (make.with_constants(&map), make.with_constants(&map));
                 let multiplies = make.coin();
                 if multiplies {
-                    b.0 = [Pick::Constant(0.0.into())]
+                    b.0 = [MapEntry::Constant(0.0.into())]
                         .into_iter()
                         .chain(b.0[1..].iter().copied())
                         .collect();
@@ -131,26 +128,26 @@ impl Rule for GatherThrough {
                 )
             }
             3 => {
-                let factors = make.weight_of(&[6, 1, 1], 0, &picks);
-                let x = make.gather(x, 1, picks);
+                let factors = make.weight_of(&[6, 1, 1], 0, &map);
+                let x = make.gather(x, 1, map);
                 make.op(Op::Mul {}, &[x, factors])
             }
             4 => {
-                let picks = make.scaled(&picks, false);
-                let picks = make.with_constants(&picks);
-                let x = make.gather(x, 1, picks);
+                let map = make.scaled(&map, false);
+                let map = make.with_constants(&map);
+                let x = make.gather(x, 1, map);
                 make.op(Op::Flatten { start: 1, end: 3 }, &[x])
             }
             5 => {
-                let spread = make.gather(x, 1, picks);
+                let spread = make.gather(x, 1, map);
                 let other = make.op(Op::Sigmoid {}, &[x]);
                 make.op(Op::Concat { axis: 1 }, &[spread, other, spread])
             }
             _ => {
-                let parameters = [(); 3].map(|()| make.weight_of(&[6], 0, &picks));
+                let parameters = [(); 3].map(|()| make.weight_of(&[6], 0, &map));
                 let variance = make.positive(&[1]);
-                let variance = make.gather(variance, 0, Picks::channels([0; 6]));
-                let x = make.gather(x, 1, picks);
+                let variance = make.gather(variance, 0, ChannelMap::channels([0; 6]));
+                let x = make.gather(x, 1, map);
                 let [scale, shift, mean] = parameters;
                 make.op(
                     Op::BatchNorm { eps: 1e-3.into() },
@@ -163,14 +160,14 @@ impl Rule for GatherThrough {
 
 /// An operand, and what its channels are in terms of another value's.
 struct Operand {
-    /// The value that `picks` read; the operand itself if nothing is known of its channels.
+    /// The value that `map` read; the operand itself if nothing is known of its channels.
     of: Id,
     /// The axis of both along which channels lie; `None` where the operand is the same for every channel.
     axis: Option<usize>,
-    picks: Picks,
+    map: ChannelMap,
 }
 
-/// Channels with equal keys are equal: what each operand that has channels picks, factors left out.
+/// Channels with equal keys are equal: the entries of each operand that has channels, factors left out.
 #[derive(PartialEq, Eq, Hash, Clone, Copy)]
 enum Key {
     Channel(u32),
@@ -187,9 +184,12 @@ fn through_keeping(
 ) -> Option<Id> {
     // The first operand that has channels may have factors.
     let scaled = keeps.axes.iter().position(Option::is_some);
-    let factors = |i: usize| match scaled == Some(i) {
-        true => keeps.factors,
-        false => Factors::None,
+    let factors = |i: usize| {
+        if scaled == Some(i) {
+            keeps.factors
+        } else {
+            Factors::None
+        }
     };
     let of = |(i, (id, axis)): (usize, (&Id, &Option<usize>))| {
         operand(rewriter, *id, *axis, n, factors(i))
@@ -205,15 +205,15 @@ fn through_keeping(
         return None;
     }
     let mut classes: IndexMap<SmallVec<[Key; 5]>, usize> = IndexMap::new();
-    let mut spread: Vec<Pick> = Vec::with_capacity(n);
+    let mut spread: Vec<MapEntry> = Vec::with_capacity(n);
     for c in 0..n {
         let mut scale = Float::from(1.0);
         let key: SmallVec<[Key; 5]> = operands
             .iter()
             .filter(|o| o.axis.is_some())
-            .map(|o| match o.picks.0[c] {
-                Pick::Constant(value) => Key::Constant(value),
-                Pick::Channel { index, scale: s } => {
+            .map(|o| match o.map.0[c] {
+                MapEntry::Constant(value) => Key::Constant(value),
+                MapEntry::Channel { index, scale: s } => {
                     // Only one operand may have factors; the others' are 1.
                     scale *= s;
                     Key::Channel(index)
@@ -221,13 +221,13 @@ fn through_keeping(
             })
             .collect();
         if let Some(value) = constant_result(rewriter, op, &operands, &key, keeps.constants) {
-            spread.push(Pick::Constant((value * scale.0).into()));
+            spread.push(MapEntry::Constant((value * scale.0).into()));
             continue;
         }
         let entry = classes.entry(key);
         let class = entry.index();
         entry.or_insert(c);
-        spread.push(Pick::Channel {
+        spread.push(MapEntry::Channel {
             index: class as u32,
             scale,
         });
@@ -254,8 +254,8 @@ fn narrowed(
     axis: usize,
     first: &[usize],
 ) -> Option<Id> {
-    let unscaled = |c: &usize| match operand.picks.0[*c] {
-        Pick::Channel { index, .. } => Pick::channel(index as usize),
+    let unscaled = |c: &usize| match operand.map.0[*c] {
+        MapEntry::Channel { index, .. } => MapEntry::channel(index as usize),
         constant => constant,
     };
     rewriter.gather(operand.of, axis, first.iter().map(unscaled).collect())
@@ -273,7 +273,7 @@ fn operand(
         return Operand {
             of: id,
             axis,
-            picks: Picks::channels([]),
+            map: ChannelMap::channels([]),
         };
     };
     if let Some(constant) = rewriter.constant(id) {
@@ -282,25 +282,25 @@ fn operand(
         return Operand {
             of: id,
             axis,
-            picks: Picks::channels((0..n).map(first)),
+            map: ChannelMap::channels((0..n).map(first)),
         };
     }
-    let allowed = |picks: &Picks| {
-        picks.0.iter().all(|pick| match pick {
-            Pick::Channel { scale, .. } => factors.allow(scale.0),
-            Pick::Constant(_) => true,
+    let allowed = |map: &ChannelMap| {
+        map.0.iter().all(|entry| match entry {
+            MapEntry::Channel { scale, .. } => factors.allow(scale.0),
+            MapEntry::Constant(_) => true,
         })
     };
     match rewriter
         .gathers(id, a)
         .into_iter()
-        .find(|(_, picks)| allowed(picks))
+        .find(|(_, map)| allowed(map))
     {
-        Some((of, picks)) => Operand { of, axis, picks },
+        Some((of, map)) => Operand { of, axis, map },
         None => Operand {
             of: id,
             axis,
-            picks: Picks::channels(0..n),
+            map: ChannelMap::channels(0..n),
         },
     }
 }
@@ -365,12 +365,12 @@ fn constant_result(
 fn through_concat(rewriter: &mut Rewriter<'_>, term: &Term, axis: usize, n: usize) -> Option<Id> {
     // Each value once, at its offset in the inner concat; a class may span operands.
     let mut offsets: IndexMap<Id, usize> = IndexMap::new();
-    let mut spread: Vec<Pick> = Vec::with_capacity(n);
+    let mut spread: Vec<MapEntry> = Vec::with_capacity(n);
     let mut width = 0;
     for id in &term.children {
         let len = rewriter.ty(*id).len(axis)?;
         let gather = rewriter.gathers(*id, axis).into_iter().next();
-        let (of, picks) = gather.unwrap_or_else(|| (*id, Picks::channels(0..len)));
+        let (of, map) = gather.unwrap_or_else(|| (*id, ChannelMap::channels(0..len)));
         let offset = match offsets.get(&of) {
             Some(offset) => *offset,
             None => {
@@ -379,8 +379,8 @@ fn through_concat(rewriter: &mut Rewriter<'_>, term: &Term, axis: usize, n: usiz
                 width - rewriter.ty(of).len(axis)?
             }
         };
-        spread.extend(picks.0.iter().map(|pick| match *pick {
-            Pick::Channel { index, scale } => Pick::Channel {
+        spread.extend(map.0.iter().map(|entry| match *entry {
+            MapEntry::Channel { index, scale } => MapEntry::Channel {
                 index: index + offset as u32,
                 scale,
             },

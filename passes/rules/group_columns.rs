@@ -6,9 +6,9 @@ use egg::Id;
 
 use super::absorb_gather::constant_bias;
 use super::grouped::{self, Grouped, padded};
+use crate::egraph::channel_map::{ChannelMap, MapEntry};
 use crate::egraph::constants::{ConstId, Recipe};
 use crate::egraph::instance::Instance;
-use crate::egraph::picks::{Pick, Picks};
 use crate::egraph::term::{Head, Term};
 use crate::egraph::{Alternatives, Rewriter, Rule};
 use crate::ir::channels::WeightAxes;
@@ -37,8 +37,9 @@ impl Rule for AbsorbInGroups {
             return Alternatives::new();
         };
         let gathers = rewriter.gathers(grouped.x, 1);
-        { gathers.into_iter() }
-            .find_map(|(x, picks)| absorb(rewriter, &grouped, x, &picks))
+        gathers
+            .into_iter()
+            .find_map(|(x, map)| absorb(rewriter, &grouped, x, &map))
             .into_iter()
             .collect()
     }
@@ -46,44 +47,49 @@ impl Rule for AbsorbInGroups {
     fn instance(&self, make: &mut Instance<'_>) -> Id {
         let groups = 2 + make.below(2);
         let constant = make.coin();
-        let mut picks: Vec<Pick> = Vec::new();
+        let mut map: Vec<MapEntry> = Vec::new();
         for _ in 0..groups {
             let own = make.widening(2, 4).moved(|c| c * groups);
             let own = make.scaled(&own, false);
-            picks.extend(own.0.iter());
+            map.extend(own.0.iter());
         }
         if constant {
-            let at = make.below(picks.len());
-            picks[at] = Pick::Constant(make.number().into());
+            let at = make.below(map.len());
+            map[at] = MapEntry::Constant(make.number().into());
         }
         let x = make.image(2 * groups);
-        let x = make.gather(x, 1, picks.into_iter().collect());
+        let x = make.gather(x, 1, map.into_iter().collect());
         let (weight, bias) = (
             make.weight(&[2 * groups, 4, 3, 3]),
             make.weight(&[2 * groups]),
         );
         let pad = !constant;
-        match make.coin() {
-            true => grouped::conv(make, groups, pad, &[x, weight, bias]),
-            false => grouped::conv(make, groups, pad, &[x, weight]),
+        if make.coin() {
+            grouped::conv(make, groups, pad, &[x, weight, bias])
+        } else {
+            grouped::conv(make, groups, pad, &[x, weight])
         }
     }
 }
 
-fn absorb(rewriter: &mut Rewriter<'_>, grouped: &Grouped, x: Id, picks: &Picks) -> Option<Id> {
+fn absorb(rewriter: &mut Rewriter<'_>, grouped: &Grouped, x: Id, map: &ChannelMap) -> Option<Id> {
     // What is multiplied by zero may as well be zero.
-    let unread = { rewriter.constants() }.unread(grouped.weight, grouped.groups);
-    let zeroed = |(pick, unread): (&Pick, &bool)| match unread {
-        true => Pick::Constant(0.0.into()),
-        false => *pick,
+    let unread = rewriter.constants().unread(grouped.weight, grouped.groups);
+    let zeroed = |(entry, unread): (&MapEntry, &bool)| {
+        if *unread {
+            MapEntry::Constant(0.0.into())
+        } else {
+            *entry
+        }
     };
-    let picks: &Picks = &picks.0.iter().zip(unread.iter()).map(zeroed).collect();
-    let is_constant = |pick: &Pick| matches!(pick, Pick::Constant(value) if value.0 != 0.0);
-    let constants = picks.0.iter().any(is_constant);
+    let map: &ChannelMap = &map.0.iter().zip(unread.iter()).map(zeroed).collect();
+    let is_constant =
+        |entry: &MapEntry| matches!(entry, MapEntry::Constant(value) if value.0 != 0.0);
+    let constants = map.0.iter().any(is_constant);
     if constants && !grouped.sees_constants() {
         return None;
     }
-    let group = |g: usize| -> Picks { picks.0[grouped.reads(g)].iter().copied().collect() };
+    let group = |g: usize| -> ChannelMap { map.0[grouped.reads(g)].iter().copied().collect() };
     let read: Vec<Vec<usize>> = (0..grouped.groups).map(|g| group(g).read()).collect();
     let width = read.iter().map(Vec::len).max()?.max(1);
     if width >= grouped.inputs {
@@ -93,7 +99,7 @@ fn absorb(rewriter: &mut Rewriter<'_>, grouped: &Grouped, x: Id, picks: &Picks) 
     let kept = read
         .iter()
         .flat_map(|read| padded(read, 0..channels, width));
-    let kept = Picks::channels(kept.collect::<Vec<_>>());
+    let kept = ChannelMap::channels(kept.collect::<Vec<_>>());
     if kept.len() < grouped.groups * width {
         return None;
     }
@@ -103,29 +109,28 @@ fn absorb(rewriter: &mut Rewriter<'_>, grouped: &Grouped, x: Id, picks: &Picks) 
     });
     let narrowed = narrowed.collect();
     let x = rewriter.gather(x, 1, kept)?;
-    let bias = match constants {
-        true => {
-            let axes = WeightAxes {
-                output: 0,
-                input: 1,
-            };
-            let Grouped { weight, bias, .. } = *grouped;
-            Some(constant_bias(rewriter, weight, bias, axes, picks))
-        }
-        false => grouped.bias,
+    let bias = if constants {
+        let axes = WeightAxes {
+            output: 0,
+            input: 1,
+        };
+        let Grouped { weight, bias, .. } = *grouped;
+        Some(constant_bias(rewriter, weight, bias, axes, map))
+    } else {
+        grouped.bias
     };
     let weight = summed(rewriter, grouped.weight, narrowed, width);
     grouped.with(rewriter, grouped.groups, x, weight, bias)
 }
 
 /// The weight with its columns summed within each group.
-fn summed(rewriter: &mut Rewriter<'_>, of: ConstId, picks: Picks, width: usize) -> ConstId {
+fn summed(rewriter: &mut Rewriter<'_>, of: ConstId, map: ChannelMap, width: usize) -> ConstId {
     let constants = rewriter.constants();
     let (name, shape) = (
         constants.name(of).clone(),
         constants.shape_with(of, 1, width),
     );
-    constants.add(Recipe::SumInGroups { of, picks, width }, of, name, &shape)
+    constants.add(Recipe::SumInGroups { of, map, width }, of, name, &shape)
 }
 
 impl Rule for DropInGroups {
@@ -143,14 +148,15 @@ impl Rule for DropInGroups {
 
     fn apply(&self, rewriter: &mut Rewriter<'_>, term: &Term) -> Alternatives {
         let grouped = Grouped::of(rewriter, term).filter(|grouped| grouped.inputs > 1);
-        { grouped.iter() }
+        grouped
+            .iter()
             .filter_map(|grouped| drop_unread(rewriter, grouped))
             .collect()
     }
 
     fn instance(&self, make: &mut Instance<'_>) -> Id {
-        let mut columns: Vec<Pick> = (0..4).map(Pick::channel).collect();
-        columns[make.below(4)] = Pick::Constant(0.0.into());
+        let mut columns: Vec<MapEntry> = (0..4).map(MapEntry::channel).collect();
+        columns[make.below(4)] = MapEntry::Constant(0.0.into());
         let x = make.image(8);
         let weight = make.weight_of(&[4, 4, 3, 3], 1, &columns.into_iter().collect());
         grouped::conv(make, 2, true, &[x, weight])
@@ -158,24 +164,24 @@ impl Rule for DropInGroups {
 }
 
 fn drop_unread(rewriter: &mut Rewriter<'_>, grouped: &Grouped) -> Option<Id> {
-    let unread = { rewriter.constants() }.unread(grouped.weight, grouped.groups);
+    let unread = rewriter.constants().unread(grouped.weight, grouped.groups);
     let read = |g: usize| -> Vec<usize> { grouped.reads(g).filter(|c| !unread[*c]).collect() };
     let read: Vec<Vec<usize>> = (0..grouped.groups).map(read).collect();
     let width = read.iter().map(Vec::len).max()?.max(1);
     if width >= grouped.inputs {
         return None;
     }
-    let mut picks = vec![Pick::Constant(0.0.into()); unread.len()];
+    let mut map = vec![MapEntry::Constant(0.0.into()); unread.len()];
     let mut kept = Vec::with_capacity(grouped.groups * width);
     for (g, read) in read.iter().enumerate() {
         let mut own = padded(read, grouped.reads(g), width);
         own.sort_unstable();
         own.iter()
             .enumerate()
-            .for_each(|(i, c)| picks[*c] = Pick::channel(i));
+            .for_each(|(i, c)| map[*c] = MapEntry::channel(i));
         kept.extend(own);
     }
-    let weight = summed(rewriter, grouped.weight, picks.into_iter().collect(), width);
-    let x = rewriter.gather(grouped.x, 1, Picks::channels(kept))?;
+    let weight = summed(rewriter, grouped.weight, map.into_iter().collect(), width);
+    let x = rewriter.gather(grouped.x, 1, ChannelMap::channels(kept))?;
     grouped.with(rewriter, grouped.groups, x, weight, grouped.bias)
 }

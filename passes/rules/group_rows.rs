@@ -7,8 +7,8 @@ use egg::Id;
 use indexmap::IndexMap;
 
 use super::grouped::{self, Grouped, padded};
+use crate::egraph::channel_map::{ChannelMap, MapEntry};
 use crate::egraph::instance::Instance;
-use crate::egraph::picks::{Pick, Picks};
 use crate::egraph::term::{Head, Term};
 use crate::egraph::{Alternatives, Rewriter, Rule};
 use crate::ir::Op;
@@ -43,15 +43,15 @@ impl Rule for MergeInGroups {
 
     fn instance(&self, make: &mut Instance<'_>) -> Id {
         let groups = 2 + make.below(2);
-        let mut rows: Vec<Pick> = Vec::new();
+        let mut rows: Vec<MapEntry> = Vec::new();
         for group in 0..groups {
             let own = make.widening(3, 5).moved(|c| group * 5 + c);
             rows.extend(own.0.iter());
             if make.coin() {
-                rows[group * 5 + 1] = Pick::Constant(0.0.into());
+                rows[group * 5 + 1] = MapEntry::Constant(0.0.into());
             }
         }
-        let rows: Picks = rows.into_iter().collect();
+        let rows: ChannelMap = rows.into_iter().collect();
         let x = make.image(2 * groups);
         let (weight, bias) = (
             make.weight_of(&[5 * groups, 2, 3, 3], 0, &rows),
@@ -154,13 +154,13 @@ impl Distinct {
     ) -> Option<Id> {
         let rows = groups.iter();
         let rows = rows.flat_map(|g| padded(&self.kept[*g], grouped.makes(*g), width));
-        let rows = Picks::channels(rows);
-        let inputs = Picks::channels(groups.iter().flat_map(|g| grouped.reads(*g)));
+        let rows = ChannelMap::channels(rows);
+        let inputs = ChannelMap::channels(groups.iter().flat_map(|g| grouped.reads(*g)));
         let x = rewriter.gather(grouped.x, 1, inputs)?;
         grouped.rows(rewriter, groups.len(), x, &rows)
     }
 
-    /// All outputs as picks of those computed, of which those of each group begin where `first` says.
+    /// All outputs as map of those computed, of which those of each group begin where `first` says.
     fn spread(
         &self,
         rewriter: &mut Rewriter<'_>,
@@ -168,11 +168,11 @@ impl Distinct {
         merged: Id,
         first: impl Fn(usize) -> usize,
     ) -> Option<Id> {
-        let pick = |(row, class): (usize, &Option<usize>)| match class {
-            Some(class) => Pick::channel(first(row / grouped.outputs) + class),
-            None => Pick::Constant(self.bias[row].into()),
+        let entry = |(row, class): (usize, &Option<usize>)| match class {
+            Some(class) => MapEntry::channel(first(row / grouped.outputs) + class),
+            None => MapEntry::Constant(self.bias[row].into()),
         };
-        let spread = self.class.iter().enumerate().map(pick).collect();
+        let spread = self.class.iter().enumerate().map(entry).collect();
         rewriter.gather(merged, 1, spread)
     }
 }

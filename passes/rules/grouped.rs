@@ -6,9 +6,9 @@ use egg::Id;
 use smallvec::SmallVec;
 
 use crate::egraph::Rewriter;
+use crate::egraph::channel_map::ChannelMap;
 use crate::egraph::constants::ConstId;
 use crate::egraph::instance::Instance;
-use crate::egraph::picks::Picks;
 use crate::egraph::term::{Head, Term};
 use crate::ir::{Ints, Op, Padding};
 
@@ -69,7 +69,8 @@ impl Grouped {
             .filter(|term| Grouped::starts(&term.head))
             .cloned()
             .collect();
-        { terms.iter() }
+        terms
+            .iter()
             .filter_map(|term| Grouped::of(rewriter, term))
             .collect()
     }
@@ -123,7 +124,7 @@ impl Grouped {
         rewriter: &mut Rewriter<'_>,
         groups: usize,
         x: Id,
-        rows: &Picks,
+        rows: &ChannelMap,
     ) -> Option<Id> {
         let weight = rewriter.gather_constant(self.weight, 0, rows.clone());
         let bias = self

@@ -8,8 +8,8 @@ use egg::Id;
 use smallvec::smallvec;
 
 use super::regroup;
+use crate::egraph::channel_map::ChannelMap;
 use crate::egraph::instance::Instance;
-use crate::egraph::picks::Picks;
 use crate::egraph::term::{Head, Term};
 use crate::egraph::{Alternatives, Rewriter, Rule};
 use crate::ir::channels::{Flow, flow};
@@ -32,11 +32,11 @@ impl Rule for HoistGather {
     }
 
     fn apply(&self, rewriter: &mut Rewriter<'_>, term: &Term) -> Alternatives {
-        let Some((axis, picks, x)) = term.as_gather() else {
+        let Some((axis, map, x)) = term.as_gather() else {
             return smallvec![];
         };
-        let narrows = { rewriter.ty(x).len(axis) }.is_some_and(|n| picks.len() < n);
-        if !narrows || picks.is_empty() || !is_slice(picks) {
+        let narrows = rewriter.ty(x).len(axis).is_some_and(|n| map.len() < n);
+        if !narrows || map.is_empty() || !is_slice(map) {
             return smallvec![];
         }
         let producers: Vec<Term> = rewriter
@@ -45,39 +45,40 @@ impl Rule for HoistGather {
             .cloned()
             .collect();
         rewriter.name_after(x);
-        { producers.iter() }
-            .filter_map(|producer| hoist(rewriter, producer, axis, picks))
+        producers
+            .iter()
+            .filter_map(|producer| hoist(rewriter, producer, axis, map))
             .collect()
     }
 
     fn instance(&self, make: &mut Instance<'_>) -> Id {
         let first = make.below(3);
-        let picks = Picks::channels([first, first + 1]);
+        let map = ChannelMap::channels([first, first + 1]);
         match make.below(4) {
             0 => {
                 let x = make.input(&[2, 3, 4]);
                 let perm = [0, 2, 1].into_iter().collect();
                 let turned = make.op(Op::Transpose { perm }, &[x]);
-                make.gather(turned, 1, picks)
+                make.gather(turned, 1, map)
             }
             1 => {
                 let x = make.input(&[2, 1, 4]);
                 let axes = [1].into_iter().collect();
                 let squeezed = make.op(Op::Squeeze { axes }, &[x]);
-                make.gather(squeezed, 1, picks)
+                make.gather(squeezed, 1, map)
             }
             // Columns of an axis that was split off, and of one that was joined.
             2 => {
                 let x = make.input(&[2, 8, 3]);
                 let shape = [2, 2, 4, 3].map(Dim::from).into_iter().collect();
                 let split = make.op(Op::Reshape { shape }, &[x]);
-                make.gather(split, 2, picks)
+                make.gather(split, 2, map)
             }
             _ => {
                 let x = make.input(&[2, 4, 3]);
                 let joined = make.op(Op::Flatten { start: 1, end: 2 }, &[x]);
                 let first = make.below(10);
-                make.gather(joined, 1, Picks::channels([first, first + 1]))
+                make.gather(joined, 1, ChannelMap::channels([first, first + 1]))
             }
         }
     }
@@ -85,8 +86,8 @@ impl Rule for HoistGather {
 
 /// Whether these are neighbouring channels as they are: what somebody has split off. Whatever else is picked was found by rules, which
 /// find it again where it came from.
-fn is_slice(picks: &Picks) -> bool {
-    let channels = picks.plain();
+fn is_slice(map: &ChannelMap) -> bool {
+    let channels = map.plain();
     channels.is_some_and(|channels| channels.windows(2).all(|pair| pair[1] == pair[0] + 1))
 }
 
@@ -104,19 +105,24 @@ fn is_layout(term: &Term) -> bool {
     )
 }
 
-fn hoist(rewriter: &mut Rewriter<'_>, producer: &Term, axis: usize, picks: &Picks) -> Option<Id> {
+fn hoist(
+    rewriter: &mut Rewriter<'_>,
+    producer: &Term,
+    axis: usize,
+    map: &ChannelMap,
+) -> Option<Id> {
     let Head::Op(op) = &producer.head else {
         return None;
     };
     let result = rewriter.ty_of(producer)?;
     match flow(op, axis, &rewriter.types(&producer.children), &result) {
         Flow::Keeps(keeps) => {
-            let x = rewriter.gather(producer.children[0], keeps.axes[0]?, picks.clone())?;
-            rewriter.op(op.with_channels(axis, picks.len()), &[x])
+            let x = rewriter.gather(producer.children[0], keeps.axes[0]?, map.clone())?;
+            rewriter.op(op.with_channels(axis, map.len()), &[x])
         }
         Flow::Regroups(all) => all
             .iter()
-            .find_map(|r| regroup::hoist(rewriter, producer, axis, *r, picks)),
+            .find_map(|r| regroup::hoist(rewriter, producer, axis, *r, map)),
         _ => None,
     }
 }

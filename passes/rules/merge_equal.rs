@@ -7,8 +7,8 @@ use egg::Id;
 use smallvec::smallvec;
 
 use super::dense::Dense;
+use crate::egraph::channel_map::{ChannelMap, MapEntry, Partition};
 use crate::egraph::instance::Instance;
-use crate::egraph::picks::{Partition, Pick, Picks};
 use crate::egraph::term::{Head, Term};
 use crate::egraph::{Alternatives, Rewriter, Rule};
 use crate::ir::DType;
@@ -51,7 +51,7 @@ impl Rule for MergeEqual {
         if partition.first.len() == partition.class.len() {
             return smallvec![];
         }
-        let all = partition.class.into_iter().map(Pick::channel).collect();
+        let all = partition.class.into_iter().map(MapEntry::channel).collect();
         spread(rewriter, &dense, partition.first, all)
             .into_iter()
             .collect()
@@ -61,7 +61,7 @@ impl Rule for MergeEqual {
         let rows = make.widening(3, 5);
         let mut rows = rows.0.to_vec();
         if make.coin() {
-            rows.push(Pick::Constant(0.0.into()));
+            rows.push(MapEntry::Constant(0.0.into()));
         }
         redundant_conv(make, &rows.into_iter().collect())
     }
@@ -98,7 +98,7 @@ impl Rule for MergeProportional {
         };
         let bias_of = |c: usize| bias.as_ref().map_or(0.0, |b| b[c]);
         let mut first: Vec<usize> = Vec::new();
-        let mut picks: Vec<Pick> = Vec::new();
+        let mut map: Vec<MapEntry> = Vec::new();
         for (c, class) in rows.proportional.class.iter().enumerate() {
             let fits = |f: &usize| {
                 let ratio = rows.factor[c] / rows.factor[*f];
@@ -110,13 +110,13 @@ impl Rule for MergeProportional {
             match first.iter().position(fits) {
                 Some(at) => {
                     let scale = rows.factor[c] / rows.factor[first[at]];
-                    picks.push(Pick::Channel {
+                    map.push(MapEntry::Channel {
                         index: at as u32,
                         scale: scale.into(),
                     });
                 }
                 None => {
-                    picks.push(Pick::channel(first.len()));
+                    map.push(MapEntry::channel(first.len()));
                     first.push(c);
                 }
             }
@@ -124,13 +124,13 @@ impl Rule for MergeProportional {
         if first.len() >= equal_rows(rewriter, &dense).first.len() {
             return smallvec![];
         }
-        spread(rewriter, &dense, first, picks).into_iter().collect()
+        spread(rewriter, &dense, first, map).into_iter().collect()
     }
 
     fn instance(&self, make: &mut Instance<'_>) -> Id {
         let rows = make.widening(3, 5);
         let rows = make.scaled(&rows, true);
-        let last = Pick::Channel {
+        let last = MapEntry::Channel {
             index: 0,
             scale: 0.75.into(),
         };
@@ -140,19 +140,19 @@ impl Rule for MergeProportional {
                 .0
                 .iter()
                 .copied()
-                .chain([Pick::channel(0), last])
+                .chain([MapEntry::channel(0), last])
                 .collect(),
         )
     }
 }
 
-/// The layer computing the rows `first` alone, and all of its channels as picks of them. Zero rows are constants and not computed, as
+/// The layer computing the rows `first` alone, and all of its channels as map of them. Zero rows are constants and not computed, as
 /// `fold-constant-channel` has it where nothing is equal: one alternative that knows all.
 fn spread(
     rewriter: &mut Rewriter<'_>,
     dense: &Dense,
     first: Vec<usize>,
-    picks: Vec<Pick>,
+    map: Vec<MapEntry>,
 ) -> Option<Id> {
     let rows = rewriter.constants().rows(dense.weight, dense.axes.output);
     let bias = dense
@@ -163,24 +163,26 @@ fn spread(
         // A value without channels is none.
         kept.push(first[0]);
     }
-    let pick = |(row, pick): (usize, &Pick)| match *pick {
-        _ if rows.zero[row] => Pick::Constant(bias.as_ref().map_or(0.0, |bias| bias[row]).into()),
-        Pick::Channel { index, scale } => {
+    let entry = |(row, entry): (usize, &MapEntry)| match *entry {
+        _ if rows.zero[row] => {
+            MapEntry::Constant(bias.as_ref().map_or(0.0, |bias| bias[row]).into())
+        }
+        MapEntry::Channel { index, scale } => {
             let row = first[index as usize];
-            Pick::Channel {
+            MapEntry::Channel {
                 index: kept.partition_point(|kept| *kept < row) as u32,
                 scale,
             }
         }
         constant => constant,
     };
-    let picks = picks.iter().enumerate().map(pick).collect();
-    let merged = dense.rows(rewriter, &Picks::channels(kept.iter().copied()))?;
-    rewriter.gather(merged, dense.axis, picks)
+    let map = map.iter().enumerate().map(entry).collect();
+    let merged = dense.rows(rewriter, &ChannelMap::channels(kept.iter().copied()))?;
+    rewriter.gather(merged, dense.axis, map)
 }
 
 /// A convolution or a linear layer whose rows are picked from random ones.
-pub(super) fn redundant_conv(make: &mut Instance<'_>, rows: &Picks) -> Id {
+pub(super) fn redundant_conv(make: &mut Instance<'_>, rows: &ChannelMap) -> Id {
     if make.coin() {
         let (x, w) = (
             make.input(&[2, 4]),

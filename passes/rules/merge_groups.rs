@@ -8,9 +8,9 @@ use indexmap::IndexMap;
 use smallvec::SmallVec;
 
 use super::grouped::{self, Grouped};
+use crate::egraph::channel_map::{ChannelMap, MapEntry, Partition};
 use crate::egraph::constants::{ConstId, Recipe};
 use crate::egraph::instance::Instance;
-use crate::egraph::picks::{Partition, Pick, Picks};
 use crate::egraph::term::{Head, Term};
 use crate::egraph::{Alternatives, Rewriter, Rule};
 
@@ -39,11 +39,12 @@ impl Rule for MergeGroups {
         let zero: Vec<bool> = (0..grouped.groups).map(zero).collect();
         let mut gathers = rewriter.gathers(grouped.x, 1);
         if gathers.is_empty() && zero.contains(&true) {
-            let all = Picks::channels(0..grouped.groups * grouped.inputs);
+            let all = ChannelMap::channels(0..grouped.groups * grouped.inputs);
             gathers.push((grouped.x, all));
         }
-        { gathers.iter() }
-            .find_map(|(x, picks)| merge(rewriter, &grouped, &zero, *x, picks))
+        gathers
+            .iter()
+            .find_map(|(x, map)| merge(rewriter, &grouped, &zero, *x, map))
             .into_iter()
             .collect()
     }
@@ -52,14 +53,14 @@ impl Rule for MergeGroups {
         let each = 1 + make.below(2);
         let pad = make.coin();
         // The first and the last group read and compute the same; one in between reads constants, or multiplies by zero.
-        let mut picks: Vec<Pick> = (0..3 * each).map(Pick::channel).collect();
+        let mut map: Vec<MapEntry> = (0..3 * each).map(MapEntry::channel).collect();
         let value = if pad { 0.0 } else { make.number() };
         let zero = make.coin();
         if !zero {
-            picks[each..2 * each].fill(Pick::Constant(value.into()));
+            map[each..2 * each].fill(MapEntry::Constant(value.into()));
         }
-        picks.extend_from_within(..each);
-        let groups = Picks::channels([0, 1, 2, 0]);
+        map.extend_from_within(..each);
+        let groups = ChannelMap::channels([0, 1, 2, 0]);
         let block = crate::ir::regroup::Spread {
             repeats: 1,
             block: 2,
@@ -67,18 +68,19 @@ impl Rule for MergeGroups {
         let bias_rows = groups.spread(3, block);
         let mut rows = bias_rows.0.to_vec();
         if zero {
-            rows[2..4].fill(Pick::Constant(0.0.into()));
+            rows[2..4].fill(MapEntry::Constant(0.0.into()));
         }
-        let rows: Picks = rows.into_iter().collect();
+        let rows: ChannelMap = rows.into_iter().collect();
         let x = make.image(3 * each);
-        let x = make.gather(x, 1, picks.into_iter().collect());
+        let x = make.gather(x, 1, map.into_iter().collect());
         let (weight, bias) = (
             make.weight_of(&[8, each, 3, 3], 0, &rows),
             make.weight_of(&[8], 0, &bias_rows),
         );
-        match make.coin() {
-            true => grouped::conv(make, 4, pad, &[x, weight, bias]),
-            false => grouped::conv(make, 4, pad, &[x, weight]),
+        if make.coin() {
+            grouped::conv(make, 4, pad, &[x, weight, bias])
+        } else {
+            grouped::conv(make, 4, pad, &[x, weight])
         }
     }
 }
@@ -88,7 +90,7 @@ fn merge(
     grouped: &Grouped,
     zero: &[bool],
     x: Id,
-    picks: &Picks,
+    map: &ChannelMap,
 ) -> Option<Id> {
     let sees_constants = grouped.sees_constants();
     // What a group reads, if its outputs are constant.
@@ -96,27 +98,28 @@ fn merge(
         if zero[g] {
             return Some(SmallVec::from_elem(0.0, grouped.inputs));
         }
-        let of = |pick: &Pick| match pick {
-            Pick::Constant(value) if value.0 == 0.0 || sees_constants => Some(value.0),
+        let of = |entry: &MapEntry| match entry {
+            MapEntry::Constant(value) if value.0 == 0.0 || sees_constants => Some(value.0),
             _ => None,
         };
-        picks.0[grouped.reads(g)].iter().map(of).collect()
+        map.0[grouped.reads(g)].iter().map(of).collect()
     };
     let constants: Vec<_> = (0..grouped.groups).map(constant).collect();
     let partition = match grouped.is_depthwise() {
         // What is equal, `gather-through` finds by the channel table.
         true if constants.iter().all(Option::is_none) => return None,
         true => Partition::by_key(0..grouped.groups),
-        false => equal_groups(rewriter, grouped, picks),
+        false => equal_groups(rewriter, grouped, map),
     };
     let mut classes: IndexMap<usize, usize> = IndexMap::new();
-    let mut spread: Vec<Pick> = Vec::with_capacity(grouped.groups * grouped.outputs);
-    let numbers = match constants.iter().any(Option::is_some) {
-        true => [
+    let mut spread: Vec<MapEntry> = Vec::with_capacity(grouped.groups * grouped.outputs);
+    let numbers = if constants.iter().any(Option::is_some) {
+        [
             rewriter.constants().f64(grouped.weight).into_owned(),
             grouped.bias_numbers(rewriter),
-        ],
-        false => Default::default(),
+        ]
+    } else {
+        Default::default()
     };
     for (g, constants) in constants.iter().enumerate() {
         if let Some(values) = constants {
@@ -128,31 +131,32 @@ fn merge(
         let class = entry.index();
         entry.or_insert(g);
         let outputs = class * grouped.outputs..(class + 1) * grouped.outputs;
-        spread.extend(outputs.map(Pick::channel));
+        spread.extend(outputs.map(MapEntry::channel));
     }
     // A value without channels is none.
-    let first = match classes.is_empty() {
-        true => vec![0],
-        false => classes.into_values().collect(),
+    let first = if classes.is_empty() {
+        vec![0]
+    } else {
+        classes.into_values().collect()
     };
     if first.len() == grouped.groups {
         return None;
     }
-    let inputs = first.iter().flat_map(|g| &picks.0[grouped.reads(*g)]);
+    let inputs = first.iter().flat_map(|g| &map.0[grouped.reads(*g)]);
     let x = rewriter.gather(x, 1, inputs.copied().collect())?;
-    let rows = Picks::channels(first.iter().flat_map(|g| grouped.makes(*g)));
+    let rows = ChannelMap::channels(first.iter().flat_map(|g| grouped.makes(*g)));
     let merged = grouped.rows(rewriter, first.len(), x, &rows)?;
     rewriter.gather(merged, 1, spread.into_iter().collect())
 }
 
 /// Groups that read the same channels by the same weights and biases.
-fn equal_groups(rewriter: &mut Rewriter<'_>, grouped: &Grouped, picks: &Picks) -> Partition {
+fn equal_groups(rewriter: &mut Rewriter<'_>, grouped: &Grouped, map: &ChannelMap) -> Partition {
     let weights = blocks(rewriter, grouped, grouped.weight);
     let biases = match grouped.bias {
         Some(bias) => blocks(rewriter, grouped, bias),
         None => vec![0; grouped.groups],
     };
-    let key = |g: usize| (&picks.0[grouped.reads(g)], weights[g], biases[g]);
+    let key = |g: usize| (&map.0[grouped.reads(g)], weights[g], biases[g]);
     Partition::by_key((0..grouped.groups).map(key))
 }
 
@@ -175,7 +179,7 @@ fn constant_output(
     row: usize,
     values: &[f64],
     [weight, bias]: &[Vec<f64>; 2],
-) -> Pick {
+) -> MapEntry {
     let taps = weight.len() / (grouped.groups * grouped.outputs * grouped.inputs);
     let kernels = (0..grouped.inputs).map(|c| &weight[(row * grouped.inputs + c) * taps..][..taps]);
     let share = |(kernel, value): (&[f64], &f64)| match *value {
@@ -183,5 +187,5 @@ fn constant_output(
         value => kernel.iter().sum::<f64>() * value,
     };
     let shares: f64 = kernels.zip(values).map(share).sum();
-    Pick::Constant((bias[row] + shares).into())
+    MapEntry::Constant((bias[row] + shares).into())
 }

@@ -8,8 +8,8 @@ use egg::Id;
 use indexmap::IndexSet;
 use smallvec::SmallVec;
 
+use crate::egraph::channel_map::{ChannelMap, MapEntry};
 use crate::egraph::instance::Instance;
-use crate::egraph::picks::{Pick, Picks};
 use crate::egraph::term::{Head, Term};
 use crate::egraph::{Alternatives, Rewriter, Rule};
 use crate::ir::regroup::{Regroup, Spread, shuffle};
@@ -50,7 +50,7 @@ impl Rule for ShuffleAsGather {
             let perm: crate::ir::Ints = perm;
             let shape = |id: Id| rewriter.ty(id).shape();
             let (axis, order) = shuffle(shape(x)?, shape(split)?, &perm, result.shape()?)?;
-            rewriter.gather(x, axis, Picks::channels(order))
+            rewriter.gather(x, axis, ChannelMap::channels(order))
         };
         found.into_iter().filter_map(gather).collect()
     }
@@ -60,8 +60,8 @@ impl Rule for ShuffleAsGather {
         let x = make.image(groups * each);
         let split = reshape(make, x, |s| [s[0], groups, each, s[2], s[3]].to_vec());
         let perm = [0, 2, 1, 3, 4].into_iter().collect();
-        let dealt = make.op(Op::Transpose { perm }, &[split]);
-        reshape(make, dealt, |s| [s[0], s[1] * s[2], s[3], s[4]].to_vec())
+        let shuffled = make.op(Op::Transpose { perm }, &[split]);
+        reshape(make, shuffled, |s| [s[0], s[1] * s[2], s[3], s[4]].to_vec())
     }
 }
 
@@ -74,8 +74,9 @@ pub(super) fn through(
     regroup: Regroup,
 ) -> Option<Id> {
     let gathers = rewriter.gathers(term.children[0], regroup.axis);
-    { gathers.into_iter() }
-        .find_map(|(of, picks)| merged(rewriter, term, axis, regroup, of, &picks))
+    gathers
+        .into_iter()
+        .find_map(|(of, map)| merged(rewriter, term, axis, regroup, of, &map))
 }
 
 fn merged(
@@ -84,7 +85,7 @@ fn merged(
     axis: usize,
     regroup: Regroup,
     of: Id,
-    picks: &Picks,
+    map: &ChannelMap,
 ) -> Option<Id> {
     let Regroup {
         axis: from_axis,
@@ -92,19 +93,21 @@ fn merged(
         from,
         to,
     } = regroup;
-    let mut classes: IndexSet<SmallVec<[Pick; 4]>> = IndexSet::new();
+    let mut classes: IndexSet<SmallVec<[MapEntry; 4]>> = IndexSet::new();
     let mut spread = Vec::with_capacity(channels);
     for channel in 0..channels {
-        let own = from.positions(channels, channel).map(|at| picks.0[at]);
+        let own = from.positions(channels, channel).map(|at| map.0[at]);
         let (key, scale) = without_factor(own.collect());
-        if let [Pick::Constant(value), rest @ ..] = key.as_slice()
-            && rest.iter().all(|pick| *pick == Pick::Constant(*value))
+        if let [MapEntry::Constant(value), rest @ ..] = key.as_slice()
+            && rest
+                .iter()
+                .all(|entry| *entry == MapEntry::Constant(*value))
         {
-            spread.push(Pick::Constant(*value));
+            spread.push(MapEntry::Constant(*value));
             continue;
         }
         let index = classes.insert_full(key).0 as u32;
-        spread.push(Pick::Channel { index, scale });
+        spread.push(MapEntry::Channel { index, scale });
     }
     let n = classes.len();
     if n == 0 || n >= channels {
@@ -121,22 +124,24 @@ fn merged(
         return None;
     };
     let inner = rewriter.op(op.with_channels(axis, to.len(n)), &[x])?;
-    let spread: Picks = spread.into_iter().collect();
+    let spread: ChannelMap = spread.into_iter().collect();
     rewriter.gather(inner, axis, spread.spread(n, to))
 }
 
-/// Picks without the factor that all of them have.
-fn without_factor(picks: SmallVec<[Pick; 4]>) -> (SmallVec<[Pick; 4]>, Float) {
+/// ChannelMap without the factor that all of them have.
+fn without_factor(map: SmallVec<[MapEntry; 4]>) -> (SmallVec<[MapEntry; 4]>, Float) {
     let one = Float::from(1.0);
-    let Some(Pick::Channel { scale, .. }) = picks.first().copied() else {
-        return (picks, one);
+    let Some(MapEntry::Channel { scale, .. }) = map.first().copied() else {
+        return (map, one);
     };
-    let unscaled = |pick: &Pick| match *pick {
-        Pick::Channel { index, scale: own } if own == scale => Some(Pick::channel(index as usize)),
+    let unscaled = |entry: &MapEntry| match *entry {
+        MapEntry::Channel { index, scale: own } if own == scale => {
+            Some(MapEntry::channel(index as usize))
+        }
         _ => None,
     };
-    let all: Option<_> = picks.iter().map(unscaled).collect();
-    all.map_or((picks, one), |all| (all, scale))
+    let all: Option<_> = map.iter().map(unscaled).collect();
+    all.map_or((map, one), |all| (all, scale))
 }
 
 /// gather(f(x), m) = gather(f(gather(x, S)), m'), f a change of shape and S the channels that m reads of some run.
@@ -145,7 +150,7 @@ pub(super) fn hoist(
     producer: &Term,
     axis: usize,
     regroup: Regroup,
-    picks: &Picks,
+    map: &ChannelMap,
 ) -> Option<Id> {
     let Regroup {
         axis: from_axis,
@@ -154,7 +159,7 @@ pub(super) fn hoist(
         to,
     } = regroup;
     let mut read = vec![false; channels];
-    for at in picks.read() {
+    for at in map.read() {
         read[at / to.block % channels] = true;
     }
     let kept: Vec<usize> = (0..channels).filter(|c| read[*c]).collect();
@@ -162,7 +167,7 @@ pub(super) fn hoist(
         return None;
     }
     let n = kept.len();
-    let narrow = Picks::channels(kept.iter().copied()).spread(channels, from);
+    let narrow = ChannelMap::channels(kept.iter().copied()).spread(channels, from);
     let x = rewriter.gather(producer.children[0], from_axis, narrow)?;
     let Head::Op(op) = &producer.head else {
         return None;
@@ -173,30 +178,30 @@ pub(super) fn hoist(
         let channel = kept.partition_point(|c| *c < channel);
         (run * n + channel) * to.block + at % to.block
     };
-    rewriter.gather(inner, axis, picks.moved(moved))
+    rewriter.gather(inner, axis, map.moved(moved))
 }
 
-/// A change of shape that `gather-through` lets `picks`, 6 among 3 channels, pass.
-pub(super) fn instance(make: &mut Instance<'_>, picks: &Picks) -> Id {
-    let picks = make.scaled(picks, false);
-    let picks = make.with_constants(&picks);
+/// A change of shape that `gather-through` lets `map`, 6 among 3 channels, pass.
+pub(super) fn instance(make: &mut Instance<'_>, map: &ChannelMap) -> Id {
+    let map = make.scaled(map, false);
+    let map = make.with_constants(&map);
     let [runs, blocks] = [(2, 1), (1, 2)].map(|(repeats, block)| Spread { repeats, block });
     // Some have a factor of their own in each run, and are no multiples of others.
     let spread = |make: &mut Instance<'_>, over: Spread| {
-        let mut all = picks.spread(3, over).0.to_vec();
+        let mut all = map.spread(3, over).0.to_vec();
         if make.coin() {
             let at = make.below(all.len());
-            all[at] = Pick::Channel {
+            all[at] = MapEntry::Channel {
                 index: make.below(6) as u32,
                 scale: make.number().into(),
             };
         }
-        all.into_iter().collect::<Picks>()
+        all.into_iter().collect::<ChannelMap>()
     };
     match make.below(3) {
         0 => {
             let x = make.image(3);
-            let x = make.gather(x, 1, picks);
+            let x = make.gather(x, 1, map);
             reshape(make, x, |s| [s[0], s[1] * s[2], s[3]].to_vec())
         }
         1 => {

@@ -102,8 +102,8 @@ fn separate(rewriter: &mut Rewriter<'_>, term: &Term) -> Option<Id> {
             (rewriter.constants().separated(weight, layout)?, None)
         }
     };
-    let x = rewriter.gather(term.children[0], 1, separated.picks.clone())?;
-    let depthwise = op.with_groups(separated.picks.len());
+    let x = rewriter.gather(term.children[0], 1, separated.map.clone())?;
+    let depthwise = op.with_groups(separated.map.len());
     let middle = rewriter.apart(|rewriter| {
         let kernels = rewriter.add_constant(separated.kernels);
         rewriter.op(depthwise, &[x, kernels])

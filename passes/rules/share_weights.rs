@@ -7,9 +7,9 @@ use smallvec::smallvec;
 
 use super::dense::Dense;
 use super::merge_equal::equal_rows;
+use crate::egraph::channel_map::ChannelMap;
 use crate::egraph::constants::Recipe;
 use crate::egraph::instance::Instance;
-use crate::egraph::picks::Picks;
 use crate::egraph::term::{Head, Term};
 use crate::egraph::{Alternatives, Rewriter, Rule};
 use crate::ir::Op;
@@ -44,9 +44,9 @@ impl Rule for ShareWeights {
         let Some(rank) = rewriter.ty(dense.x).rank() else {
             return smallvec![];
         };
-        let unique = Picks::channels(rows.equal.first.iter().copied());
+        let unique = ChannelMap::channels(rows.equal.first.iter().copied());
         let weight = rewriter.gather_constant(dense.weight, dense.axes.output, unique);
-        let spread = Picks::channels(rows.equal.class.iter().copied());
+        let spread = ChannelMap::channels(rows.equal.class.iter().copied());
         let shared = dense.with(rewriter, dense.x, weight, None);
         let Some(shared) = shared.and_then(|shared| rewriter.gather(shared, dense.axis, spread))
         else {

@@ -14,7 +14,7 @@ pub struct Stats {
     /// say) is not counted, as the field does not.
     pub params: u64,
     /// Multiply-adds of one run, without those of `uncounted`; `None` where they depend on a size without a number.
-    pub flops: Option<u64>,
+    pub macs: Option<u64>,
     /// Operators that multiply and are not counted, and how many operations of each there are: opaque ones, and those whose
     /// operands' shapes are not known.
     pub uncounted: IndexMap<String, usize>,
@@ -30,7 +30,7 @@ pub struct Stats {
 impl Stats {
     /// What is not counted, as a line of a table; `None` if nothing is left out.
     pub fn left_out(&self) -> Option<String> {
-        let names = { self.uncounted.iter() }.map(|(name, n)| format!("{n} {name}"));
+        let names = self.uncounted.iter().map(|(name, n)| format!("{n} {name}"));
         let names = names.collect::<Vec<_>>().join(", ");
         (!names.is_empty())
             .then(|| format!("multiply-adds without those of {names}, which are not counted"))
@@ -39,7 +39,7 @@ impl Stats {
     /// Measures a graph; sizes have the numbers that its bindings give them.
     pub fn of(graph: &Graph) -> Stats {
         let mut stats = Stats {
-            flops: Some(0),
+            macs: Some(0),
             ..Stats::default()
         };
         let mut seen = FxHashSet::default();
@@ -53,11 +53,11 @@ impl Stats {
                     };
                     stats.nodes += 1;
                     *stats.operators.entry(name.to_string()).or_default() += 1;
-                    match node_flops(graph, node) {
+                    match node_macs(graph, node) {
                         None => *stats.uncounted.entry(name.to_string()).or_default() += 1,
-                        Some(flops) => {
-                            let flops = flops.eval(&graph.bindings);
-                            stats.flops = stats.flops.zip(flops).map(|(a, b)| a.saturating_add(b));
+                        Some(macs) => {
+                            let macs = macs.eval(&graph.bindings);
+                            stats.macs = stats.macs.zip(macs).map(|(a, b)| a.saturating_add(b));
                         }
                     }
                 }
@@ -78,29 +78,29 @@ impl Stats {
 }
 
 /// Multiply-adds of one run of `graph`, without the operations whose multiply-adds are not known or have no number.
-pub fn known_flops(graph: &Graph) -> u64 {
-    let of_node = |node| node_flops(graph, node)?.eval(&graph.bindings);
-    let flops = graph.nodes().filter_map(of_node);
-    flops.fold(0, u64::saturating_add)
+pub fn known_macs(graph: &Graph) -> u64 {
+    let of_node = |node| node_macs(graph, node)?.eval(&graph.bindings);
+    let macs = graph.nodes().filter_map(of_node);
+    macs.fold(0, u64::saturating_add)
 }
 
 /// Multiply-adds of one run of an operation: the product of these sizes, which may be too long for one expression.
 #[derive(Clone, Debug)]
-pub struct Flops(SmallVec<[Dim; 8]>);
+pub struct Macs(SmallVec<[Dim; 8]>);
 
-impl From<Dim> for Flops {
-    fn from(size: Dim) -> Flops {
-        Flops(smallvec![size])
+impl From<Dim> for Macs {
+    fn from(size: Dim) -> Macs {
+        Macs(smallvec![size])
     }
 }
 
-impl FromIterator<Dim> for Flops {
-    fn from_iter<I: IntoIterator<Item = Dim>>(sizes: I) -> Flops {
-        Flops(sizes.into_iter().collect())
+impl FromIterator<Dim> for Macs {
+    fn from_iter<I: IntoIterator<Item = Dim>>(sizes: I) -> Macs {
+        Macs(sizes.into_iter().collect())
     }
 }
 
-impl Flops {
+impl Macs {
     /// Whether they are none whatever the sizes.
     pub fn is_zero(&self) -> bool {
         self.0.iter().any(|size| size.as_number() == Some(0))
@@ -121,23 +121,23 @@ impl Flops {
     }
 }
 
-/// Multiply-adds of one run of an operation, as [`op_flops`] counts them; `None` for other nodes too.
-pub fn node_flops(graph: &Graph, node: NodeId) -> Option<Flops> {
+/// Multiply-adds of one run of an operation, as [`op_macs`] counts them; `None` for other nodes too.
+pub fn node_macs(graph: &Graph, node: NodeId) -> Option<Macs> {
     let operands = graph.operands(node);
     let operands: Vec<&Type> = operands.iter().map(|v: &Value| graph.ty(*v)).collect();
-    op_flops(graph.op(node)?, &operands, &graph.node(node).outputs)
+    op_macs(graph.op(node)?, &operands, &graph.node(node).outputs)
 }
 
 /// Multiply-adds of `op` on operands of these types, as the field counts them: convolutions, linear layers, matrix products
 /// attention, and the weights of recurrent layers; element-wise operators, pools, normalisations and biases count nothing.
 ///
 /// `None` if a shape that matters is unknown, and for another opaque operator that may multiply.
-pub fn op_flops(op: &Op, operands: &[&Type], results: &[Type]) -> Option<Flops> {
+pub fn op_macs(op: &Op, operands: &[&Type], results: &[Type]) -> Option<Macs> {
     let shape = |i: usize| operands.get(i)?.shape();
     let result = || results.first()?.shape();
     let both = |a: &[Dim], b: &[Dim]| a.iter().chain(b).cloned().collect();
     let last = |i: usize| shape(i)?.last().map(std::slice::from_ref);
-    Some(Flops(match op {
+    Some(Macs(match op {
         // Every element of the result is a sum over a kernel, every element of the operand contributes to one.
         Op::Conv { .. } => both(result()?, shape(1)?.get(1..)?),
         Op::ConvTranspose { .. } => both(shape(0)?, shape(1)?.get(1..)?),
@@ -152,7 +152,7 @@ pub fn op_flops(op: &Op, operands: &[&Type], results: &[Type]) -> Option<Flops> 
             };
             both(queries, &[keys.clone(), features.clone() + values.clone()])
         }
-        Op::Opaque(opaque) => return super::opaque::flops(opaque, operands),
+        Op::Opaque(opaque) => return super::opaque::macs(opaque, operands),
         op if op.class() == Class::Product => return None,
         _ => smallvec![Dim::from(0)],
     }))
@@ -168,14 +168,14 @@ mod tests {
     }
 
     /// With an `N` of 3.
-    fn flops(op: &Op, operands: &[&str]) -> u64 {
+    fn macs(op: &Op, operands: &[&str]) -> u64 {
         let operands: Vec<Type> = operands.iter().map(|t| ty(t)).collect();
         let operands: Vec<&Type> = operands.iter().collect();
         let results = infer(op, &operands).unwrap();
-        let flops = op_flops(op, &operands, &results).unwrap();
+        let macs = op_macs(op, &operands, &results).unwrap();
         let bindings = Bindings::from_iter([("N".into(), 3)]);
-        assert_eq!(flops.is_zero(), flops.eval(&bindings) == Some(0));
-        flops.eval(&bindings).unwrap()
+        assert_eq!(macs.is_zero(), macs.eval(&bindings) == Some(0));
+        macs.eval(&bindings).unwrap()
     }
 
     fn conv(groups: usize) -> Op {
@@ -190,19 +190,19 @@ mod tests {
     #[test]
     fn multiply_adds_are_counted_as_the_field_does() {
         assert_eq!(
-            flops(&conv(1), &["[1,16,8,8]", "[32,16,3,3]", "[32]"]),
+            macs(&conv(1), &["[1,16,8,8]", "[32,16,3,3]", "[32]"]),
             73728
         );
-        assert_eq!(flops(&conv(16), &["[1,16,8,8]", "[16,1,3,3]"]), 2304);
-        assert_eq!(flops(&Op::Linear {}, &["[N,5]", "[4,5]"]), 60);
-        assert_eq!(flops(&Op::MatMul {}, &["[2,3,4]", "[4,5]"]), 120);
+        assert_eq!(macs(&conv(16), &["[1,16,8,8]", "[16,1,3,3]"]), 2304);
+        assert_eq!(macs(&Op::Linear {}, &["[N,5]", "[4,5]"]), 60);
+        assert_eq!(macs(&Op::MatMul {}, &["[2,3,4]", "[4,5]"]), 120);
         let attention = Op::Attention {
             scale: None,
             causal: false,
         };
         let heads = ["[1,2,3,4]", "[1,2,5,4]", "[1,2,5,6]"];
-        assert_eq!(flops(&attention, &heads), 300);
-        assert_eq!(flops(&Op::Relu {}, &["[N,5]"]), 0);
+        assert_eq!(macs(&attention, &heads), 300);
+        assert_eq!(macs(&Op::Relu {}, &["[N,5]"]), 0);
     }
 
     #[test]
@@ -219,12 +219,12 @@ mod tests {
         }
         let cost = Stats::of(&graph);
         assert_eq!((cost.params, cost.bytes, cost.nodes), (4, 16, 2));
-        assert_eq!(cost.flops, None);
+        assert_eq!(cost.macs, None);
         assert_eq!(cost.operators, IndexMap::from([("linear".to_string(), 2)]));
         graph.bindings.insert("N".into(), 3);
-        assert_eq!(Stats::of(&graph).flops, Some(24));
+        assert_eq!(Stats::of(&graph).macs, Some(24));
         graph.bindings.insert("N".into(), i64::MAX);
-        assert_eq!(Stats::of(&graph).flops, Some(u64::MAX));
-        assert_eq!(known_flops(&graph), u64::MAX);
+        assert_eq!(Stats::of(&graph).macs, Some(u64::MAX));
+        assert_eq!(known_macs(&graph), u64::MAX);
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::cost::op_flops;
+use super::cost::op_macs;
 use super::latency::{Latency, Shape};
 use crate::ir::{Bindings, Class, Dim, Graph, Op, Symbol, Type};
 
@@ -31,7 +31,7 @@ const MOST: u64 = (u32::MAX as u64) << 20;
 pub enum Cost {
     /// Multiply-adds of one run; stored weights decide between equals.
     #[default]
-    Flops,
+    Macs,
     /// Stored weights; multiply-adds decide between equals.
     Params,
     /// The time of one run; stored weights decide between equals. Every size needs a number.
@@ -42,7 +42,7 @@ pub enum Cost {
 impl fmt::Display for Cost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Cost::Flops => f.write_str("flops"),
+            Cost::Macs => f.write_str("macs"),
             Cost::Params => f.write_str("params"),
             Cost::Latency(latency) => write!(f, "latency: {latency}"),
         }
@@ -56,7 +56,7 @@ impl fmt::Display for Cost {
 /// use optc::ir::{Bindings, Op, Type};
 /// use optc::pipeline::Cost;
 ///
-/// let (cost, bindings) = (Cost::Flops, Bindings::from([("N".into(), 2)]));
+/// let (cost, bindings) = (Cost::Macs, Bindings::from([("N".into(), 2)]));
 /// let model = CostModel::new(&cost, &bindings);
 /// let [x, weight, y] = ["f32[N,8]", "f32[4,8]", "f32[N,4]"].map(|t| t.parse::<Type>().unwrap());
 /// let running = model.op(&Op::Linear {}, &[&x, &weight], &[y]);
@@ -84,8 +84,8 @@ impl<'a> CostModel<'a> {
             let shape = Shape::of(op, operands, results, &|dim| self.number(dim));
             return ((1000.0 * latency.nanoseconds(&shape)).round() as u64).clamp(1, MOST);
         }
-        let flops = op_flops(op, operands, results);
-        let flops = flops.map_or(0, |flops| flops.number(|size| self.number(size)));
+        let macs = op_macs(op, operands, results);
+        let macs = macs.map_or(0, |macs| macs.number(|size| self.number(size)));
         let written = results
             .iter()
             .filter_map(Type::shape)
@@ -100,16 +100,16 @@ impl<'a> CostModel<'a> {
             op if op.convolution().is_some() => PRODUCT,
             _ => OTHER,
         };
-        (flops.saturating_add(written.saturating_mul(WRITE)) + own).min(MOST)
+        (macs.saturating_add(written.saturating_mul(WRITE)) + own).min(MOST)
     }
 
-    /// What operators cost together of which each takes the result of the one before, to do one thing that no single one does.
+    /// The cost of a chain of operators that together do one thing, each on the result of the one before.
     /// All take time; counted in multiply-adds, only what the last writes is for a purpose.
     pub fn steps(&self, costs: impl IntoIterator<Item = u64>) -> u64 {
         let costs = costs.into_iter();
         match self.cost {
             Cost::Latency(_) => costs.fold(0, u64::saturating_add).clamp(1, MOST),
-            Cost::Flops | Cost::Params => costs.last().unwrap_or(1),
+            Cost::Macs | Cost::Params => costs.last().unwrap_or(1),
         }
     }
 
@@ -125,7 +125,7 @@ impl<'a> CostModel<'a> {
     pub fn pays(&self, new: u64, old: u64) -> bool {
         match self.cost {
             Cost::Latency(_) => (new as f64) < (1.0 - MARGIN) * old as f64,
-            Cost::Flops | Cost::Params => new < old,
+            Cost::Macs | Cost::Params => new < old,
         }
     }
 
@@ -155,7 +155,7 @@ impl<'a> CostModel<'a> {
     pub fn total(&self, running: u64, stored: u64) -> u128 {
         let (running, stored) = (u128::from(running), u128::from(stored));
         match self.cost {
-            Cost::Flops | Cost::Latency(_) => running << 64 | stored,
+            Cost::Macs | Cost::Latency(_) => running << 64 | stored,
             Cost::Params => stored << 64 | running,
         }
     }
@@ -187,7 +187,7 @@ mod tests {
         let bindings = Bindings::default();
         let latency = Cost::Latency(Latency::Roofline(Roofline::new(1, 8)).into());
         let pays = |cost: &Cost, new| CostModel::new(cost, &bindings).pays(new, 100);
-        assert!(pays(&Cost::Flops, 99) && !pays(&Cost::Flops, 100));
+        assert!(pays(&Cost::Macs, 99) && !pays(&Cost::Macs, 100));
         assert!(pays(&latency, 84) && !pays(&latency, 86));
     }
 }

@@ -12,7 +12,7 @@ use std::ops::Range;
 use ndarray::{ArrayD, Axis};
 use rayon::prelude::*;
 
-use super::cost::known_flops;
+use super::cost::known_macs;
 use crate::data::Samples;
 use crate::exec::inputs::{self, BATCH, LENGTHS, refuse_unknown_sizes};
 use crate::exec::{Array, Interpreter};
@@ -65,7 +65,7 @@ impl Forecast {
             });
         }
         let [least, most] = INPUTS;
-        let count = (WORK / known_flops(graph).max(1)).clamp(least, most) as usize;
+        let count = (WORK / known_macs(graph).max(1)).clamp(least, most) as usize;
         let (inputs, outputs) = match samples {
             Some(samples) => {
                 let images = samples.images.axis_chunks_iter(Axis(0), 1).take(count);
@@ -94,7 +94,7 @@ impl Forecast {
         };
         Ok(Forecast {
             kinds: trials.map(kind).collect(),
-            work: known_flops(graph).saturating_mul(inputs.len() as u64),
+            work: known_macs(graph).saturating_mul(inputs.len() as u64),
             inputs,
             outputs,
         })
@@ -121,17 +121,23 @@ impl Forecast {
                 elements.map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>()
             });
             let squares: f64 = squares.sum();
-            Some(match squares == 0.0 {
-                true => 0.0,
-                false => (squares / spread).sqrt(),
+            Some(if squares == 0.0 {
+                0.0
+            } else {
+                (squares / spread).sqrt()
             })
         };
         let of_output = &of_output;
-        let changes = { self.kinds.iter() }
+        let changes = self
+            .kinds
+            .iter()
             .flat_map(|kind| (0..kind.spread.len()).filter_map(move |k| of_output(kind, k)));
-        Ok(changes.fold(0.0, |most, change| match change.is_nan() {
-            true => f64::INFINITY,
-            false => change.max(most),
+        Ok(changes.fold(0.0, |most, change| {
+            if change.is_nan() {
+                f64::INFINITY
+            } else {
+                change.max(most)
+            }
         }))
     }
 }

@@ -121,11 +121,11 @@ impl KernelLayout {
 }
 
 /// A convolution as depthwise kernels and a pointwise mix of their results:
-/// `conv(x,W) = conv1x1(depthwise(gather(x,picks),kernels),mix)`, R kernels in all.
+/// `conv(x,W) = conv1x1(depthwise(gather(x,channels),kernels),mix)`, R kernels in all.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Separation {
     /// The input channel that each kernel reads, `[R]`, those of a group together and as many in each.
-    pub picks: Vec<usize>,
+    pub channels: Vec<usize>,
     /// The kernels, `[R, taps]`.
     pub kernels: Vec<f64>,
     /// How much of each kernel's result each output channel takes, `[outputs of all groups, R / groups]`.
@@ -153,7 +153,7 @@ impl Separation {
             .map(|channel| Basis::of(&layout.matrix(weight, channel), epsilon))
             .collect();
         let separation = Separation::assemble(layout, &bases?);
-        let kernels = separation.picks.len();
+        let kernels = separation.channels.len();
         (kernels > 0 && layout.separated_work(kernels) < layout.dense_work()).then_some(separation)
     }
 
@@ -163,16 +163,16 @@ impl Separation {
         let count = |group: &[Basis]| group.iter().map(Basis::len).sum::<usize>();
         let width = bases.chunks(inputs).map(count).max().unwrap_or(0);
         let mut separation = Separation {
-            picks: Vec::with_capacity(width * layout.groups),
+            channels: Vec::with_capacity(width * layout.groups),
             kernels: Vec::with_capacity(width * layout.groups * layout.taps),
             mix: vec![0.0; layout.groups * layout.outputs * width],
         };
         for (group, members) in bases.chunks(inputs).enumerate() {
-            let first = separation.picks.len();
+            let first = separation.channels.len();
             for (i, basis) in members.iter().enumerate() {
                 for k in 0..basis.len() {
-                    let at = separation.picks.len() - first;
-                    separation.picks.push(group * inputs + i);
+                    let at = separation.channels.len() - first;
+                    separation.channels.push(group * inputs + i);
                     let kernel = (0..layout.taps).map(|tap| basis.kernels[(k, tap)]);
                     separation.kernels.extend(kernel);
                     for output in 0..layout.outputs {
@@ -181,8 +181,8 @@ impl Separation {
                     }
                 }
             }
-            separation.picks.resize(first + width, group * inputs);
-            let elements = separation.picks.len() * layout.taps;
+            separation.channels.resize(first + width, group * inputs);
+            let elements = separation.channels.len() * layout.taps;
             separation.kernels.resize(elements, 0.0);
         }
         separation
@@ -412,13 +412,13 @@ mod tests {
     }
 
     fn restored(layout: &KernelLayout, separation: &Separation) -> Vec<f64> {
-        let width = separation.picks.len() / layout.groups;
+        let width = separation.channels.len() / layout.groups;
         let mut weight = vec![0.0; layout.dense_work()];
         for channel in 0..layout.inputs {
             let group = layout.group(channel);
             let kernels = Mat::from_fn(layout.outputs, layout.taps, |o, tap| {
                 (group * width..(group + 1) * width)
-                    .filter(|r| separation.picks[*r] == channel)
+                    .filter(|r| separation.channels[*r] == channel)
                     .map(|r| {
                         separation.mix[(group * layout.outputs + o) * width + r - group * width]
                             * separation.kernels[r * layout.taps + tap]
@@ -436,7 +436,7 @@ mod tests {
         let w = weight(|o, i| base[i].map(|x| x * (o as f64 - 1.0)), 6, 2);
         let layout = KernelLayout::of(&conv(1), &[6, 2, 1, 4]).unwrap();
         let separation = Separation::of(&layout, &w, f64::EPSILON).unwrap();
-        assert_eq!(separation.picks, [0, 1]);
+        assert_eq!(separation.channels, [0, 1]);
         assert_eq!(separation.kernels[..4], base[0].map(|x| -x));
         assert_eq!(restored(&layout, &separation), w);
     }
@@ -451,7 +451,7 @@ mod tests {
         let w = weight(mixed, 9, 2);
         let layout = KernelLayout::of(&conv(1), &[9, 2, 1, 4]).unwrap();
         let separation = Separation::of(&layout, &w, f64::EPSILON).unwrap();
-        assert_eq!(separation.picks, [0, 0, 1, 1]);
+        assert_eq!(separation.channels, [0, 0, 1, 1]);
         let error = |(a, b): (&f64, &f64)| (a - b).abs();
         let restored = restored(&layout, &separation);
         assert!(w.iter().zip(&restored).map(error).all(|e| e < 1e-13));
@@ -467,7 +467,7 @@ mod tests {
         let w = weight(of, 12, 2);
         let layout = KernelLayout::of(&conv(2), &[12, 2, 1, 4]).unwrap();
         let separation = Separation::of(&layout, &w, f64::EPSILON).unwrap();
-        assert_eq!(separation.picks, [0, 1, 0, 2, 2, 3]);
+        assert_eq!(separation.channels, [0, 1, 0, 2, 2, 3]);
         assert_eq!(restored(&layout, &separation), w);
     }
 

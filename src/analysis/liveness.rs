@@ -124,7 +124,7 @@ impl<'g> Reader<'g> {
         let operands = graph.operands(node);
         let result = &graph.node(node).outputs[0];
         let types: Vec<&Type> = operands.iter().map(|value| graph.ty(*value)).collect();
-        let flows: Vec<Flow> = { 0..result.rank().unwrap_or(0) }
+        let flows: Vec<Flow> = (0..result.rank().unwrap_or(0))
             .map(|axis| flow(op, axis, &types, result))
             .collect();
         let joined = flows.iter().find_map(|flow| match flow {
@@ -279,7 +279,8 @@ mod tests {
             }";
         let graph: Graph = text.parse().unwrap();
         let found = unread_outputs(&graph);
-        let names = { found.iter() }
+        let names = found
+            .iter()
             .map(|(node, unread)| (graph.node(*node).name.to_string(), unread.clone()));
         let names: Vec<_> = names.collect();
         assert_eq!(

@@ -1,9 +1,10 @@
 //! What passes ask about a graph: cost, who is coupled to whom, and what its activations are like.
 
 pub mod calibration;
+pub mod candidate;
 pub mod cost;
 mod cost_model;
-pub mod coupling;
+pub mod dependencies;
 pub mod elimination;
 pub mod forecast;
 pub mod kernels;
@@ -11,12 +12,11 @@ pub mod latency;
 pub mod liveness;
 pub mod moments;
 mod opaque;
-pub mod planned;
-pub mod promised;
+pub mod prior;
 pub mod refinement;
 mod sparsity;
 pub mod tradeoff;
 
-pub use cost::{Flops, Stats, node_flops, op_flops};
+pub use cost::{Macs, Stats, node_macs, op_macs};
 pub use cost_model::{Cost, CostModel};
 pub use sparsity::{Masked, Sparsity};

@@ -1,7 +1,7 @@
 //! Mean and variance of every channel, without data.
 //!
 //! A batch norm says what it makes of its input: channels of mean `shift` and variance `scale²` (all but what `eps` takes).
-//! From there moments are carried forward: through activations as those of a Gaussian, through sums as those of independent
+//! From there moments are propagated forward: through activations as those of a Gaussian, through sums as those of independent
 //! values, through whatever only moves channels unchanged. Where nothing is known, nothing is said: a network whose batch
 //! norms were folded has no moments.
 
@@ -98,12 +98,12 @@ impl FromIterator<[f64; 2]> for Moments {
 
 /// The moments of every value that has known ones.
 pub fn moments(graph: &Graph) -> FxHashMap<Value, Moments> {
-    carried(graph, FxHashMap::default(), |_, _| None)
+    propagate(graph, FxHashMap::default(), |_, _| None)
 }
 
 /// Moments that are known, and those of every value that follow from them; `mixed` says what a layer that mixes channels of
 /// these moments makes of them, where nothing else is known of its result.
-pub fn carried(
+pub fn propagate(
     graph: &Graph,
     mut known: FxHashMap<Value, Moments>,
     mixed: impl Fn(NodeId, &Moments) -> Option<Moments>,

@@ -1,11 +1,11 @@
 //! The multiply-adds of operators that the IR does not know: counted for recurrent layers, whose weights say how many, and said not to
 //! be known for whatever else may multiply.
 
-use super::cost::Flops;
+use super::cost::Macs;
 use crate::ir::{Dim, Opaque, Type};
 
 /// Multiply-adds of an opaque operator on operands of these types; `None` where it multiplies and how often is not known.
-pub(super) fn flops(opaque: &Opaque, operands: &[&Type]) -> Option<Flops> {
+pub(super) fn macs(opaque: &Opaque, operands: &[&Type]) -> Option<Macs> {
     let (domain, name) = opaque.name.rsplit_once("::").unwrap_or(("", &opaque.name));
     let operator = name.split('.').next().unwrap_or(name);
     match (domain, operator) {
@@ -17,13 +17,13 @@ pub(super) fn flops(opaque: &Opaque, operands: &[&Type]) -> Option<Flops> {
             recurrent(operands.first()?, &weights)
         }
         _ if multiplies(domain, operator) => None,
-        _ => Some(Flops::from(Dim::from(0))),
+        _ => Some(Macs::from(Dim::from(0))),
     }
 }
 
 /// Every weight is multiplied once at each position of each sequence: the input is `[steps, batch, features]`, or these two the other
 /// way round.
-fn recurrent(input: &Type, weights: &[&Type]) -> Option<Flops> {
+fn recurrent(input: &Type, weights: &[&Type]) -> Option<Macs> {
     let [steps, batch, _] = input.shape()? else {
         return None;
     };
@@ -34,7 +34,7 @@ fn recurrent(input: &Type, weights: &[&Type]) -> Option<Flops> {
         each = each.checked_add(sizes.into_iter().try_fold(1usize, usize::checked_mul)?)?;
     }
     let sizes = [steps.clone(), batch.clone(), Dim::from(each)];
-    (each > 0).then(|| Flops::from_iter(sizes))
+    (each > 0).then(|| Macs::from_iter(sizes))
 }
 
 /// Words in the names of operators that multiply matrices, or run networks of their own.
@@ -114,7 +114,7 @@ mod tests {
             sizes: Default::default(),
             outputs: Default::default(),
         };
-        flops(&opaque, &operands)?.eval(&Bindings::from([("T".into(), 7)]))
+        macs(&opaque, &operands)?.eval(&Bindings::from([("T".into(), 7)]))
     }
 
     #[test]

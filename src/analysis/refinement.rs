@@ -24,7 +24,7 @@ pub fn refine(
     covariance: &Mat<f64>,
     cross: &Mat<f64>,
 ) -> Option<Mat<f64>> {
-    let (taps, count, outputs) = (layout.taps, separation.picks.len(), layout.outputs);
+    let (taps, count, outputs) = (layout.taps, separation.channels.len(), layout.outputs);
     let n = layout.inputs * taps;
     let mut kernels = Mat::from_fn(count, taps, |r, tap| separation.kernels[r * taps + tap]);
     let mut mix = Mat::from_fn(outputs, count, |o, r| separation.mix[o * count + r]);
@@ -35,7 +35,7 @@ pub fn refine(
     let factors = factors?;
     let compose = |mix: &Mat<f64>, kernels: &Mat<f64>| {
         let mut weight = Mat::<f64>::zeros(outputs, n);
-        for (r, c) in separation.picks.iter().enumerate() {
+        for (r, c) in separation.channels.iter().enumerate() {
             let product = mix.col(r) * kernels.row(r);
             let mut target = weight.subcols_mut(c * taps, taps);
             target += &product;
@@ -45,7 +45,7 @@ pub fn refine(
     for _ in 0..TURNS {
         // What is still missing, as seen by every tap.
         let mut missing = cross - compose(&mix, &kernels) * covariance;
-        for (r, c) in separation.picks.iter().enumerate() {
+        for (r, c) in separation.channels.iter().enumerate() {
             let by = mix.col(r);
             let weight = by.squared_norm_l2();
             if weight <= f64::MIN_POSITIVE {
@@ -60,13 +60,13 @@ pub fn refine(
             missing -= by * moved.row(0);
         }
         let mut seen = Mat::<f64>::zeros(count, n);
-        for (r, c) in separation.picks.iter().enumerate() {
+        for (r, c) in separation.channels.iter().enumerate() {
             let rows = covariance.subrows(c * taps, taps);
             seen.row_mut(r).copy_from(kernels.row(r) * rows);
         }
         let through = |of: &Mat<f64>| {
             Mat::from_fn(of.nrows(), count, |i, r| {
-                let c = separation.picks[r];
+                let c = separation.channels[r];
                 (0..taps)
                     .map(|tap| of[(i, c * taps + tap)] * kernels[(r, tap)])
                     .sum::<f64>()
@@ -99,7 +99,7 @@ mod tests {
             transposed: false,
         };
         let separation = |seed: f64| Separation {
-            picks: vec![0, 1],
+            channels: vec![0, 1],
             kernels: (0..8).map(|i| noise(seed, f64::from(i))).collect(),
             mix: (0..10).map(|i| noise(f64::from(i), seed)).collect(),
         };

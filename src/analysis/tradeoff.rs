@@ -6,7 +6,7 @@ use crate::{Error, Result};
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Budget {
     /// The fraction of the network's multiply-adds to keep.
-    Flops(f64),
+    Macs(f64),
     /// The most that a layer's result may change, relative to its norm.
     Error(f64),
 }
@@ -31,7 +31,7 @@ pub fn refuse_unreachable(target: f64, least: f64, how: &str) -> Result<()> {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Point {
     /// Multiply-adds.
-    pub flops: u64,
+    pub macs: u64,
     /// What the result loses, squared and relative to its energy.
     pub error: f64,
 }
@@ -83,12 +83,12 @@ impl Tradeoff {
 
 /// The error saved for each multiply-add that `b` costs more than `a`.
 fn gain(a: &Point, b: &Point) -> f64 {
-    (a.error - b.error) / (b.flops - a.flops).max(1) as f64
+    (a.error - b.error) / (b.macs - a.macs).max(1) as f64
 }
 
 /// A point of each layer, so that all together take at most `room` multiply-adds, or the least that they can, and lose as
 /// little as possible. Layers that are `fixed` stay as they are.
-pub fn within_flops(layers: &[&Tradeoff], fixed: &[bool], room: u64) -> Vec<usize> {
+pub fn within_macs(layers: &[&Tradeoff], fixed: &[bool], room: u64) -> Vec<usize> {
     let start = |(layer, fixed): (&&Tradeoff, &bool)| {
         if *fixed { layer.points.len() - 1 } else { 0 }
     };
@@ -96,7 +96,7 @@ pub fn within_flops(layers: &[&Tradeoff], fixed: &[bool], room: u64) -> Vec<usiz
     let least: u64 = layers
         .iter()
         .zip(&chosen)
-        .map(|(layer, point)| layer.points[*point].flops)
+        .map(|(layer, point)| layer.points[*point].macs)
         .sum();
     let mut room = room.saturating_sub(least);
     let mut steps: Vec<(f64, usize, [usize; 2])> = Vec::new();
@@ -109,7 +109,7 @@ pub fn within_flops(layers: &[&Tradeoff], fixed: &[bool], room: u64) -> Vec<usiz
     steps.sort_by(|a, b| b.0.total_cmp(&a.0).then((a.1, a.2).cmp(&(b.1, b.2))));
     for (_, layer, [from, to]) in steps {
         let points = &layers[layer].points;
-        let price = points[to].flops - points[from].flops;
+        let price = points[to].macs - points[from].macs;
         if chosen[layer] == from && price <= room {
             chosen[layer] = to;
             room -= price;
@@ -123,8 +123,8 @@ mod tests {
     use super::*;
 
     fn layer(points: &[(u64, f64)]) -> Tradeoff {
-        let point = |(flops, error): &(u64, f64)| Point {
-            flops: *flops,
+        let point = |(macs, error): &(u64, f64)| Point {
+            macs: *macs,
             error: *error,
         };
         Tradeoff::new(points.iter().map(point).collect())
@@ -146,9 +146,9 @@ mod tests {
             layer(&[(1, 1.0), (3, 0.9), (9, 0.0)]),
         ];
         let layers: Vec<&Tradeoff> = layers.iter().collect();
-        assert_eq!(within_flops(&layers, &[false; 2], 4), [1, 0]);
-        assert_eq!(within_flops(&layers, &[false; 2], 12), [1, 2]);
-        assert_eq!(within_flops(&layers, &[true, false], 10), [2, 0]);
-        assert_eq!(within_flops(&layers, &[false; 2], 0), [0, 0]);
+        assert_eq!(within_macs(&layers, &[false; 2], 4), [1, 0]);
+        assert_eq!(within_macs(&layers, &[false; 2], 12), [1, 2]);
+        assert_eq!(within_macs(&layers, &[true, false], 10), [2, 0]);
+        assert_eq!(within_macs(&layers, &[false; 2], 0), [0, 0]);
     }
 }

@@ -73,9 +73,9 @@ pub struct Args {
     #[arg(long, value_name = "SPEC")]
     pub eval: Option<String>,
 
-    /// What to make smaller: multiply-adds (flops), stored weights (params) or time (latency), which is predicted from a FILE that
+    /// What to make smaller: multiply-adds (macs), stored weights (params) or time (latency), which is predicted from a FILE that
     /// `optc profile` wrote, or coarsely without one
-    #[arg(long, value_name = "flops|params|latency[:FILE]", default_value = "flops", value_parser = cost)]
+    #[arg(long, value_name = "macs|params|latency[:FILE]", default_value = "macs", value_parser = cost)]
     pub cost: Cost,
 
     /// Where passes that train compute: cpu, cuda or cuda:N
@@ -168,7 +168,7 @@ pub enum JudgeChoice {
 /// What to make smaller.
 #[derive(Clone, Debug)]
 pub enum Cost {
-    Flops,
+    Macs,
     Params,
     /// Time, from the table in a file or without one.
     Latency(Option<PathBuf>),
@@ -176,11 +176,11 @@ pub enum Cost {
 
 fn cost(text: &str) -> Result<Cost, String> {
     match text.split_once(':') {
-        None if text == "flops" => Ok(Cost::Flops),
+        None if text == "macs" => Ok(Cost::Macs),
         None if text == "params" => Ok(Cost::Params),
         None if text == "latency" => Ok(Cost::Latency(None)),
         Some(("latency", file)) if !file.is_empty() => Ok(Cost::Latency(Some(file.into()))),
-        _ => Err("it must be flops, params, latency or latency:FILE".to_string()),
+        _ => Err("it must be macs, params, latency or latency:FILE".to_string()),
     }
 }
 

@@ -32,8 +32,9 @@ pub fn run(args: &InspectArgs) -> Result<()> {
     let model = formats::read_with(&args.model, &options)?;
     let mut inspection = Inspection::of(&model);
     inspection.model = args.model.display().to_string();
-    say(&match args.json {
-        true => inspection.to_json(),
-        false => inspection_table(&inspection),
+    say(&if args.json {
+        inspection.to_json()
+    } else {
+        inspection_table(&inspection)
     })
 }

@@ -20,7 +20,7 @@ use optc::data::{DataSpec, Samples, Split};
 use optc::exec::Device;
 use optc::formats::{self, InputShape, ReadOptions};
 use optc::ir::Graph;
-use optc::pipeline::{self, Checkpoint, Interrupt, RunOptions, Verify};
+use optc::pipeline::{self, Cancellation, Checkpoint, RunOptions, Verify};
 use optc::report::{self, Report};
 use optc::{Error, Pipeline};
 
@@ -101,7 +101,7 @@ fn run(args: &Args) -> Result<(), Failure> {
         progress: &progress,
         print_after: job.print_after,
     };
-    end_on_ctrl_c(&run.interrupt);
+    end_on_ctrl_c(&run.cancellation);
     let mut report = job.pipeline.run_with(&mut model, &run, &mut watch)?;
     report.model = model_path.display().to_string();
 
@@ -114,7 +114,7 @@ fn run(args: &Args) -> Result<(), Failure> {
     };
     report.judge = judging.verdict(&original, &staged, &report, &progress)?;
     judging.refuse_far(&report)?;
-    staged.publish()?;
+    staged.commit()?;
     // The result is written: what it was made from is of no more use.
     run.checkpoint
         .as_deref()
@@ -243,11 +243,11 @@ impl Job {
 }
 
 /// Ctrl-C ends the process at once, or, while a network is trained, when it has said where training can go on.
-fn end_on_ctrl_c(interrupt: &Interrupt) {
-    let interrupt = interrupt.clone();
+fn end_on_ctrl_c(cancellation: &Cancellation) {
+    let cancellation = cancellation.clone();
     // Where there can be no handler, Ctrl-C ends the process as ever.
     let _ = ctrlc::set_handler(move || {
-        if !interrupt.raise() {
+        if !cancellation.raise() {
             std::process::exit(INTERRUPTED.into());
         }
     });
@@ -324,7 +324,7 @@ fn device(device: Device) -> Result<Device, Error> {
 /// What `--cost` names; reads the table if there is one.
 fn cost(cost: &args::Cost) -> Result<pipeline::Cost, Error> {
     let latency = match cost {
-        args::Cost::Flops => return Ok(pipeline::Cost::Flops),
+        args::Cost::Macs => return Ok(pipeline::Cost::Macs),
         args::Cost::Params => return Ok(pipeline::Cost::Params),
         args::Cost::Latency(None) => Latency::Roofline(Roofline::of_this_machine()),
         args::Cost::Latency(Some(path)) => Latency::Table(LatencyTable::read(

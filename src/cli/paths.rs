@@ -60,9 +60,10 @@ pub fn check_suffix(option: &str, path: Option<&Path>, suffix: &str) -> Result<(
 pub fn check_writable(option: &str, target: &Path) -> Result<()> {
     if let Ok(metadata) = fs::metadata(target) {
         if !metadata.is_file() {
-            let what = match metadata.is_dir() {
-                true => "is a folder",
-                false => "is not a regular file",
+            let what = if metadata.is_dir() {
+                "is a folder"
+            } else {
+                "is not a regular file"
             };
             return usage(
                 format!("{option} {} {what}", target.display()),

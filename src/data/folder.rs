@@ -199,7 +199,7 @@ fn choose(spec: &DataSpec, files: Files) -> Result<Chosen, Wrong> {
             .and(nth(path, depth))
             .map(OsStr::to_owned)
     };
-    let mut classes: IndexSet<OsString> = { files.keys() }.filter_map(|path| class(path)).collect();
+    let mut classes: IndexSet<OsString> = files.keys().filter_map(|path| class(path)).collect();
     classes.sort_unstable();
     if let Some(split) = split {
         let part = match split {
@@ -252,7 +252,8 @@ impl Pictures for Folder {
     }
 
     fn size(&self) -> Result<[usize; 2], Wrong> {
-        let sizes: Vec<_> = { (0..self.len()).into_par_iter() }
+        let sizes: Vec<_> = (0..self.len())
+            .into_par_iter()
             .map(|position| Ok((self.dimensions(position)?, position)))
             .collect();
         let mut readable = sizes.iter().flatten();

@@ -38,7 +38,9 @@ pub(super) fn read<const N: usize>(file: &Bytes) -> Result<([usize; N], Bytes), 
         ));
     }
     let sizes = sizes.map(|size| u32::from_be_bytes(size) as usize);
-    let announced = { sizes.iter() }.try_fold(1usize, |n, size| n.checked_mul(*size));
+    let announced = sizes
+        .iter()
+        .try_fold(1usize, |n, size| n.checked_mul(*size));
     let limit = match gzip {
         Some(_) => bytes.len().saturating_mul(MAX_RATIO as usize),
         None => plain.len(),

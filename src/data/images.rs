@@ -46,12 +46,15 @@ pub(super) type Classes = Option<(Vec<i64>, usize)>;
 /// # Errors
 /// That one is of no class.
 pub(super) fn labels(bytes: impl Iterator<Item = u8>, classes: usize) -> Result<Vec<i64>, Wrong> {
-    let label = |(position, label): (usize, u8)| match usize::from(label) < classes {
-        true => Ok(label.into()),
-        false => Err(Wrong::new(
-            format!("image {position} has the label {label}, and there are {classes} classes"),
-            "the file is damaged, or of other data",
-        )),
+    let label = |(position, label): (usize, u8)| {
+        if usize::from(label) < classes {
+            Ok(label.into())
+        } else {
+            Err(Wrong::new(
+                format!("image {position} has the label {label}, and there are {classes} classes"),
+                "the file is damaged, or of other data",
+            ))
+        }
     };
     bytes.enumerate().map(label).collect()
 }

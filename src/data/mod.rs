@@ -144,7 +144,8 @@ impl Data {
     /// The samples at these positions, decoded by all threads of the pool.
     fn elements(&self, positions: &[usize]) -> Vec<Result<Elements, String>> {
         let source = &self.opened.source;
-        { positions.par_iter() }
+        positions
+            .par_iter()
             .map(|position| source.read(*position))
             .collect()
     }

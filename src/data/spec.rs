@@ -214,8 +214,8 @@ impl FromStr for DataSpec {
                 !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase())
             })
         };
-        let first = rest.match_indices(',').map(|(at, _)| at);
-        let end = { first }
+        let mut first = rest.match_indices(',').map(|(at, _)| at);
+        let end = first
             .find(|at| is_option(rest[at + 1..].split(',').next().unwrap_or_default()))
             .unwrap_or(rest.len());
         let mut spec = DataSpec {

@@ -69,9 +69,10 @@ impl Wanted {
                 .iter()
                 .zip(sample)
                 .all(|(wanted, n)| wanted.is_none_or(|w| w == *n));
-        match fits {
-            true => Ok(()),
-            false => Err(Wrong::new(
+        if fits {
+            Ok(())
+        } else {
+            Err(Wrong::new(
                 format!(
                     "its samples have the shape {sample:?}, and the network's input is {}, of which one sample is [{}]",
                     self.input,
@@ -82,7 +83,7 @@ impl Wanted {
                         .join(", "),
                 ),
                 "give data of the input's shape; if --input set these sizes, set them to those of the data",
-            )),
+            ))
         }
     }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::picks::Picks;
+use super::channel_map::ChannelMap;
 use crate::analysis::kernels::{KernelLayout, Separation};
 use crate::ir::{Constant, DType, Float, Mask, NodeId, Role, Tensor};
 use arithmetic::Computed;
@@ -34,35 +34,35 @@ pub enum Recipe {
     Leaf(NodeId),
     /// A tensor that a rule made; known by its place in the pool.
     Made(u32),
-    /// The positions along `axis` that `picks` says.
+    /// The positions along `axis` that `map` says.
     Gather {
         of: ConstId,
         axis: usize,
-        picks: Picks,
+        map: ChannelMap,
     },
-    /// The transpose of a gather: position i along `axis` is the sum over all j with `picks[j]` = i of `of[j]` times its
-    /// factor. `width` positions; constants of the picks add nothing.
+    /// The transpose of a gather: position i along `axis` is the sum over all j with `map[j]` = i of `of[j]` times its
+    /// factor. `width` positions; constants of the map add nothing.
     Sum {
         of: ConstId,
         axis: usize,
-        picks: Picks,
+        map: ChannelMap,
         width: usize,
     },
-    /// The same along axis 1 of the weight of a grouped convolution, for each group by itself: `picks` has the input channels of
+    /// The same along axis 1 of the weight of a grouped convolution, for each group by itself: `map` has the input channels of
     /// all groups, one group after the other, and says for each its position among the `width` of its group.
     SumInGroups {
         of: ConstId,
-        picks: Picks,
+        map: ChannelMap,
         width: usize,
     },
-    /// What the constant channels of `picks` add to each output: the sum over `input` positions j that are constants, and
-    /// over all other axes but `output`, of `of` times the constant. Of a grouped convolution `picks` has the channels of all
+    /// What the constant channels of `map` add to each output: the sum over `input` positions j that are constants, and
+    /// over all other axes but `output`, of `of` times the constant. Of a grouped convolution `map` has the channels of all
     /// groups.
     ConstantShare {
         of: ConstId,
         output: usize,
         input: usize,
-        picks: Picks,
+        map: ChannelMap,
     },
     /// scale / sqrt(variance + eps).
     NormScale {
@@ -136,7 +136,7 @@ pub struct Constants {
 #[derive(Debug)]
 pub struct Separated {
     /// The input channel that each depthwise kernel reads.
-    pub picks: Picks,
+    pub map: ChannelMap,
     /// The depthwise weight, `[R,1,k..]`.
     pub kernels: ConstId,
     /// The pointwise weight, `[O,R/groups,1..]`.
@@ -261,67 +261,62 @@ impl Constants {
 
     /// The constant `of` with other positions along `axis`. Gathers of one axis are one; those of several axes, and sums, have one order,
     /// so that what rules do to rows and to columns one after the other gives the same constant whichever came first.
-    pub fn gather(&mut self, of: ConstId, axis: usize, picks: Picks) -> ConstId {
-        if picks.is_identity(self.shape(of)[axis]) {
+    pub fn gather(&mut self, of: ConstId, axis: usize, map: ChannelMap) -> ConstId {
+        if map.is_identity(self.shape(of)[axis]) {
             return of;
         }
         match self.entry(of).recipe.clone() {
             Recipe::Gather {
                 of: whole,
                 axis: first,
-                picks: inner,
-            } if first == axis => return self.gather(whole, axis, picks.after(&inner)),
+                map: inner,
+            } if first == axis => return self.gather(whole, axis, map.after(&inner)),
             Recipe::Gather {
                 of: whole,
                 axis: first,
-                picks: inner,
+                map: inner,
             } if first > axis => {
-                let whole = self.gather(whole, axis, picks);
+                let whole = self.gather(whole, axis, map);
                 return self.gather(whole, first, inner);
             }
             Recipe::Sum {
                 of: whole,
                 axis: summed,
-                picks: inner,
+                map: inner,
                 width,
             } if summed != axis => {
-                let whole = self.gather(whole, axis, picks);
+                let whole = self.gather(whole, axis, map);
                 return self.sum(whole, summed, inner, width);
             }
             _ => {}
         }
-        let (name, shape) = (
-            self.name(of).clone(),
-            self.shape_with(of, axis, picks.len()),
-        );
-        self.add(Recipe::Gather { of, axis, picks }, of, name, &shape)
+        let (name, shape) = (self.name(of).clone(), self.shape_with(of, axis, map.len()));
+        self.add(Recipe::Gather { of, axis, map }, of, name, &shape)
     }
 
     /// The rows that this constant is of another, if it is that along `axis` alone and as they are.
-    pub fn rows_of(&self, id: ConstId, axis: usize) -> Option<(ConstId, Picks)> {
+    pub fn rows_of(&self, id: ConstId, axis: usize) -> Option<(ConstId, ChannelMap)> {
         match &self.entry(id).recipe {
-            Recipe::Gather {
-                of,
-                axis: own,
-                picks,
-            } if *own == axis && picks.plain().is_some() => Some((*of, picks.clone())),
+            Recipe::Gather { of, axis: own, map } if *own == axis && map.plain().is_some() => {
+                Some((*of, map.clone()))
+            }
             _ => None,
         }
     }
 
     /// The constant `of` with its positions along `axis` summed as [`Recipe::Sum`] says. Sums of sums are one, so that moving columns
     /// about in a circle comes to an end.
-    pub fn sum(&mut self, of: ConstId, axis: usize, picks: Picks, width: usize) -> ConstId {
-        let (whole, picks) = match &self.entry(of).recipe {
+    pub fn sum(&mut self, of: ConstId, axis: usize, map: ChannelMap, width: usize) -> ConstId {
+        let (whole, map) = match &self.entry(of).recipe {
             Recipe::Sum {
                 of: whole,
                 axis: first,
-                picks: inner,
+                map: inner,
                 ..
-            } if *first == axis => (*whole, inner.after(&picks)),
-            _ => (of, picks),
+            } if *first == axis => (*whole, inner.after(&map)),
+            _ => (of, map),
         };
-        if width == self.shape(whole)[axis] && picks.is_identity(width) {
+        if width == self.shape(whole)[axis] && map.is_identity(width) {
             return whole;
         }
         let (name, shape) = (
@@ -331,7 +326,7 @@ impl Constants {
         let recipe = Recipe::Sum {
             of: whole,
             axis,
-            picks,
+            map,
             width,
         };
         self.add(recipe, whole, name, &shape)
@@ -381,7 +376,7 @@ impl Constants {
     /// The constant that this one is positions of, along whatever axes, as they are; itself if it is none of another.
     pub fn whole(&self, id: ConstId) -> ConstId {
         match &self.entry(id).recipe {
-            Recipe::Gather { of, picks, .. } if picks.plain().is_some() => self.whole(*of),
+            Recipe::Gather { of, map, .. } if map.plain().is_some() => self.whole(*of),
             _ => id,
         }
     }
@@ -411,7 +406,7 @@ impl Constants {
         let module = name
             .strip_suffix("weight")
             .map_or(format!("{name}."), str::to_string);
-        let count = separation.picks.len();
+        let count = separation.channels.len();
         let mut kernel_shape = self.entry(of).shape.clone();
         (kernel_shape[0], kernel_shape[1]) = (count, 1);
         let mut mix_shape: SmallVec<[usize; 4]> = kernel_shape.iter().map(|_| 1).collect();
@@ -422,7 +417,7 @@ impl Constants {
             self.insert(recipe, name.into(), role, Some(tensor), dtype, shape)
         };
         Separated {
-            picks: Picks::channels(separation.picks),
+            map: ChannelMap::channels(separation.channels),
             kernels: insert(
                 Recipe::SeparateKernels { of, layout },
                 format!("{module}depthwise.weight"),

@@ -1,6 +1,6 @@
 //! The operators that a gather with factors and constants becomes.
 
-use super::picks::{Pick, Picks};
+use super::channel_map::{ChannelMap, MapEntry};
 use crate::ir::{Dim, Dims, Op, PadMode, Type};
 
 /// One operator of a gather, on the result of the one before.
@@ -17,32 +17,34 @@ impl From<Op> for Step {
     }
 }
 
-/// The operators that do the picks along `axis` of a value of type `x`: pads for constants, then a slice or a gather, then a
+/// The operators that do the map along `axis` of a value of type `x`: pads for constants, then a slice or a gather, then a
 /// product with factors. Whoever asks may know more sizes than `x` says: an axis of unknown size is gathered from, too.
 ///
 /// # Errors
 /// When the number of axes is unknown.
-pub fn steps(x: &Type, axis: usize, picks: &Picks) -> Result<Vec<Step>, String> {
-    let rank = { x.rank() }.ok_or("a gather from a value whose shape is unknown")?;
+pub fn steps(x: &Type, axis: usize, map: &ChannelMap) -> Result<Vec<Step>, String> {
+    let rank = x
+        .rank()
+        .ok_or("a gather from a value whose shape is unknown")?;
     let size = x.len(axis);
-    if let Some((before, after, constant)) = size.and_then(|n| as_pad(picks, n)) {
+    if let Some((before, after, constant)) = size.and_then(|n| as_pad(map, n)) {
         return Ok(vec![pad(rank, axis, before, after, constant).into()]);
     }
-    let constants = constants(picks);
+    let constants = constants(map);
     // Constants come after the channels, or before them where nobody knows how many there are.
     let (channels_at, constants_at) = match size {
         Some(n) => (0, n),
         None => (constants.len() as u32, 0),
     };
-    let place = |pick: &Pick| match *pick {
-        Pick::Channel { index, .. } => channels_at + index,
-        Pick::Constant(c) => {
+    let place = |entry: &MapEntry| match *entry {
+        MapEntry::Channel { index, .. } => channels_at + index,
+        MapEntry::Constant(c) => {
             let same = |known: &f64| known.to_bits() == c.0.to_bits();
             let at = constants.iter().position(same).unwrap_or_default();
             (constants_at + at) as u32
         }
     };
-    let index: Vec<u32> = picks.0.iter().map(place).collect();
+    let index: Vec<u32> = map.0.iter().map(place).collect();
     let one = |(i, constant): (usize, &f64)| match size {
         Some(_) => pad(rank, axis, 0, 1, *constant).into(),
         None => pad(rank, axis, 1, 0, constants[constants.len() - 1 - i]).into(),
@@ -64,12 +66,12 @@ pub fn steps(x: &Type, axis: usize, picks: &Picks) -> Result<Vec<Step>, String> 
         let index = index.into();
         steps.push(Op::Gather { axis, index }.into());
     }
-    let factors: Vec<f64> = picks
+    let factors: Vec<f64> = map
         .0
         .iter()
-        .map(|pick| match pick {
-            Pick::Channel { scale, .. } => scale.0,
-            Pick::Constant(_) => 1.0,
+        .map(|entry| match entry {
+            MapEntry::Channel { scale, .. } => scale.0,
+            MapEntry::Constant(_) => 1.0,
         })
         .collect();
     if factors.iter().any(|f| *f != 1.0) {
@@ -81,12 +83,14 @@ pub fn steps(x: &Type, axis: usize, picks: &Picks) -> Result<Vec<Step>, String> 
     Ok(steps)
 }
 
-/// The constants that the picks have, each once.
-fn constants(picks: &Picks) -> Vec<f64> {
+/// The constants of a map, each once.
+fn constants(map: &ChannelMap) -> Vec<f64> {
     let mut constants: Vec<f64> = Vec::new();
-    for pick in picks.0.iter() {
-        if let Pick::Constant(c) = pick
-            && !{ constants.iter() }.any(|known| known.to_bits() == c.0.to_bits())
+    for entry in map.0.iter() {
+        if let MapEntry::Constant(c) = entry
+            && !constants
+                .iter()
+                .any(|known| known.to_bits() == c.0.to_bits())
         {
             constants.push(c.0);
         }
@@ -108,22 +112,22 @@ fn pad(rank: usize, axis: usize, before: usize, after: usize, value: f64) -> Op 
     }
 }
 
-/// Whether the picks are all `n` channels in order with one constant around them.
-fn as_pad(picks: &Picks, n: usize) -> Option<(usize, usize, f64)> {
-    let constant = |pick: &Pick| match pick {
-        Pick::Constant(value) => Some(value.0),
-        Pick::Channel { .. } => None,
+/// Whether the map are all `n` channels in order with one constant around them.
+fn as_pad(map: &ChannelMap, n: usize) -> Option<(usize, usize, f64)> {
+    let constant = |entry: &MapEntry| match entry {
+        MapEntry::Constant(value) => Some(value.0),
+        MapEntry::Channel { .. } => None,
     };
-    let before = picks
+    let before = map
         .0
         .iter()
-        .take_while(|pick| constant(pick).is_some())
+        .take_while(|entry| constant(entry).is_some())
         .count();
-    let after = picks.len().checked_sub(before + n)?;
-    let middle: Picks = picks.0[before..before + n].iter().copied().collect();
-    let mut values = picks.0[..before]
+    let after = map.len().checked_sub(before + n)?;
+    let middle: ChannelMap = map.0[before..before + n].iter().copied().collect();
+    let mut values = map.0[..before]
         .iter()
-        .chain(&picks.0[before + n..])
+        .chain(&map.0[before + n..])
         .map(constant);
     let value = values.next()??;
     let same = values.all(|v| v.is_some_and(|v| v.to_bits() == value.to_bits()));
@@ -138,25 +142,25 @@ mod tests {
     use ndarray::{ArrayD, IxDyn};
 
     #[test]
-    fn picks_are_done_along_axes_of_known_and_unknown_size() {
-        let channel = |index, scale: f64| Pick::Channel {
+    fn maps_are_done_along_axes_of_known_and_unknown_size() {
+        let channel = |index, scale: f64| MapEntry::Channel {
             index,
             scale: scale.into(),
         };
-        let picks: Picks = [
+        let map: ChannelMap = [
             channel(2, 1.0),
-            Pick::Constant(5.0.into()),
+            MapEntry::Constant(5.0.into()),
             channel(0, -2.0),
-            Pick::Constant(7.0.into()),
-            Pick::Constant(5.0.into()),
+            MapEntry::Constant(7.0.into()),
+            MapEntry::Constant(5.0.into()),
         ]
         .into_iter()
         .collect();
         for ty in ["f32[2,3]", "f32[2,n]"] {
             let ty: Type = ty.parse().unwrap();
-            let mut graph = Graph::new("picks");
+            let mut graph = Graph::new("map");
             let mut value = graph.add_input("x", ty.clone()).into();
-            for Step { op, factors } in steps(&ty, 1, &picks).unwrap() {
+            for Step { op, factors } in steps(&ty, 1, &map).unwrap() {
                 let mut operands = vec![value];
                 if let Some(factors) = factors {
                     let tensor = Tensor::from_f64(DType::F32, &[factors.len()], factors);
@@ -174,6 +178,6 @@ mod tests {
             let expected = [3.0, 5.0, -2.0, 7.0, 5.0, 6.0, 5.0, -8.0, 7.0, 5.0];
             assert!(y[0].view().iter().copied().eq(expected), "{ty}: {}", graph);
         }
-        assert!(steps(&"f32[*]".parse().unwrap(), 1, &picks).is_err());
+        assert!(steps(&"f32[*]".parse().unwrap(), 1, &map).is_err());
     }
 }

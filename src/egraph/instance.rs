@@ -2,7 +2,7 @@
 
 use egg::Id;
 
-use super::picks::{Pick, Picks};
+use super::channel_map::{ChannelMap, MapEntry};
 use super::rule::Rewriter;
 use super::term::{EGraph, Head, Term};
 use crate::ir::{DType, Dim, Ints, Op, Padding, Tensor, Type};
@@ -79,9 +79,9 @@ impl<'a> Instance<'a> {
         self.constant(shape, values)
     }
 
-    /// A random constant whose slices along `axis` are `rows`: slice i is a random slice picked by `rows[i]`, so equal picks
+    /// A random constant whose slices along `axis` are `rows`: slice i is a random slice picked by `rows[i]`, so equal map
     /// give equal slices, factors proportional ones, and constants slices of that value.
-    pub fn weight_of(&mut self, shape: &[usize], axis: usize, rows: &Picks) -> Id {
+    pub fn weight_of(&mut self, shape: &[usize], axis: usize, rows: &ChannelMap) -> Id {
         let base = self.weight(shape);
         let mut rewriter = Rewriter::new(self.egraph, None);
         let picked = rewriter.constant(base).map(|base| {
@@ -137,50 +137,50 @@ impl<'a> Instance<'a> {
     }
 
     /// A gather term, which may have factors and constants.
-    pub fn gather(&mut self, x: Id, axis: usize, picks: Picks) -> Id {
+    pub fn gather(&mut self, x: Id, axis: usize, map: ChannelMap) -> Id {
         self.egraph.add(Term {
-            head: Head::Gather { axis, picks },
+            head: Head::Gather { axis, map },
             children: [x].into_iter().collect(),
         })
     }
 
-    /// `n` picks among `from` channels, every channel read, some twice; at random positions.
-    pub fn widening(&mut self, from: usize, n: usize) -> Picks {
+    /// `n` map among `from` channels, every channel read, some twice; at random positions.
+    pub fn widening(&mut self, from: usize, n: usize) -> ChannelMap {
         let mut channels: Vec<usize> = (0..n)
             .map(|i| if i < from { i } else { self.below(from) })
             .collect();
         for i in (1..n).rev() {
             channels.swap(i, self.below(i + 1));
         }
-        Picks::channels(channels)
+        ChannelMap::channels(channels)
     }
 
-    /// These picks with some factors, positive ones only if so asked.
-    pub fn scaled(&mut self, picks: &Picks, positive: bool) -> Picks {
-        let scale = |pick: &Pick| match *pick {
-            Pick::Channel { index, .. } if self.coin() => {
+    /// The same map with some factors, positive ones only if so asked.
+    pub fn scaled(&mut self, map: &ChannelMap, positive: bool) -> ChannelMap {
+        let scale = |entry: &MapEntry| match *entry {
+            MapEntry::Channel { index, .. } if self.coin() => {
                 let s = self.number() + 0.01;
-                Pick::Channel {
+                MapEntry::Channel {
                     index,
                     scale: if positive { s.abs() } else { s }.into(),
                 }
             }
             other => other,
         };
-        picks.0.iter().map(scale).collect()
+        map.0.iter().map(scale).collect()
     }
 
-    /// These picks with the last one or two replaced by constants.
-    pub fn with_constants(&mut self, picks: &Picks) -> Picks {
-        let keep = picks.len() - 1 - self.below(2);
+    /// The same map with the last one or two replaced by constants.
+    pub fn with_constants(&mut self, map: &ChannelMap) -> ChannelMap {
+        let keep = map.len() - 1 - self.below(2);
         let constant = self.number();
-        let replace = |(i, pick): (usize, &Pick)| {
+        let replace = |(i, entry): (usize, &MapEntry)| {
             if i < keep {
-                *pick
+                *entry
             } else {
-                Pick::Constant(constant.into())
+                MapEntry::Constant(constant.into())
             }
         };
-        picks.0.iter().enumerate().map(replace).collect()
+        map.0.iter().enumerate().map(replace).collect()
     }
 }

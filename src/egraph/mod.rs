@@ -4,12 +4,12 @@
 //! the cheapest graph. Constants that rules make are recipes ([`constants`]) whose numbers are computed only when needed.
 //! How the pieces fit: [`lower`] -> egg's runner with [`Rule`]s -> [`extract`] -> [`raise`].
 
+pub mod channel_map;
 pub mod constants;
 pub mod extract;
 mod gather;
 pub mod instance;
 mod lower;
-pub mod picks;
 mod raise;
 mod rule;
 pub mod term;
@@ -26,10 +26,10 @@ use crate::analysis::cost::Stats;
 use crate::ir::infer::infer;
 use crate::ir::{Graph, Op, Type, verify};
 use crate::{Error, Result};
+use channel_map::ChannelMap;
 use extract::{Choice, Problem};
 use gather::{Step, steps};
 pub use lower::{Lowered, lower};
-use picks::Picks;
 pub use raise::raise;
 pub use rule::{Alternatives, Rewriter, Rule};
 use term::{EGraph, Head, Term};
@@ -234,7 +234,7 @@ impl Explored {
                 return Ok(None);
             }
             let raised = self.raised(graph, &best)?;
-            let counts = *cost == Cost::Flops && !self.may_store_more;
+            let counts = *cost == Cost::Macs && !self.may_store_more;
             if !(counts && grows(&before, &Stats::of(&raised))) {
                 return Ok(Some(raised));
             }
@@ -278,15 +278,15 @@ impl Weigh<'_> {
                 let op = Op::Opaque(opaque.clone());
                 (self.model.op(&op, &operands, types), 0)
             }
-            Head::Gather { axis, picks } => (self.gather(operands[0], *axis, picks, types), 0),
+            Head::Gather { axis, map } => (self.gather(operands[0], *axis, map, types), 0),
         };
         let running = running.saturating_add(stored.saturating_mul(self.price));
         self.model.total(running, stored)
     }
 
     /// What the operators cost that the gather becomes.
-    fn gather(&self, x: &Type, axis: usize, picks: &Picks, results: &[Type]) -> u64 {
-        let Ok(steps) = steps(x, axis, picks) else {
+    fn gather(&self, x: &Type, axis: usize, map: &ChannelMap, results: &[Type]) -> u64 {
+        let Ok(steps) = steps(x, axis, map) else {
             return self.model.op(&Op::Identity {}, &[x], results);
         };
         let moves = steps

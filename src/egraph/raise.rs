@@ -5,8 +5,8 @@ use std::sync::Arc;
 use egg::Id;
 use rustc_hash::FxHashMap;
 
+use super::channel_map::ChannelMap;
 use super::gather::{Step, steps};
-use super::picks::Picks;
 use super::term::{EGraph, Head, Naming, Term};
 use crate::ir::{Constant, DType, Graph, NodeId, Op, Role, Tensor, Value};
 
@@ -89,9 +89,9 @@ fn raise_term(
             let name = operator_name(egraph, class, op, term);
             raised.add_op(&name, op.clone(), operands)?.into()
         }
-        Head::Gather { axis, picks } => {
+        Head::Gather { axis, map } => {
             let name = format!("{}.gather", raised.node(operands[0].node).name);
-            raise_gather(raised, &name, operands[0], *axis, picks)?
+            raise_gather(raised, &name, operands[0], *axis, map)?
         }
         Head::Opaque(_, opaque) => raised
             .add_typed_op(
@@ -133,11 +133,11 @@ fn raise_gather(
     name: &str,
     x: Value,
     axis: usize,
-    picks: &Picks,
+    map: &ChannelMap,
 ) -> Result<Value, String> {
     let ty = graph.ty(x).clone();
     let mut value = x;
-    for Step { op, factors } in steps(&ty, axis, picks)? {
+    for Step { op, factors } in steps(&ty, axis, map)? {
         let mut operands = vec![value];
         if let Some(factors) = factors {
             let mut shape = vec![1; ty.rank().unwrap_or_default() - axis];

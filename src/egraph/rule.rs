@@ -5,9 +5,9 @@ use std::sync::Arc;
 use egg::{Applier, Id, PatternAst, Rewrite, SearchMatches, Searcher, Subst, Symbol, Var};
 use smallvec::SmallVec;
 
+use super::channel_map::ChannelMap;
 use super::constants::ConstId;
 use super::instance::Instance;
-use super::picks::Picks;
 use super::term::{EGraph, Facts, Head, Naming, Term};
 use crate::ir::{Op, Type};
 
@@ -107,26 +107,23 @@ impl<'a> Rewriter<'a> {
         Facts::types(self.egraph, term).ok()?.into_iter().next()
     }
 
-    /// The gathers along `axis` among the terms of a class, fewest operand channels first: operand and picks. Not those of the class
+    /// The gathers along `axis` among the terms of a class, fewest operand channels first: operand and map. Not those of the class
     /// itself, whose channels are then the same as others of its own.
-    pub fn gathers(&self, id: Id, axis: usize) -> Vec<(Id, Picks)> {
-        let mut found: Vec<(usize, Id, Picks)> = self
+    pub fn gathers(&self, id: Id, axis: usize) -> Vec<(Id, ChannelMap)> {
+        let mut found: Vec<(usize, Id, ChannelMap)> = self
             .terms(id)
             .filter_map(|term| match &term.head {
-                Head::Gather { axis: a, picks } if *a == axis => {
+                Head::Gather { axis: a, map } if *a == axis => {
                     let operand = self.egraph.find(term.children[0]);
                     let own = operand == self.egraph.find(id);
-                    Some((self.ty(operand).len(axis)?, operand, picks.clone())).filter(|_| !own)
+                    Some((self.ty(operand).len(axis)?, operand, map.clone())).filter(|_| !own)
                 }
                 _ => None,
             })
             .collect();
         found.sort();
         found.truncate(GATHERS);
-        found
-            .into_iter()
-            .map(|(_, id, picks)| (id, picks))
-            .collect()
+        found.into_iter().map(|(_, id, map)| (id, map)).collect()
     }
 
     /// Adds an operator; `None` where the operands do not fit it.
@@ -146,24 +143,24 @@ impl<'a> Rewriter<'a> {
     }
 
     /// Adds a gather: the operand itself where nothing moves, a constant where the operand is one.
-    pub fn gather(&mut self, x: Id, axis: usize, picks: Picks) -> Option<Id> {
+    pub fn gather(&mut self, x: Id, axis: usize, map: ChannelMap) -> Option<Id> {
         let n = self.ty(x).len(axis)?;
-        if picks.is_identity(n) {
+        if map.is_identity(n) {
             return Some(x);
         }
         if let Some(of) = self.constant(x) {
-            let gathered = self.gather_constant(of, axis, picks);
+            let gathered = self.gather_constant(of, axis, map);
             return Some(self.add_constant(gathered));
         }
         self.add(Term {
-            head: Head::Gather { axis, picks },
+            head: Head::Gather { axis, map },
             children: [x].into_iter().collect(),
         })
     }
 
     /// The constant `of` with other positions along `axis`.
-    pub fn gather_constant(&mut self, of: ConstId, axis: usize, picks: Picks) -> ConstId {
-        self.constants().gather(of, axis, picks)
+    pub fn gather_constant(&mut self, of: ConstId, axis: usize, map: ChannelMap) -> ConstId {
+        self.constants().gather(of, axis, map)
     }
 
     /// Adds any term; `None` where it does not type.

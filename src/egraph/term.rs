@@ -5,8 +5,8 @@ use std::sync::Arc;
 use egg::{Analysis, DidMerge, Id, Language};
 use smallvec::{SmallVec, smallvec};
 
+use super::channel_map::ChannelMap;
 use super::constants::{ConstId, Constants};
-use super::picks::Picks;
 use crate::ir::infer::infer;
 use crate::ir::{Op, Opaque, Type};
 
@@ -28,7 +28,7 @@ pub enum Head {
         /// The axis.
         axis: usize,
         /// What each channel is.
-        picks: Picks,
+        map: ChannelMap,
     },
     /// An opaque operator. The number tells two of them apart even where they read the same: they may be random.
     Opaque(u32, Arc<Opaque>),
@@ -46,10 +46,10 @@ pub struct Term {
 }
 
 impl Term {
-    /// Of a gather its axis, its picks and what it picks from.
-    pub fn as_gather(&self) -> Option<(usize, &Picks, Id)> {
+    /// Of a gather its axis, its map and its operand.
+    pub fn as_gather(&self) -> Option<(usize, &ChannelMap, Id)> {
         match &self.head {
-            Head::Gather { axis, picks } => Some((*axis, picks, self.children[0])),
+            Head::Gather { axis, map } => Some((*axis, map, self.children[0])),
             _ => None,
         }
     }
@@ -154,10 +154,10 @@ impl Facts {
                 Ok(smallvec![Type::tensor(constants.dtype(*id), shape)])
             }
             Head::Op(op) => infer(op, &types),
-            Head::Gather { axis, picks } => match types[0] {
+            Head::Gather { axis, map } => match types[0] {
                 Type::Tensor(dtype, Some(shape)) if *axis < shape.len() => {
                     let mut shape = shape.clone();
-                    shape[*axis] = picks.len().into();
+                    shape[*axis] = map.len().into();
                     Ok(smallvec![Type::Tensor(*dtype, Some(shape))])
                 }
                 _ => Err("a gather of a value whose shape is unknown".into()),

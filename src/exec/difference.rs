@@ -42,10 +42,12 @@ impl Difference {
         let (mut aa, mut bb, mut ab) = (0.0f64, 0.0f64, 0.0f64);
         Zip::from(before).and(after).for_each(|&a, &b| {
             let (a, b) = (a.to_f64(), b.to_f64());
-            let difference = match a == b || a.is_nan() && b.is_nan() {
-                true => 0.0,
-                false if a.is_finite() && b.is_finite() => (a - b).abs(),
-                false => f64::INFINITY,
+            let difference = if a == b || a.is_nan() && b.is_nan() {
+                0.0
+            } else if a.is_finite() && b.is_finite() {
+                (a - b).abs()
+            } else {
+                f64::INFINITY
             };
             max_abs = max_abs.max(difference);
             self.squares += difference * difference;

@@ -32,9 +32,10 @@ pub(super) fn unary<'a, T: Real>(op: &Op, x: Array<'a, T>) -> Result<Array<'a, T
         Some(xs) => op.apply(xs),
         None => false,
     };
-    match known {
-        true => Ok(x.into()),
-        false => Err(format!("{} is not a unary function", op.name())),
+    if known {
+        Ok(x.into())
+    } else {
+        Err(format!("{} is not a unary function", op.name()))
     }
 }
 
@@ -80,9 +81,10 @@ pub(super) fn zip<'a, T: Real>(
             let b = broadcast(&b, &shape)?;
             let zip = Zip::from(&mut target).and(&b);
             let update = |a: &mut T, b: &T| *a = f(*a, *b);
-            match len < PARALLEL_FROM {
-                true => zip.for_each(update),
-                false => zip.par_for_each(update),
+            if len < PARALLEL_FROM {
+                zip.for_each(update)
+            } else {
+                zip.par_for_each(update)
             }
             return Ok(target.into());
         }
@@ -93,9 +95,10 @@ pub(super) fn zip<'a, T: Real>(
             let a = broadcast(&a, &shape)?;
             let zip = Zip::from(&mut target).and(&a);
             let update = |b: &mut T, a: &T| *b = f(*a, *b);
-            match len < PARALLEL_FROM {
-                true => zip.for_each(update),
-                false => zip.par_for_each(update),
+            if len < PARALLEL_FROM {
+                zip.for_each(update)
+            } else {
+                zip.par_for_each(update)
             }
             return Ok(target.into());
         }
@@ -103,17 +106,19 @@ pub(super) fn zip<'a, T: Real>(
     };
     let (a, b) = (broadcast(&a, &shape)?, broadcast(&b, &shape)?);
     let zip = Zip::from(&a).and(&b);
-    let result = match len < PARALLEL_FROM {
-        true => zip.map_collect(|a, b| f(*a, *b)),
-        false => zip.par_map_collect(|a, b| f(*a, *b)),
+    let result = if len < PARALLEL_FROM {
+        zip.map_collect(|a, b| f(*a, *b))
+    } else {
+        zip.par_map_collect(|a, b| f(*a, *b))
     };
     Ok(result.into())
 }
 
 fn reusable<'a, T: Real>(array: Array<'a, T>, shape: &[usize]) -> Result<ArrayD<T>, Array<'a, T>> {
-    match array.shape() == shape {
-        true => array.into_unique(),
-        false => Err(array),
+    if array.shape() == shape {
+        array.into_unique()
+    } else {
+        Err(array)
     }
 }
 

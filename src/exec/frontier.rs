@@ -167,9 +167,10 @@ impl Batch {
         if let Some(constant) = graph.constant(value.node) {
             return Ok(Array::from(&constant.tensor));
         }
-        let array = match last {
-            true => self.values.remove(&value),
-            false => self.values.get(&value).cloned(),
+        let array = if last {
+            self.values.remove(&value)
+        } else {
+            self.values.get(&value).cloned()
         };
         let array = array.ok_or_else(|| run_error(graph, value.node, "it has no such result"))?;
         Ok(Array::Shared(array))

@@ -63,7 +63,7 @@ pub fn shapes(graph: &Graph, batch: i64, length: i64) -> Result<Vec<Vec<usize>>>
 pub fn sizes_are_known(graph: &Graph) -> bool {
     let known = |dim: &Dim| dim.eval(&graph.bindings).is_some();
     let types = graph.inputs().iter().map(|i| graph.ty((*i).into()));
-    { types.filter_map(Type::shape).flatten() }.all(known)
+    types.filter_map(Type::shape).flatten().all(known)
 }
 
 /// An error unless every size of every input has a number, which `what` needs.
@@ -197,7 +197,7 @@ fn rows_of_table(graph: &Graph, input: NodeId) -> Option<usize> {
     while let Some(value) = waiting.pop() {
         for (reader, _) in graph.readers(value) {
             let operands = graph.operands(reader);
-            let table = { operands.iter() }.find_map(|operand| {
+            let table = operands.iter().find_map(|operand| {
                 let shape = graph.constant(operand.node)?.tensor.shape();
                 (looks_up(graph.op(reader)) && shape.len() >= 2).then(|| shape[0])
             });

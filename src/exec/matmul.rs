@@ -48,9 +48,10 @@ fn matrix_vector<T: Real>(a: ArrayView2<T>, x: ArrayView1<T>, mut c: ArrayViewMu
     if a.strides()[1].unsigned_abs() <= a.strides()[0].unsigned_abs() {
         let rows = Zip::from(&mut c).and(a.rows());
         let add_row = |c: &mut T, row: ArrayView1<T>| *c = *c + row.dot(&x);
-        return match parallel {
-            true => rows.par_for_each(add_row),
-            false => rows.for_each(add_row),
+        return if parallel {
+            rows.par_for_each(add_row)
+        } else {
+            rows.for_each(add_row)
         };
     }
     let add_columns = |(mut c, a): (ArrayViewMut1<T>, ArrayView2<T>)| {
@@ -166,11 +167,12 @@ pub(super) fn matrix<T: Real>(view: ArrayViewD<T>) -> Result<ArrayView2<T>, Stri
 
 /// The elements of an operand that must be a vector of this length.
 pub(super) fn vector<T: Real>(array: &Array<T>, len: usize, what: &str) -> Result<Vec<T>, String> {
-    match array.shape() == [len] {
-        true => Ok(array.view().iter().copied().collect()),
-        false => Err(format!(
+    if array.shape() == [len] {
+        Ok(array.view().iter().copied().collect())
+    } else {
+        Err(format!(
             "the {what} has the shape {:?} instead of [{len}]",
             array.shape()
-        )),
+        ))
     }
 }

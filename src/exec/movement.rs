@@ -16,12 +16,13 @@ macro_rules! either {
 }
 
 fn check_axis<T: Real>(x: &Array<T>, axis: usize) -> Result<(), String> {
-    match axis < x.shape().len() {
-        true => Ok(()),
-        false => Err(format!(
+    if axis < x.shape().len() {
+        Ok(())
+    } else {
+        Err(format!(
             "there is no axis {axis} in the shape {:?}",
             x.shape()
-        )),
+        ))
     }
 }
 

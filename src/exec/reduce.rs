@@ -50,11 +50,12 @@ pub(super) fn reduce<'a, T: Real>(
         .with_min_len(64)
         .map(row)
         .collect();
-    let shape: Vec<usize> = match keep {
-        true => (0..shape.len())
+    let shape: Vec<usize> = if keep {
+        (0..shape.len())
             .map(|a| if axes.contains(&a) { 1 } else { shape[a] })
-            .collect(),
-        false => kept.iter().map(|a| shape[*a]).collect(),
+            .collect()
+    } else {
+        kept.iter().map(|a| shape[*a]).collect()
     };
     from_vec(&shape, result)
 }

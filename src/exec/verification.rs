@@ -127,9 +127,10 @@ impl fmt::Display for Behind {
             }
             text
         };
-        let outputs = match self.all {
-            true => "every output".to_string(),
-            false => listed(&self.outputs),
+        let outputs = if self.all {
+            "every output".to_string()
+        } else {
+            listed(&self.outputs)
         };
         write!(
             f,

@@ -5,5 +5,5 @@ mod mapped;
 mod whole;
 
 pub(crate) use mapped::MappedFile;
-pub(crate) use whole::Unpublished;
+pub(crate) use whole::PendingFile;
 pub use whole::{Staged, Viewed, write_whole};

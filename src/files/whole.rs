@@ -16,22 +16,22 @@ pub fn write_whole(
     path: &Path,
     fill: impl FnOnce(&mut BufWriter<&mut File>) -> Result<()>,
 ) -> Result<()> {
-    Staged(vec![Unpublished::new(path, fill)?]).publish()
+    Staged(vec![PendingFile::new(path, fill)?]).commit()
 }
 
-/// A file that is written, and not there under its own name yet. It is removed when nobody publishes it.
+/// A pending file: written, and not there under its own name yet. It is removed when nobody commits it.
 #[derive(Debug)]
-pub(crate) struct Unpublished {
+pub(crate) struct PendingFile {
     file: NamedTempFile,
     path: PathBuf,
 }
 
-impl Unpublished {
+impl PendingFile {
     /// The file that is to appear at `path`, with what `fill` writes.
     pub(crate) fn new(
         path: &Path,
         fill: impl FnOnce(&mut BufWriter<&mut File>) -> Result<()>,
-    ) -> Result<Unpublished> {
+    ) -> Result<PendingFile> {
         let refused = |source| refused(path, source);
         // A link is written through, not replaced.
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
@@ -44,16 +44,16 @@ impl Unpublished {
         fill(&mut writer)?;
         writer.flush().map_err(refused)?;
         drop(writer);
-        Ok(Unpublished { file, path })
+        Ok(PendingFile { file, path })
     }
 }
 
 /// Files that are written, and not there under their own names yet; the last is the one that others stand beside. They are
-/// removed when nobody [publishes](Staged::publish) them.
+/// removed when nobody [commits](Staged::commit) them.
 #[derive(Debug)]
-pub struct Staged(pub(crate) Vec<Unpublished>);
+pub struct Staged(pub(crate) Vec<PendingFile>);
 
-/// A look at files that are not published, under their names in a folder of their own, which goes with this.
+/// A look at files that are pending, under their names in a folder of their own, which goes with this.
 #[derive(Debug)]
 pub struct Viewed {
     /// The last of the files.
@@ -94,20 +94,20 @@ impl Staged {
     ///
     /// # Errors
     /// [`Error::Io`] when the system refuses.
-    pub fn publish(self) -> Result<()> {
+    pub fn commit(self) -> Result<()> {
         let mut replaced: Vec<Replaced> = Vec::new();
         let mut files = self.0.into_iter().peekable();
-        while let Some(Unpublished { file, path }) = files.next() {
+        while let Some(PendingFile { file, path }) = files.next() {
             // Nothing can fail after the last.
             let kept = match files.peek() {
                 Some(_) => Replaced::keep(&path).map(Some),
                 None => Ok(None),
             };
-            let published = kept.and_then(|kept| {
+            let committed = kept.and_then(|kept| {
                 file.persist(&path).map_err(|error| error.error)?;
                 Ok(kept)
             });
-            match published {
+            match committed {
                 Ok(kept) => replaced.extend(kept),
                 Err(source) => {
                     replaced.into_iter().rev().for_each(Replaced::restore);
@@ -123,7 +123,7 @@ const PREFIX: &str = ".optc-";
 /// The name in a folder of its own of what was there before.
 const OLD: &str = "old";
 
-/// What a published file has taken the place of: a file in this folder, or nothing.
+/// What a committed file has taken the place of: a file in this folder, or nothing.
 struct Replaced {
     path: PathBuf,
     old: Option<TempDir>,
@@ -175,13 +175,13 @@ mod tests {
     use super::*;
 
     /// Publishes `data` and `model` in `folder`.
-    fn publish_pair(folder: &Path) -> Result<()> {
+    fn commit_pair(folder: &Path) -> Result<()> {
         let file = |name: &str| {
-            Unpublished::new(&folder.join(name), |out| {
+            PendingFile::new(&folder.join(name), |out| {
                 out.write_all(b"new").map_err(|e| refused(folder, e))
             })
         };
-        Staged(vec![file("data")?, file("model")?]).publish()
+        Staged(vec![file("data")?, file("model")?]).commit()
     }
 
     fn names(folder: &Path) -> Vec<String> {
@@ -200,18 +200,18 @@ mod tests {
         let at = |name: &str| folder.join(name);
         // A file cannot take the place of a folder.
         fs::create_dir(at("model")).unwrap();
-        let error = publish_pair(folder).unwrap_err().to_string();
+        let error = commit_pair(folder).unwrap_err().to_string();
         assert!(error.contains("model"), "{error}");
         assert_eq!(names(folder), ["model"]);
 
         fs::write(at("data"), "old").unwrap();
-        publish_pair(folder).unwrap_err();
+        commit_pair(folder).unwrap_err();
         assert_eq!(fs::read(at("data")).unwrap(), b"old");
         assert_eq!(names(folder), ["data", "model"]);
 
         fs::remove_dir(at("model")).unwrap();
         fs::write(at("model"), "old").unwrap();
-        publish_pair(folder).unwrap();
+        commit_pair(folder).unwrap();
         assert_eq!(fs::read(at("data")).unwrap(), b"new");
         assert_eq!(fs::read(at("model")).unwrap(), b"new");
         assert_eq!(names(folder), ["data", "model"]);

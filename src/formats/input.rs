@@ -88,21 +88,21 @@ fn bind(graph: &mut Graph, input: NodeId, given: &InputShape) -> Result<()> {
         return Ok(());
     };
     let dims = dims.to_vec();
-    let misfit = |graph: &Graph| {
-        Error::Usage {
+    let misfit = |graph: &Graph| Error::Usage {
         what: format!(
             "the shape {given} does not fit the input `{}`, which is {}",
             graph.node(input).name,
             graph.ty(input.into())
         ),
-        help: match dims.len() == given.shape.len() {
-            false => format!(
+        help: if dims.len() == given.shape.len() {
+            "give the numbers that the input has; a name such as N is one size wherever it stands"
+                .to_owned()
+        } else {
+            format!(
                 "give {} sizes; where the input has a name such as N, any number will do",
                 dims.len()
-            ),
-            true => "give the numbers that the input has; a name such as N is one size wherever it stands".to_owned(),
+            )
         },
-    }
     };
     if dims.len() != given.shape.len() {
         return Err(misfit(graph));

@@ -35,7 +35,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::FormatError;
-use crate::files::{Staged, Unpublished};
+use crate::files::{PendingFile, Staged};
 use crate::ir::{Dialect, Graph, Op, Validated, verify};
 use crate::{Error, Result};
 use exported_program::ExportedProgram;
@@ -77,7 +77,7 @@ pub fn read_with(path: impl AsRef<Path>, options: &ReadOptions) -> Result<Model>
 /// # Errors
 /// As [`stage`].
 pub fn write(model: &Model, path: impl AsRef<Path>) -> Result<()> {
-    stage(model, path)?.publish()
+    stage(model, path)?.commit()
 }
 
 /// Writes a model file that is not there under its name before somebody has looked at it.
@@ -109,7 +109,7 @@ fn staged(model: &Model, path: &Path) -> Result<Staged> {
         violations: violations.iter().map(ToString::to_string).collect(),
     })?;
     let mut files = Vec::new();
-    let file = Unpublished::new(path, |out| {
+    let file = PendingFile::new(path, |out| {
         files = writer.write(graph, &model.origin, path, out)?;
         Ok(())
     })?;
@@ -135,11 +135,12 @@ fn refuse_foreign(graph: &Graph, writer: &dyn Format) -> std::result::Result<(),
             foreign.insert(opaque.name.to_string());
         }
     }
-    match foreign.is_empty() {
-        true => Ok(()),
-        false => Err(FormatError::ForeignOperators {
+    if foreign.is_empty() {
+        Ok(())
+    } else {
+        Err(FormatError::ForeignOperators {
             operators: foreign.into_iter().collect(),
-        }),
+        })
     }
 }
 
@@ -166,7 +167,7 @@ trait Format {
         origin: &Origin,
         path: &Path,
         out: &mut BufWriter<&mut File>,
-    ) -> Result<Vec<Unpublished>>;
+    ) -> Result<Vec<PendingFile>>;
 }
 
 /// Every format.

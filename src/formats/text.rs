@@ -5,7 +5,7 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use super::{Format, Origin, ReadOptions};
-use crate::files::Unpublished;
+use crate::files::PendingFile;
 use crate::ir::{Dialect, Graph, Validated, text};
 use crate::{Error, Model, Result};
 
@@ -39,7 +39,7 @@ impl Format for TextForm {
         _: &Origin,
         path: &Path,
         out: &mut BufWriter<&mut File>,
-    ) -> Result<Vec<Unpublished>> {
+    ) -> Result<Vec<PendingFile>> {
         let graph: &Graph = &graph;
         write!(out, "{graph:#}").map_err(|source| io("write", path, source))?;
         Ok(Vec::new())

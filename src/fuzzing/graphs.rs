@@ -113,9 +113,10 @@ impl Builder<'_> {
     /// The latest feature, or any.
     fn feature(&mut self) -> NodeId {
         let last = self.features.len() - 1;
-        match self.choices.one_in(4) {
-            true => self.features[self.choices.below(self.features.len())],
-            false => self.features[last],
+        if self.choices.one_in(4) {
+            self.features[self.choices.below(self.features.len())]
+        } else {
+            self.features[last]
         }
     }
 
@@ -129,9 +130,10 @@ impl Builder<'_> {
         let node = self.graph.add_op(name, op, &operands)?;
         let sizes = self.graph.ty(node.into()).shape().unwrap_or_default();
         let is_size = |d: &Dim| d.eval(&self.graph.bindings).is_some_and(|n| n > 0);
-        match sizes.iter().all(is_size) {
-            true => Ok(node),
-            false => Err("the window is larger than the input".to_string()),
+        if sizes.iter().all(is_size) {
+            Ok(node)
+        } else {
+            Err("the window is larger than the input".to_string())
         }
     }
 
@@ -158,9 +160,10 @@ impl Builder<'_> {
     }
 
     fn plan(&mut self, channels: usize) -> Plan {
-        match self.choices.one_in(4) {
-            true => Plan::distinct(channels),
-            false => Plan::new(&mut self.choices, channels),
+        if self.choices.one_in(4) {
+            Plan::distinct(channels)
+        } else {
+            Plan::new(&mut self.choices, channels)
         }
     }
 
@@ -300,9 +303,10 @@ impl Builder<'_> {
             branch = self.batch_norm(branch)?;
         }
         let sum = self.op("add", Op::Add {}, &[branch, x])?;
-        match self.choices.one_in(2) {
-            true => self.op("relu", Op::Relu {}, &[sum]),
-            false => Ok(sum),
+        if self.choices.one_in(2) {
+            self.op("relu", Op::Relu {}, &[sum])
+        } else {
+            Ok(sum)
         }
     }
 
@@ -457,13 +461,14 @@ impl Builder<'_> {
             _ => Op::Sub {},
         };
         let name = op.name();
-        match self.choices.one_in(3) {
-            true => self.op(name, op, &[constant, x]),
-            false => self.op(name, op, &[x, constant]),
+        if self.choices.one_in(3) {
+            self.op(name, op, &[constant, x])
+        } else {
+            self.op(name, op, &[x, constant])
         }
     }
 
-    /// Channels dealt out anew, as ShuffleNet does: reshape, transpose, reshape.
+    /// A channel shuffle, as in ShuffleNet: reshape, transpose, reshape.
     fn shuffle(&mut self, x: NodeId) -> Added {
         let channels = self.channels(x);
         let Some([n, c, h, w]) = self
@@ -487,9 +492,9 @@ impl Builder<'_> {
         ]);
         let split = self.op("split", Op::Reshape { shape }, &[x])?;
         let perm = [0, 2, 1, 3, 4].into_iter().collect();
-        let dealt = self.op("deal", Op::Transpose { perm }, &[split])?;
+        let shuffled = self.op("deal", Op::Transpose { perm }, &[split])?;
         let shape = SmallVec::from_iter([n, c, h, w]);
-        self.op("join", Op::Reshape { shape }, &[dealt])
+        self.op("join", Op::Reshape { shape }, &[shuffled])
     }
 
     fn resize(&mut self, x: NodeId) -> Added {

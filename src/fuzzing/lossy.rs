@@ -36,7 +36,8 @@ pub fn lossy_passes(bytes: &[u8]) {
 
 /// Makes the weights of some layers zero, and others the results of operators.
 fn spoil(graph: &mut Graph, choices: &mut Choices<'_>) {
-    let layers: Vec<_> = { graph.nodes() }
+    let layers: Vec<_> = graph
+        .nodes()
         .filter(|node| graph.op(*node).is_some_and(|op| op.weight_axes().is_some()))
         .collect();
     for layer in layers {

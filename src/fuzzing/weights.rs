@@ -40,10 +40,11 @@ impl Plan {
             let fresh: Vec<f32> = (0..row)
                 .map(|_| (deviation * normal(&mut random)) as f32)
                 .collect();
-            match *source == i {
-                true => elements.extend(fresh.iter().map(|x| x * factor)),
+            if *source == i {
+                elements.extend(fresh.iter().map(|x| x * factor))
+            } else {
                 // Sources keep a factor of 1 or 0; what copies a zero channel is zero.
-                false => elements.extend_from_within(source * row..(source + 1) * row),
+                elements.extend_from_within(source * row..(source + 1) * row)
             }
             if *source != i {
                 elements[i * row..].iter_mut().for_each(|x| *x *= factor);

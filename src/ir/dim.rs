@@ -149,7 +149,7 @@ impl Dim {
             [Atom::Quotient(b, first)] if b == a => first.as_number(),
             _ => None,
         });
-        let first = { first_steps }
+        let first = first_steps
             .filter(|first| (2..by).contains(first) && by % first == 0)
             .max();
         let stepwise = first.and_then(|first| bound(&quotient(a, first), by / first));
@@ -249,7 +249,7 @@ impl Dim {
     }
 
     /// The larger of the two.
-    pub fn at_least(&self, other: &Dim) -> Dim {
+    pub fn maximum(&self, other: &Dim) -> Dim {
         if let Some(difference) = (self.clone() - other.clone()).as_number() {
             return if difference >= 0 {
                 self.clone()
@@ -266,8 +266,8 @@ impl Dim {
     }
 
     /// The smaller of the two.
-    pub fn at_most(&self, other: &Dim) -> Dim {
-        -(-self.clone()).at_least(&-other.clone())
+    pub fn minimum(&self, other: &Dim) -> Dim {
+        -(-self.clone()).maximum(&-other.clone())
     }
 
     /// The value under `bindings`; `None` where a symbol has no number.
@@ -295,7 +295,7 @@ impl Dim {
                                 a.substitute(replace).floor_div(&b.substitute(replace))
                             }
                             Atom::Max(a, b) => {
-                                a.substitute(replace).at_least(&b.substitute(replace))
+                                a.substitute(replace).maximum(&b.substitute(replace))
                             }
                         }
                 });
@@ -407,23 +407,22 @@ impl Dim {
     fn exact_div(&self, divisor: &Dim) -> Option<Dim> {
         let sum = divisor.to_sum();
         let (factors, coefficient) = sum.products.iter().next()?;
-        match sum.products.len() == 1 && sum.constant == 0 {
-            true => self.over_product(factors, *coefficient),
-            false => {
-                let dividend = self.to_sum();
-                let terms = sum.products.len() + usize::from(sum.constant != 0);
-                if dividend.constant != 0 || dividend.products.len() != terms {
-                    return None;
-                }
-                let terms = dividend.products.into_iter().map(|(atoms, c)| {
-                    let mut term = Sum::default();
-                    term.add(atoms, c);
-                    term.into_dim()
-                });
-                terms
-                    .filter_map(|term| term.over_product(factors, *coefficient))
-                    .find(|quotient| quotient.clone() * divisor.clone() == *self)
+        if sum.products.len() == 1 && sum.constant == 0 {
+            self.over_product(factors, *coefficient)
+        } else {
+            let dividend = self.to_sum();
+            let terms = sum.products.len() + usize::from(sum.constant != 0);
+            if dividend.constant != 0 || dividend.products.len() != terms {
+                return None;
             }
+            let terms = dividend.products.into_iter().map(|(atoms, c)| {
+                let mut term = Sum::default();
+                term.add(atoms, c);
+                term.into_dim()
+            });
+            terms
+                .filter_map(|term| term.over_product(factors, *coefficient))
+                .find(|quotient| quotient.clone() * divisor.clone() == *self)
         }
     }
 
@@ -441,9 +440,10 @@ impl Dim {
             if c % coefficient != 0 {
                 return None;
             }
-            match atoms.is_empty() {
-                true => quotient.constant = quotient.constant.saturating_add(c / coefficient),
-                false => quotient.add(atoms, c / coefficient),
+            if atoms.is_empty() {
+                quotient.constant = quotient.constant.saturating_add(c / coefficient)
+            } else {
+                quotient.add(atoms, c / coefficient)
             }
         }
         Some(quotient.into_dim())
@@ -513,9 +513,10 @@ impl Sum {
             lengths.fold(1, u32::saturating_add)
         });
         self.length = atoms.fold(1, u32::saturating_add);
-        Dim(match self.products.is_empty() {
-            true => Repr::Number(self.constant),
-            false => Repr::Sum(Arc::new(self)),
+        Dim(if self.products.is_empty() {
+            Repr::Number(self.constant)
+        } else {
+            Repr::Sum(Arc::new(self))
         })
     }
 }

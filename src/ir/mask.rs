@@ -68,7 +68,9 @@ impl Mask {
     pub(super) fn holds(&self, tensor: &Tensor) -> bool {
         let bytes = tensor.bytes();
         let elements = bytes.chunks_exact(tensor.dtype().size());
-        { elements.zip(self.iter()) }.all(|(element, kept)| kept || element.iter().all(|b| *b == 0))
+        elements
+            .zip(self.iter())
+            .all(|(element, kept)| kept || element.iter().all(|b| *b == 0))
     }
 
     /// As a tensor of booleans, true where kept.

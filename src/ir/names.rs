@@ -28,9 +28,10 @@ impl Names {
 
     /// `name`, or `name.1`, `name.2` .. if it is taken.
     pub fn fresh(&self, name: &str) -> Arc<str> {
-        match self.contains(name) {
-            true => self.numbered(name).0,
-            false => name.into(),
+        if self.contains(name) {
+            self.numbered(name).0
+        } else {
+            name.into()
         }
     }
 

@@ -27,7 +27,7 @@ macro_rules! operators {
         #[expect(missing_docs, reason = "a variant's documentation says what its attributes mean")]
         pub enum Op {
             $($(#[$doc])* $variant { $($field: $ty),* },)*
-            /// An operator of the source format that the IR does not know: kept as it is, a wall to every pass.
+            /// An operator of the source format that the IR does not know: kept as it is, an optimization barrier to every pass.
             Opaque(Arc<Opaque>),
         }
 
@@ -341,11 +341,11 @@ impl Dialect {
 
 impl Attribute for Dialect {
     fn print(&self) -> String {
-        let name = { Dialect::NAMES.iter() }.find(|(dialect, _)| dialect == self);
+        let name = Dialect::NAMES.iter().find(|(dialect, _)| dialect == self);
         name.map_or("", |(_, name)| name).to_string()
     }
     fn parse(text: &str) -> Result<Dialect, String> {
-        let known = { Dialect::NAMES.iter() }.find(|(_, name)| *name == text);
+        let known = Dialect::NAMES.iter().find(|(_, name)| *name == text);
         let names = Dialect::NAMES.map(|(_, name)| name).join(", ");
         known
             .map(|(dialect, _)| *dialect)

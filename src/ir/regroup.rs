@@ -91,7 +91,7 @@ impl Factors {
 }
 
 /// The order into which splitting axes, permuting them and joining them again puts the positions of a single axis, if that is all
-/// that it does: channels dealt out as ShuffleNet does. Position i of the axis is position `order[i]` of the operand's.
+/// that it does: a channel shuffle. Position i of the axis is position `order[i]` of the operand's.
 pub fn shuffle(
     operand: &[Dim],
     split: &[Dim],
@@ -101,7 +101,8 @@ pub fn shuffle(
     if operand.len() != result.len() || split.len() != perm.len() {
         return None;
     }
-    let permuted: SmallVec<[Dim; 6]> = { perm.iter() }
+    let permuted: SmallVec<[Dim; 6]> = perm
+        .iter()
         .map(|a| split.get(*a).cloned())
         .collect::<Option<_>>()?;
     let [parts, joined] = [
@@ -177,8 +178,11 @@ struct Factor {
 /// The factors of both shapes, outermost first: those found from the left, then those from the right.
 fn factors(operand: &[Dim], result: &[Dim]) -> Vec<Factor> {
     let axes = |shape: &[Dim]| -> Vec<(usize, Dim)> {
-        let longer =
-            { shape.iter().cloned().enumerate() }.filter(|(_, n)| n.as_number() != Some(1));
+        let longer = shape
+            .iter()
+            .cloned()
+            .enumerate()
+            .filter(|(_, n)| n.as_number() != Some(1));
         longer.rev().collect()
     };
     // What is left of both, next at the end.
@@ -236,18 +240,21 @@ fn spread(
     size: &Dim,
 ) -> Option<Spread> {
     let own = &factors[i];
-    let beside = match own.outside {
-        true => &factors[..i],
-        false => &factors[i + 1..],
+    let beside = if own.outside {
+        &factors[..i]
+    } else {
+        &factors[i + 1..]
     };
-    let beside = { beside.iter() }
+    let beside = beside
+        .iter()
         .filter(|f| axis(f) == axis(own) && f.outside == own.outside)
         .try_fold(1usize, |product, f| product.checked_mul(f.size.as_len()?))?;
     let (size, channels) = (size.as_len()?, own.size.as_len()?);
     let other = size.checked_div(beside.checked_mul(channels)?)?;
-    let (repeats, block) = match own.outside {
-        true => (beside, other),
-        false => (other, beside),
+    let (repeats, block) = if own.outside {
+        (beside, other)
+    } else {
+        (other, beside)
     };
     Some(Spread { repeats, block })
 }

@@ -303,9 +303,10 @@ impl Tensor {
 
     /// The same elements under another shape of the same length.
     pub fn reshaped(&self, shape: &[usize]) -> Result<Tensor, String> {
-        let bytes = match self.by_columns {
-            true => Bytes::new(Arc::new(self.bytes().into_owned())),
-            false => self.bytes.clone(),
+        let bytes = if self.by_columns {
+            Bytes::new(Arc::new(self.bytes().into_owned()))
+        } else {
+            self.bytes.clone()
         };
         Tensor::new(self.dtype, shape, bytes)
     }

@@ -107,9 +107,10 @@ pub fn verify(graph: &Graph) -> Result<Validated<'_>, Vec<Violation>> {
     verifier.outputs();
     let mut violations = verifier.violations;
     violations.sort_by_key(|v| v.rule);
-    match violations.is_empty() {
-        true => Ok(Validated(graph)),
-        false => Err(violations),
+    if violations.is_empty() {
+        Ok(Validated(graph))
+    } else {
+        Err(violations)
     }
 }
 
@@ -345,9 +346,10 @@ impl Interface {
                 }
             }
         }
-        match violations.is_empty() {
-            true => Ok(()),
-            false => Err(violations),
+        if violations.is_empty() {
+            Ok(())
+        } else {
+            Err(violations)
         }
     }
 }

@@ -109,7 +109,8 @@ fn random(
             let floats = inputs
                 .clone()
                 .map(|input| graph.ty((*input).into()).is_float());
-            { floats.zip(&mut arrays) }
+            floats
+                .zip(&mut arrays)
                 .filter(|(is_float, _)| *is_float)
                 .for_each(|(_, images)| smooth(images));
         }
@@ -141,7 +142,10 @@ fn random(
 /// The graph with another number for the symbol that is the batch, and the batch for sizes without a number; `None` where no
 /// input's first size is a symbol.
 fn with_other_batch(graph: &Graph) -> Option<(Graph, i64)> {
-    let shape = { graph.inputs().iter() }.find_map(|input| graph.ty((*input).into()).shape());
+    let shape = graph
+        .inputs()
+        .iter()
+        .find_map(|input| graph.ty((*input).into()).shape());
     let symbol = shape?.first()?.as_symbol()?.clone();
     let mut other = graph.clone();
     if let Some(batch) = other.bindings.get_mut(&symbol) {
@@ -173,9 +177,10 @@ fn of_samples(graph: &Graph, samples: &Samples) -> Result<Vec<Feed>, String> {
         vec![fed(graph, input, &chunk)]
     };
     let feeds: Vec<_> = chunks.into_iter().map(feed).collect();
-    match feeds.is_empty() {
-        true => Err("there are no samples".to_string()),
-        false => Ok(feeds),
+    if feeds.is_empty() {
+        Err("there are no samples".to_string())
+    } else {
+        Ok(feeds)
     }
 }
 

@@ -171,18 +171,20 @@ pub fn judge(
     let not_compared = differences.not_compared();
     let outputs = differences.changes();
     let is_over = |output: &OutputChange| options.tolerance.is_some_and(|t| output.max_rel > t);
-    let own = match outputs.iter().any(is_over) {
-        true => Some(own_rounding(&before, original, &kept).map_err(refused)?),
-        false => None,
+    let own = if outputs.iter().any(is_over) {
+        Some(own_rounding(&before, original, &kept).map_err(refused)?)
+    } else {
+        None
     };
     if let (Some(own), Some(tolerance)) = (&own, options.tolerance) {
         let on = kept.feeds.about(kept.outputs.len());
         refuse_moved(&outputs, own, tolerance, &on).map_err(refused)?;
     }
     Ok(Some(Verdict::Judged(Judgement {
-        by: match before.title() == after.title() {
-            true => after.title(),
-            false => format!("{} and {}", before.title(), after.title()),
+        by: if before.title() == after.title() {
+            after.title()
+        } else {
+            format!("{} and {}", before.title(), after.title())
         },
         on: kept.feeds.about(kept.outputs.len()),
         held_out: kept.feeds.held_out,
@@ -211,7 +213,10 @@ fn differences(
         if !names {
             // Each runtime has its own.
             let names = outputs.iter().map(|output| &output.name);
-            { found.iter_mut().zip(names) }.for_each(|(f, name)| f.name.clone_from(name));
+            found
+                .iter_mut()
+                .zip(names)
+                .for_each(|(f, name)| f.name.clone_from(name));
         }
         differences.add(outputs, &found)?;
     }

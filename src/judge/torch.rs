@@ -58,9 +58,12 @@ fn to_torch(tensor: &Tensor) -> Result<tch::Tensor, String> {
 
 /// The tensors of a result, named by where they stand in it: `0`, `1.0`, `boxes`.
 fn flatten(value: IValue, name: String, outputs: &mut Vec<Output>) -> Result<(), String> {
-    let below = |key: &str| match name.is_empty() {
-        true => key.to_string(),
-        false => format!("{name}.{key}"),
+    let below = |key: &str| {
+        if name.is_empty() {
+            key.to_string()
+        } else {
+            format!("{name}.{key}")
+        }
     };
     match value {
         IValue::Tensor(tensor) => outputs.push(of_torch(&tensor, name)?),

@@ -96,12 +96,13 @@ pub(super) fn refuse_new_non_finite(stage: &str, before: &Graph, after: &Graph) 
         })
         .collect();
     // What is made of numbers that are not finite need not be.
-    match violations.is_empty() || non_finite(before).is_some() {
-        true => Ok(()),
-        false => Err(Error::Invalid {
+    if violations.is_empty() || non_finite(before).is_some() {
+        Ok(())
+    } else {
+        Err(Error::Invalid {
             stage: stage.to_string(),
             violations,
-        }),
+        })
     }
 }
 

@@ -50,7 +50,9 @@ impl Checkpoint {
         original: &Graph,
         options: &RunOptions,
     ) -> Result<Checkpoint> {
-        let sizes = { original.bindings.iter() }
+        let sizes = original
+            .bindings
+            .iter()
             .map(|(symbol, n)| format!("{symbol}={n}"))
             .collect::<Vec<_>>();
         let data = match &options.data {
@@ -85,7 +87,8 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::Io`] when the file cannot be read, [`Error::Checkpoint`] when it is none, or one of another run.
     pub fn open(path: &Path, run: &[(&str, String)]) -> Result<Checkpoint> {
-        let run: Vec<(String, String)> = { run.iter() }
+        let run: Vec<(String, String)> = run
+            .iter()
             .map(|(item, value)| (item.to_string(), value.clone()))
             .collect();
         let wrong = |what: String| Error::Checkpoint {
@@ -130,7 +133,9 @@ impl Checkpoint {
                 )));
             }
         }
-        let mut states: BTreeMap<usize, State> = { header.notes.iter() }
+        let mut states: BTreeMap<usize, State> = header
+            .notes
+            .iter()
             .map(|(pass, notes)| {
                 (
                     *pass,
@@ -207,9 +212,10 @@ impl Checkpoint {
             what: format!("it cannot be written: {why}"),
             help: format!(
                 "make room for it, or name another place with --checkpoint{}",
-                match is_first {
-                    true => "",
-                    false => "; what was saved before is still there",
+                if is_first {
+                    ""
+                } else {
+                    "; what was saved before is still there"
                 }
             ),
         };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::training::TrainingContext;
 use crate::analysis::Cost;
-use crate::analysis::promised::Promised;
+use crate::analysis::prior::PriorMoments;
 use crate::data::Samples;
 use crate::ir::Graph;
 use crate::report::{Remark, RemarkKind};
@@ -28,7 +28,7 @@ pub struct PassContext<'a> {
     /// Why an iterative pass stopped, such as "saturated" or "node limit"; the pass sets it.
     pub stop_reason: Option<String>,
     /// What batch norms promised that are folded by now.
-    pub(crate) promised: Promised,
+    pub(crate) prior: PriorMoments,
     /// Whether samples told the pass something.
     samples_used: bool,
     /// Where samples could not be used.
@@ -53,7 +53,7 @@ impl<'a> PassContext<'a> {
             samples: None,
             training: TrainingContext::default(),
             stop_reason: None,
-            promised: Promised::default(),
+            prior: PriorMoments::default(),
             samples_used: false,
             samples_missed: Vec::new(),
             original: None,

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::cancellation::Cancellation;
 use super::check::{Check, refuse_new_non_finite};
 use super::checkpoint::Checkpoint;
 use super::context::PassContext;
-use super::interrupt::Interrupt;
 use super::observer::Observer;
 use super::pass::{Changed, Pass};
 use super::refuse_unknown_sizes;
@@ -15,7 +15,7 @@ use super::text::REPEAT;
 use super::training::{TrainingContext, no_training_data};
 use super::{Cost, Kind, Remark, RemarkKind};
 use super::{Pipeline, Step};
-use crate::analysis::promised::Promised;
+use crate::analysis::prior::PriorMoments;
 use crate::analysis::{CostModel, Sparsity};
 use crate::data::{Data, Samples};
 use crate::exec::{self, Device, Interpreter};
@@ -53,7 +53,7 @@ pub struct RunOptions {
     /// has written the result [removes](super::Checkpoint::remove) the file.
     pub checkpoint: Option<PathBuf>,
     /// Asks the run to end before it is done.
-    pub interrupt: Interrupt,
+    pub cancellation: Cancellation,
     /// Stop after so many runs of passes, to find the one that breaks something by bisection.
     pub stop_after: Option<usize>,
 }
@@ -72,7 +72,7 @@ impl Default for RunOptions {
             eval: None,
             device: Device::default(),
             checkpoint: None,
-            interrupt: Interrupt::default(),
+            cancellation: Cancellation::default(),
             stop_after: None,
         }
     }
@@ -146,7 +146,7 @@ fn run_here(
         observer,
         checkpoint,
         reports: Vec::new(),
-        promised: Promised::of(&original),
+        prior: PriorMoments::of(&original),
         samples_used: false,
         samples_missed: Vec::new(),
         exact: true,
@@ -163,12 +163,14 @@ fn run_here(
         samples_missed,
         ..
     } = manager;
-    let eval = { options.eval.as_deref() }
+    let eval = options
+        .eval
+        .as_deref()
         .map(|data| evaluate(&original, &graph, data, observer))
         .transpose()?;
     let seconds = |graph: &Graph| CostModel::new(&options.cost, &graph.bindings).seconds(graph);
     let predicted_seconds = match options.cost {
-        Cost::Flops | Cost::Params => None,
+        Cost::Macs | Cost::Params => None,
         Cost::Latency(_) => Some(Change {
             before: seconds(&original),
             after: seconds(&graph),
@@ -188,7 +190,7 @@ fn run_here(
         exact,
         verify,
         judge: None,
-        calibration: { options.samples.as_deref() }.map(|samples| {
+        calibration: options.samples.as_deref().map(|samples| {
             Calibration::of(samples, samples_used || pipeline.trains(), samples_missed)
         }),
         eval,
@@ -288,7 +290,7 @@ struct Manager<'a> {
     checkpoint: Option<Checkpoint>,
     reports: Vec<PassReport>,
     /// What batch norms promise, also those that passes have folded.
-    promised: Promised,
+    prior: PriorMoments,
     /// Whether any pass learnt something from the samples.
     samples_used: bool,
     /// What could not use the samples, and why.
@@ -351,7 +353,7 @@ impl Manager<'_> {
         let number = self.reports.len();
         let training = TrainingContext {
             device: self.options.device,
-            interrupt: self.options.interrupt.clone(),
+            cancellation: self.options.cancellation.clone(),
             data: self.options.data.clone(),
             checkpoint: self.checkpoint.as_mut().map(|saved| (saved, number)),
         };
@@ -360,7 +362,7 @@ impl Manager<'_> {
             .with_original(self.original)
             .with_training(training)
             .with_progress(&mut progress);
-        context.promised = std::mem::take(&mut self.promised);
+        context.prior = std::mem::take(&mut self.prior);
         let masked = masked(&self.graph);
         let start = Instant::now();
         let changed = pass.run(&mut self.graph, &mut context).map_err(failed)?;
@@ -370,9 +372,9 @@ impl Manager<'_> {
         let missed = context.take_missed_samples().into_iter();
         self.samples_missed
             .extend(missed.map(|what| format!("{}: {what}", info.name)));
-        self.promised = match pass.kind() {
-            Kind::Trained => Promised::of(&self.graph),
-            _ => std::mem::take(&mut context.promised),
+        self.prior = match pass.kind() {
+            Kind::Trained => PriorMoments::of(&self.graph),
+            _ => std::mem::take(&mut context.prior),
         };
         let mut remarks = context.into_remarks();
         if self.reports.is_empty() {
@@ -407,7 +409,7 @@ impl Manager<'_> {
             changed: changed.is_yes(),
             seconds,
             params: stats.params,
-            flops: stats.flops,
+            macs: stats.macs,
             nodes: stats.nodes,
             stop_reason,
             remarks,

@@ -17,10 +17,10 @@
 //! After every pass the graph is verified; after the last, its outputs are compared with the original's. [`RunOptions`] say
 //! how much of that, and an [`Observer`] watches.
 
+mod cancellation;
 mod check;
 mod checkpoint;
 mod context;
-mod interrupt;
 mod manager;
 mod observer;
 mod options;
@@ -33,11 +33,11 @@ pub use crate::analysis::Cost;
 pub use crate::exec::State;
 pub(crate) use crate::exec::inputs::refuse_unknown_sizes;
 pub use crate::report::{Kind, Remark, RemarkKind};
+pub use cancellation::{Cancellation, Watch};
 pub(crate) use check::refuse_non_finite;
 pub use check::rounding;
 pub use checkpoint::Checkpoint;
 pub use context::PassContext;
-pub use interrupt::{Heeding, Interrupt};
 pub use manager::{RunOptions, Verify};
 pub use observer::Observer;
 pub use options::{FromOption, OptionSpec, OptionValue, Options, Values};

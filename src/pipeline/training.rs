@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use super::cancellation::Cancellation;
 use super::checkpoint::Checkpoint;
-use super::interrupt::Interrupt;
 use crate::data::{Data, TrainingSet};
 use crate::exec::{Device, State};
 use crate::{Error, Result};
@@ -14,7 +14,7 @@ pub struct TrainingContext<'a> {
     /// Where libtorch computes.
     pub device: Device,
     /// Whether somebody wants the run to end; a pass that takes long says that it heeds it.
-    pub interrupt: Interrupt,
+    pub cancellation: Cancellation,
     /// What to train on.
     pub data: Option<Arc<Data>>,
     /// Where to save, and the number of the pass that does.

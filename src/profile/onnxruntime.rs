@@ -52,12 +52,13 @@ impl Loaded {
         // A path that is not absolute would be looked for beside this program.
         let absolute = std::path::absolute(path).map_err(|error| refused(&error))?;
         if let Some(loaded) = loaded.as_ref() {
-            return match loaded.path == absolute {
-                true => Ok(loaded.clone()),
-                false => Err(refused(&format!(
+            return if loaded.path == absolute {
+                Ok(loaded.clone())
+            } else {
+                Err(refused(&format!(
                     "this process has loaded {} already",
                     loaded.path.display()
-                ))),
+                )))
             };
         }
         let builder = ort::init_from(&absolute).map_err(|error| refused(&error))?;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::Model;
-use crate::analysis::{Flops, Sparsity, Stats, node_flops};
+use crate::analysis::{Macs, Sparsity, Stats, node_macs};
 use crate::formats::FileFacts;
 use crate::ir::{Dim, Graph, NodeId, NodeKind, Op, Role, Tensor, Type};
 
@@ -59,7 +59,7 @@ pub struct Layer {
     /// How many of them are zero, masked or not.
     pub zeros: u64,
     /// Multiply-adds; `None` where they depend on a size without a number, or are not counted.
-    pub flops: Option<u64>,
+    pub macs: Option<u64>,
     /// The type of its first result, its sizes as numbers where they have some.
     #[serde(rename = "type")]
     pub ty: String,
@@ -84,7 +84,10 @@ impl Inspection {
         };
         let inputs = graph.inputs().iter();
         let inputs = inputs.map(|input| typed(&graph.node(*input).name, graph.ty((*input).into())));
-        let outputs = { graph.outputs().iter() }.map(|o| typed(&o.name, graph.ty(o.value)));
+        let outputs = graph
+            .outputs()
+            .iter()
+            .map(|o| typed(&o.name, graph.ty(o.value)));
         let mut stats = Stats::of(graph);
         let operators = std::mem::take(&mut stats.operators).into_iter().collect();
         let order = graph.topological_order();
@@ -106,7 +109,7 @@ impl Inspection {
             stats,
             operators,
             opaque,
-            layers: { order.iter() }.filter_map(|n| layer(graph, *n)).collect(),
+            layers: order.iter().filter_map(|n| layer(graph, *n)).collect(),
             tied: graph.nodes().filter_map(|n| tied(graph, n)).collect(),
             sparsity: Sparsity::of(graph),
         }
@@ -122,7 +125,8 @@ impl Inspection {
 fn layer(graph: &Graph, node: NodeId) -> Option<Layer> {
     let op = graph.op(node)?;
     let operands = graph.operands(node);
-    let weights: Vec<&Tensor> = { operands.iter() }
+    let weights: Vec<&Tensor> = operands
+        .iter()
         .filter_map(|value| graph.constant(value.node))
         .filter(|c| c.tensor.dtype().is_float() && c.role != Role::Buffer)
         .map(|c| &c.tensor)
@@ -132,11 +136,11 @@ fn layer(graph: &Graph, node: NodeId) -> Option<Layer> {
         let elements = tensor.elements::<f32>();
         elements.iter().filter(|x| **x == 0.0).count()
     };
-    let flops = node_flops(graph, node);
-    if params == 0 && flops.as_ref().is_some_and(Flops::is_zero) {
+    let macs = node_macs(graph, node);
+    if params == 0 && macs.as_ref().is_some_and(Macs::is_zero) {
         return None;
     }
-    let flops = flops.and_then(|flops| flops.eval(&graph.bindings));
+    let macs = macs.and_then(|macs| macs.eval(&graph.bindings));
     Some(Layer {
         name: graph.node(node).name.to_string(),
         operator: match op {
@@ -145,8 +149,11 @@ fn layer(graph: &Graph, node: NodeId) -> Option<Layer> {
         },
         params: params as u64,
         zeros: weights.iter().map(zeros).sum::<usize>() as u64,
-        flops,
-        ty: { graph.node(node).outputs.first() }
+        macs,
+        ty: graph
+            .node(node)
+            .outputs
+            .first()
             .map_or_else(String::new, |ty| with_numbers(ty, graph).to_string()),
     })
 }
@@ -172,7 +179,8 @@ fn tied(graph: &Graph, node: NodeId) -> Option<Tied> {
     let names = std::iter::once(&graph.node(node).name).chain(&constant.aliases);
     let tied = Tied {
         names: names.map(|name| name.to_string()).collect(),
-        readers: { readers.iter() }
+        readers: readers
+            .iter()
             .map(|reader| graph.node(*reader).name.to_string())
             .collect(),
     };

@@ -32,10 +32,13 @@ pub fn inspection_table(inspection: &Inspection) -> String {
         );
     }
     say("parameters", &grouped(stats.params));
-    say("multiply-adds", &or_unknown(stats.flops));
+    say("multiply-adds", &or_unknown(stats.macs));
     say("bytes", &grouped(stats.bytes));
     say("operators", &grouped(stats.nodes as u64));
-    let kinds = { inspection.operators.iter() }.map(|(name, n)| format!("{name} {n}"));
+    let kinds = inspection
+        .operators
+        .iter()
+        .map(|(name, n)| format!("{name} {n}"));
     say("", &kinds.collect::<Vec<_>>().join(", "));
     if !inspection.opaque.is_empty() {
         let names = inspection.opaque.join(", ");
@@ -72,9 +75,10 @@ pub fn inspection_table(inspection: &Inspection) -> String {
                 0 => String::new(),
                 zeros => format!("{:.1} %", 100.0 * zeros as f64 / layer.params as f64),
             },
-            match stats.uncounted.contains_key(&layer.operator) && layer.flops.is_none() {
-                true => "not counted".to_string(),
-                false => or_unknown(layer.flops),
+            if stats.uncounted.contains_key(&layer.operator) && layer.macs.is_none() {
+                "not counted".to_string()
+            } else {
+                or_unknown(layer.macs)
             },
             layer.ty.clone(),
         ]);
@@ -82,7 +86,7 @@ pub fn inspection_table(inspection: &Inspection) -> String {
     if !inspection.layers.is_empty() {
         let _ = writeln!(text, "\n{}", table.trim_fmt());
     }
-    if stats.flops.is_none() {
+    if stats.macs.is_none() {
         text += "?: depends on sizes that have no number; --input gives them one\n";
     }
     if let Some(line) = stats.left_out() {

@@ -33,7 +33,7 @@ pub struct Report {
     pub pipeline: String,
     /// The start of all random numbers.
     pub seed: u64,
-    /// What was made smaller, such as "flops"; for time also what it was predicted from.
+    /// What was made smaller, such as "macs"; for time also what it was predicted from.
     pub cost: String,
     /// What one run takes, as that predicts; null unless it is time.
     pub predicted_seconds: Option<Change>,
@@ -125,8 +125,8 @@ pub struct PassReport {
     pub seconds: f64,
     /// [`Stats::params`] after it.
     pub params: u64,
-    /// [`Stats::flops`] after it.
-    pub flops: Option<u64>,
+    /// [`Stats::macs`] after it.
+    pub macs: Option<u64>,
     /// [`Stats::nodes`] after it.
     pub nodes: usize,
     /// Why an iterative pass ended, such as "saturated".

@@ -19,7 +19,7 @@ pub fn table(report: &Report) -> String {
             report.cost.trim_start_matches("latency: ")
         );
     }
-    if report.before.flops.is_none() {
+    if report.before.macs.is_none() {
         text += "?: depends on sizes that have no number; --input or --data gives them one\n";
     }
     if let Some(line) = report.before.left_out().or_else(|| report.after.left_out()) {
@@ -72,7 +72,7 @@ fn sizes(report: &Report) -> Table {
         ]);
     };
     row("parameters", Some(before.params), Some(after.params));
-    row("multiply-adds", before.flops, after.flops);
+    row("multiply-adds", before.macs, after.macs);
     if let Some(Change { before, after }) = report.predicted_seconds {
         let microseconds = |s: Option<f64>| s.map(|s| (s * 1e6).round() as u64);
         row("predicted µs", microseconds(before), microseconds(after));
@@ -109,7 +109,7 @@ fn passes(report: &Report) -> Table {
             pass.name.clone(),
             format!("{:.2}", pass.seconds),
             grouped(pass.params),
-            pass.flops.map_or_else(|| "?".to_string(), grouped),
+            pass.macs.map_or_else(|| "?".to_string(), grouped),
             grouped(pass.nodes as u64),
             match (&pass.stop_reason, pass.changed) {
                 (Some(reason), _) => reason.clone(),

@@ -82,11 +82,12 @@ impl Folder {
         let quoted: Vec<String> = args
             .iter()
             .map(|arg| {
-                match arg.contains(|c: char| !(c.is_alphanumeric() || "-_./:=,".contains(c)))
+                if arg.contains(|c: char| !(c.is_alphanumeric() || "-_./:=,".contains(c)))
                     || arg.is_empty()
                 {
-                    true => format!("'{arg}'"),
-                    false => arg.to_string(),
+                    format!("'{arg}'")
+                } else {
+                    arg.to_string()
                 }
             })
             .collect();
@@ -131,8 +132,8 @@ graph net(%x: f32[N,4,H,W]) {
   @c.weight = parameter normal(2) mask [[1, 0, 0, 0], [0, 1, 1, 0]] : f32[2,4]
   %a = conv(%x, @a.weight) {pad=[1,1]}
   %b = conv(%a, @a.weight) {pad=[1,1]}
-  %wall = opaque \"aten::foo\"(%b) {template=\"torch.foo({0})\"} : f32[N,4,H,W]
-  %mean = mean(%wall) {axes=[2,3], keep=false}
+  %barrier = opaque \"aten::foo\"(%b) {template=\"torch.foo({0})\"} : f32[N,4,H,W]
+  %mean = mean(%barrier) {axes=[2,3], keep=false}
   %c = linear(%mean, @c.weight)
   return %c
 }
@@ -524,8 +525,8 @@ fn right_answers_are_counted_before_and_after() {
     let share = format!("{:.2} %", 100.0 * share);
     let line = format!("top-1: {share} before, {share} after, on 35 samples of {data}\n");
     assert!(table.contains(&line), "{table}");
-    let flops = &report["before"]["flops"];
-    assert_eq!(flops, 22_725_248, "the samples say the input's size");
+    let macs = &report["before"]["macs"];
+    assert_eq!(macs, 22_725_248, "the samples say the input's size");
     assert_eq!(report["calibration"]["data"], data);
     assert_eq!(report["calibration"]["samples"], 7);
 }
@@ -540,10 +541,10 @@ fn the_report_is_json() {
     assert_eq!(report["optc"], env!("CARGO_PKG_VERSION"));
     assert_eq!(report["model"], "model.ir");
     assert_eq!(report["seed"], 7);
-    assert_eq!(report["cost"], "flops");
+    assert_eq!(report["cost"], "macs");
     assert_eq!(report["predicted_seconds"], serde_json::Value::Null);
     assert_eq!(report["before"]["params"], 108);
-    assert_eq!(report["before"]["flops"], 2 * 6912);
+    assert_eq!(report["before"]["macs"], 2 * 6912);
     assert_eq!(report["before"], report["after"]);
     assert_eq!(report["passes"], serde_json::json!([]));
 }

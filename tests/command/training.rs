@@ -106,7 +106,9 @@ fn a_checkpoint_of_another_run_is_refused_for_what_differs() {
     text += &run("digits.ir", "finetune{epochs=2},drop{sparsity=0.97}", &[]);
     text += &run("digits.ir", passes, &["--seed", "1"]);
     let version = env!("CARGO_PKG_VERSION").as_bytes();
-    let at = { saved.windows(version.len()) }.position(|bytes| bytes == version);
+    let at = saved
+        .windows(version.len())
+        .position(|bytes| bytes == version);
     let mut older = saved.clone();
     older[at.unwrap()..][..version.len()].fill(b'0');
     fs::write(&checkpoint, older).unwrap();

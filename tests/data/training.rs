@@ -46,21 +46,21 @@ fn an_epoch_has_every_sample_once_in_an_order_of_its_own() {
     };
     let expected = [[4, 1, 2, 3], [4, 1, 2, 3], [2, 1, 2, 3]];
     assert_eq!(sizes(set.epoch(4, 0, 0)), expected);
-    let epochs: BTreeSet<Vec<i64>> =
-        { (0..3).flat_map(|seed| (0..3).map(move |epoch| (seed, epoch))) }
-            .map(|(seed, epoch)| {
-                let samples = flat(set.epoch(4, seed, epoch));
-                assert_eq!(samples, flat(set.epoch(4, seed, epoch)));
-                let unbatched = flat(set.epoch(1, seed, epoch));
-                assert_eq!(samples, unbatched, "whatever the batch");
-                for (image, label) in &samples {
-                    // As they are: MNIST is neither flipped nor shifted.
-                    let expected = (0..6).map(|i| (10 * label + i) as f32 / 255.0);
-                    assert_eq!(*image, expected.collect::<Vec<_>>());
-                }
-                labels(&samples)
-            })
-            .collect();
+    let epochs: BTreeSet<Vec<i64>> = (0..3)
+        .flat_map(|seed| (0..3).map(move |epoch| (seed, epoch)))
+        .map(|(seed, epoch)| {
+            let samples = flat(set.epoch(4, seed, epoch));
+            assert_eq!(samples, flat(set.epoch(4, seed, epoch)));
+            let unbatched = flat(set.epoch(1, seed, epoch));
+            assert_eq!(samples, unbatched, "whatever the batch");
+            for (image, label) in &samples {
+                // As they are: MNIST is neither flipped nor shifted.
+                let expected = (0..6).map(|i| (10 * label + i) as f32 / 255.0);
+                assert_eq!(*image, expected.collect::<Vec<_>>());
+            }
+            labels(&samples)
+        })
+        .collect();
     assert_eq!(epochs.len(), 9, "no two alike");
     for mut epoch in epochs {
         epoch.sort();

@@ -93,9 +93,10 @@ fn equal_opaque_operators_may_become_one() {
     let twice = |merged: bool| {
         let (mut graph, x) = graph("f32[N,4]");
         let a = opaque(&mut graph, "foo({0})", x, "f32[N,4]");
-        let b = match merged {
-            true => a,
-            false => opaque(&mut graph, "foo({0})", x, "f32[N,4]"),
+        let b = if merged {
+            a
+        } else {
+            opaque(&mut graph, "foo({0})", x, "f32[N,4]")
         };
         let y = graph.add_op("add", Op::Add {}, &[a.into(), b.into()]);
         finish(graph, y.unwrap())

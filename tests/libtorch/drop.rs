@@ -4,7 +4,7 @@ use std::fs;
 
 use optc::exec;
 use optc::ir::Graph;
-use optc::pipeline::Interrupt;
+use optc::pipeline::Cancellation;
 
 use super::training::{Folder, Impatient, NET, killed_and_whole, run, weights};
 
@@ -43,12 +43,17 @@ fn what_was_broken_off_goes_on_and_ends_with_the_same_bytes() {
     let (expected, _) = run(&folder, PASSES, |o| o.checkpoint = None, &mut ()).unwrap();
     // Two batches an epoch: in the first epoch, in a step, at the start of one, and after the trim.
     for calls in [2, 13, 21, 55] {
-        let interrupt = Interrupt::default();
+        let cancellation = Cancellation::default();
         let mut impatient = Impatient {
-            interrupt: interrupt.clone(),
+            cancellation: cancellation.clone(),
             calls,
         };
-        let broken = run(&folder, PASSES, |o| o.interrupt = interrupt, &mut impatient);
+        let broken = run(
+            &folder,
+            PASSES,
+            |o| o.cancellation = cancellation,
+            &mut impatient,
+        );
         assert!(broken.unwrap_err().to_string().starts_with("interrupted"));
         let (found, report) = run(&folder, PASSES, |_| {}, &mut ()).unwrap();
         let mut remarks = report.passes[0].remarks.iter();

@@ -60,7 +60,11 @@ fn whole_networks_compute_what_the_interpreter_does() {
             };
             dims.iter().enumerate().map(size).collect()
         };
-        let inputs: Vec<_> = { graph.inputs().iter().map(sizes).enumerate() }
+        let inputs: Vec<_> = graph
+            .inputs()
+            .iter()
+            .map(sizes)
+            .enumerate()
             .map(|(i, shape)| normal(&shape, i as u64))
             .collect();
         let arrays = inputs
@@ -218,7 +222,8 @@ fn what_was_trained_goes_back_into_the_graph() {
     );
     let before = graph.clone();
     let network = network::<f32>(&graph);
-    let trained: Vec<&str> = { network.parameters() }
+    let trained: Vec<&str> = network
+        .parameters()
         .map(|(node, _)| &*graph.node(node).name)
         .collect();
     assert_eq!(trained, ["tied", "half", "kept"]);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use optc::exec;
 use optc::ir::Graph;
-use optc::pipeline::{Interrupt, Kind, Observer, RemarkKind, RunOptions};
+use optc::pipeline::{Cancellation, Kind, Observer, RemarkKind, RunOptions};
 use optc::{Error, Report};
 
 use super::training::{self, Folder, Impatient, killed_and_whole, weights};
@@ -58,7 +58,9 @@ fn whole(folder: &Folder, passes: &str) -> (Graph, Report) {
 }
 
 fn shape(graph: &Graph, name: &str) -> Vec<usize> {
-    let node = { graph.find(name) }.unwrap_or_else(|| panic!("there is no {name}"));
+    let node = graph
+        .find(name)
+        .unwrap_or_else(|| panic!("there is no {name}"));
     graph.constant(node).unwrap().tensor.shape().to_vec()
 }
 
@@ -68,7 +70,9 @@ fn sides_go_one_by_one_with_training_in_between() {
     let passes = format!("{PASSES},finetune{{epochs=12,lr=0.1,batch=32,distill=0}}");
     let (pruned, report) = whole(&folder, &passes);
     assert_eq!(report.passes[0].kind, Kind::Trained);
-    let said: Vec<String> = { report.passes[0].remarks.iter() }
+    let said: Vec<String> = report.passes[0]
+        .remarks
+        .iter()
         .filter(|remark| remark.kind != RemarkKind::Missed)
         .filter_map(|remark| {
             let (what, _) = remark.text.split_once(':')?;
@@ -111,7 +115,7 @@ fn every_way_to_choose_can_be_interleaved() {
         "ratio=0.5,scope=all",
     ] {
         let (pruned, report) = whole(&folder, &format!("lrf{{finetune=1,{options}}}"));
-        let [before, after] = [&report.before, &report.after].map(|stats| stats.flops.unwrap());
+        let [before, after] = [&report.before, &report.after].map(|stats| stats.macs.unwrap());
         assert!(after < before, "{options}: {before}, then {after}");
         if options == "flops=0.7" {
             assert!(after as f64 <= 0.7 * before as f64, "{after} of {before}");
@@ -140,17 +144,23 @@ fn what_was_broken_off_goes_on_and_ends_with_the_same_bytes() {
         (13, Some("went on at side 2 of 4")),
         (21, Some("went on at side 4 of 4")),
     ] {
-        let interrupt = Interrupt::default();
+        let cancellation = Cancellation::default();
         let mut impatient = Impatient {
-            interrupt: interrupt.clone(),
+            cancellation: cancellation.clone(),
             calls,
         };
-        let broken = run(&folder, PASSES, |o| o.interrupt = interrupt, &mut impatient);
+        let broken = run(
+            &folder,
+            PASSES,
+            |o| o.cancellation = cancellation,
+            &mut impatient,
+        );
         let error = broken.unwrap_err().to_string();
         assert!(error.starts_with("interrupted in "), "{error}");
         let (found, report) = run(&folder, PASSES, |_| {}, &mut ()).unwrap();
         let mut remarks = report.passes[0].remarks.iter();
-        let mut went_on = { remarks.by_ref() }
+        let mut went_on = remarks
+            .by_ref()
             .map(|remark| remark.text.as_str())
             .filter(|text| text.starts_with("went on") && !text.contains("epoch"));
         assert_eq!(went_on.next(), place, "{error}");

@@ -10,7 +10,7 @@ use optc::data::{Data, DataSpec};
 use optc::exec::Device;
 use optc::exec::torch::{Schedule, Settings, Trainer};
 use optc::ir::{Graph, Mask, Tensor};
-use optc::pipeline::{Interrupt, Observer, PassInfo, RunOptions, Verify};
+use optc::pipeline::{Cancellation, Observer, PassInfo, RunOptions, Verify};
 use optc::{Error, Model, Pipeline, Report};
 use tch::Kind;
 use tempfile::TempDir;
@@ -227,7 +227,7 @@ pub(super) fn run(
 
 /// Interrupts at the given step of training.
 pub(super) struct Impatient {
-    pub(super) interrupt: Interrupt,
+    pub(super) cancellation: Cancellation,
     pub(super) calls: usize,
 }
 
@@ -238,7 +238,7 @@ impl Observer for Impatient {
         }
         self.calls -= 1;
         if self.calls == 0 {
-            assert!(self.interrupt.raise(), "nobody heeds it");
+            assert!(self.cancellation.raise(), "nobody heeds it");
         }
     }
 }
@@ -252,12 +252,17 @@ fn what_was_broken_off_goes_on_and_ends_with_the_same_bytes() {
     let (expected, _) = run(&folder, TWICE, |o| o.checkpoint = None, &mut ()).unwrap();
     // In the first epoch, in a later one, and in the second training.
     for calls in [2, 11, 17] {
-        let interrupt = Interrupt::default();
+        let cancellation = Cancellation::default();
         let mut impatient = Impatient {
-            interrupt: interrupt.clone(),
+            cancellation: cancellation.clone(),
             calls,
         };
-        let broken = run(&folder, TWICE, |o| o.interrupt = interrupt, &mut impatient);
+        let broken = run(
+            &folder,
+            TWICE,
+            |o| o.cancellation = cancellation,
+            &mut impatient,
+        );
         let error = broken.unwrap_err().to_string();
         match calls {
             2 => assert_eq!(error, "interrupted in epoch 1; nothing was saved yet"),
@@ -267,7 +272,10 @@ fn what_was_broken_off_goes_on_and_ends_with_the_same_bytes() {
             ),
         }
         let (found, report) = run(&folder, TWICE, |_| {}, &mut ()).unwrap();
-        let went_on = { report.passes.iter().flat_map(|pass| &pass.remarks) }
+        let went_on = report
+            .passes
+            .iter()
+            .flat_map(|pass| &pass.remarks)
             .any(|remark| remark.text.starts_with("went on after epoch"));
         assert_eq!(went_on, calls > 5);
         assert_eq!(

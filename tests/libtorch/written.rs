@@ -26,7 +26,7 @@ fn assert_written(shape: &[i64], body: &str) {
     optc::write(&Model::new(graph), &path).unwrap_or_else(|error| panic!("{text}\n{error}"));
     let found = to_array::<f32>(&Network::open(&path).run(&x)).unwrap();
     assert_eq!(expected.shape(), found.shape(), "{text}");
-    let apart = { expected.iter().zip(&found) }.map(|(a, b)| (a - b).abs());
+    let apart = expected.iter().zip(&found).map(|(a, b)| (a - b).abs());
     let apart = apart.fold(0.0, f32::max);
     assert!(apart < 1e-5, "{text}\n{apart}");
 }

@@ -322,7 +322,8 @@ fn a_branch_knows_what_it_reads_from_around_it_under_whatever_name() {
     let mut model = open(&bytes).unwrap();
     let branch = model.graph.find("y").unwrap();
     let operands = model.graph.operands(branch);
-    let names: Vec<String> = { operands.iter() }
+    let names: Vec<String> = operands
+        .iter()
         .map(|value| model.graph.node(value.node).name.to_string())
         .collect();
     assert_eq!(names, ["flag", "h"]);
@@ -432,7 +433,9 @@ fn norms_of_weights_are_computed() {
     let mut model = open(&model(13, &graph)).unwrap();
     let canonicalize = optc::Pipeline::parse("canonicalize").unwrap();
     canonicalize.run(&mut model).unwrap();
-    let constants: Vec<Vec<f64>> = { model.graph.nodes() }
+    let constants: Vec<Vec<f64>> = model
+        .graph
+        .nodes()
         .filter_map(|node| Some(model.graph.constant(node)?.tensor.elements().into_owned()))
         .collect();
     for expected in [[5.0, 2.0], [25.0, 4.0]] {

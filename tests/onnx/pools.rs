@@ -21,9 +21,10 @@ fn pool(kind: &str, height: (bool, usize), window: [usize; 5]) -> Option<(Graph,
         _ => format!("count_pad={}", kind.ends_with("pads")),
     };
     let name = kind.trim_end_matches("_with_pads");
-    let (ty, bound) = match free {
-        true => ("H".to_string(), format!(" where H={size}")),
-        false => (size.to_string(), String::new()),
+    let (ty, bound) = if free {
+        ("H".to_string(), format!(" where H={size}"))
+    } else {
+        (size.to_string(), String::new())
     };
     let text = format!(
         "graph g(%x: f32[1,2,{ty},3]){bound} {{

@@ -215,14 +215,19 @@ fn an_initializer_that_a_caller_may_override_is_an_input() {
         &[value("y", &["N", "3"])],
     );
     let mut read = open(&model(13, &graph)).unwrap();
-    let names: Vec<&str> = { read.graph.inputs().iter() }
+    let names: Vec<&str> = read
+        .graph
+        .inputs()
+        .iter()
         .map(|i| &*read.graph.node(*i).name)
         .collect();
     // Behind the others, which shapes on the command line are for.
     assert_eq!(names, ["x", "k"]);
     let canonicalize = optc::pipeline::Pipeline::parse("canonicalize").unwrap();
     let report = canonicalize.run(&mut read).unwrap();
-    let missed = { report.passes[0].remarks.iter() }
+    let missed = report.passes[0]
+        .remarks
+        .iter()
         .filter(|remark| remark.kind == optc::pipeline::RemarkKind::Missed)
         .map(|remark| (remark.node.as_str(), remark.text.as_str()));
     let text = "nothing is folded into weights that are also inputs, which callers may override, nor merged: `k`";

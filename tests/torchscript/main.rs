@@ -31,15 +31,16 @@ fn open(path: impl AsRef<Path>) -> Model {
     let structured = model
         .as_ref()
         .is_ok_and(|m| m.graph.find("pair.0").is_some());
-    match structured {
-        true => read_with(
+    if structured {
+        read_with(
             path,
             &ReadOptions {
                 inputs: shapes.into(),
             },
         )
-        .unwrap(),
-        false => model.unwrap(),
+        .unwrap()
+    } else {
+        model.unwrap()
     }
 }
 
@@ -308,7 +309,7 @@ fn a_norm_over_no_axes_is_one_over_all() {
 
 #[test]
 fn a_view_whose_sizes_have_too_long_a_product_is_left_to_libtorch() {
-    let sum: String = { 2..30 }
+    let sum: String = (2..30)
         .map(|k| format!("s = torch.add(s, torch.floordiv(n, {k}))\n"))
         .collect();
     for rest in ["-1", "n"] {

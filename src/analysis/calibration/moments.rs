@@ -47,9 +47,10 @@ pub fn patch_moments(
         let layer = Layer::of(graph, *node)?;
         let x = frontier.arrays(graph, layer.x)?;
         let all = layout.inputs * layout.taps;
-        let (blocks, size) = match layout.groups == 1 && all <= MOST_JOINT {
-            true => (1, all),
-            false => (layout.inputs, layout.taps),
+        let (blocks, size) = if layout.groups == 1 && all <= MOST_JOINT {
+            (1, all)
+        } else {
+            (layout.inputs, layout.taps)
         };
         let sums = in_parts(
             &x,

@@ -379,9 +379,10 @@ fn solve_masked(regular: &Mat<f64>, wanted: &Mat<f64>, mask: &Mask) -> Option<Ma
         let kept: Vec<usize> = (0..n).filter(|i| mask.keeps(o * n + i)).collect();
         let system = Mat::from_fn(kept.len(), kept.len(), |i, j| regular[(kept[i], kept[j])]);
         let wanted = Mat::from_fn(kept.len(), 1, |i, _| wanted[(o, kept[i])]);
-        let solved = match kept.is_empty() {
-            true => wanted,
-            false => system.llt(Side::Lower).ok()?.solve(wanted),
+        let solved = if kept.is_empty() {
+            wanted
+        } else {
+            system.llt(Side::Lower).ok()?.solve(wanted)
         };
         Some((0..kept.len()).map(|i| (kept[i], solved[(i, 0)])).collect())
     };
@@ -446,9 +447,12 @@ fn truncate(
     // Eigenvalues come smallest first.
     let first = m.saturating_sub(rank);
     let directions = eigen.U().subcols(first, m - first);
-    let outer = Mat::from_fn(m, rank, |o, k| match k < m - first {
-        true => directions[(o, k)] / scale(o),
-        false => 0.0,
+    let outer = Mat::from_fn(m, rank, |o, k| {
+        if k < m - first {
+            directions[(o, k)] / scale(o)
+        } else {
+            0.0
+        }
     });
     let mut inner = Mat::zeros(rank, weight.ncols());
     inner

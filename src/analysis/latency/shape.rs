@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::analysis::cost::op_flops;
+use crate::analysis::cost::op_macs;
 use crate::ir::{Dim, Op, Type, binaries, functions};
 
 /// Operators that runtimes have one kernel for.
@@ -91,7 +91,7 @@ impl Shape {
             channels_in: axis(operand, 1),
             channels_out,
             positions: result.map_or(0, size) / channels_out,
-            macs: op_flops(op, operands, results).map_or(0, |flops| flops.number(number)),
+            macs: op_macs(op, operands, results).map_or(0, |macs| macs.number(number)),
             moved,
         };
         let window = |area: u64, stride: Option<u64>| Shape {

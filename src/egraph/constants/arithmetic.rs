@@ -4,7 +4,7 @@ use rayon::prelude::*;
 use smallvec::SmallVec;
 
 use super::{ConstId, Constants, Recipe};
-use crate::egraph::picks::{Pick, Picks};
+use crate::egraph::channel_map::{ChannelMap, MapEntry};
 use crate::ir::{DType, Real, Tensor};
 
 /// What a recipe gives, before it is rounded to the constant's type or after.
@@ -35,8 +35,8 @@ impl Constants {
                 of,
                 output,
                 input,
-                picks,
-            } => constant_share(&self.f64(*of), self.shape(*of), *output, *input, picks),
+                map,
+            } => constant_share(&self.f64(*of), self.shape(*of), *output, *input, map),
             Recipe::NormScale {
                 scale,
                 variance,
@@ -162,12 +162,12 @@ impl Constants {
 fn moved<T: Real>(recipe: &Recipe, of: &[T], shape: &[usize], transposed: bool) -> Vec<T> {
     let along = |axis: usize| if transposed { 1 - axis } else { axis };
     match recipe {
-        Recipe::Gather { axis, picks, .. } => gather(of, shape, along(*axis), picks),
+        Recipe::Gather { axis, map, .. } => gather(of, shape, along(*axis), map),
         Recipe::Sum {
-            axis, picks, width, ..
-        } => sum(of, shape, along(*axis), picks, *width),
+            axis, map, width, ..
+        } => sum(of, shape, along(*axis), map, *width),
         // The weight of a convolution, which is no matrix.
-        Recipe::SumInGroups { picks, width, .. } => sum_in_groups(of, shape, picks, *width),
+        Recipe::SumInGroups { map, width, .. } => sum_in_groups(of, shape, map, *width),
         _ => Vec::new(),
     }
 }
@@ -181,20 +181,21 @@ pub(super) fn split(shape: &[usize], axis: usize) -> (usize, usize, usize) {
     )
 }
 
-pub(super) fn gather<T: Real>(of: &[T], shape: &[usize], axis: usize, picks: &Picks) -> Vec<T> {
+pub(super) fn gather<T: Real>(of: &[T], shape: &[usize], axis: usize, map: &ChannelMap) -> Vec<T> {
     let (outer, len, inner) = split(shape, axis);
-    let mut out = Vec::with_capacity(outer * picks.len() * inner);
+    let mut out = Vec::with_capacity(outer * map.len() * inner);
     for o in 0..outer {
-        for pick in picks.0.iter() {
-            match *pick {
-                Pick::Constant(value) => {
+        for entry in map.0.iter() {
+            match *entry {
+                MapEntry::Constant(value) => {
                     out.extend(std::iter::repeat_n(T::from_f64(value.0), inner));
                 }
-                Pick::Channel { index, scale } => {
+                MapEntry::Channel { index, scale } => {
                     let row = &of[(o * len + index as usize) * inner..][..inner];
-                    match scale.0 == 1.0 {
-                        true => out.extend_from_slice(row),
-                        false => out.extend(row.iter().map(|x| times(*x, scale.0))),
+                    if scale.0 == 1.0 {
+                        out.extend_from_slice(row)
+                    } else {
+                        out.extend(row.iter().map(|x| times(*x, scale.0)))
                     }
                 }
             }
@@ -211,14 +212,14 @@ pub(super) fn sum<T: Real>(
     of: &[T],
     shape: &[usize],
     axis: usize,
-    picks: &Picks,
+    map: &ChannelMap,
     width: usize,
 ) -> Vec<T> {
     let (outer, len, inner) = split(shape, axis);
     let mut out = vec![T::default(); outer * width * inner];
     let mut summed: Vec<SmallVec<[(usize, f64); 1]>> = vec![SmallVec::new(); width];
-    for (j, pick) in picks.0.iter().enumerate() {
-        if let Pick::Channel { index, scale } = *pick {
+    for (j, entry) in map.0.iter().enumerate() {
+        if let MapEntry::Channel { index, scale } = *entry {
             summed[index as usize].push((j, scale.0));
         }
     }
@@ -227,7 +228,9 @@ pub(super) fn sum<T: Real>(
         for (i, out) in out.iter_mut().enumerate() {
             let element = |j: usize| Real::to_f64(of[(o * len + j) * inner + i]);
             // Rounded once.
-            let sum = { summed[to].iter() }.fold(0.0, |sum, (j, scale)| sum + element(*j) * scale);
+            let sum = summed[to]
+                .iter()
+                .fold(0.0, |sum, (j, scale)| sum + element(*j) * scale);
             *out = T::from_f64(sum);
         }
     };
@@ -244,19 +247,21 @@ const MIN_WORK: usize = 1 << 14;
 pub(super) fn sum_in_groups<T: Real>(
     of: &[T],
     shape: &[usize],
-    picks: &Picks,
+    map: &ChannelMap,
     width: usize,
 ) -> Vec<T> {
     let (outputs, inputs, taps) = split(shape, 1);
-    let groups = (picks.len() / inputs.max(1)).max(1);
+    let groups = (map.len() / inputs.max(1)).max(1);
     let each = (outputs / groups).max(1);
-    let group = |picks: &[Pick], weight: &[T]| {
-        let picks = picks.iter().copied().collect();
-        sum(weight, &[each, inputs, taps], 1, &picks, width)
+    let group = |map: &[MapEntry], weight: &[T]| {
+        let map = map.iter().copied().collect();
+        sum(weight, &[each, inputs, taps], 1, &map, width)
     };
     let weights = of.chunks(each * inputs * taps);
-    { picks.0.chunks(inputs).zip(weights) }
-        .flat_map(|(picks, weight)| group(picks, weight))
+    map.0
+        .chunks(inputs)
+        .zip(weights)
+        .flat_map(|(map, weight)| group(map, weight))
         .collect()
 }
 
@@ -265,19 +270,19 @@ fn constant_share(
     shape: &[usize],
     output: usize,
     input: usize,
-    picks: &Picks,
+    map: &ChannelMap,
 ) -> Vec<f64> {
     let mut out = vec![0.0; shape[output]];
     let stride = |axis: usize| shape[axis + 1..].iter().product::<usize>();
     let (by_output, by_input) = (stride(output), stride(input));
-    let groups = picks.len() / shape[input].max(1);
+    let groups = map.len() / shape[input].max(1);
     for (i, w) in of.iter().enumerate() {
         let (o, c) = (
             (i / by_output) % shape[output],
             (i / by_input) % shape[input],
         );
         let group = o * groups / shape[output];
-        if let Pick::Constant(value) = picks.0[group * shape[input] + c] {
+        if let MapEntry::Constant(value) = map.0[group * shape[input] + c] {
             out[o] += w * value.0;
         }
     }

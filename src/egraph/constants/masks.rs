@@ -2,7 +2,7 @@
 
 use super::arithmetic::{gather, sum, sum_in_groups};
 use super::{ConstId, Constants, Recipe};
-use crate::egraph::picks::{Pick, Picks};
+use crate::egraph::channel_map::{ChannelMap, MapEntry};
 use crate::ir::Mask;
 
 impl Constants {
@@ -13,25 +13,25 @@ impl Constants {
         match &entry.recipe {
             Recipe::Leaf(_) => entry.mask.clone(),
             Recipe::Reshape { of, .. } | Recipe::Scale { of, .. } => self.mask(*of),
-            Recipe::Gather { of, axis, picks } => {
+            Recipe::Gather { of, axis, map } => {
                 let kept = self.mask(*of).map(|mask| numbers(&mask))?;
-                Some(nonzero(gather(&kept, self.shape(*of), *axis, picks)))
+                Some(nonzero(gather(&kept, self.shape(*of), *axis, map)))
             }
             Recipe::Sum {
                 of,
                 axis,
-                picks,
+                map,
                 width,
             } => {
                 let kept = self.mask(*of).map(|mask| numbers(&mask))?;
                 // Magnitudes: what cancels by chance is not held at zero.
-                let picks = magnitudes(picks);
-                Some(nonzero(sum(&kept, self.shape(*of), *axis, &picks, *width)))
+                let map = magnitudes(map);
+                Some(nonzero(sum(&kept, self.shape(*of), *axis, &map, *width)))
             }
-            Recipe::SumInGroups { of, picks, width } => {
+            Recipe::SumInGroups { of, map, width } => {
                 let kept = self.mask(*of).map(|mask| numbers(&mask))?;
-                let picks = magnitudes(picks);
-                let sums = sum_in_groups(&kept, self.shape(*of), &picks, *width);
+                let map = magnitudes(map);
+                let sums = sum_in_groups(&kept, self.shape(*of), &map, *width);
                 Some(nonzero(sums))
             }
             Recipe::Add { a, b } => {
@@ -78,13 +78,13 @@ fn nonzero(kept: Vec<f64>) -> Mask {
     Mask::from_fn(kept.len(), |i| kept[i] != 0.0)
 }
 
-fn magnitudes(picks: &Picks) -> Picks {
-    let magnitude = |pick: &Pick| match *pick {
-        Pick::Channel { index, scale } => Pick::Channel {
+fn magnitudes(map: &ChannelMap) -> ChannelMap {
+    let magnitude = |entry: &MapEntry| match *entry {
+        MapEntry::Channel { index, scale } => MapEntry::Channel {
             index,
             scale: scale.0.abs().into(),
         },
         constant => constant,
     };
-    picks.0.iter().map(magnitude).collect()
+    map.0.iter().map(magnitude).collect()
 }

@@ -5,7 +5,7 @@ use rustc_hash::{FxHashMap, FxHasher};
 use smallvec::SmallVec;
 
 use super::arithmetic::split;
-use crate::egraph::picks::Partition;
+use crate::egraph::channel_map::Partition;
 use crate::ir::{DType, Real, Tensor};
 
 /// The slices of a constant along one axis, each reduced to a direction and a length.

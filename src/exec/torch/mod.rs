@@ -164,7 +164,8 @@ impl Network {
                 )));
             }
             let operands = graph.operands(node);
-            let operands: Vec<Source> = { operands.iter() }
+            let operands: Vec<Source> = operands
+                .iter()
                 .map(|operand| sources.get(operand).copied())
                 .collect::<Option<_>>()
                 .ok_or_else(|| failed("it reads what nobody computes".into()))?;
@@ -185,7 +186,9 @@ impl Network {
                 done: Vec::new(),
             });
         }
-        network.outputs = { graph.outputs().iter() }
+        network.outputs = graph
+            .outputs()
+            .iter()
             .map(|output| {
                 let source = sources.get(&output.value).copied();
                 source.ok_or_else(|| run_error(graph, output.value.node, "it has no such result"))
@@ -233,7 +236,8 @@ impl Network {
         let mut values: Vec<Option<Tensor>> = Vec::new();
         values.resize_with(self.places, || None);
         for (i, (node, input)) in self.graph.inputs().iter().zip(inputs).enumerate() {
-            let input = { input.f_to_device(self.device) }
+            let input = input
+                .f_to_device(self.device)
                 .and_then(|x| x.f_to_kind(self.kind))
                 .and_then(|x| match self.device {
                     tch::Device::Cpu => convert::channels_last(x),
@@ -244,7 +248,9 @@ impl Network {
         }
         for step in &self.steps {
             let failed = |what: &str| run_error(&self.graph, step.node, what);
-            let operands: Vec<&Tensor> = { step.operands.iter() }
+            let operands: Vec<&Tensor> = step
+                .operands
+                .iter()
                 .map(|source| self.at(*source, &values))
                 .collect::<Option<_>>()
                 .ok_or_else(|| failed("what it reads is gone"))?;

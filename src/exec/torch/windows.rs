@@ -15,9 +15,10 @@ pub(super) fn convolution(op: &Op, x: &Tensor, weight: &Tensor, bias: Option<&Te
         _ => None,
     };
     let run = |x: &Tensor, bias: Option<&Tensor>, pad: &[usize], output_pad: &[usize]| {
-        let (x, weight) = match is_misread(op, x, weight, pad) {
-            true => (&channels_first(x)?, &channels_first(weight)?),
-            false => (x, weight),
+        let (x, weight) = if is_misread(op, x, weight, pad) {
+            (&channels_first(x)?, &channels_first(weight)?)
+        } else {
+            (x, weight)
         };
         x.f_convolution(
             weight,
@@ -33,13 +34,12 @@ pub(super) fn convolution(op: &Op, x: &Tensor, weight: &Tensor, bias: Option<&Te
     let none = vec![0; stride.len()];
     let symmetric = pad.is_symmetric();
     let Some(output_pad) = output_pad else {
-        return match symmetric {
-            true => Ok(run(x, bias, &pad.before, &none)?),
-            false => {
-                let sides = ints(&pad.before).into_iter().zip(ints(&pad.after));
-                let x = pad_spatial(x, &sides.collect::<Vec<_>>(), 0.0)?;
-                Ok(run(&x, bias, &none, &none)?)
-            }
+        return if symmetric {
+            Ok(run(x, bias, &pad.before, &none)?)
+        } else {
+            let sides = ints(&pad.before).into_iter().zip(ints(&pad.after));
+            let x = pad_spatial(x, &sides.collect::<Vec<_>>(), 0.0)?;
+            Ok(run(&x, bias, &none, &none)?)
         };
     };
     if symmetric {
@@ -120,13 +120,15 @@ pub(super) fn pool(x: &Tensor, spec: &Spec, reduce: Reduce) -> Computed {
     let flat = spatial.len() == 1;
     let x = if flat { &x.f_unsqueeze(2)? } else { x };
     let is_native = |axis: &Axis| axis.before == axis.after && 2 * axis.before <= axis.kernel;
-    let result = match axes.iter().all(is_native) {
-        true => Pool::native(axes, spec.ceil).run(x, reduce)?,
-        false => padded(x, axes, reduce)?,
+    let result = if axes.iter().all(is_native) {
+        Pool::native(axes, spec.ceil).run(x, reduce)?
+    } else {
+        padded(x, axes, reduce)?
     };
-    match flat {
-        true => Ok(result.f_squeeze_dim(2)?),
-        false => Ok(result),
+    if flat {
+        Ok(result.f_squeeze_dim(2)?)
+    } else {
+        Ok(result)
     }
 }
 
@@ -148,16 +150,16 @@ fn padded(x: &Tensor, axes: &[Axis], reduce: Reduce) -> Computed {
     };
     let lengths: Vec<i64> = axes.iter().map(|axis| length(axis.input)).collect();
     let ones = Tensor::f_ones([vec![1, 1], lengths].concat(), (x.f_kind()?, x.device()))?;
-    let counted = match count_pad {
-        false => pad_spatial(&ones, &around, 0.0)?,
-        true => {
-            let sides: Vec<_> = { axes.iter() }
-                .map(|axis| (length(axis.before), length(axis.after)))
-                .collect();
-            let inside = pad_spatial(&ones, &sides, 1.0)?;
-            let beyond = pads(&|axis| (0, axis.before + axis.input + axis.after));
-            pad_spatial(&inside, &beyond, 0.0)?
-        }
+    let counted = if count_pad {
+        let sides: Vec<_> = axes
+            .iter()
+            .map(|axis| (length(axis.before), length(axis.after)))
+            .collect();
+        let inside = pad_spatial(&ones, &sides, 1.0)?;
+        let beyond = pads(&|axis| (0, axis.before + axis.input + axis.after));
+        pad_spatial(&inside, &beyond, 0.0)?
+    } else {
+        pad_spatial(&ones, &around, 0.0)?
     };
     let count = pool.sum(&counted)?.f_clamp_min(1.0)?;
     Ok(pool.sum(&pad_spatial(x, &around, 0.0)?)?.f_div(&count)?)

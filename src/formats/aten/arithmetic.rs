@@ -257,9 +257,10 @@ pub(super) fn write(w: &Written<'_>) -> Result<Option<Expression>, String> {
         }
         Op::Attention { scale, causal } => {
             // PyTorch takes a mask or hides what comes later, not both.
-            let (mask, causal) = match *causal && w.operands.len() > 3 {
-                true => (causal_mask(w)?, false),
-                false => (w.optional(3), *causal),
+            let (mask, causal) = if *causal && w.operands.len() > 3 {
+                (causal_mask(w)?, false)
+            } else {
+                (w.optional(3), *causal)
             };
             let operands = [a, b, w.optional(2), mask, Float(0.0), Bool(causal)];
             let call = Expression::call("scaled_dot_product_attention", "default", operands);

@@ -62,22 +62,21 @@ pub(super) fn convolution(ev: &mut dyn Builder, call: &Call<'_>, transposed: boo
         None if call.lacks("bias") => {}
         None => return Ok(None),
     }
-    let op = match transposed {
-        false => Op::Conv {
+    let op = if transposed {
+        let output_pad = need!(call.spatial("output_padding", n, 0));
+        Op::ConvTranspose {
+            stride,
+            pad,
+            output_pad,
+            dilation,
+            groups,
+        }
+    } else {
+        Op::Conv {
             stride,
             pad,
             dilation,
             groups,
-        },
-        true => {
-            let output_pad = need!(call.spatial("output_padding", n, 0));
-            Op::ConvTranspose {
-                stride,
-                pad,
-                output_pad,
-                dilation,
-                groups,
-            }
         }
     };
     one(ev.emit(

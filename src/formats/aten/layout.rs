@@ -129,9 +129,10 @@ pub(super) fn permute(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
 
 pub(super) fn squeeze(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let (x, shape) = need!(operand(ev, call));
-    let named = match call.lacks("dim") {
-        true => (0..shape.len()).collect(),
-        false => need!(call.axes("dim", shape.len())),
+    let named = if call.lacks("dim") {
+        (0..shape.len()).collect()
+    } else {
+        need!(call.axes("dim", shape.len()))
     };
     // Only axes of length 1 go; of a size that is no number it is not known.
     let mut axes = ir::Ints::new();

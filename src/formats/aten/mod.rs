@@ -38,7 +38,7 @@ pub(in crate::formats) enum Stop {
     /// The model cannot be read.
     Error(FormatError),
     /// An operator told something about an input that earlier ones would have used: read again, knowing it.
-    Learned,
+    Restart,
 }
 
 impl From<FormatError> for Stop {

@@ -155,10 +155,10 @@ pub(super) fn write(w: &Written<'_>) -> Result<Option<Expression>, String> {
             let arguments = [x, Expression::sizes(normal), scale, shift, Float(eps.0)];
             let ones = std::iter::repeat_n(Dim::from(1), normal.len());
             let kept = kept.iter().cloned().chain(ones).collect();
-            match w.core {
-                true => Expression::call("native_layer_norm", "default", arguments)
-                    .beside(statistics(kept)),
-                false => Expression::call("layer_norm", "default", arguments),
+            if w.core {
+                Expression::call("native_layer_norm", "default", arguments).beside(statistics(kept))
+            } else {
+                Expression::call("layer_norm", "default", arguments)
             }
         }
         Op::GroupNorm { groups, eps } => match w.core.then(|| w.shape(0)).transpose()? {

@@ -138,9 +138,12 @@ pub(super) fn write(w: &Written<'_>) -> Result<Option<Expression>, String> {
     Ok(Some(match w.op {
         Op::PRelu {} => call("prelu", &[w.optional(1)]),
         Op::Clip { min, max } if !w.ty(0)?.is_float() && (min.is_finite() || max.is_finite()) => {
-            let bound = |x: f64| match x.is_finite() {
-                true => Int(x as i64),
-                false => Nothing,
+            let bound = |x: f64| {
+                if x.is_finite() {
+                    Int(x as i64)
+                } else {
+                    Nothing
+                }
             };
             call("clamp", &[bound(min.0), bound(max.0)])
         }

@@ -83,9 +83,10 @@ pub(super) fn nearest(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
 }
 
 pub(super) fn linear(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
-    let mode = match need!(call.bool_or("align_corners", false)) {
-        true => ResizeMode::LinearAligned,
-        false => ResizeMode::Linear,
+    let mode = if need!(call.bool_or("align_corners", false)) {
+        ResizeMode::LinearAligned
+    } else {
+        ResizeMode::Linear
     };
     resize(ev, call, mode)
 }
@@ -196,12 +197,11 @@ pub(super) fn write(w: &Written<'_>) -> Result<Option<Expression>, String> {
             let (kernel, stride) = (sizes(kernel), sizes(stride));
             let dilation = Expression::ints(dilation);
             let rest = vec![w.x(), kernel, stride, pad, dilation, Bool(*ceil)];
-            match w.core && n > 1 {
-                true => {
-                    let names = ["", "max_pool2d_with_indices", "max_pool3d_with_indices"];
-                    call(names, n, rest)?.beside([indices(w)?])
-                }
-                false => call(dimensions!("max_pool"), n, rest)?,
+            if w.core && n > 1 {
+                let names = ["", "max_pool2d_with_indices", "max_pool3d_with_indices"];
+                call(names, n, rest)?.beside([indices(w)?])
+            } else {
+                call(dimensions!("max_pool"), n, rest)?
             }
         }
         Op::AvgPool {

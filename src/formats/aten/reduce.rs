@@ -62,9 +62,12 @@ pub(super) fn write(w: &Written<'_>) -> Result<Option<Expression>, String> {
     let reduce = |name, overload, axes: &Ints, keep: bool| {
         Expression::call(name, overload, [w.x(), Expression::ints(axes), Bool(keep)])
     };
-    let softmax = |name, core, axis: usize| match w.core {
-        true => Expression::call(core, "default", [w.x(), int(axis), Bool(false)]),
-        false => Expression::call(name, "int", [w.x(), int(axis)]),
+    let softmax = |name, core, axis: usize| {
+        if w.core {
+            Expression::call(core, "default", [w.x(), int(axis), Bool(false)])
+        } else {
+            Expression::call(name, "int", [w.x(), int(axis)])
+        }
     };
     Ok(Some(match w.op {
         Op::ReduceMean { axes, keep } => reduce("mean", "dim", axes, *keep),

@@ -45,17 +45,17 @@ fn bound(at: Option<&Argument>, size: &Dim, default: &Dim) -> Option<Dim> {
         (Some(i64::MAX), _) => Some(size.clone()),
         (Some(n), Some(size)) => Some(Dim::from(from_front(n, size).clamp(0, size))),
         (Some(0), None) => Some(at),
-        (Some(n), None) if n < 0 => Some((size.clone() + at).at_least(&Dim::from(0))),
-        (Some(_), None) => Some(at.at_most(size)),
+        (Some(n), None) if n < 0 => Some((size.clone() + at).maximum(&Dim::from(0))),
+        (Some(_), None) => Some(at.minimum(size)),
         // Where the size says itself how far to go.
         (None, _) if at == *size => Some(at),
         // A size says nothing of its sign: where it counts from must not depend on what it is in the end.
         (None, _) if at.is_never_negative() => match (size.clone() - at.clone()).as_number() {
             Some(0..) => Some(at),
-            _ => Some(at.at_most(size)),
+            _ => Some(at.minimum(size)),
         },
         (None, _) if (Dim::from(-1) - at.clone()).is_never_negative() => {
-            Some((size.clone() + at).at_least(&Dim::from(0)))
+            Some((size.clone() + at).maximum(&Dim::from(0)))
         }
         (None, _) => None,
     }
@@ -109,10 +109,12 @@ pub(super) fn narrow(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
 pub(super) fn select(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let (x, shape, axis) = need!(along(ev, call));
     let index = need!(call.get("index").and_then(Argument::as_dim));
-    let start = match (Dim::from(-1) - index.clone()).is_never_negative() {
-        true => shape[axis].clone() + index,
-        false if index.is_never_negative() => index,
-        false => return Ok(None),
+    let start = if (Dim::from(-1) - index.clone()).is_never_negative() {
+        shape[axis].clone() + index
+    } else if index.is_never_negative() {
+        index
+    } else {
+        return Ok(None);
     };
     one(pick(ev, x, axis, start)?)
 }

@@ -25,9 +25,10 @@ impl Builder for Reader<'_> {
     }
 
     fn literal(&mut self, name: &str, tensor: Tensor) -> ir::Value {
-        let name = match self.is_state(name) {
-            true => format!("{name}.literal"),
-            false => name.to_owned(),
+        let name = if self.is_state(name) {
+            format!("{name}.literal")
+        } else {
+            name.to_owned()
         };
         let constant = Constant::new(tensor, Role::Literal);
         let unique = self.unique(&name);

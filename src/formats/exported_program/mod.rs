@@ -22,7 +22,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{Format, Origin, ReadOptions};
-use crate::files::{Unpublished, archive};
+use crate::files::{PendingFile, archive};
 use crate::ir::{Dialect, Validated};
 use crate::{Error, Model, Result};
 pub(crate) use read::{read_bytes, recognises};
@@ -53,7 +53,7 @@ impl Format for ExportedProgram {
         origin: &Origin,
         path: &Path,
         out: &mut BufWriter<&mut File>,
-    ) -> Result<Vec<Unpublished>> {
+    ) -> Result<Vec<PendingFile>> {
         let source = match origin {
             Origin::ExportedProgram(source) => Some(&**source),
             _ => None,

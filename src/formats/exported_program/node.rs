@@ -265,9 +265,10 @@ impl<'p> Reader<'p> {
             (false, false) => path.to_owned(),
         };
         // Parameters keep their names, whoever comes first.
-        match self.is_state(&name) {
-            true => name + ".op",
-            false => name,
+        if self.is_state(&name) {
+            name + ".op"
+        } else {
+            name
         }
     }
 }

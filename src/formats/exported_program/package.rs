@@ -146,9 +146,10 @@ impl<'a> Package<'a> {
             model,
             program,
             weights: tensors(&weights)?,
-            constants: match archive.contains(&constants) {
-                true => tensors(&constants)?,
-                false => none(),
+            constants: if archive.contains(&constants) {
+                tensors(&constants)?
+            } else {
+                none()
             },
             storages: Storages::new(archive),
             read: RefCell::default(),
@@ -324,11 +325,10 @@ fn check_version(text: &[u8], entry: &str) -> Result<(), FormatError> {
         return Ok(());
     }
     let (major, minor) = (version.major, version.minor);
-    let help = match major > MAJOR {
-        true => {
-            "export the model with an earlier PyTorch (2.6 to 2.15 write schema 8), or use a later optc"
-        }
-        false => "export the model again with PyTorch 2.6 or later",
+    let help = if major > MAJOR {
+        "export the model with an earlier PyTorch (2.6 to 2.15 write schema 8), or use a later optc"
+    } else {
+        "export the model again with PyTorch 2.6 or later"
     };
     Err(refused(
         &format!("it is of schema {major}.{minor}, and {MAJOR} is read"),

@@ -45,7 +45,7 @@ pub(crate) fn read_bytes(bytes: Bytes) -> Result<(Graph, Source), FormatError> {
         Ok(()) => reader.finish(),
         Err(Stop::Error(error)) => Err(error),
         // Nothing is learned of inputs whose types the file gives.
-        Err(Stop::Learned) => Err(reader.error("it cannot be read in one go".to_owned(), DAMAGED)),
+        Err(Stop::Restart) => Err(reader.error("it cannot be read in one go".to_owned(), DAMAGED)),
     }
 }
 

@@ -288,9 +288,10 @@ fn call(name: &str, arguments: Vec<Part>) -> Option<Part> {
         return match arguments.into_iter().next()? {
             // Sizes are not negative, so that rounding to zero rounds down.
             Part::Quotient(a, b) => {
-                let rounded = match name.starts_with(['C', 'c']) {
-                    true => a.ceil_div(&b),
-                    false => a.floor_div(&b),
+                let rounded = if name.starts_with(['C', 'c']) {
+                    a.ceil_div(&b)
+                } else {
+                    a.floor_div(&b)
                 };
                 bounded(rounded).map(Part::Whole)
             }
@@ -307,8 +308,8 @@ fn call(name: &str, arguments: Vec<Part>) -> Option<Part> {
     let dim = match (name, rest.as_slice()) {
         ("Add", _) => fold(&|a, b| a + b.clone())?,
         ("Mul", _) => fold(&|a, b| a * b.clone())?,
-        ("Max", _) => fold(&|a, b| a.at_least(b))?,
-        ("Min", _) => fold(&|a, b| a.at_most(b))?,
+        ("Max", _) => fold(&|a, b| a.maximum(b))?,
+        ("Min", _) => fold(&|a, b| a.minimum(b))?,
         ("Pow" | "PowByNatural", [exponent]) => power(&first, exponent)?,
         ("FloorDiv" | "CleanDiv", [by]) => bounded(first.floor_div(by))?,
         ("CeilDiv", [by]) => bounded(first.ceil_div(by))?,

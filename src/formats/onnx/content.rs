@@ -42,9 +42,10 @@ impl Number {
     pub(super) fn of(x: f64) -> Number {
         let scaled = x * MAX_OVER as f64;
         let negative_zero = x == 0.0 && x.is_sign_negative();
-        match scaled.fract() == 0.0 && scaled.abs() < (1i64 << 40) as f64 && !negative_zero {
-            true => Number::Size(Dim::from(scaled as i64), MAX_OVER).reduced(),
-            false => Number::Real(x),
+        if scaled.fract() == 0.0 && scaled.abs() < (1i64 << 40) as f64 && !negative_zero {
+            Number::Size(Dim::from(scaled as i64), MAX_OVER).reduced()
+        } else {
+            Number::Real(x)
         }
     }
 
@@ -194,12 +195,12 @@ impl Number {
 
     /// The larger of both; what is no number stays none.
     pub(super) fn max(&self, other: &Number) -> Option<Number> {
-        self.extreme(other, f64::max, Dim::at_least)
+        self.extreme(other, f64::max, Dim::maximum)
     }
 
     /// The smaller of both; what is no number stays none.
     pub(super) fn min(&self, other: &Number) -> Option<Number> {
-        self.extreme(other, f64::min, Dim::at_most)
+        self.extreme(other, f64::min, Dim::minimum)
     }
 
     fn extreme(
@@ -212,9 +213,10 @@ impl Number {
             return Some(Number::whole(of_sizes(a, b)));
         }
         let (a, b) = (self.value()?, other.value()?);
-        Some(match a.is_nan() || b.is_nan() {
-            true => Number::Real(f64::NAN),
-            false => Number::of(of_reals(a, b)),
+        Some(if a.is_nan() || b.is_nan() {
+            Number::Real(f64::NAN)
+        } else {
+            Number::of(of_reals(a, b))
         })
     }
 
@@ -274,7 +276,7 @@ fn towards_zero(a: &Dim, b: &Dim) -> Option<Dim> {
         return Some(a.ceil_div(&b));
     }
     let zero = Dim::from(0);
-    Some(a.floor_div(&b).at_least(&zero) + a.ceil_div(&b).at_most(&zero))
+    Some(a.floor_div(&b).maximum(&zero) + a.ceil_div(&b).minimum(&zero))
 }
 
 /// How many elements a tensor of this shape has; `None` where that, or what other lengths make beside one of 0, is over

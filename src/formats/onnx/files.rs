@@ -47,12 +47,13 @@ impl Mapped {
         let mut file = &self.file;
         file.seek(SeekFrom::Start(offset))?;
         let copied = io::copy(&mut io::Read::take(file, len), out)?;
-        match copied == len {
-            true => Ok(()),
-            false => Err(io::Error::other(format!(
+        if copied == len {
+            Ok(())
+        } else {
+            Err(io::Error::other(format!(
                 "`{}` has become shorter",
                 self.path.display()
-            ))),
+            )))
         }
     }
 }

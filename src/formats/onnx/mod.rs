@@ -6,12 +6,13 @@
 //! - `limits` refuses files whose messages would take more memory than their size justifies;
 //! - `content`, `fold` and `rearrange` follow sizes through the nodes that compute them;
 //! - `kept` keeps each node with what it became;
-//! - `write` makes a model of a graph: what is `unchanged` as it was, while `spell` says each other operator in the model's own
+//! - `write` makes a model of a graph: what is `unchanged` as it was, while `emit` says each other operator in the model's own
 //!   version, `sizes` computes what is symbolic, and `store` writes the messages and the weights.
 
 mod attributes;
 mod captures;
 mod content;
+mod emit;
 mod files;
 mod finish;
 mod fold;
@@ -25,7 +26,6 @@ mod read;
 mod rearrange;
 mod sizes;
 mod source;
-mod spell;
 mod store;
 mod tensor;
 mod types;
@@ -40,7 +40,7 @@ use std::sync::Arc;
 
 use super::{Format, Origin, ReadOptions};
 use crate::error::FormatError;
-use crate::files::Unpublished;
+use crate::files::PendingFile;
 use crate::ir::{Dialect, Graph, Validated};
 use crate::{Error, Model, Result};
 
@@ -75,7 +75,7 @@ impl Format for Onnx {
         origin: &Origin,
         path: &Path,
         out: &mut BufWriter<&mut File>,
-    ) -> Result<Vec<Unpublished>> {
+    ) -> Result<Vec<PendingFile>> {
         let none = Source::default();
         let source = match origin {
             Origin::Onnx(source) => source,

@@ -60,9 +60,10 @@ pub(super) fn import<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Result<(), O
     let mut port = 0u32;
     let mut outputs = Vec::with_capacity(node.output.len());
     for name in &node.output {
-        outputs.push(match name.is_empty() {
-            true => Json::Null,
-            false => json!(port),
+        outputs.push(if name.is_empty() {
+            Json::Null
+        } else {
+            json!(port)
         });
         port += u32::from(!name.is_empty());
     }

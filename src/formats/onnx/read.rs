@@ -77,9 +77,10 @@ fn read_with(
     let shared = bytes::Bytes::from_owner(map.clone());
     let mut model = ModelProto::decode(shared).map_err(|error| {
         let text = error.to_string();
-        OnnxError::damaged(match text.contains("recursion limit") {
-            true => "messages lie within each other more deeply than any model needs".to_owned(),
-            false => text,
+        OnnxError::damaged(if text.contains("recursion limit") {
+            "messages lie within each other more deeply than any model needs".to_owned()
+        } else {
+            text
         })
     })?;
     let Some(graph) = model.graph.take() else {
@@ -162,14 +163,15 @@ fn opset(model: &ModelProto, graph: &GraphProto) -> Result<i64, OnnxError> {
         None => 1,
     };
     let (least, most) = (*OPSETS.start(), *OPSETS.end());
-    match OPSETS.contains(&version) {
-        true => Ok(version),
-        false => Err(OnnxError::Opset {
+    if OPSETS.contains(&version) {
+        Ok(version)
+    } else {
+        Err(OnnxError::Opset {
             version,
             least,
             most,
             help: "convert the model: onnx.version_converter.convert_version(model, 20)",
-        }),
+        })
     }
 }
 
@@ -222,11 +224,12 @@ fn import<'m>(
 
 /// Adds a name that no value may have yet.
 fn add_name<'m>(names: &mut FxHashSet<&'m str>, name: &'m str) -> Result<(), OnnxError> {
-    match names.insert(name) {
-        true => Ok(()),
-        false => Err(OnnxError::Duplicate {
+    if names.insert(name) {
+        Ok(())
+    } else {
+        Err(OnnxError::Duplicate {
             name: name.to_owned(),
-        }),
+        })
     }
 }
 

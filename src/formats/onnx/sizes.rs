@@ -171,9 +171,10 @@ impl DimBuilder<Size> for Writer<'_> {
 
     fn floor_div(&mut self, a: Size, b: Size) -> Size {
         let never_negative = a.never_negative && b.never_negative;
-        let name = match never_negative {
-            true => self.on_sizes("Div", &a.name, &b.name),
-            false => self.floored(&a.name, &b.name),
+        let name = if never_negative {
+            self.on_sizes("Div", &a.name, &b.name)
+        } else {
+            self.floored(&a.name, &b.name)
         };
         Size {
             name,

@@ -13,7 +13,7 @@ use super::proto::{EXTERNAL, StringStringEntryProto};
 use super::source::Source;
 use super::write::{Data, Weight, Written};
 use crate::error::FormatError;
-use crate::files::Unpublished;
+use crate::files::PendingFile;
 use crate::ir::Tensor;
 use crate::{Error, Result};
 
@@ -58,7 +58,7 @@ pub(super) fn store(
     source: &Source,
     path: &Path,
     out: &mut BufWriter<&mut File>,
-) -> Result<Vec<Unpublished>> {
+) -> Result<Vec<PendingFile>> {
     let mut files = Vec::new();
     let size: u64 = written.weights.iter().map(|w| w.len() as u64).sum();
     if source.external || size > MAX_INSIDE {
@@ -73,7 +73,7 @@ pub(super) fn store(
         let location = beside.file_name().unwrap_or_default().to_string_lossy();
         let offsets = place_outside(&mut written.weights, &location);
         let outside = written.weights.iter().zip(&offsets);
-        let file = Unpublished::new(&beside, |out| {
+        let file = PendingFile::new(&beside, |out| {
             let mut at = 0;
             for (weight, offset) in outside {
                 let Some(offset) = offset else { continue };

@@ -8,11 +8,11 @@ mod values;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::emit;
 use super::error::{MISTAKE, OnnxError};
 use super::kept::Form;
 use super::proto::{AttributeProto, ModelProto, NodeProto, TensorProto};
 use super::source::Source;
-use super::spell;
 use super::unchanged::State;
 use crate::ir::{DType, Dim, Graph, NodeId, NodeKind, Op, Symbol, Tensor, Type, Value};
 
@@ -204,12 +204,13 @@ impl<'g> Writer<'g> {
     /// A name that nothing else has.
     pub(super) fn fresh(&mut self, base: &str) -> String {
         let free = |name: &str| !self.taken.contains(name) && !self.reserved.contains(name);
-        let name = match free(base) {
-            true => base.to_owned(),
-            false => { 1u64.. }
+        let name = if free(base) {
+            base.to_owned()
+        } else {
+            { 1u64.. }
                 .map(|n| format!("{base}_{n}"))
                 .find(|name| free(name))
-                .unwrap_or_default(),
+                .unwrap_or_default()
         };
         self.taken.insert(name.clone());
         name
@@ -247,7 +248,7 @@ impl<'g> Writer<'g> {
                 result,
                 out: self.names.get(&id.into()).cloned().unwrap_or_default(),
             };
-            spell::spell(self, op, &spelled)?;
+            emit::emit(self, op, &spelled)?;
         }
         if let Some(symbol) = self.missing.take() {
             let what = format!(

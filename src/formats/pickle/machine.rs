@@ -215,9 +215,10 @@ impl<'a> Machine<'a> {
 
     /// A place of the memo.
     fn key(&mut self, long: bool) -> Step<u32> {
-        match long {
-            true => self.u32(),
-            false => self.u8().map(u32::from),
+        if long {
+            self.u32()
+        } else {
+            self.u8().map(u32::from)
         }
     }
 

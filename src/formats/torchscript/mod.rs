@@ -23,7 +23,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{Format, Origin, ReadOptions};
-use crate::files::{Unpublished, archive};
+use crate::files::{PendingFile, archive};
 use crate::ir::{Dialect, Validated};
 use crate::{Error, Model, Result};
 pub use interface::Source;
@@ -54,7 +54,7 @@ impl Format for TorchScript {
         origin: &Origin,
         path: &Path,
         out: &mut BufWriter<&mut File>,
-    ) -> Result<Vec<Unpublished>> {
+    ) -> Result<Vec<PendingFile>> {
         let none = Source::default();
         let source = match origin {
             Origin::TorchScript(source) => source,

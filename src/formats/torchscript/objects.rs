@@ -55,12 +55,13 @@ impl<'a> Objects<'a> {
     pub(super) fn load(archive: &'a Archive) -> Result<Self, FormatError> {
         check_byte_order(archive, "data/0")?;
         let data = Pickle::parse(&archive.read_text("data.pkl")?, "data.pkl")?;
-        let constants = match archive.contains("constants.pkl") {
-            true => Some(Pickle::parse(
+        let constants = if archive.contains("constants.pkl") {
+            Some(Pickle::parse(
                 &archive.read_text("constants.pkl")?,
                 "constants.pkl",
-            )?),
-            false => None,
+            )?)
+        } else {
+            None
         };
         Ok(Objects {
             data,
@@ -96,12 +97,13 @@ impl<'a> Objects<'a> {
         tree: &mut Tree,
     ) -> Result<(), FormatError> {
         if depth > MAX_MODULE_DEPTH || tree.modules.len() + tree.count > MAX_PATHS {
-            let what = match depth > MAX_MODULE_DEPTH {
-                true => format!(
+            let what = if depth > MAX_MODULE_DEPTH {
+                format!(
                     "modules nest more than {MAX_MODULE_DEPTH} deep at `{}`",
                     shorten(&path)
-                ),
-                false => format!("the module tree has over {MAX_PATHS} attributes"),
+                )
+            } else {
+                format!("the module tree has over {MAX_PATHS} attributes")
             };
             let help =
                 "a module that contains itself is no network; save the model again".to_owned();

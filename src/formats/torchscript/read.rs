@@ -115,7 +115,7 @@ fn evaluate(archive: &Archive, options: &ReadOptions) -> Result<(Graph, Source),
                 return Ok((graph, source));
             }
             Err(Stop::Error(error)) => return Err(error),
-            Err(Stop::Learned) => facts = evaluator.facts,
+            Err(Stop::Restart) => facts = evaluator.facts,
         }
     }
     let what = "what operators demand of the inputs does not settle".to_owned();

@@ -34,9 +34,10 @@ impl<'a> Evaluator<'a> {
             return Ok(value);
         }
         // Traces compute sizes with tensors that hold one number, some of them constants of the archive.
-        let plain = match args.all().any(Value::is_run) {
-            true => self.without_scalar_tensors(&args),
-            false => Some(args.clone()),
+        let plain = if args.all().any(Value::is_run) {
+            self.without_scalar_tensors(&args)
+        } else {
+            Some(args.clone())
         };
         if let Some(plain) = plain
             && let Some(value) = self.arithmetic(name, &plain)?

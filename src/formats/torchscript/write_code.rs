@@ -190,9 +190,10 @@ impl<'w> Writer<'w> {
                     arguments.push(format!("{name}={}", self.expression(argument, operands)));
                 }
                 let text = format!("torch.{}({})", call.name, arguments.join(", "));
-                match call.others.is_empty() {
-                    true => text,
-                    false => format!("({text})[0]"),
+                if call.others.is_empty() {
+                    text
+                } else {
+                    format!("({text})[0]")
                 }
             }
         }
@@ -269,9 +270,10 @@ impl<'w> Writer<'w> {
             let _ = writeln!(body, "  {list} = [{names}]");
         }
         let mut declare = |name: &str, ty: &str| {
-            let _ = match is_identifier(name) {
-                true => writeln!(body, "  {name} : {ty}"),
-                false => writeln!(body, "  __annotations__[{}] = {ty}", print_str(name)),
+            let _ = if is_identifier(name) {
+                writeln!(body, "  {name} : {ty}")
+            } else {
+                writeln!(body, "  __annotations__[{}] = {ty}", print_str(name))
             };
         };
         for name in module.tensors.keys() {

@@ -92,20 +92,19 @@ impl Builder<'_> {
             w.clone(),
         ];
         let split = self.reshape(x, split)?;
-        let dealt = self.transpose(split, &[0, 1, 4, 2, 5, 3])?;
-        self.reshape(dealt, [n, channels.into(), h * two(), w * two()])
+        let shuffled = self.transpose(split, &[0, 1, 4, 2, 5, 3])?;
+        self.reshape(shuffled, [n, channels.into(), h * two(), w * two()])
     }
 
     /// Two layers on the channels as the last axis, as a transformer's block has them.
     fn channels_last(&mut self, x: NodeId) -> Added {
         let channels = self.channels(x);
         let last = self.transpose(x, &[0, 2, 3, 1])?;
-        let last = match self.choices.one_in(3) {
-            true => {
-                let eps = 1e-5.into();
-                self.op("layer_norm", Op::LayerNorm { axes: 1, eps }, &[last])?
-            }
-            false => last,
+        let last = if self.choices.one_in(3) {
+            let eps = 1e-5.into();
+            self.op("layer_norm", Op::LayerNorm { axes: 1, eps }, &[last])?
+        } else {
+            last
         };
         let hidden = self.dense(last, channels, 6)?;
         let hidden = self.activation(hidden)?;
@@ -140,48 +139,42 @@ impl Builder<'_> {
         let tokens = self.op("flatten", Op::Flatten { start: 2, end: 3 }, &[x])?;
         let tokens = self.transpose(tokens, &[0, 2, 1])?;
         let [rows, heads_, wide] = [positions.clone(), heads.into(), width.into()];
-        let parts: Vec<NodeId> = match self.choices.one_in(2) {
-            true => {
-                let all = self.dense(tokens, channels, 3 * heads * width)?;
-                let split = self.reshape(all, [n.clone(), rows, 3.into(), heads_, wide])?;
-                let apart = self.transpose(split, &[2, 0, 3, 1, 4])?;
-                let part = |i: usize| Op::Slice {
-                    axis: 0,
-                    start: i.into(),
-                    end: (i + 1).into(),
-                    step: 1,
-                };
-                let squeeze = || Op::Squeeze {
-                    axes: [0].into_iter().collect(),
-                };
-                let one = |builder: &mut Self, i: usize| {
-                    let part = builder.op("part", part(i), &[apart])?;
-                    builder.op("squeeze", squeeze(), &[part])
-                };
-                (0..3).map(|i| one(self, i)).collect::<Result<_, _>>()?
-            }
-            false => {
-                let shape = SmallVec::<[Dim; 4]>::from_iter([n.clone(), rows, heads_, wide]);
-                let one = |builder: &mut Self| {
-                    let all = builder.dense(tokens, channels, heads * width)?;
-                    let split = builder.reshape(all, shape.clone())?;
-                    builder.transpose(split, &[0, 2, 1, 3])
-                };
-                (0..3).map(|_| one(self)).collect::<Result<_, _>>()?
-            }
+        let parts: Vec<NodeId> = if self.choices.one_in(2) {
+            let all = self.dense(tokens, channels, 3 * heads * width)?;
+            let split = self.reshape(all, [n.clone(), rows, 3.into(), heads_, wide])?;
+            let apart = self.transpose(split, &[2, 0, 3, 1, 4])?;
+            let part = |i: usize| Op::Slice {
+                axis: 0,
+                start: i.into(),
+                end: (i + 1).into(),
+                step: 1,
+            };
+            let squeeze = || Op::Squeeze {
+                axes: [0].into_iter().collect(),
+            };
+            let one = |builder: &mut Self, i: usize| {
+                let part = builder.op("part", part(i), &[apart])?;
+                builder.op("squeeze", squeeze(), &[part])
+            };
+            (0..3).map(|i| one(self, i)).collect::<Result<_, _>>()?
+        } else {
+            let shape = SmallVec::<[Dim; 4]>::from_iter([n.clone(), rows, heads_, wide]);
+            let one = |builder: &mut Self| {
+                let all = builder.dense(tokens, channels, heads * width)?;
+                let split = builder.reshape(all, shape.clone())?;
+                builder.transpose(split, &[0, 2, 1, 3])
+            };
+            (0..3).map(|_| one(self)).collect::<Result<_, _>>()?
         };
-        let mixed = match self.choices.one_in(2) {
-            true => {
-                let keys = self.transpose(parts[1], &[0, 1, 3, 2])?;
-                let scores = self.op("scores", Op::MatMul {}, &[parts[0], keys])?;
-                let weights = self.op("softmax", Op::Softmax { axis: 3 }, &[scores])?;
-                self.op("mix", Op::MatMul {}, &[weights, parts[2]])?
-            }
-            false => {
-                let causal = self.choices.one_in(2);
-                let scale = None;
-                self.op("attention", Op::Attention { scale, causal }, &parts)?
-            }
+        let mixed = if self.choices.one_in(2) {
+            let keys = self.transpose(parts[1], &[0, 1, 3, 2])?;
+            let scores = self.op("scores", Op::MatMul {}, &[parts[0], keys])?;
+            let weights = self.op("softmax", Op::Softmax { axis: 3 }, &[scores])?;
+            self.op("mix", Op::MatMul {}, &[weights, parts[2]])?
+        } else {
+            let causal = self.choices.one_in(2);
+            let scale = None;
+            self.op("attention", Op::Attention { scale, causal }, &parts)?
         };
         let back = self.transpose(mixed, &[0, 2, 1, 3])?;
         let joined = self.reshape(back, [n.clone(), positions, (heads * width).into()])?;
@@ -193,9 +186,10 @@ impl Builder<'_> {
     /// The number of channels, if it is a multiple.
     fn even(&self, x: NodeId, of: usize) -> Result<usize, String> {
         let channels = self.channels(x);
-        match channels.is_multiple_of(of) {
-            true => Ok(channels),
-            false => Err(format!("not a multiple of {of} channels")),
+        if channels.is_multiple_of(of) {
+            Ok(channels)
+        } else {
+            Err(format!("not a multiple of {of} channels"))
         }
     }
 }

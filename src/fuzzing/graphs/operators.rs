@@ -54,9 +54,10 @@ impl Builder<'_> {
                 slope: self.choices.pick(&[0.25, 0.01, -0.5]).into(),
             },
             "prelu" => {
-                let channels = match self.choices.one_in(3) {
-                    true => 1,
-                    false => self.channels(x),
+                let channels = if self.choices.one_in(3) {
+                    1
+                } else {
+                    self.channels(x)
                 };
                 let plan = self.plan(channels);
                 let tensor = weights::vector(&mut self.choices, &plan, 0.25, 0.1);
@@ -133,10 +134,7 @@ impl Builder<'_> {
             2 => return self.convolution(x),
             _ => self.op("unsqueeze", Op::Unsqueeze { axes: ints([2]) }, &[x])?,
         };
-        let groups = match self.choices.one_in(3) {
-            true => inputs,
-            false => 1,
-        };
+        let groups = if self.choices.one_in(3) { inputs } else { 1 };
         let outputs = groups * (1 + self.choices.below(8 / groups.min(8)));
         let mut shape = vec![outputs, inputs / groups];
         let kernel = 1 + self.choices.below(3);
@@ -285,9 +283,10 @@ impl Builder<'_> {
             2 => {
                 let plan = self.plan(channels);
                 let tensor = weights::positive(&mut self.choices, &plan);
-                let shape: &[usize] = match self.choices.one_in(2) {
-                    true => &[channels, 1, 1],
-                    false => &[1, channels, 1, 1],
+                let shape: &[usize] = if self.choices.one_in(2) {
+                    &[channels, 1, 1]
+                } else {
+                    &[1, channels, 1, 1]
                 };
                 self.parameter("factor", tensor.reshaped(shape)?)
             }
@@ -399,12 +398,11 @@ impl Builder<'_> {
             _ => Op::ReduceMax { axes, keep },
         };
         let reduced = self.op(name, op, &[x])?;
-        match keep {
-            true => Ok(reduced),
-            false => {
-                let axes = ints((0..4).filter(|axis| over.contains(axis)));
-                self.op("unsqueeze", Op::Unsqueeze { axes }, &[reduced])
-            }
+        if keep {
+            Ok(reduced)
+        } else {
+            let axes = ints((0..4).filter(|axis| over.contains(axis)));
+            self.op("unsqueeze", Op::Unsqueeze { axes }, &[reduced])
         }
     }
 
@@ -469,7 +467,7 @@ impl Builder<'_> {
             _ => {
                 let positions = size.as_len().unwrap_or(1);
                 let picked = 1 + self.choices.below(4);
-                let index: Vec<u32> = { 0..picked }
+                let index: Vec<u32> = (0..picked)
                     .map(|_| self.choices.below(positions) as u32)
                     .collect();
                 let index = index.into();

@@ -17,7 +17,7 @@ fn equal_sizes_have_one_form() {
     assert_eq!((-images.clone()).floor_div(&windows), dim("-3*N"));
     assert_ne!((images + dim("N")).floor_div(&windows), dim("3*N"));
     assert_eq!(dim("H-H+3").as_number(), Some(3));
-    assert_eq!(dim("H").at_least(&dim("H-1")), dim("H"));
+    assert_eq!(dim("H").maximum(&dim("H-1")), dim("H"));
 }
 
 #[test]

@@ -89,9 +89,10 @@ impl std::str::FromStr for Dim {
 }
 
 fn bounded(dim: Dim) -> Result<Dim, String> {
-    match dim.is_too_long() {
-        true => Err(format!("the size is longer than {} terms", Dim::MAX_LENGTH)),
-        false => Ok(dim),
+    if dim.is_too_long() {
+        Err(format!("the size is longer than {} terms", Dim::MAX_LENGTH))
+    } else {
+        Ok(dim)
     }
 }
 
@@ -116,9 +117,10 @@ impl Parser<'_> {
     }
 
     fn expect(&mut self, c: char) -> Result<(), String> {
-        match self.eat(c) {
-            true => Ok(()),
-            false => Err(format!("expected `{c}` in the size `{}`", self.text)),
+        if self.eat(c) {
+            Ok(())
+        } else {
+            Err(format!("expected `{c}` in the size `{}`", self.text))
         }
     }
 
@@ -177,7 +179,7 @@ impl Parser<'_> {
                 self.expect(',')?;
                 let b = self.sum(depth)?;
                 self.expect(')')?;
-                bounded(a.at_least(&b))
+                bounded(a.maximum(&b))
             }
             _ if word.starts_with(|c: char| c.is_ascii_digit()) => word
                 .parse()

@@ -115,18 +115,20 @@ fn dimensions(count: usize) -> Result<(), String> {
 }
 
 fn spatial(what: &str, length: usize, dimensions: usize) -> Result<(), String> {
-    match length == dimensions {
-        true => Ok(()),
-        false => Err(format!(
+    if length == dimensions {
+        Ok(())
+    } else {
+        Err(format!(
             "{what} has {length} numbers for {dimensions} spatial dimensions"
-        )),
+        ))
     }
 }
 
 fn positive(what: &str, numbers: &[usize]) -> Result<(), String> {
-    match numbers.contains(&0) {
-        true => Err(format!("{what} is 0")),
-        false => Ok(()),
+    if numbers.contains(&0) {
+        Err(format!("{what} is 0"))
+    } else {
+        Ok(())
     }
 }
 

@@ -198,9 +198,10 @@ pub(super) fn concat(axis: usize, operands: &[Option<&[Dim]>]) -> Result<Shape, 
             ));
         }
         for (i, size) in operand.iter().enumerate() {
-            shape[i] = match i == axis {
-                true => shape[i].clone() + size.clone(),
-                false => same(&shape[i], size, || format!("sizes of axis {i}"))?,
+            shape[i] = if i == axis {
+                shape[i].clone() + size.clone()
+            } else {
+                same(&shape[i], size, || format!("sizes of axis {i}"))?
             };
         }
     }
@@ -249,16 +250,18 @@ pub(super) fn reshape(x: &[Dim], shape: &[Dim]) -> Result<Dims, String> {
         (size.clone() - Dim::from(1)).is_never_negative()
     });
     let (from, to) = (product(&from)?, product(&to)?);
-    match are_different(&from, &to) {
-        true => Err(format!("{from} elements as {to}: {x:?} as {shape:?}")),
-        false => Ok(shape.into()),
+    if are_different(&from, &to) {
+        Err(format!("{from} elements as {to}: {x:?} as {shape:?}"))
+    } else {
+        Ok(shape.into())
     }
 }
 
 pub(super) fn transpose(x: &[Dim], perm: &[usize]) -> Result<Dims, String> {
-    match perm.len() == x.len() {
-        true => Ok(perm.iter().map(|axis| x[*axis].clone()).collect()),
-        false => Err(format!("perm has {} of {} axes", perm.len(), x.len())),
+    if perm.len() == x.len() {
+        Ok(perm.iter().map(|axis| x[*axis].clone()).collect())
+    } else {
+        Err(format!("perm has {} of {} axes", perm.len(), x.len()))
     }
 }
 
@@ -279,9 +282,12 @@ pub(super) fn unsqueeze(x: &[Dim], axes: &[usize]) -> Result<Dims, String> {
     }
     let mut rest = x.iter().cloned();
     Ok((0..rank)
-        .filter_map(|axis| match axes.contains(&axis) {
-            true => Some(Dim::from(1)),
-            false => rest.next(),
+        .filter_map(|axis| {
+            if axes.contains(&axis) {
+                Some(Dim::from(1))
+            } else {
+                rest.next()
+            }
         })
         .collect())
 }

@@ -227,10 +227,12 @@ pub fn broadcast(a: &[Dim], b: &[Dim]) -> Result<Dims, String> {
 
 /// The size that both are: `a` unless only `b` is a number. An error when they are provably different.
 fn same(a: &Dim, b: &Dim, what: impl FnOnce() -> String) -> Result<Dim, String> {
-    match are_different(a, b) {
-        true => Err(format!("the {} differ: {a} and {b}", what())),
-        false if a.as_number().is_none() && b.as_number().is_some() => Ok(b.clone()),
-        false => Ok(a.clone()),
+    if are_different(a, b) {
+        Err(format!("the {} differ: {a} and {b}", what()))
+    } else if a.as_number().is_none() && b.as_number().is_some() {
+        Ok(b.clone())
+    } else {
+        Ok(a.clone())
     }
 }
 
@@ -249,9 +251,10 @@ fn product(sizes: &[Dim]) -> Result<Dim, String> {
 }
 
 fn check_length(size: &Dim) -> Result<(), String> {
-    match size.is_too_long() {
-        true => Err(too_long()),
-        false => Ok(()),
+    if size.is_too_long() {
+        Err(too_long())
+    } else {
+        Ok(())
     }
 }
 
@@ -263,9 +266,10 @@ fn too_long() -> String {
 }
 
 fn check_axis(axis: usize, rank: usize) -> Result<(), String> {
-    match axis < rank {
-        true => Ok(()),
-        false => Err(format!("there is no axis {axis} in {rank} dimensions")),
+    if axis < rank {
+        Ok(())
+    } else {
+        Err(format!("there is no axis {axis} in {rank} dimensions"))
     }
 }
 
@@ -274,8 +278,9 @@ fn check_shape(operand: Option<&[Dim]>, expected: &[Dim], what: &str) -> Result<
     let Some(shape) = operand else { return Ok(()) };
     let equal = shape.len() == expected.len()
         && !shape.iter().zip(expected).any(|(a, b)| are_different(a, b));
-    match equal {
-        true => Ok(()),
-        false => Err(format!("{what} has shape {shape:?}, not {expected:?}")),
+    if equal {
+        Ok(())
+    } else {
+        Err(format!("{what} has shape {shape:?}, not {expected:?}"))
     }
 }

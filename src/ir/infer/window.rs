@@ -96,7 +96,7 @@ pub(super) fn pool(
             // A window must start inside: that only ever cuts when the stride exceeds the extent less the pad.
             match (extent - after - stride[i].clone()).as_number() {
                 Some(0..) => windows,
-                _ => windows.at_most(&(size.clone() + before).ceil_div(&stride[i])),
+                _ => windows.minimum(&(size.clone() + before).ceil_div(&stride[i])),
             }
         };
         shape.push(at_least_one(windows)?);
@@ -111,13 +111,14 @@ pub(super) fn resample(x: &[Dim], sizes: &[Dim]) -> Result<Dims, String> {
 }
 
 fn check_rank(x: &[Dim], spatial: usize) -> Result<(), String> {
-    match x.len() == spatial + 2 {
-        true => Ok(()),
-        false => Err(format!(
+    if x.len() == spatial + 2 {
+        Ok(())
+    } else {
+        Err(format!(
             "the input has {} axes, not {} for {spatial} spatial dimensions",
             x.len(),
             spatial + 2
-        )),
+        ))
     }
 }
 

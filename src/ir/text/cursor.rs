@@ -85,9 +85,10 @@ impl<'t> Cursor<'t> {
     }
 
     pub(super) fn expect(&mut self, c: char) -> Parsed<()> {
-        match self.eat(c) {
-            true => Ok(()),
-            false => Err(self.unexpected(&format!("`{c}`"))),
+        if self.eat(c) {
+            Ok(())
+        } else {
+            Err(self.unexpected(&format!("`{c}`")))
         }
     }
 

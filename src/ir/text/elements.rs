@@ -133,12 +133,13 @@ impl Weights {
 
     fn invent(&mut self, len: usize, at: usize) -> Parsed<()> {
         self.invented = self.invented.saturating_add(len);
-        match self.invented > MAX_INVENTED {
-            true => Err(Mistake::new(
+        if self.invented > MAX_INVENTED {
+            Err(Mistake::new(
                 at,
                 format!("the text asks for over {MAX_INVENTED} elements that it does not write"),
-            )),
-            false => Ok(()),
+            ))
+        } else {
+            Ok(())
         }
     }
 }

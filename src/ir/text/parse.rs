@@ -147,9 +147,10 @@ impl Parser<'_> {
         let role = role.ok_or_else(|| self.cursor.unexpected("parameter, buffer or literal"))?;
         let at = self.cursor.at();
         let value = values::parse(&mut self.cursor)?;
-        let mask = match self.cursor.eat_word("mask") {
-            true => Some((self.cursor.at(), values::parse(&mut self.cursor)?)),
-            false => None,
+        let mask = if self.cursor.eat_word("mask") {
+            Some((self.cursor.at(), values::parse(&mut self.cursor)?))
+        } else {
+            None
         };
         let mut aliases = Vec::new();
         if self.cursor.eat_word("alias") {
@@ -215,9 +216,10 @@ impl Parser<'_> {
         if let Some((field, _)) = attributes.first() {
             let what = format!("`{op_name}` has no attribute `{field}`");
             let names: Vec<&str> = op.attributes().into_iter().map(|(n, _)| n).collect();
-            let help = match names.is_empty() {
-                true => String::new(),
-                false => format!("it has {}", names.join(", ")),
+            let help = if names.is_empty() {
+                String::new()
+            } else {
+                format!("it has {}", names.join(", "))
             };
             return Err(Mistake::new(at, what).help(help));
         }
@@ -314,9 +316,10 @@ impl Parser<'_> {
         self.cursor.expect(sigil)?;
         let at = self.cursor.at();
         let name = self.cursor.name()?;
-        match self.named.contains_key(&name) {
-            true => Err(Mistake::new(at, format!("the name `{name}` is taken"))),
-            false => Ok(name),
+        if self.named.contains_key(&name) {
+            Err(Mistake::new(at, format!("the name `{name}` is taken")))
+        } else {
+            Ok(name)
         }
     }
 
@@ -328,24 +331,27 @@ impl Parser<'_> {
             self.cursor.expect('%')?;
         }
         let name = self.cursor.name()?;
-        let port: u32 = match self.cursor.eat('#') {
-            true => self.cursor.parsed("the number of a result")?,
-            false => 0,
+        let port: u32 = if self.cursor.eat('#') {
+            self.cursor.parsed("the number of a result")?
+        } else {
+            0
         };
         let Some(node) = self.named.get(&name).copied() else {
             let help = "every value is defined above the line that uses it";
             return Err(Mistake::new(at, format!("there is no value `{name}` yet")).help(help));
         };
         if self.graph.constant(node).is_some() != is_constant {
-            let what = match is_constant {
-                true => format!("`{name}` is no constant: write `%{name}`"),
-                false => format!("`{name}` is a constant: write `@{name}`"),
+            let what = if is_constant {
+                format!("`{name}` is no constant: write `%{name}`")
+            } else {
+                format!("`{name}` is a constant: write `@{name}`")
             };
             return Err(Mistake::new(at, what));
         }
-        match (port as usize) < self.graph.node(node).outputs.len() {
-            true => Ok(Value { node, port }),
-            false => Err(Mistake::new(at, format!("`{name}` has no result {port}"))),
+        if (port as usize) < self.graph.node(node).outputs.len() {
+            Ok(Value { node, port })
+        } else {
+            Err(Mistake::new(at, format!("`{name}` has no result {port}")))
         }
     }
 }

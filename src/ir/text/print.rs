@@ -100,9 +100,10 @@ fn statement_with(graph: &Graph, node: NodeId, full: usize) -> String {
             let operands: Vec<String> = operands.iter().map(|v| value(graph, *v)).collect();
             let (name, attributes) = operation(op, &ranks);
             let text = format!("{this} = {name}({}){attributes}", operands.join(", "));
-            match types.is_empty() {
-                true => text,
-                false => format!("{text} : {types}"),
+            if types.is_empty() {
+                text
+            } else {
+                format!("{text} : {types}")
             }
         }
     }
@@ -134,9 +135,10 @@ fn operation(op: &Op, ranks: &[Option<usize>]) -> (Cow<'static, str>, String) {
         .iter()
         .map(|(name, text)| format!("{name}={text}"))
         .collect();
-    match printed.is_empty() {
-        true => (name, String::new()),
-        false => (name, format!(" {{{}}}", printed.join(", "))),
+    if printed.is_empty() {
+        (name, String::new())
+    } else {
+        (name, format!(" {{{}}}", printed.join(", ")))
     }
 }
 
@@ -153,9 +155,10 @@ fn constant_value(constant: &Constant, full: usize) -> String {
         .iter()
         .map(|a| word(a).into_owned())
         .collect();
-    match aliases.is_empty() {
-        true => text,
-        false => format!("{text} alias {}", aliases.join(", ")),
+    if aliases.is_empty() {
+        text
+    } else {
+        format!("{text} alias {}", aliases.join(", "))
     }
 }
 
@@ -196,9 +199,10 @@ fn types(graph: &Graph, node: NodeId) -> String {
 /// A name as it is, or quoted.
 fn word(name: &str) -> Cow<'_, str> {
     let is_plain = !name.is_empty() && name.chars().all(is_word) && !name.contains("//");
-    match is_plain {
-        true => Cow::Borrowed(name),
-        false => Cow::Owned(std::sync::Arc::<str>::from(name).print()),
+    if is_plain {
+        Cow::Borrowed(name)
+    } else {
+        Cow::Owned(std::sync::Arc::<str>::from(name).print())
     }
 }
 

@@ -25,7 +25,7 @@ const NET: &str = r##"graph "my net"(%x: f32[N,2,H,W], %"second input": i64[*]) 
   %conv1 = conv(%x, @conv1.weight, @conv1.bias) {stride=[2,1], pad=[1:0,0]} : f32[N,2,floor(H/2)+1,W]
   %"a, b" = opaque "aten::split \"it\""(%conv1, %"second input") {template="torch.split({0}, {$0}, 1)\n", sizes=[2*H,W], dialect=onnx} : f32[*], other"List[int]"
   %relu = relu(%"a, b") : f32[*]
-  %wall = opaque "prim::Print"(%"a, b"#1) {template="print({0})"}
+  %barrier = opaque "prim::Print"(%"a, b"#1) {template="print({0})"}
   %last = slice(%conv1) {axis=3, end=W, step=2} : f32[N,2,floor(H/2)+1,floor((W+1)/2)]
   @half = literal 0.5 : f16[]
   return %relu, list=%"a, b"#1, "odd name"=%last, h=@half

@@ -118,9 +118,10 @@ fn parse_nested<'t>(cursor: &mut Cursor<'t>, depth: usize) -> Parsed<Written<'t>
     if cursor.eat_word("normal") {
         cursor.expect('(')?;
         let seed = cursor.parsed("a seed")?;
-        let deviation = match cursor.eat(',') {
-            true => cursor.parsed("a number")?,
-            false => 1.0,
+        let deviation = if cursor.eat(',') {
+            cursor.parsed("a number")?
+        } else {
+            1.0
         };
         cursor.expect(')')?;
         return Ok(Written::Normal(seed, deviation));
@@ -170,9 +171,10 @@ fn positions(cursor: &mut Cursor<'_>) -> Parsed<Vec<(f64, u32)>> {
     while cursor.peek() != Some(']') {
         let at = cursor.at();
         let first = cursor.number()?;
-        let position = match cursor.eat('*') {
-            true => first.parse().ok().zip(cursor.number()?.parse().ok()),
-            false => first.parse().ok().map(|position| (1.0, position)),
+        let position = if cursor.eat('*') {
+            first.parse().ok().zip(cursor.number()?.parse().ok())
+        } else {
+            first.parse().ok().map(|position| (1.0, position))
         };
         let wrong = || Mistake::new(at, "expected a position like 3, or 2.0*3");
         positions.push(position.ok_or_else(wrong)?);

@@ -110,9 +110,10 @@ impl Trainer {
             Some(_) => Some(Network::new(teacher, device, DType::F32)?),
             None => None,
         };
-        let variables = { student.parameters() }
+        let variables = student
+            .parameters()
             .map(|(node, variable)| {
-                let mask = { graph.mask(node) }.map(|mask| {
+                let mask = graph.mask(node).map(|mask| {
                     let kept: Vec<f32> =
                         mask.iter().map(|kept| f32::from(u8::from(kept))).collect();
                     Tensor::f_from_slice(&kept)?
@@ -190,9 +191,10 @@ impl Trainer {
                 help: "without labels=true further dimensions may follow the classes".into(),
             });
         }
-        match self.objective.labels {
-            true => set.require_labels("training", shape[1]),
-            false => Ok(()),
+        if self.objective.labels {
+            set.require_labels("training", shape[1])
+        } else {
+            Ok(())
         }
     }
 
@@ -304,8 +306,11 @@ impl Trainer {
                 ));
                 return Ok(());
             }
-            let factor = { self.settings.schedule }.factor(position as f64 / total as f64);
-            { loss.f_backward() }
+            let factor = self
+                .settings
+                .schedule
+                .factor(position as f64 / total as f64);
+            loss.f_backward()
                 .and_then(|()| self.optimiser.step(self.settings.rate * factor))
                 .map_err(failed)?;
             sum += n * value;
@@ -317,7 +322,9 @@ impl Trainer {
                 epochs: self.settings.epochs,
                 fraction: done as f64 / total as f64,
                 loss: sum / samples,
-                right: { self.epochs.last() }
+                right: self
+                    .epochs
+                    .last()
                     .and_then(|last| last.held_out)
                     .and_then(|judgement| judgement.right),
                 left: each.saturating_mul(u32::try_from(total - done).unwrap_or(u32::MAX)),
@@ -403,7 +410,7 @@ impl Trainer {
             let saved = saved.filter(|saved| saved.shape() == convert::shape(tensor));
             let saved = saved.ok_or_else(|| broken(&format!("it has no tensor `{name}`")))?;
             let mut place = tensor.shallow_clone();
-            { convert::weight(saved, Kind::Float, self.student.device()) }
+            convert::weight(saved, Kind::Float, self.student.device())
                 .and_then(|saved| place.f_copy_(&saved))
                 .map_err(failed)?;
         }
@@ -416,12 +423,18 @@ impl Trainer {
     /// Every tensor that changes, with a name of its own.
     fn places(&self) -> impl Iterator<Item = (String, &Tensor)> {
         let name = |node: NodeId| &self.graph.node(node).name;
-        let now = { self.student.state() }
+        let now = self
+            .student
+            .state()
             .map(move |(node, tensor)| (format!("now/{}", name(node)), tensor));
-        let best = { self.student.state() }
+        let best = self
+            .student
+            .state()
             .zip(&self.best.state)
             .map(move |((node, _), tensor)| (format!("best/{}", name(node)), tensor));
-        let velocities = { self.student.parameters() }
+        let velocities = self
+            .student
+            .parameters()
             .zip(self.optimiser.velocities())
             .map(move |((node, _), tensor)| (format!("velocity/{}", name(node)), tensor));
         now.chain(best).chain(velocities)

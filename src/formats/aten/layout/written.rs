@@ -11,17 +11,18 @@ pub(in crate::formats) fn write(w: &Written<'_>) -> Result<Option<Expression>, S
     };
     Ok(Some(match w.op {
         Op::Reshape { shape } => reshape(w, shape),
-        Op::Flatten { start, end } => match w.core {
-            true => {
+        Op::Flatten { start, end } => {
+            if w.core {
                 let from = w.shape(0)?;
                 let joined = Dim::product(from.get(*start..=*end).unwrap_or_default());
                 let joined = joined.ok_or("it has too many sizes")?;
                 let before = from.iter().take(*start).cloned();
                 let after = from.iter().skip(*end + 1).cloned();
                 reshape(w, &before.chain([joined]).chain(after).collect())
+            } else {
+                call("flatten", "using_ints", &[int(*start), int(*end)])
             }
-            false => call("flatten", "using_ints", &[int(*start), int(*end)]),
-        },
+        }
         Op::Transpose { perm } => call("permute", "default", &[Expression::ints(perm)]),
         Op::Squeeze { axes } if w.core => call("squeeze", "dims", &[Expression::ints(axes)]),
         Op::Squeeze { axes } => {
@@ -182,9 +183,10 @@ fn gather(w: &Written<'_>, axis: usize, index: &[u32]) -> Expression {
 
 fn reshape(w: &Written<'_>, shape: &Dims) -> Expression {
     let shape = inferred(shape);
-    match w.core {
-        false => Expression::call("reshape", "default", [w.x(), shape]),
-        true => Expression::call("view", "default", [w.row_major(), shape]),
+    if w.core {
+        Expression::call("view", "default", [w.row_major(), shape])
+    } else {
+        Expression::call("reshape", "default", [w.x(), shape])
     }
 }
 

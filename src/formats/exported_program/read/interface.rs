@@ -125,9 +125,10 @@ impl<'p> Reader<'p> {
                     for dim in shape {
                         self.known.extend(determined(dim));
                     }
-                    let node_name = match self.is_state(name) {
-                        true => format!("{name}.input"),
-                        false => name.to_owned(),
+                    let node_name = if self.is_state(name) {
+                        format!("{name}.input")
+                    } else {
+                        name.to_owned()
                     };
                     let index = self.graph.inputs().len();
                     let node = self.graph.add_input(&node_name, ty);

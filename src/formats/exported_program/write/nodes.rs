@@ -139,9 +139,10 @@ impl Writer<'_> {
             inputs.push(self.named(parameter, value, false));
         }
         let mut outputs = vec![tag("as_tensor", tag("name", name.as_str()))];
-        let node_name = match call.others.is_empty() {
-            true => name.clone(),
-            false => self.fresh(call.name),
+        let node_name = if call.others.is_empty() {
+            name.clone()
+        } else {
+            self.fresh(call.name)
         };
         self.describe(&name, ty)?;
         for (i, ty) in call.others.iter().enumerate() {

@@ -175,7 +175,7 @@ impl DimBuilder<Size> for Nodes<'_, '_> {
     }
 
     fn max(&mut self, a: Size, b: Size) -> Size {
-        let dim = a.dim().at_least(&b.dim());
+        let dim = a.dim().maximum(&b.dim());
         self.binary("torch.sym_max", a, b, dim)
     }
 }

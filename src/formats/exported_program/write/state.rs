@@ -203,8 +203,9 @@ impl Layout {
 
 /// A part of a name as an attribute may have it; PyTorch's own are numbers too.
 fn part(name: &str) -> String {
-    match !name.is_empty() && name.bytes().all(|b| b.is_ascii_digit()) {
-        true => name.to_owned(),
-        false => identifier(name).trim_end_matches('_').to_owned(),
+    if !name.is_empty() && name.bytes().all(|b| b.is_ascii_digit()) {
+        name.to_owned()
+    } else {
+        identifier(name).trim_end_matches('_').to_owned()
     }
 }

@@ -98,9 +98,10 @@ impl<'m> Importer<'m> {
 
     /// A tensor of the file under another shape.
     pub fn reshaped(&mut self, name: &str, shape: &[usize]) -> Option<Value> {
-        match self.tensor(name)?.shape() == shape {
-            true => self.formed(name, Form::AsIs, None),
-            false => self.formed(name, Form::Reshaped(shape.to_vec()), None),
+        if self.tensor(name)?.shape() == shape {
+            self.formed(name, Form::AsIs, None)
+        } else {
+            self.formed(name, Form::Reshaped(shape.to_vec()), None)
         }
     }
 
@@ -116,14 +117,16 @@ impl<'m> Importer<'m> {
             Form::Reshaped(shape) => weight.tensor.reshaped(shape).ok()?,
         };
         let plain = !tensor.dtype().is_float() || tensor.shape().is_empty();
-        let role = role.unwrap_or(match plain {
-            true => Role::Literal,
-            false => Role::Parameter,
+        let role = role.unwrap_or(if plain {
+            Role::Literal
+        } else {
+            Role::Parameter
         });
         let first = weight.forms.is_empty();
-        let own_name = match first {
-            true => weight.name.to_owned(),
-            false => self.fresh(&format!("{}.form", weight.name)),
+        let own_name = if first {
+            weight.name.to_owned()
+        } else {
+            self.fresh(&format!("{}.form", weight.name))
         };
         let mut constant = Constant::new(tensor, role);
         if first && constant.tensor.dtype().is_float() {

@@ -19,9 +19,10 @@ pub(super) fn matmul<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value
     }
     if is_weight(im, b) {
         let weight = im.transposed(b)?;
-        return match im.dtype(x) == im.dtype(weight) {
-            true => im.last(view, Op::Linear {}, &[x, weight]),
-            false => None,
+        return if im.dtype(x) == im.dtype(weight) {
+            im.last(view, Op::Linear {}, &[x, weight])
+        } else {
+            None
         };
     }
     let y = im.value(b)?;
@@ -148,12 +149,11 @@ pub(super) fn gemm<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value> 
         {
             return im.last(view, Op::Linear {}, &[x, weight, bias]);
         }
-        let shift = match beta == 1.0 {
-            true => bias,
-            false => {
-                let beta = im.scalar(view, beta, dtype);
-                im.step(view, "shift", Op::Mul {}, &[bias, beta])?
-            }
+        let shift = if beta == 1.0 {
+            bias
+        } else {
+            let beta = im.scalar(view, beta, dtype);
+            im.step(view, "shift", Op::Mul {}, &[bias, beta])?
         };
         steps.push((Op::Add {}, shift));
     }

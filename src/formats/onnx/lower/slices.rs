@@ -25,17 +25,19 @@ fn bound(at: &Dim, size: &Dim) -> Dim {
 
 /// The larger of both, which most often is plain to see.
 fn not_below(a: Dim, b: &Dim) -> Dim {
-    match (a.clone() - b.clone()).is_never_negative() {
-        true => a,
-        false => a.at_least(b),
+    if (a.clone() - b.clone()).is_never_negative() {
+        a
+    } else {
+        a.maximum(b)
     }
 }
 
 /// The smaller of both.
 fn not_above(a: Dim, b: &Dim) -> Dim {
-    match (b.clone() - a.clone()).is_never_negative() {
-        true => a,
-        false => a.at_most(b),
+    if (b.clone() - a.clone()).is_never_negative() {
+        a
+    } else {
+        a.minimum(b)
     }
 }
 

@@ -55,9 +55,10 @@ impl Writer<'_> {
         // In another layout the name stays free for what has it in the file, if somebody may read that.
         let free = origin.is_none() || as_in_file || !self.needed.contains(&*node.name);
         let first = !self.forms.contains_key(&value.node) && free;
-        let name = match first {
-            true => self.claim(&node.name),
-            false => self.fresh(&node.name),
+        let name = if first {
+            self.claim(&node.name)
+        } else {
+            self.fresh(&node.name)
         };
         let tensor = &constant.tensor;
         let tensor = match &form {
@@ -70,9 +71,10 @@ impl Writer<'_> {
         let tensor = tensor.map_err(|what| OnnxError::unwritable(what, MISTAKE))?;
         self.store(&name, tensor, first);
         if name == *node.name {
-            let names = match as_in_file {
-                true => &mut self.given,
-                false => &mut self.claimed,
+            let names = if as_in_file {
+                &mut self.given
+            } else {
+                &mut self.claimed
             };
             names.insert(name.clone());
         }

@@ -34,7 +34,7 @@ impl<'a> Evaluator<'a> {
             let mut end = env.clone();
             match self.block(branch, &mut end, file) {
                 Ok(Flow::Next) => ends.push(end),
-                Err(Stop::Learned) => return Err(Stop::Learned),
+                Err(Stop::Restart) => return Err(Stop::Restart),
                 _ => break,
             }
         }
@@ -140,9 +140,10 @@ impl<'a> Evaluator<'a> {
 
     /// Stops where evaluating both branches of a condition would do more than compute.
     pub fn changes_something(&self) -> Eval<()> {
-        match self.quiet {
-            true => self.unknown_python("a change in a branch that may not be taken"),
-            false => Ok(()),
+        if self.quiet {
+            self.unknown_python("a change in a branch that may not be taken")
+        } else {
+            Ok(())
         }
     }
 }

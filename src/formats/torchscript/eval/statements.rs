@@ -134,9 +134,10 @@ impl<'a> Evaluator<'a> {
             Err(_) if is_inert(&branch.body) && is_inert(other) => &[],
             Err(what) => {
                 let branches = [&branch.body[..], other];
-                return match self.both_branches((&test, &what), branches, env, file)? {
-                    true => Ok(Flow::Next),
-                    false => self.depends_on_data(what),
+                return if self.both_branches((&test, &what), branches, env, file)? {
+                    Ok(Flow::Next)
+                } else {
+                    self.depends_on_data(what)
                 };
             }
         };

@@ -130,7 +130,7 @@ impl Builder for Evaluator<'_> {
             && let Some(input) = self.source_input(value)
             && self.facts.dtypes.insert(input, dtype).is_none()
         {
-            return Err(Stop::Learned);
+            return Err(Stop::Restart);
         }
         match self.shape(value) {
             None => {
@@ -139,7 +139,7 @@ impl Builder for Evaluator<'_> {
                 {
                     // Its sizes are told once its rank is known, by what really becomes of each.
                     self.facts.shapes.insert(input, vec![None; sizes.len()]);
-                    return Err(Stop::Learned);
+                    return Err(Stop::Restart);
                 }
             }
             Some(shape) if shape.len() == sizes.len() => {
@@ -150,7 +150,7 @@ impl Builder for Evaluator<'_> {
                         && let Some(slot @ None) = sizes.get_mut(axis)
                     {
                         *slot = Some(*n);
-                        return Err(Stop::Learned);
+                        return Err(Stop::Restart);
                     }
                 }
             }

@@ -79,9 +79,10 @@ impl<'a> Evaluator<'a> {
         axes.sort_unstable_by(|a, b| b.cmp(a));
         axes.dedup();
         for axis in axes {
-            match keep {
-                true => shape[axis] = Dim::from(1),
-                false => drop(shape.remove(axis)),
+            if keep {
+                shape[axis] = Dim::from(1)
+            } else {
+                drop(shape.remove(axis))
             }
         }
         Some(shape)

@@ -13,9 +13,10 @@ pub(super) fn keeps_shape(name: &str, beside: bool) -> bool {
         nan_to_num channel_shuffle local_response_norm fill zero rrelu sgn deg2rad rad2deg lgamma digamma sinc logit rsub clamp
         clamp_min clamp_max";
     const BESIDE: &str = "instance_norm fill scatter scatter_add index_fill index_add index_copy index_put slice_scatter";
-    match beside {
-        true => among(BESIDE, name),
-        false => among(ALONE, name) || spelling::of_aten(name).any(|row| row.operands() == 1),
+    if beside {
+        among(BESIDE, name)
+    } else {
+        among(ALONE, name) || spelling::of_aten(name).any(|row| row.operands() == 1)
     }
 }
 

@@ -130,9 +130,10 @@ impl<'a> Evaluator<'a> {
             _ => {}
         }
         if let (Value::Unknown { why, .. }, _) | (_, Value::Unknown { why, .. }) = (a, b) {
-            let ty = match conditions || is_comparison(name) {
-                true => "bool",
-                false => "Scalar",
+            let ty = if conditions || is_comparison(name) {
+                "bool"
+            } else {
+                "Scalar"
             };
             return Ok(Some(self.unknown(why.clone(), name, &both(), ty)));
         }
@@ -168,8 +169,8 @@ fn of_sizes<'a>(name: &str, x: Dim, y: Dim) -> Option<Value<'a>> {
         {
             remainder(&x, &y)
         }
-        "max" | "maximum" => x.at_least(&y),
-        "min" | "minimum" => x.at_most(&y),
+        "max" | "maximum" => x.maximum(&y),
+        "min" | "minimum" => x.minimum(&y),
         "div" | "true_divide" | "__truediv__" => return true_division(&x, &y),
         // Of whole numbers too it is a float.
         "pow" => {
@@ -214,7 +215,7 @@ fn range_length<'a>(start: &Value<'_>, end: &Value<'_>, step: &Value<'_>) -> Opt
         step => (start - end, step.saturating_neg()),
     };
     let steps = length.ceil_div(&Dim::from(step));
-    Some(Value::size(steps.at_least(&Dim::from(0))))
+    Some(Value::size(steps.maximum(&Dim::from(0))))
 }
 
 fn is_number(value: &Value<'_>) -> bool {
@@ -298,7 +299,7 @@ fn unary<'a>(name: &str, a: &Value<'a>) -> Option<Value<'a>> {
             "neg" => Some(-dim.clone()),
             "floor" | "ceil" | "round" | "trunc" | "item" | "Int" | "detach" | "clone"
             | "contiguous" => Some(dim.clone()),
-            "abs" => Some(dim.clone().at_least(&-dim.clone())),
+            "abs" => Some(dim.clone().maximum(&-dim.clone())),
             _ => None,
         };
         if let Some(size) = size {

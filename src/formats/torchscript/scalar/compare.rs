@@ -102,14 +102,13 @@ pub(super) fn compare(name: &str, a: &Value<'_>, b: &Value<'_>) -> Option<Result
             "eq" => (false, low > 0 || high < 0),
             _ => (low > 0 || high < 0, false),
         };
-        return Some(match holds || fails {
-            true => Ok(holds),
-            false => {
-                let size = if x.as_number().is_none() { x } else { y };
-                Err(format!(
-                    "a condition compares the size {size}, known only when the model runs"
-                ))
-            }
+        return Some(if holds || fails {
+            Ok(holds)
+        } else {
+            let size = if x.as_number().is_none() { x } else { y };
+            Err(format!(
+                "a condition compares the size {size}, known only when the model runs"
+            ))
         });
     }
     let (x, y) = (a.as_f64()?, b.as_f64()?);

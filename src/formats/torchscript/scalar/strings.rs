@@ -112,15 +112,16 @@ impl<'a> Evaluator<'a> {
 
     /// A text, or where it is not exactly what the running network makes, the reason why it is unknown.
     pub(super) fn text(&mut self, text: String, exact: bool) -> Value<'a> {
-        match exact {
-            true => Value::Str(text.into()),
-            false => Value::Unknown {
+        if exact {
+            Value::Str(text.into())
+        } else {
+            Value::Unknown {
                 why: format!(
                     "the text `{text}`, of which a part is known only when the model runs"
                 )
                 .into(),
                 run: None,
-            },
+            }
         }
     }
 }
@@ -138,9 +139,12 @@ pub(super) fn print_number(x: f64, out: &mut String) {
         let scientific = format!("{x:.16e}");
         let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
         let exponent: i32 = exponent.parse().unwrap_or(0);
-        let trim = |text: &str| match text.contains('.') {
-            true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
-            false => text.to_owned(),
+        let trim = |text: &str| {
+            if text.contains('.') {
+                text.trim_end_matches('0').trim_end_matches('.').to_owned()
+            } else {
+                text.to_owned()
+            }
         };
         if (-4..17).contains(&exponent) {
             let decimals = usize::try_from(16 - exponent).unwrap_or(0);

@@ -60,12 +60,13 @@ impl Writer<'_> {
             self.node(node)?;
         }
         let result = self.result()?;
-        let ty = match self.source.parameters.is_empty() && self.graph.outputs().len() != 1 {
-            true => format!(
+        let ty = if self.source.parameters.is_empty() && self.graph.outputs().len() != 1 {
+            format!(
                 "Tuple[{}]",
                 vec!["Tensor"; self.graph.outputs().len()].join(", ")
-            ),
-            false => self.source.result.ty.clone(),
+            )
+        } else {
+            self.source.result.ty.clone()
         };
         Ok(format!(
             "{signature}) -> {ty}:\n{}    return {result}\n",

@@ -173,9 +173,10 @@ fn access(module: &str, name: &str) -> String {
         .filter(|part| !part.is_empty())
         .chain([name]);
     parts.fold("self".to_owned(), |object, part| {
-        match is_identifier(part) {
-            true => format!("{object}.{part}"),
-            false => format!("getattr({object}, {})", print_str(part)),
+        if is_identifier(part) {
+            format!("{object}.{part}")
+        } else {
+            format!("getattr({object}, {})", print_str(part))
         }
     })
 }

@@ -60,9 +60,12 @@ impl<'m, 'a> Method<'m, 'a> {
                 owned(text)
             }
             ("swapcase", 0) => {
-                let swap = |c: char| match c.is_ascii_lowercase() {
-                    true => c.to_ascii_uppercase(),
-                    false => c.to_ascii_lowercase(),
+                let swap = |c: char| {
+                    if c.is_ascii_lowercase() {
+                        c.to_ascii_uppercase()
+                    } else {
+                        c.to_ascii_lowercase()
+                    }
                 };
                 owned(text.chars().map(swap).collect())
             }

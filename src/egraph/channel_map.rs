@@ -1,6 +1,6 @@
 //! How the channels of one value are made from those of another: a gather with factors and constants.
 //!
-//! Every rule about redundant channels is about [`Picks`]: equal channels are picked twice, proportional ones with a factor,
+//! Every rule about redundant channels is about [`ChannelMap`]: equal channels are picked twice, proportional ones with a factor,
 //! constant ones are no channel at all. Composition, and the partition of channels into classes, are here.
 
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::ir::regroup::Spread;
 
 /// Where a channel comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Pick {
+pub enum MapEntry {
     /// A channel of the operand, times a factor.
     Channel {
         /// Its position.
@@ -24,30 +24,30 @@ pub enum Pick {
     Constant(Float),
 }
 
-impl Pick {
+impl MapEntry {
     /// A channel as it is.
-    pub fn channel(index: usize) -> Pick {
-        Pick::Channel {
+    pub fn channel(index: usize) -> MapEntry {
+        MapEntry::Channel {
             index: index as u32,
             scale: 1.0.into(),
         }
     }
 }
 
-/// One [`Pick`] for each channel of the result.
+/// One [`MapEntry`] for each channel of the result.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Picks(pub Arc<[Pick]>);
+pub struct ChannelMap(pub Arc<[MapEntry]>);
 
-impl FromIterator<Pick> for Picks {
-    fn from_iter<I: IntoIterator<Item = Pick>>(picks: I) -> Picks {
-        Picks(picks.into_iter().collect())
+impl FromIterator<MapEntry> for ChannelMap {
+    fn from_iter<I: IntoIterator<Item = MapEntry>>(map: I) -> ChannelMap {
+        ChannelMap(map.into_iter().collect())
     }
 }
 
-impl Picks {
+impl ChannelMap {
     /// These channels, as they are.
-    pub fn channels(indices: impl IntoIterator<Item = usize>) -> Picks {
-        indices.into_iter().map(Pick::channel).collect()
+    pub fn channels(indices: impl IntoIterator<Item = usize>) -> ChannelMap {
+        indices.into_iter().map(MapEntry::channel).collect()
     }
 
     /// The number of channels of the result.
@@ -67,28 +67,28 @@ impl Picks {
                 .0
                 .iter()
                 .enumerate()
-                .all(|(i, pick)| *pick == Pick::channel(i))
+                .all(|(i, entry)| *entry == MapEntry::channel(i))
     }
 
     /// The positions, if these are channels as they are and nothing else.
     pub fn plain(&self) -> Option<Vec<usize>> {
-        let plain = |pick: &Pick| match pick {
-            Pick::Channel { index, scale } if scale.0 == 1.0 => Some(*index as usize),
+        let plain = |entry: &MapEntry| match entry {
+            MapEntry::Channel { index, scale } if scale.0 == 1.0 => Some(*index as usize),
             _ => None,
         };
         self.0.iter().map(plain).collect()
     }
 
-    /// The picks that do these after `inner`.
-    pub fn after(&self, inner: &Picks) -> Picks {
-        let compose = |pick: &Pick| match *pick {
-            Pick::Constant(value) => Pick::Constant(value),
-            Pick::Channel { index, scale } => match inner.0[index as usize] {
-                Pick::Constant(value) => Pick::Constant(value * scale),
-                Pick::Channel {
+    /// The map that does these after `inner`.
+    pub fn after(&self, inner: &ChannelMap) -> ChannelMap {
+        let compose = |entry: &MapEntry| match *entry {
+            MapEntry::Constant(value) => MapEntry::Constant(value),
+            MapEntry::Channel { index, scale } => match inner.0[index as usize] {
+                MapEntry::Constant(value) => MapEntry::Constant(value * scale),
+                MapEntry::Channel {
                     index,
                     scale: first,
-                } => Pick::Channel {
+                } => MapEntry::Channel {
                     index,
                     scale: first * scale,
                 },
@@ -102,9 +102,9 @@ impl Picks {
         let mut read: Vec<usize> = self
             .0
             .iter()
-            .filter_map(|pick| match pick {
-                Pick::Channel { index, .. } => Some(*index as usize),
-                Pick::Constant(_) => None,
+            .filter_map(|entry| match entry {
+                MapEntry::Channel { index, .. } => Some(*index as usize),
+                MapEntry::Constant(_) => None,
             })
             .collect();
         read.sort();
@@ -112,10 +112,10 @@ impl Picks {
         read
     }
 
-    /// The same picks where the operand's `channels` channels, and the result's, are found along an axis like this.
-    pub fn spread(&self, channels: usize, over: Spread) -> Picks {
-        let of = |r: usize, pick: &Pick, b: usize| match *pick {
-            Pick::Channel { index, scale } => Pick::Channel {
+    /// The same map where the operand's `channels` channels, and the result's, are found along an axis like this.
+    pub fn spread(&self, channels: usize, over: Spread) -> ChannelMap {
+        let of = |r: usize, entry: &MapEntry, b: usize| match *entry {
+            MapEntry::Channel { index, scale } => MapEntry::Channel {
                 index: ((r * channels + index as usize) * over.block + b) as u32,
                 scale,
             },
@@ -123,15 +123,15 @@ impl Picks {
         };
         let blocks = |r: usize| {
             let all = self.0.iter();
-            all.flat_map(move |pick| (0..over.block).map(move |b| of(r, pick, b)))
+            all.flat_map(move |entry| (0..over.block).map(move |b| of(r, entry, b)))
         };
         (0..over.repeats).flat_map(blocks).collect()
     }
 
-    /// These picks from an operand whose channels have other positions.
-    pub fn moved(&self, to: impl Fn(usize) -> usize) -> Picks {
-        let moved = |pick: &Pick| match *pick {
-            Pick::Channel { index, scale } => Pick::Channel {
+    /// The same map from an operand whose channels have other positions.
+    pub fn moved(&self, to: impl Fn(usize) -> usize) -> ChannelMap {
+        let moved = |entry: &MapEntry| match *entry {
+            MapEntry::Channel { index, scale } => MapEntry::Channel {
                 index: to(index as usize) as u32,
                 scale,
             },
@@ -173,16 +173,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn picks_compose_and_spread() {
-        let inner: Picks = [Pick::channel(1), Pick::Constant(2.0.into())]
+    fn maps_compose_and_spread() {
+        let inner: ChannelMap = [MapEntry::channel(1), MapEntry::Constant(2.0.into())]
             .into_iter()
             .collect();
-        let half = Pick::Channel {
+        let half = MapEntry::Channel {
             index: 1,
             scale: 0.5.into(),
         };
-        let outer: Picks = [half, Pick::channel(0)].into_iter().collect();
-        let both: Picks = [Pick::Constant(1.0.into()), Pick::channel(1)]
+        let outer: ChannelMap = [half, MapEntry::channel(0)].into_iter().collect();
+        let both: ChannelMap = [MapEntry::Constant(1.0.into()), MapEntry::channel(1)]
             .into_iter()
             .collect();
         assert_eq!(outer.after(&inner), both);
@@ -191,8 +191,8 @@ mod tests {
             block: 2,
         };
         assert_eq!(
-            Picks::channels([2, 0]).spread(3, over),
-            Picks::channels([4, 5, 0, 1, 10, 11, 6, 7])
+            ChannelMap::channels([2, 0]).spread(3, over),
+            ChannelMap::channels([4, 5, 0, 1, 10, 11, 6, 7])
         );
     }
 

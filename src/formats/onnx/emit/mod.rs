@@ -15,7 +15,7 @@ use super::write::{Spelled, Writer};
 use crate::ir::Op;
 
 /// Adds the nodes of an operation; the last one's result has the name that `spelled` says.
-pub(super) fn spell(w: &mut Writer<'_>, op: &Op, spelled: &Spelled<'_>) -> Result<(), OnnxError> {
+pub(super) fn emit(w: &mut Writer<'_>, op: &Op, spelled: &Spelled<'_>) -> Result<(), OnnxError> {
     use Op::*;
     match op {
         Conv { .. } | ConvTranspose { .. } => layers::conv(w, op, spelled),
@@ -76,9 +76,10 @@ fn with_axes(
     axes: &[usize],
 ) -> (Vec<String>, Vec<AttributeProto>) {
     let axes = axes.iter().map(|axis| *axis as i64);
-    match w.opset < since {
-        true => (vec![x], vec![ints("axes", axes)]),
-        false => (vec![x, w.int_list(axes)], vec![]),
+    if w.opset < since {
+        (vec![x], vec![ints("axes", axes)])
+    } else {
+        (vec![x, w.int_list(axes)], vec![])
     }
 }
 

@@ -15,9 +15,10 @@ pub(super) fn pool(
     maximum: bool,
 ) -> Result<(), OnnxError> {
     let x = w.value(spelled.operands[0])?;
-    let (global, windows, reduce) = match maximum {
-        true => ("GlobalMaxPool", "MaxPool", "ReduceMax"),
-        false => ("GlobalAveragePool", "AveragePool", "ReduceMean"),
+    let (global, windows, reduce) = if maximum {
+        ("GlobalMaxPool", "MaxPool", "ReduceMax")
+    } else {
+        ("GlobalAveragePool", "AveragePool", "ReduceMean")
     };
     if output.iter().all(|n| n.as_number() == Some(1)) {
         return w.last(spelled, global, &[x], vec![]);

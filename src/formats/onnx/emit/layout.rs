@@ -82,12 +82,11 @@ pub(super) fn reshape(
         }
     }
     let list = w.size_list(&target);
-    let attributes = match empty {
-        true => {
-            needs(w, spelled, 14, "a reshape of nothing")?;
-            vec![int("allowzero", 1)]
-        }
-        false => vec![],
+    let attributes = if empty {
+        needs(w, spelled, 14, "a reshape of nothing")?;
+        vec![int("allowzero", 1)]
+    } else {
+        vec![]
     };
     w.last(spelled, "Reshape", &[x, list], attributes)
 }
@@ -315,12 +314,11 @@ fn split(w: &mut Writer<'_>, spelled: &Spelled<'_>, axis: usize) -> Result<bool,
     let lengths = parts.iter().map(|(start, end, _)| end - start);
     let mut inputs = vec![name];
     let mut attributes = vec![int("axis", axis as i64)];
-    match w.opset < 13 {
-        true => attributes.push(ints("split", lengths)),
-        false => {
-            let lengths = w.int_list(lengths);
-            inputs.push(lengths);
-        }
+    if w.opset < 13 {
+        attributes.push(ints("split", lengths))
+    } else {
+        let lengths = w.int_list(lengths);
+        inputs.push(lengths);
     }
     let outputs: Vec<String> = { parts.iter() }
         .filter_map(|(.., part)| w.name((*part).into()).cloned())

@@ -1,23 +1,23 @@
-//! Operators that are in no graph yet, so that what they would cost can be asked first.
+//! Candidate cost: what operators would cost that are in no graph yet.
 
 use super::cost_model::CostModel;
-use crate::analysis::op_flops;
+use crate::analysis::op_macs;
 use crate::ir::infer::infer;
 use crate::ir::{Bindings, Op, Type};
 
 /// An operator with the types of its operands and results.
 #[derive(Clone, Debug)]
-pub struct Planned {
+pub struct CandidateOp {
     op: Op,
     operands: Vec<Type>,
     results: Vec<Type>,
 }
 
-impl Planned {
+impl CandidateOp {
     /// `op` on operands of these types; `None` if they do not fit it.
-    pub fn new(op: Op, operands: Vec<Type>) -> Option<Planned> {
+    pub fn new(op: Op, operands: Vec<Type>) -> Option<CandidateOp> {
         let results = infer(&op, &operands.iter().collect::<Vec<_>>()).ok()?;
-        Some(Planned {
+        Some(CandidateOp {
             op,
             operands,
             results: results.to_vec(),
@@ -30,9 +30,9 @@ impl Planned {
     }
 
     /// Its multiply-adds; `None` where they depend on sizes without a number.
-    pub fn flops(&self, bindings: &Bindings) -> Option<u64> {
+    pub fn macs(&self, bindings: &Bindings) -> Option<u64> {
         let operands: Vec<&Type> = self.operands.iter().collect();
-        op_flops(&self.op, &operands, &self.results)?.eval(bindings)
+        op_macs(&self.op, &operands, &self.results)?.eval(bindings)
     }
 
     /// What it costs.
@@ -43,10 +43,10 @@ impl Planned {
 }
 
 /// The multiply-adds and the cost of operators together; `None` where they depend on sizes without a number.
-pub fn total(plan: &[Planned], bindings: &Bindings, model: &CostModel) -> Option<(u64, u64)> {
-    plan.iter().try_fold((0u64, 0u64), |(flops, cost), step| {
+pub fn total(plan: &[CandidateOp], bindings: &Bindings, model: &CostModel) -> Option<(u64, u64)> {
+    plan.iter().try_fold((0u64, 0u64), |(macs, cost), step| {
         Some((
-            flops.saturating_add(step.flops(bindings)?),
+            macs.saturating_add(step.macs(bindings)?),
             cost.saturating_add(step.cost(model)),
         ))
     })

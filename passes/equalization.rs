@@ -1,4 +1,4 @@
-//! Factors moved between layers, so that neither has weights far larger than the other's.
+//! Cross-layer equalization: factors moved between layers, so that neither has weights far larger than the other's.
 //!
 //! A channel that one layer makes and the next alone reads, with nothing between them but what a positive factor passes through,
 //! can be made larger by the first and smaller by the second. What passes compute leaves such pairs as they come, some of 1e-6
@@ -22,15 +22,16 @@ const APART: f64 = 100.0;
 /// norms are for, norms are near 1; a channel that training let die has one far smaller, and none that is large.
 const LARGE: f64 = 10.0;
 
-/// Balances the pairs of layers that are out of scale; the function stays the same to the bit.
-pub(crate) fn balance(graph: &mut Graph) {
-    let pairs: Vec<Pair> = { graph.nodes() }
+/// Equalizes the pairs of layers that are out of scale; the function stays the same to the bit.
+pub(crate) fn equalize(graph: &mut Graph) {
+    let pairs: Vec<Pair> = graph
+        .nodes()
         .filter_map(|node| Pair::from(graph, node))
         .collect();
     for _ in 0..SWEEPS {
         let mut changed = false;
         for pair in &pairs {
-            changed |= pair.balance(graph);
+            changed |= pair.equalize(graph);
         }
         if !changed {
             break;
@@ -69,7 +70,7 @@ impl Pair {
         })
     }
 
-    fn balance(&self, graph: &mut Graph) -> bool {
+    fn equalize(&self, graph: &mut Graph) -> bool {
         let mut making = graph.operand_elements(self.first, 1);
         let mut bias = graph.operand_elements(self.first, 2);
         let mut reading = graph.operand_elements(self.second, 1);
@@ -169,7 +170,7 @@ mod tests {
 }"
         .parse()?;
         let mut after = before.clone();
-        balance(&mut after);
+        equalize(&mut after);
         match Reference::<f32>::new(&before, 3, 0)?.compare(&after)? {
             Verification::Measured { moved, .. } => assert_eq!(moved.max_abs, 0.0),
             Verification::Skipped { skipped } => return Err(skipped.into()),
@@ -214,7 +215,7 @@ mod tests {
         for text in [lenet, wide, dead] {
             let before: Graph = text.parse()?;
             let mut after = before.clone();
-            balance(&mut after);
+            equalize(&mut after);
             assert_eq!(after.to_string(), before.to_string());
         }
         Ok(())

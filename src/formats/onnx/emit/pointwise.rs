@@ -72,9 +72,10 @@ pub(super) fn clip(
     }
     let mut bounds = Vec::new();
     for bound in [min, max] {
-        bounds.push(match bound.is_finite() {
-            true => w.scalar(bound, spelled.dtype()),
-            false => String::new(),
+        bounds.push(if bound.is_finite() {
+            w.scalar(bound, spelled.dtype())
+        } else {
+            String::new()
         });
     }
     while bounds.last().is_some_and(String::is_empty) {

@@ -83,9 +83,10 @@ pub(super) fn linear(w: &mut Writer<'_>, spelled: &Spelled<'_>) -> Result<(), On
     let is_constant = w.graph.constant(weight.node).is_some();
     if matrix && !product {
         let first = outputs_first || !is_constant;
-        let weight = match first {
-            true => w.value(weight)?,
-            false => w.transposed(weight)?,
+        let weight = if first {
+            w.value(weight)?
+        } else {
+            w.transposed(weight)?
         };
         let mut inputs = vec![x, weight];
         // Versions before 11 ask for all three.
@@ -100,12 +101,11 @@ pub(super) fn linear(w: &mut Writer<'_>, spelled: &Spelled<'_>) -> Result<(), On
         let attributes = vec![int("transB", first.into())];
         return w.last(spelled, "Gemm", &inputs, attributes);
     }
-    let weight = match is_constant {
-        true => w.transposed(weight)?,
-        false => {
-            let weight = w.value(weight)?;
-            w.step(spelled, "Transpose", &[weight], vec![ints("perm", [1, 0])])
-        }
+    let weight = if is_constant {
+        w.transposed(weight)?
+    } else {
+        let weight = w.value(weight)?;
+        w.step(spelled, "Transpose", &[weight], vec![ints("perm", [1, 0])])
     };
     let Some(bias) = bias else {
         return w.last(spelled, "MatMul", &[x, weight], vec![]);

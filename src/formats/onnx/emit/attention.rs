@@ -49,9 +49,12 @@ pub(super) fn attention(
         if let (Some(rows), Some(columns)) = (rows.as_len(), columns.as_len())
             && rows.saturating_mul(columns) <= MAX_MASK
         {
-            let hide = |i: usize| match i % columns > i / columns {
-                true => f64::NEG_INFINITY,
-                false => 0.0,
+            let hide = |i: usize| {
+                if i % columns > i / columns {
+                    f64::NEG_INFINITY
+                } else {
+                    0.0
+                }
             };
             let mask = (0..rows * columns).map(hide);
             let mask = w.literal(Tensor::from_f64(dtype, &[rows, columns], mask));

@@ -1,4 +1,4 @@
-//! What layers read where no samples say it: what batch norms promise.
+//! Prior moments: what layers read where no samples say it, by what batch norms promise.
 
 use std::sync::Arc;
 
@@ -7,20 +7,20 @@ use rustc_hash::FxHashMap;
 
 use super::calibration::PatchMoments;
 use super::kernels::{KernelLayout, PatchMoment};
-use super::moments::{Moments, carried, moments};
+use super::moments::{Moments, moments, propagate};
 use crate::ir::{Graph, NodeId, Op, Value};
 
 /// How alike neighbouring positions of a channel are where nothing was measured: the correlation of two taps falls by this
 /// factor with each step between them. Chosen on training images of CIFAR-10; 0 and 0.6 are clearly worse.
 const CORRELATION: f64 = 0.25;
 
-/// The moments that batch norms promise, by the names that values keep when these are folded.
+/// The prior moments of values, which batch norms promise, by the names that values keep when these are folded.
 #[derive(Clone, Debug, Default)]
-pub struct Promised(FxHashMap<Arc<str>, Moments>);
+pub struct PriorMoments(FxHashMap<Arc<str>, Moments>);
 
-impl Promised {
+impl PriorMoments {
     /// What the batch norms of a graph promise that are not folded yet.
-    pub fn of(graph: &Graph) -> Promised {
+    pub fn of(graph: &Graph) -> PriorMoments {
         let mut named = FxHashMap::default();
         let known = moments(graph);
         for node in graph.nodes() {
@@ -34,14 +34,14 @@ impl Promised {
                 named.insert(graph.node(layer).name.clone(), moments.clone());
             }
         }
-        Promised(named)
+        PriorMoments(named)
     }
 
     /// What these batch norms promise, and what others did before they were folded.
-    pub fn and(self, graph: &Graph) -> Promised {
+    pub fn and(self, graph: &Graph) -> PriorMoments {
         let mut known = self.0;
-        known.extend(Promised::of(graph).0);
-        Promised(known)
+        known.extend(PriorMoments::of(graph).0);
+        PriorMoments(known)
     }
 
     /// The moments of a value that has so many channels.
@@ -73,8 +73,8 @@ impl Promised {
                 known.insert(node.into(), moments.clone());
             }
         }
-        let carried = carried(graph, known, |node, x| mixed(graph, node, x));
-        self.0 = carried
+        let propagated = propagate(graph, known, |node, x| mixed(graph, node, x));
+        self.0 = propagated
             .into_iter()
             .map(|(value, moments)| (graph.node(value.node).name.clone(), moments))
             .collect();

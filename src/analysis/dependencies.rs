@@ -1,4 +1,4 @@
-//! Who is coupled to whom: where a layer's channels go, and what stands between them and their removal.
+//! Channel dependency analysis: where a layer's channels go, and what stands between them and their removal.
 
 use rustc_hash::FxHashSet;
 
@@ -89,7 +89,7 @@ impl Reach {
             all.map(|places| places.iter().flat_map(|c| to(*c)).collect())
                 .collect()
         };
-        if let Some((last, order)) = dealt(graph, reader, axis) {
+        if let Some((last, order)) = channel_shuffle(graph, reader, axis) {
             let mut place = vec![0; order.len()];
             order
                 .iter()
@@ -169,8 +169,8 @@ impl Reach {
     }
 }
 
-/// Whether `reader` begins to deal the channels of `axis` out anew, as ShuffleNet does: the operation that ends it, and the order.
-fn dealt(graph: &Graph, reader: NodeId, axis: usize) -> Option<(NodeId, Vec<usize>)> {
+/// The channel shuffle of `axis` that `reader` begins, as ShuffleNet has it: the operation that ends it, and the order.
+fn channel_shuffle(graph: &Graph, reader: NodeId, axis: usize) -> Option<(NodeId, Vec<usize>)> {
     let alone = |node: NodeId| match graph.only_reader(node.into())? {
         (reader, 0) => Some(reader),
         _ => None,
@@ -188,8 +188,8 @@ fn dealt(graph: &Graph, reader: NodeId, axis: usize) -> Option<(NodeId, Vec<usiz
         return None;
     }
     let operand = *graph.operands(reader).first()?;
-    let (dealt, order) = shuffle(shape(operand)?, split, perm, shape(join.into())?)?;
-    (dealt == axis).then_some((join, order))
+    let (shuffled, order) = shuffle(shape(operand)?, split, perm, shape(join.into())?)?;
+    (shuffled == axis).then_some((join, order))
 }
 
 #[cfg(test)]

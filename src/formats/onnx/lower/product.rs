@@ -85,31 +85,11 @@ pub(super) fn gemm<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value> 
     let (mut alpha, mut beta) = (view.float("alpha", 1.0), view.float("beta", 1.0));
     let mut x = im.operand(view, 0)?;
     let dtype = im.dtype(x).filter(|dtype| dtype.is_float())?;
-    let name = view.input(1)?;
     if view.int("transA", 0) != 0 {
         let perm = Ints::from_slice(&[1, 0]);
         x = im.step(view, "transposed", Op::Transpose { perm }, &[x])?;
     }
-    let outputs_first = view.int("transB", 0) != 0;
-    let weight = match (is_weight(im, name), outputs_first) {
-        (true, _) if alpha != 1.0 && !im.shared.contains(name) => {
-            let by = std::mem::replace(&mut alpha, 1.0);
-            let weight = im.tensor(name)?.clone();
-            let weight = if outputs_first {
-                weight
-            } else {
-                weight.transposed()?
-            };
-            im.scaled(name, &weight, by)
-        }
-        (true, false) => im.transposed(name)?,
-        (_, true) => im.value(name)?,
-        (false, false) => {
-            let other = im.value(name)?;
-            let perm = Ints::from_slice(&[1, 0]);
-            im.step(view, "transposed", Op::Transpose { perm }, &[other])?
-        }
-    };
+    let weight = weight(im, view, &mut alpha)?;
     let alike = |im: &Importer<'m>, value: Value| im.dtype(value) == Some(dtype);
     if !alike(im, weight) || im.rank(x)? != 2 {
         return None;
@@ -120,24 +100,7 @@ pub(super) fn gemm<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value> 
         steps.push((Op::Mul {}, im.scalar(view, alpha, dtype)));
     }
     if let Some(name) = view.input(2).filter(|_| beta != 0.0) {
-        let tensor = im.tensor(name).cloned();
-        // One number an output, however it is shaped.
-        let is_bias = |tensor: &Tensor| {
-            Some(tensor.len()) == outputs && tensor.shape().last() == outputs.as_ref()
-        };
-        let bias = match tensor.filter(|t| beta != 1.0 || is_bias(t)) {
-            Some(tensor) if beta != 1.0 => {
-                let by = std::mem::replace(&mut beta, 1.0);
-                let shape: &[usize] = if is_bias(&tensor) {
-                    &[tensor.len()]
-                } else {
-                    tensor.shape()
-                };
-                im.scaled(name, &tensor.reshaped(shape).ok()?, by)
-            }
-            Some(tensor) => im.reshaped(name, &[tensor.len()])?,
-            None => im.value(name)?,
-        };
+        let bias = shift(im, name, &mut beta, outputs)?;
         if !alike(im, bias) {
             return None;
         }
@@ -165,4 +128,52 @@ pub(super) fn gemm<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value> 
         product = im.step(view, "scaled", op, &[product, operand])?;
     }
     im.last(view, op, &[product, operand])
+}
+
+/// Operand B as a linear layer has its weight, with `alpha` in it where that can be.
+fn weight<'m>(im: &mut Importer<'m>, view: &View<'m>, alpha: &mut f64) -> Option<Value> {
+    let name = view.input(1)?;
+    let outputs_first = view.int("transB", 0) != 0;
+    match (is_weight(im, name), outputs_first) {
+        (true, _) if *alpha != 1.0 && !im.shared.contains(name) => {
+            let by = std::mem::replace(alpha, 1.0);
+            let weight = im.tensor(name)?.clone();
+            let weight = match outputs_first {
+                true => weight,
+                false => weight.transposed()?,
+            };
+            Some(im.scaled(name, &weight, by))
+        }
+        (true, false) => im.transposed(name),
+        (_, true) => im.value(name),
+        (false, false) => {
+            let other = im.value(name)?;
+            let perm = Ints::from_slice(&[1, 0]);
+            im.step(view, "transposed", Op::Transpose { perm }, &[other])
+        }
+    }
+}
+
+/// Operand C as a bias where it is one number an output, however it is shaped; with `beta` in it where it is constant.
+fn shift<'m>(
+    im: &mut Importer<'m>,
+    name: &'m str,
+    beta: &mut f64,
+    outputs: Option<usize>,
+) -> Option<Value> {
+    let is_bias = |tensor: &Tensor| {
+        Some(tensor.len()) == outputs && tensor.shape().last() == outputs.as_ref()
+    };
+    match im.tensor(name).cloned() {
+        Some(tensor) if *beta != 1.0 => {
+            let by = std::mem::replace(beta, 1.0);
+            let tensor = match is_bias(&tensor) {
+                true => tensor.reshaped(&[tensor.len()]).ok()?,
+                false => tensor,
+            };
+            Some(im.scaled(name, &tensor, by))
+        }
+        Some(tensor) if is_bias(&tensor) => im.reshaped(name, &[tensor.len()]),
+        _ => im.value(name),
+    }
 }

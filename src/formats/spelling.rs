@@ -6,7 +6,7 @@
 use std::f64::consts::{PI, SQRT_2};
 use std::ops::{Add, Div, Mul};
 
-use crate::ir::{Float, Op};
+use crate::ir::{Float, Ints, Op};
 
 /// A row of the table.
 pub(super) struct Spelling {
@@ -264,6 +264,42 @@ impl Spelling {
             Some((attribute.name, value))
         })
     }
+}
+
+/// A reduction over axes as the formats spell it.
+pub(super) struct Reduction {
+    pub make: fn(Ints, bool) -> Op,
+    /// PyTorch's name, and which of the operators of this name takes axes.
+    pub aten: (&'static str, &'static str),
+    /// ONNX's name, and since which version axes are an operand.
+    pub onnx: (&'static str, i64),
+}
+
+macro_rules! reductions {
+    ($($op:ident aten($name:literal $overload:literal) onnx($onnx:literal $since:literal);)*) => {
+        /// Every reduction that all formats have.
+        pub(super) const REDUCTIONS: &[Reduction] = &[$(Reduction {
+            make: |axes, keep| Op::$op { axes, keep },
+            aten: ($name, $overload),
+            onnx: ($onnx, $since),
+        }),*];
+
+        /// The row of a reduction, its axes, and whether they stay.
+        pub(super) fn of_reduction(op: &Op) -> Option<(&'static Reduction, &[usize], bool)> {
+            let (name, axes, keep) = match op {
+                $(Op::$op { axes, keep } => ($onnx, axes, *keep),)*
+                _ => return None,
+            };
+            let row = REDUCTIONS.iter().find(|row| row.onnx.0 == name)?;
+            Some((row, axes, keep))
+        }
+    };
+}
+
+reductions! {
+    ReduceMean aten("mean" "dim") onnx("ReduceMean" 18);
+    ReduceSum aten("sum" "dim_IntList") onnx("ReduceSum" 13);
+    ReduceMax aten("amax" "default") onnx("ReduceMax" 18);
 }
 
 /// The row of an operator.

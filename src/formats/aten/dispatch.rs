@@ -47,8 +47,8 @@ pub(in crate::formats) trait Caller: Builder + Sized {
         (entry.lower)(self, &call)
     }
 
-    /// The same of an operator in place.
-    fn lower_in_place(&mut self, name: &str, call: &Self::Call, _: ir::Value) -> Read {
+    /// The same of an operator in place, which writes over `_before`.
+    fn lower_in_place(&mut self, name: &str, call: &Self::Call, _before: ir::Value) -> Read {
         self.lower(name, call)
     }
 

@@ -3,6 +3,7 @@
 use super::expression::int;
 use super::{Builder, Call, Expression, Read, Written, need, one};
 use crate::formats::dtypes::names;
+use crate::formats::spelling::{REDUCTIONS, of_reduction};
 use crate::ir::{DType, Ints, Op};
 
 pub(super) fn mean(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
@@ -29,11 +30,8 @@ pub(super) fn mean(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
         axes
     };
     let keep = need!(call.bool_or("keepdim", false));
-    let op = match call.name {
-        "mean" => Op::ReduceMean { axes, keep },
-        "sum" => Op::ReduceSum { axes, keep },
-        _ => Op::ReduceMax { axes, keep },
-    };
+    let row = need!(REDUCTIONS.iter().find(|row| row.aten.0 == call.name));
+    let op = (row.make)(axes, keep);
     one(ev.emit(op.name(), op, &[x])?)
 }
 
@@ -59,9 +57,10 @@ pub(super) fn softmax(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
 
 pub(super) fn write(w: &Written<'_>) -> Result<Option<Expression>, String> {
     use Expression::Bool;
-    let reduce = |name, overload, axes: &Ints, keep: bool| {
-        Expression::call(name, overload, [w.x(), Expression::ints(axes), Bool(keep)])
-    };
+    if let Some((row, axes, keep)) = of_reduction(w.op) {
+        let arguments = [w.x(), Expression::ints(axes), Bool(keep)];
+        return Ok(Some(Expression::call(row.aten.0, row.aten.1, arguments)));
+    }
     let softmax = |name, core, axis: usize| {
         if w.core {
             Expression::call(core, "default", [w.x(), int(axis), Bool(false)])
@@ -70,9 +69,6 @@ pub(super) fn write(w: &Written<'_>) -> Result<Option<Expression>, String> {
         }
     };
     Ok(Some(match w.op {
-        Op::ReduceMean { axes, keep } => reduce("mean", "dim", axes, *keep),
-        Op::ReduceSum { axes, keep } => reduce("sum", "dim_IntList", axes, *keep),
-        Op::ReduceMax { axes, keep } => reduce("amax", "default", axes, *keep),
         Op::Softmax { axis } => softmax("softmax", "_softmax", *axis),
         Op::LogSoftmax { axis } => softmax("log_softmax", "_log_softmax", *axis),
         _ => return Ok(None),

@@ -84,6 +84,11 @@ pub(super) struct Spelled<'g> {
 }
 
 impl Spelled<'_> {
+    /// The spatial sizes of operand `i`.
+    pub(super) fn spatial(&self, i: usize) -> Option<&[Dim]> {
+        self.types[i].shape()?.get(2..)
+    }
+
     /// The element type of its result.
     pub(super) fn dtype(&self) -> DType {
         self.result.dtype().unwrap_or(DType::F32)

@@ -24,10 +24,7 @@ pub(super) fn pool(
         return w.last(spelled, global, &[x], vec![]);
     }
     w.known_rank(spelled, 0)?;
-    let from = spelled.types[0]
-        .shape()
-        .and_then(|shape| shape.get(2..))
-        .unwrap_or_default();
+    let from = spelled.spatial(0).unwrap_or_default();
     let even = |(from, to): (&Dim, &Dim)| match (from.as_number(), to.as_number()) {
         (Some(from), Some(to)) if to > 0 && from % to == 0 => Some(from / to),
         _ => None,

@@ -4,7 +4,7 @@ use crate::formats::onnx::attributes::{int, ints, string};
 use crate::formats::onnx::error::{MISTAKE, OnnxError};
 use crate::formats::onnx::proto::AttributeProto;
 use crate::formats::onnx::write::{Spelled, Writer};
-use crate::ir::{DType, Dim, Op, Padding, ResizeMode, Tensor, Type};
+use crate::ir::{DType, Dim, Op, Padding, ResizeMode, Tensor};
 
 pub(super) fn all_ints(name: &str, lengths: &[usize]) -> AttributeProto {
     ints(name, lengths.iter().map(|n| *n as i64))
@@ -46,8 +46,9 @@ pub(super) fn conv(w: &mut Writer<'_>, op: &Op, spelled: &Spelled<'_>) -> Result
         pads(&pad),
         all_ints("strides", stride),
     ];
-    let kernel = spelled.types[1].shape().and_then(|shape| shape.get(2..));
-    let kernel = kernel.and_then(|k| k.iter().map(Dim::as_number).collect::<Option<Vec<_>>>());
+    let kernel = spelled
+        .spatial(1)
+        .and_then(|k| k.iter().map(Dim::as_number).collect::<Option<Vec<_>>>());
     if let Some(kernel) = kernel {
         attributes.push(ints("kernel_shape", kernel));
     }
@@ -143,10 +144,7 @@ pub(super) fn resize(
     mode: ResizeMode,
 ) -> Result<(), OnnxError> {
     let x = w.value(spelled.operands[0])?;
-    let from = match spelled.types[0] {
-        Type::Tensor(_, Some(shape)) => shape.get(2..).unwrap_or_default(),
-        _ => &[],
-    };
+    let from = spelled.spatial(0).unwrap_or_default();
     let times = |(from, to): (&Dim, &Dim)| {
         let times = to.floor_div(from);
         (times.clone() * from.clone() == *to)
@@ -162,11 +160,7 @@ pub(super) fn resize(
         w.literal(Tensor::from_f64(DType::F32, &[all.len()], all))
     };
     if w.opset < 11 {
-        let plain = match (mode, &scales) {
-            (ResizeMode::Nearest, Some(scales)) => Some(scales),
-            _ => None,
-        };
-        let Some(scales) = plain else {
+        let (ResizeMode::Nearest, Some(scales)) = (mode, &scales) else {
             return needs(w, spelled, 11, "an image resampled to a given size");
         };
         let scales = scale_list(w, scales);
@@ -193,9 +187,8 @@ pub(super) fn resize(
     let inputs = match scales {
         Some(scales) => vec![x, region, scale_list(w, &scales)],
         None => {
-            let shape = match spelled.types[0] {
-                Type::Tensor(_, Some(shape)) => shape,
-                _ => return w.known_rank(spelled, 0).map(|_| ()),
+            let Some(shape) = spelled.types[0].shape() else {
+                return w.known_rank(spelled, 0).map(|_| ());
             };
             let all: Vec<Dim> = shape.iter().take(2).chain(size).cloned().collect();
             let none = match w.opset {

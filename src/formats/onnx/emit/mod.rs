@@ -9,9 +9,10 @@ mod pointwise;
 mod pool;
 
 use super::attributes::{int, ints};
-use super::error::OnnxError;
+use super::error::{MISTAKE, OnnxError};
 use super::proto::AttributeProto;
 use super::write::{Spelled, Writer};
+use crate::formats::spelling::of_reduction;
 use crate::ir::Op;
 
 /// Adds the nodes of an operation; the last one's result has the name that `spelled` says.
@@ -39,9 +40,7 @@ pub(super) fn emit(w: &mut Writer<'_>, op: &Op, spelled: &Spelled<'_>) -> Result
         Softmax { axis } => normalisation::softmax(w, "Softmax", spelled, *axis),
         LogSoftmax { axis } => normalisation::softmax(w, "LogSoftmax", spelled, *axis),
 
-        ReduceMean { axes, keep } => reduce(w, "ReduceMean", 18, spelled, axes, *keep),
-        ReduceSum { axes, keep } => reduce(w, "ReduceSum", 13, spelled, axes, *keep),
-        ReduceMax { axes, keep } => reduce(w, "ReduceMax", 18, spelled, axes, *keep),
+        ReduceMean { .. } | ReduceSum { .. } | ReduceMax { .. } => reduce(w, op, spelled),
 
         Pad { .. } => layout::pad(w, op, spelled),
         Concat { axis } => pointwise::with(w, "Concat", spelled, int("axis", *axis as i64)),
@@ -101,20 +100,17 @@ fn reduced(w: &mut Writer<'_>, spelled: &Spelled<'_>, op: &str, x: &str, axes: &
     w.step(spelled, op, &inputs, attributes)
 }
 
-fn reduce(
-    w: &mut Writer<'_>,
-    op: &str,
-    since: i64,
-    spelled: &Spelled<'_>,
-    axes: &[usize],
-    keep: bool,
-) -> Result<(), OnnxError> {
+fn reduce(w: &mut Writer<'_>, op: &Op, spelled: &Spelled<'_>) -> Result<(), OnnxError> {
+    let Some((row, axes, keep)) = of_reduction(op) else {
+        return Err(OnnxError::unwritable(op.name(), MISTAKE));
+    };
     // No axes at all would mean all of them.
     if axes.is_empty() {
         return pointwise::alike(w, "Identity", spelled);
     }
+    let (name, since) = row.onnx;
     let x = w.value(spelled.operands[0])?;
     let (inputs, mut attributes) = with_axes(w, since, x, axes);
     attributes.insert(0, int("keepdims", keep.into()));
-    w.last(spelled, op, &inputs, attributes)
+    w.last(spelled, name, &inputs, attributes)
 }

@@ -5,7 +5,7 @@ use super::layout::{cut, padded};
 use crate::formats::onnx::attributes::int;
 use crate::formats::onnx::error::{MISTAKE, OnnxError};
 use crate::formats::onnx::write::{Spelled, Writer};
-use crate::ir::{DType, Dim, Dims, Ints, Op, Padding};
+use crate::ir::{DType, Dim, Ints, Op, Padding};
 
 /// The sizes as numbers, which ONNX asks for here.
 fn numbers(w: &Writer<'_>, spelled: &Spelled<'_>, dims: &[Dim]) -> Result<Ints, OnnxError> {
@@ -46,7 +46,7 @@ pub(super) fn pool(w: &mut Writer<'_>, op: &Op, spelled: &Spelled<'_>) -> Result
         ));
     }
     // One window that is as large as the input.
-    let whole = spelled.types[0].shape().and_then(|shape| shape.get(2..)) == Some(&kernel[..]);
+    let whole = spelled.spatial(0) == Some(&kernel[..]);
     let is_number = kernel.iter().all(|k| k.as_number().is_some());
     if whole && pad.is_zero() && !is_number {
         let name = match op {
@@ -147,13 +147,9 @@ impl Windows {
     /// Where sizes are numbers, pads at the end that the last window just fills: versions of ONNX, and what ONNX Runtime infers and
     /// what it computes, disagree on which windows count that are not full. `x`, without what no window reads where it must not be.
     fn end_pads(&mut self, w: &mut Writer<'_>, spelled: &Spelled<'_>, mut x: String) -> String {
-        let spatial =
-            |shape: Option<&[Dim]>| shape.and_then(|shape| shape.get(2..)).map(Dims::from);
-        let (from, to) = (
-            spatial(spelled.types[0].shape()),
-            spatial(spelled.result.shape()),
-        );
-        let (from, to) = (from.unwrap_or_default(), to.unwrap_or_default());
+        let from = spelled.spatial(0).unwrap_or_default();
+        let to = spelled.result.shape().and_then(|shape| shape.get(2..));
+        let to = to.unwrap_or_default();
         let lengths = |i: usize| {
             let (from, to) = (from.get(i)?.as_len()?, to.get(i)?.as_len()?);
             let last = to.checked_sub(1)?.checked_mul(self.stride[i])?;

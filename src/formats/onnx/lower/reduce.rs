@@ -4,6 +4,7 @@ use crate::formats::onnx::fold::axes;
 use crate::formats::onnx::import::Importer;
 use crate::formats::onnx::view::View;
 use crate::formats::sizes::{position, positions};
+use crate::formats::spelling::REDUCTIONS;
 use crate::ir::{DType, Op, Value};
 
 pub(super) fn reduce<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value> {
@@ -26,12 +27,8 @@ pub(super) fn reduce<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value
     if let "ReduceL2" | "ReduceSumSquare" = view.op() {
         return squares(im, view, x, Op::ReduceSum { axes, keep });
     }
-    let op = match view.op() {
-        "ReduceMean" => Op::ReduceMean { axes, keep },
-        "ReduceSum" => Op::ReduceSum { axes, keep },
-        _ => Op::ReduceMax { axes, keep },
-    };
-    im.last(view, op, &[x])
+    let row = REDUCTIONS.iter().find(|row| row.onnx.0 == view.op())?;
+    im.last(view, (row.make)(axes, keep), &[x])
 }
 
 /// The sum of squares, or its root. Squares of half-precision numbers leave their range, and how a runtime goes about that is its own.

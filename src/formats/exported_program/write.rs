@@ -23,7 +23,7 @@ use crate::formats::dtypes::names;
 use crate::formats::identifiers::{RESERVED, identifier};
 use crate::ir::{Dim, Graph, NodeId, Symbol, Type, Value};
 use payload::{payloads, saved};
-use state::Layout;
+use state::{Entry, Layout};
 
 /// What messages call the format.
 pub(super) const FORMAT: &str = "an ExportedProgram";
@@ -45,25 +45,15 @@ pub(crate) fn write(
     let container = source.map_or(Container::Entries { weights: "weights" }, |source| {
         source.container
     });
-    let mut archive = ArchiveWriter::new(
-        out,
-        if container == Container::Flat {
-            ""
-        } else {
-            root
-        },
-    );
+    let flat = container == Container::Flat;
+    let mut archive = ArchiveWriter::new(out, if flat { "" } else { root });
     let lists = container.lists(model);
     for (list, folder, prefix, is_constant) in [
         (&lists[0], WEIGHTS, "weight_", false),
         (&lists[1], CONSTANTS, "tensor_", true),
     ] {
-        let entries = || {
-            layout
-                .entries
-                .iter()
-                .filter(|entry| entry.state.kind.is_constant() == is_constant)
-        };
+        let kept = |entry: &&Entry| entry.state.kind.is_constant() == is_constant;
+        let entries = || layout.entries.iter().filter(kept);
         if !matches!(container, Container::Entries { .. }) {
             archive.entry(list, &saved(entries())?)?;
             continue;
@@ -78,7 +68,7 @@ pub(crate) fn write(
     for (name, bytes) in extra {
         archive.entry(name, bytes.as_ref())?;
     }
-    if container == Container::Flat {
+    if flat {
         archive.entry(FLAT, &numbers::unquoted(&json_bytes(&program)?))?;
         return archive.finish();
     }
@@ -175,13 +165,8 @@ impl<'w> Writer<'w> {
         let device = metas
             .and_then(|metas| metas.values().next())
             .map(|meta| meta.device.clone());
-        let is_core = |source: &Source| {
-            !source
-                .program
-                .verifiers
-                .iter()
-                .any(|name| name == "TRAINING")
-        };
+        let is_training = |name: &String| name == "TRAINING";
+        let is_core = |source: &Source| !source.program.verifiers.iter().any(is_training);
         let reserved = RESERVED.split_ascii_whitespace();
         let reserved = reserved.chain(BUILTINS.split_ascii_whitespace());
         let mut taken: FxHashSet<String> = reserved.map(str::to_owned).collect();
@@ -234,12 +219,9 @@ impl<'w> Writer<'w> {
         for size in shape.iter().rev() {
             strides.push(self.size_json(&stride));
             // Other sizes are at least 1.
-            stride = stride
-                * if size.as_number() == Some(0) {
-                    Dim::from(1)
-                } else {
-                    size.clone()
-                };
+            if size.as_number() != Some(0) {
+                stride = stride * size.clone();
+            }
         }
         strides.reverse();
         Ok(TensorMeta {

@@ -89,12 +89,15 @@ pub(super) fn parse_files(archive: &Archive) -> Result<Vec<SourceFile>, FormatEr
     {
         let bytes = archive.read_text(path)?;
         let module = path["code/".len()..path.len() - ".py".len()].replace('/', ".");
-        let text = String::from_utf8(bytes).map_err(|_| FormatError::Damaged {
-            detail: format!("`{path}` is not UTF-8"),
-        })?;
+        let text = String::from_utf8(bytes);
+        let text = text.map_err(|_| damaged(format!("`{path}` is not UTF-8")))?;
         files.push(parse(path.to_owned(), module, text)?);
     }
     Ok(files)
+}
+
+fn damaged(detail: String) -> FormatError {
+    FormatError::Damaged { detail }
 }
 
 fn parse(path: String, module: String, text: String) -> Result<SourceFile, FormatError> {
@@ -106,17 +109,11 @@ fn parse(path: String, module: String, text: String) -> Result<SourceFile, Forma
             text,
             syntax,
         },
-        Err(_) => {
-            return Err(FormatError::Damaged {
-                detail: format!("`{path}` cannot be parsed"),
-            });
-        }
+        Err(_) => return Err(damaged(format!("`{path}` cannot be parsed"))),
     };
     let help = || "the code is not what PyTorch writes; save the model again".to_owned();
     if u32::try_from(file.text.len()).is_err() {
-        return Err(FormatError::Damaged {
-            detail: format!("`{}` is over 4 GB", file.path),
-        });
+        return Err(damaged(format!("`{}` is over 4 GB", file.path)));
     }
     if let Some(line) = too_deep(&file.text) {
         let what = format!("an expression nests more than {MAX_NESTING} deep");
@@ -193,10 +190,8 @@ impl<'a> Program<'a> {
                         program.classes.insert(name, Class::new(file, def));
                     }
                     Stmt::FunctionDef(def) => {
-                        program.functions.insert(
-                            format!("{}.{}", file.module, def.name),
-                            Function { def, file },
-                        );
+                        let name = format!("{}.{}", file.module, def.name);
+                        program.functions.insert(name, Function { def, file });
                     }
                     _ => {}
                 }
@@ -225,9 +220,8 @@ impl<'a> Class<'a> {
         for statement in &def.body {
             match statement {
                 Stmt::FunctionDef(def) => {
-                    class
-                        .methods
-                        .insert(def.name.as_str(), Function { def, file });
+                    let name = def.name.as_str();
+                    class.methods.insert(name, Function { def, file });
                 }
                 // `weight : Tensor`, `eps : Final[float] = 1e-5`.
                 Stmt::AnnAssign(assign) => {
@@ -275,12 +269,9 @@ fn strings(list: &Expr) -> Vec<&str> {
     };
     list.elts
         .iter()
-        .filter_map(|e| {
-            if let Expr::StringLiteral(s) = e {
-                Some(s.value.to_str())
-            } else {
-                None
-            }
+        .filter_map(|item| match item {
+            Expr::StringLiteral(text) => Some(text.value.to_str()),
+            _ => None,
         })
         .collect()
 }

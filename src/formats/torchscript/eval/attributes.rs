@@ -34,26 +34,16 @@ impl<'a> Evaluator<'a> {
         match value {
             Value::Module(module) => self.module_attribute(module, name),
             Value::Object(object) => {
-                let found = object
-                    .attrs
-                    .borrow()
-                    .iter()
-                    .find(|(k, _)| &**k == name)
-                    .map(|(_, v)| v.clone());
-                match found {
-                    Some(value) => Ok(value),
+                match object.attrs.borrow().iter().find(|(k, _)| &**k == name) {
+                    Some((_, value)) => Ok(value.clone()),
                     None => self.damaged(format!("an object has no attribute `{name}`")),
                 }
             }
             Value::Tuple(tuple) => {
-                let class = tuple
-                    .class
-                    .as_deref()
-                    .and_then(|class| self.program.classes.get(class));
-                match class
-                    .and_then(|c| c.annotations.get_index_of(name))
-                    .and_then(|i| tuple.items.get(i))
-                {
+                let class = tuple.class.as_deref();
+                let class = class.and_then(|class| self.program.classes.get(class));
+                let field = class.and_then(|class| class.annotations.get_index_of(name));
+                match field.and_then(|i| tuple.items.get(i)) {
                     Some(value) => Ok(value.clone()),
                     None => self.damaged(format!("a tuple has no field `{name}`")),
                 }
@@ -178,30 +168,18 @@ impl<'a> Evaluator<'a> {
         let in_state = |(path, module): &&(String, pickle::Id)| {
             self.role(*module, path.rsplit('.').next().unwrap_or_default()) != Role::Literal
         };
-        let mut names = places
-            .iter()
-            .filter(in_state)
-            .map(|(path, _)| path.as_str());
-        let (name, role) = match names.next() {
-            Some(name) => (
-                name,
-                if role == Role::Literal {
-                    Role::Buffer
-                } else {
-                    role
-                },
-            ),
-            None => (path, Role::Literal),
+        let names = places.iter().filter(in_state);
+        let mut names = names.map(|(path, _)| path.as_str());
+        let (name, role) = match (names.next(), role) {
+            (Some(name), Role::Literal) => (name, Role::Buffer),
+            (Some(name), role) => (name, role),
+            (None, _) => (path, Role::Literal),
         };
         let aliases = names.map(Into::into).collect();
         let tensor = self.objects.tensor(tensor, folder, name)?;
-        let node = self.graph.add_constant(
-            name,
-            Constant {
-                aliases,
-                ..Constant::new(tensor, role)
-            },
-        );
+        let mut constant = Constant::new(tensor, role);
+        constant.aliases = aliases;
+        let node = self.graph.add_constant(name, constant);
         let cell = state(node.into());
         self.constants.insert(key, cell.clone());
         Ok(Value::Tensor(cell))

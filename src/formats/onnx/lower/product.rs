@@ -138,9 +138,10 @@ fn weight<'m>(im: &mut Importer<'m>, view: &View<'m>, alpha: &mut f64) -> Option
         (true, _) if *alpha != 1.0 && !im.shared.contains(name) => {
             let by = std::mem::replace(alpha, 1.0);
             let weight = im.tensor(name)?.clone();
-            let weight = match outputs_first {
-                true => weight,
-                false => weight.transposed()?,
+            let weight = if outputs_first {
+                weight
+            } else {
+                weight.transposed()?
             };
             Some(im.scaled(name, &weight, by))
         }
@@ -167,9 +168,10 @@ fn shift<'m>(
     match im.tensor(name).cloned() {
         Some(tensor) if *beta != 1.0 => {
             let by = std::mem::replace(beta, 1.0);
-            let tensor = match is_bias(&tensor) {
-                true => tensor.reshaped(&[tensor.len()]).ok()?,
-                false => tensor,
+            let tensor = if is_bias(&tensor) {
+                tensor.reshaped(&[tensor.len()]).ok()?
+            } else {
+                tensor
             };
             Some(im.scaled(name, &tensor, by))
         }

@@ -122,7 +122,7 @@ mod with_torch {
                 let Range { start, end } = round.part;
                 let fraction = start + (end - start) * moment.fraction;
                 context.progress(&round.at(&moment.to_string()), fraction);
-                if context.training.cancellation.is_raised() {
+                if context.training.cancellation.is_requested() {
                     let place = round.at(&format!("epoch {}", moment.epoch));
                     Err(context.training.interrupted(&format!("in {place}")))
                 } else {

@@ -113,7 +113,7 @@ fn contract(rewriter: &mut Rewriter<'_>, term: &Term) -> Option<Id> {
     rewriter.op(op, &children)
 }
 
-/// A entry and its factor; `None` where it is zero.
+/// An entry and its factor; `None` where it is zero.
 fn unscaled(entry: MapEntry) -> Option<(MapEntry, f64)> {
     match entry {
         MapEntry::Channel { scale, .. } | MapEntry::Constant(scale) if scale.0 == 0.0 => None,

@@ -160,7 +160,7 @@ impl Rule for GatherThrough {
 
 /// An operand, and what its channels are in terms of another value's.
 struct Operand {
-    /// The value that `map` read; the operand itself if nothing is known of its channels.
+    /// The value that `map` reads; the operand itself if nothing is known of its channels.
     of: Id,
     /// The axis of both along which channels lie; `None` where the operand is the same for every channel.
     axis: Option<usize>,

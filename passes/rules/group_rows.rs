@@ -160,7 +160,7 @@ impl Distinct {
         grouped.rows(rewriter, groups.len(), x, &rows)
     }
 
-    /// All outputs as map of those computed, of which those of each group begin where `first` says.
+    /// How all outputs are made of those computed, of which those of each group begin where `first` says.
     fn spread(
         &self,
         rewriter: &mut Rewriter<'_>,

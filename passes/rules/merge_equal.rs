@@ -146,7 +146,7 @@ impl Rule for MergeProportional {
     }
 }
 
-/// The layer computing the rows `first` alone, and all of its channels as map of them. Zero rows are constants and not computed, as
+/// The layer computing the rows `first` alone, and its channels made of them. Zero rows are constants and not computed, as
 /// `fold-constant-channel` has it where nothing is equal: one alternative that knows all.
 fn spread(
     rewriter: &mut Rewriter<'_>,

@@ -105,11 +105,13 @@ fn merge(
         map.0[grouped.reads(g)].iter().map(of).collect()
     };
     let constants: Vec<_> = (0..grouped.groups).map(constant).collect();
-    let partition = match grouped.is_depthwise() {
+    let partition = if !grouped.is_depthwise() {
+        equal_groups(rewriter, grouped, map)
+    } else if constants.iter().any(Option::is_some) {
+        Partition::by_key(0..grouped.groups)
+    } else {
         // What is equal, `gather-through` finds by the channel table.
-        true if constants.iter().all(Option::is_none) => return None,
-        true => Partition::by_key(0..grouped.groups),
-        false => equal_groups(rewriter, grouped, map),
+        return None;
     };
     let mut classes: IndexMap<usize, usize> = IndexMap::new();
     let mut spread: Vec<MapEntry> = Vec::with_capacity(grouped.groups * grouped.outputs);

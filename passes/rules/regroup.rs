@@ -128,7 +128,7 @@ fn merged(
     rewriter.gather(inner, axis, spread.spread(n, to))
 }
 
-/// ChannelMap without the factor that all of them have.
+/// The map without the factor that all of its entries have.
 fn without_factor(map: SmallVec<[MapEntry; 4]>) -> (SmallVec<[MapEntry; 4]>, Float) {
     let one = Float::from(1.0);
     let Some(MapEntry::Channel { scale, .. }) = map.first().copied() else {
@@ -181,7 +181,7 @@ pub(super) fn hoist(
     rewriter.gather(inner, axis, map.moved(moved))
 }
 
-/// A change of shape that `gather-through` lets `map`, 6 among 3 channels, pass.
+/// A change of shape that `gather-through` lets a map of 6 entries among 3 channels pass.
 pub(super) fn instance(make: &mut Instance<'_>, map: &ChannelMap) -> Id {
     let map = make.scaled(map, false);
     let map = make.with_constants(&map);

@@ -14,7 +14,7 @@ use crate::ir::{Graph, NodeId, Op, Value};
 /// factor with each step between them. Chosen on training images of CIFAR-10; 0 and 0.6 are clearly worse.
 const CORRELATION: f64 = 0.25;
 
-/// The prior moments of values, which batch norms promise, by the names that values keep when these are folded.
+/// The moments that batch norms promise, by the names that values keep when these are folded.
 #[derive(Clone, Debug, Default)]
 pub struct PriorMoments(FxHashMap<Arc<str>, Moments>);
 

@@ -247,7 +247,7 @@ fn end_on_ctrl_c(cancellation: &Cancellation) {
     let cancellation = cancellation.clone();
     // Where there can be no handler, Ctrl-C ends the process as ever.
     let _ = ctrlc::set_handler(move || {
-        if !cancellation.raise() {
+        if !cancellation.request() {
             std::process::exit(INTERRUPTED.into());
         }
     });

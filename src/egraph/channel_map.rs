@@ -79,7 +79,7 @@ impl ChannelMap {
         self.0.iter().map(plain).collect()
     }
 
-    /// The map that does these after `inner`.
+    /// The map that does this one after `inner`.
     pub fn after(&self, inner: &ChannelMap) -> ChannelMap {
         let compose = |entry: &MapEntry| match *entry {
             MapEntry::Constant(value) => MapEntry::Constant(value),

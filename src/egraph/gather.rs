@@ -112,7 +112,7 @@ fn pad(rank: usize, axis: usize, before: usize, after: usize, value: f64) -> Op 
     }
 }
 
-/// Whether the map are all `n` channels in order with one constant around them.
+/// Whether the map is all `n` channels in order with one constant around them.
 fn as_pad(map: &ChannelMap, n: usize) -> Option<(usize, usize, f64)> {
     let constant = |entry: &MapEntry| match entry {
         MapEntry::Constant(value) => Some(value.0),

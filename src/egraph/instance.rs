@@ -79,7 +79,7 @@ impl<'a> Instance<'a> {
         self.constant(shape, values)
     }
 
-    /// A random constant whose slices along `axis` are `rows`: slice i is a random slice picked by `rows[i]`, so equal map
+    /// A random constant whose slices along `axis` are `rows`: slice i is a random slice picked by `rows[i]`, so equal entries
     /// give equal slices, factors proportional ones, and constants slices of that value.
     pub fn weight_of(&mut self, shape: &[usize], axis: usize, rows: &ChannelMap) -> Id {
         let base = self.weight(shape);
@@ -144,7 +144,7 @@ impl<'a> Instance<'a> {
         })
     }
 
-    /// `n` map among `from` channels, every channel read, some twice; at random positions.
+    /// A map of `n` entries among `from` channels, every channel read, some twice; at random positions.
     pub fn widening(&mut self, from: usize, n: usize) -> ChannelMap {
         let mut channels: Vec<usize> = (0..n)
             .map(|i| if i < from { i } else { self.below(from) })

@@ -187,7 +187,9 @@ fn recognise(path: &Path) -> &'static dyn Format {
 /// The writer of files with this name, for a model that was read from the file `from`.
 fn writer(path: &Path, from: Option<&Path>) -> Result<&'static dyn Format> {
     let suffix = suffix(path);
-    let known = { FORMATS.into_iter() }.find(|format| format.suffixes().contains(&suffix));
+    let known = FORMATS
+        .into_iter()
+        .find(|format| format.suffixes().contains(&suffix));
     match known {
         Some(format) => Ok(format),
         // Whatever the user calls such files.

@@ -222,6 +222,11 @@ operation!(Mul mul Mul);
 operation!(Div div Div);
 
 impl Spelling {
+    /// Whether it has no meaning on whole numbers.
+    pub fn needs_float(&self) -> bool {
+        (self.make)(0.0).needs_float()
+    }
+
     /// How many operands the operator has.
     pub fn operands(&self) -> usize {
         *(self.make)(0.0).arity().end()

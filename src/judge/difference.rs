@@ -118,10 +118,10 @@ fn add(difference: &mut Difference, before: &Tensor, after: &Tensor) -> Result<(
     };
     let (a, b) = (view(before, &a)?, view(after, &b)?);
     difference.add(a.clone(), b.clone())?;
-    match before.dtype().is_float() {
-        true if a.ndim() > 1 => difference.add_classes(a, b),
-        true => {}
-        false => difference.add_equal(a, b),
+    if !before.dtype().is_float() {
+        difference.add_equal(a, b);
+    } else if a.ndim() > 1 {
+        difference.add_classes(a, b);
     }
     Ok(())
 }

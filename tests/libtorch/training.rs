@@ -238,7 +238,7 @@ impl Observer for Impatient {
         }
         self.calls -= 1;
         if self.calls == 0 {
-            assert!(self.cancellation.raise(), "nobody heeds it");
+            assert!(self.cancellation.request(), "nobody watches for it");
         }
     }
 }

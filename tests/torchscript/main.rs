@@ -308,6 +308,18 @@ fn a_norm_over_no_axes_is_one_over_all() {
 }
 
 #[test]
+fn a_function_that_stays_opaque_has_the_size_of_its_operand_and_the_type_that_pytorch_gives() {
+    for (call, ty) in [
+        ("torch.sigmoid(torch.gt(x, 0))", "f32[N,C,H,W]"),
+        ("torch.tan(torch.gt(x, 0))", "f32[N,C,H,W]"),
+        ("torch.abs(torch.gt(x, 0))", "bool[N,C,H,W]"),
+    ] {
+        let text = graph(&format!("return {call}")).to_string();
+        assert!(text.contains(&format!(" : {ty}\n")), "{text}");
+    }
+}
+
+#[test]
 fn a_view_whose_sizes_have_too_long_a_product_is_left_to_libtorch() {
     let sum: String = (2..30)
         .map(|k| format!("s = torch.add(s, torch.floordiv(n, {k}))\n"))

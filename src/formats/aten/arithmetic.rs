@@ -31,10 +31,12 @@ pub(super) fn operands(
             return None;
         }
         // A fraction beside whole numbers makes floats of them, which a constant of their type could not.
-        let dtype = match whole {
-            true if !certain => DType::I64,
-            false if !dtype.is_float() => DType::F32,
-            _ => dtype,
+        let dtype = if whole && !certain {
+            DType::I64
+        } else if !whole && !dtype.is_float() {
+            DType::F32
+        } else {
+            dtype
         };
         Some(ev.scalar(x, dtype))
     };

@@ -243,7 +243,8 @@ pub(super) fn write(w: &Written<'_>) -> Result<Option<Expression>, String> {
                 ResizeMode::Linear => (LINEAR, Some(Bool(false))),
                 ResizeMode::LinearAligned => (LINEAR, Some(Bool(true))),
             };
-            let rest = { [w.x(), sizes(size)].into_iter() }
+            let rest = [w.x(), sizes(size)]
+                .into_iter()
                 .chain(align)
                 .chain([Nothing]);
             Expression::call(by_dimension(names, size.len())?, "vec", rest)

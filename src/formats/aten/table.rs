@@ -149,7 +149,8 @@ pub(in crate::formats) fn find(name: &str) -> Option<Entry> {
             sharing: Sharing::Copy,
         });
     }
-    { ENTRIES.iter() }
+    ENTRIES
+        .iter()
         .find(|entry| entry.names.contains(&name))
         .copied()
 }

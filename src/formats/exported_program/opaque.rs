@@ -55,7 +55,7 @@ pub(super) fn template(reader: &Reader<'_>, node: &Node, target: &str) -> Eval<T
         inputs.push(Json::Object(fields));
     }
     let mut results = 0;
-    let outputs = { node.outputs.iter() }.map(|json| output(json, &mut results));
+    let outputs = node.outputs.iter().map(|json| output(json, &mut results));
     let outputs = outputs.collect();
     let mut fields = Map::new();
     let target = if view {

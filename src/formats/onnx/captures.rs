@@ -16,7 +16,10 @@ fn defined(graph: &GraphProto) -> FxHashSet<&str> {
     let weights = graph.initializer.iter().filter_map(|t| t.name.as_deref());
     let sparse = graph.sparse_initializer.iter();
     let sparse = sparse.filter_map(|t| t.values.as_ref()?.name.as_deref());
-    let results = { graph.node.iter() }.flat_map(|n| n.output.iter().map(String::as_str));
+    let results = graph
+        .node
+        .iter()
+        .flat_map(|n| n.output.iter().map(String::as_str));
     inputs.chain(weights).chain(sparse).chain(results).collect()
 }
 
@@ -72,7 +75,8 @@ pub(super) fn rename(node: &mut NodeProto, names: &FxHashMap<String, String>) {
 
 fn rename_in(graph: &mut GraphProto, names: &FxHashMap<String, String>) {
     let defined: FxHashSet<String> = defined(graph).into_iter().map(str::to_owned).collect();
-    let names: FxHashMap<String, String> = { names.iter() }
+    let names: FxHashMap<String, String> = names
+        .iter()
         .filter(|(from, _)| !defined.contains(*from))
         .map(|(from, to)| (from.clone(), to.clone()))
         .collect();

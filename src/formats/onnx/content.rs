@@ -343,14 +343,13 @@ impl Content {
 
     /// The elements as sizes, if all are whole.
     pub(super) fn sizes(&self) -> Option<Dims> {
-        { self.elements.iter() }
-            .map(|n| n.size().cloned())
-            .collect()
+        self.elements.iter().map(|n| n.size().cloned()).collect()
     }
 
     /// The elements as whole numbers, if none depends on a symbol.
     pub(super) fn ints(&self) -> Option<Vec<i64>> {
-        { self.elements.iter() }
+        self.elements
+            .iter()
             .map(|n| n.size()?.as_number())
             .collect()
     }

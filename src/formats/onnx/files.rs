@@ -210,7 +210,10 @@ impl External {
 
 fn place<'t>(tensor: &'t TensorProto, name: &str) -> Result<Place<'t>, OnnxError> {
     let entry = |key: &str| {
-        let found = { tensor.external_data.iter() }.find(|e| e.key.as_deref() == Some(key));
+        let found = tensor
+            .external_data
+            .iter()
+            .find(|e| e.key.as_deref() == Some(key));
         found.and_then(|entry| entry.value.as_deref())
     };
     let number = |key: &str| match entry(key) {

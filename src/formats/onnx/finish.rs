@@ -32,7 +32,10 @@ impl Writer<'_> {
         // In earlier versions all weights are inputs.
         let all = model.ir_version.is_some_and(|version| version < 4);
         graph.input = self.inputs(std::mem::take(&mut graph.input), all);
-        graph.output = { self.graph.outputs().iter() }
+        graph.output = self
+            .graph
+            .outputs()
+            .iter()
             .map(|output| self.describe_value(&output.name, self.graph.ty(output.value)))
             .collect();
         self.describe_values(&mut graph);
@@ -61,7 +64,9 @@ impl Writer<'_> {
 
     /// The inputs, and weights that are inputs, in the order of the file; what the file did not have comes last.
     fn inputs(&self, listed: Vec<ValueInfoProto>, all: bool) -> Vec<ValueInfoProto> {
-        let mut weights: FxHashMap<&str, &Weight> = { self.weights.iter() }
+        let mut weights: FxHashMap<&str, &Weight> = self
+            .weights
+            .iter()
             .filter_map(|w| Some((w.header.name.as_deref()?, w)))
             .collect();
         let input = |input: &NodeId| {
@@ -82,7 +87,10 @@ impl Writer<'_> {
         let missing = own.iter().map(|input| &*self.graph.node(*input).name);
         found.extend(missing.filter_map(|name| inputs.remove(name)));
         if all {
-            let further = { self.weights.iter() }.filter(|w| weights.contains_key(w.header.name()));
+            let further = self
+                .weights
+                .iter()
+                .filter(|w| weights.contains_key(w.header.name()));
             found.extend(further.map(|weight| self.weight_info(weight)));
         }
         found
@@ -102,7 +110,9 @@ impl Writer<'_> {
 
     /// Keeps what the file says of values that are still there and of the type that they were of.
     fn describe_values(&self, graph: &mut GraphProto) {
-        let mut alive: FxHashSet<&str> = { self.weights.iter() }
+        let mut alive: FxHashSet<&str> = self
+            .weights
+            .iter()
             .filter_map(|w| w.header.name.as_deref())
             .collect();
         for node in self.graph.nodes() {
@@ -119,7 +129,7 @@ impl Writer<'_> {
                 }
             }
         }
-        let returned: FxHashSet<&str> = { self.graph.outputs().iter() }.map(|o| &*o.name).collect();
+        let returned: FxHashSet<&str> = self.graph.outputs().iter().map(|o| &*o.name).collect();
         let inputs = graph.input.iter().filter_map(|info| info.name.as_deref());
         let said: FxHashSet<&str> = inputs.chain(returned.iter().copied()).collect();
         graph

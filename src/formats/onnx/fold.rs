@@ -76,7 +76,7 @@ pub(super) fn fold<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content
         "ConstantOfShape" => filled(im, view)?,
         "Expand" => {
             let target = im.ints(view, 1)?;
-            let target = { target.iter() }.map(|n| usize::try_from(*n).ok());
+            let target = target.iter().map(|n| usize::try_from(*n).ok());
             let target: SmallVec<[usize; 2]> = target.collect::<Option<_>>()?;
             let x = im.content(view.input(0)?)?.clone();
             let shape = broadcast(&x.shape, &target)?;
@@ -221,7 +221,7 @@ fn range<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content> {
 
 fn filled<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content> {
     let shape = im.ints(view, 0)?;
-    let shape = { shape.iter() }.map(|n| usize::try_from(*n).ok());
+    let shape = shape.iter().map(|n| usize::try_from(*n).ok());
     let shape: SmallVec<[usize; 2]> = shape.collect::<Option<_>>()?;
     let count = count(&shape).filter(|_| shape.len() <= 4)?;
     let (dtype, value) = match view.attribute("value").and_then(|a| a.t.as_deref()) {

@@ -145,7 +145,7 @@ fn constant<'m>(im: &mut Importer<'m>, name: &'m str, attribute: AttributeProto,
     let value = print_attribute(&attribute);
     let template =
         json!({"op": "Constant", "inputs": [], "outputs": 1, "attributes": {key: value}});
-    let dims = { attribute.sparse_tensor.as_ref() }.map(|t| &t.dims);
+    let dims = attribute.sparse_tensor.as_ref().map(|t| &t.dims);
     let ty = match (tensor::dtype(code), dims) {
         (Some(dtype), Some(dims)) => {
             let shape = dims.iter().map(|n| crate::ir::Dim::from((*n).max(0)));

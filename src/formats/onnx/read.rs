@@ -114,7 +114,7 @@ fn import_model(
         let domain = function.domain();
         let name = function.name();
         im.functions.insert((domain, name));
-        let named = { function.node.iter() }.flat_map(|n| &n.output);
+        let named = function.node.iter().flat_map(|n| &n.output);
         im.source
             .inner
             .extend(named.chain(&function.input).cloned());
@@ -141,7 +141,10 @@ fn import_model(
     }
     let mut source = im.source;
     source.external = !im.external.files.is_empty();
-    source.files = { im.external.files.into_iter() }
+    source.files = im
+        .external
+        .files
+        .into_iter()
         .map(|(_, file)| file)
         .collect();
     Ok((im.graph, source))

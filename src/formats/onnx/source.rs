@@ -55,7 +55,10 @@ impl Source {
         } = &self.model;
         let producer = [producer_name, producer_version].map(|text| text.as_deref().unwrap_or(""));
         let producer = producer.join(" ");
-        let mut versions: BTreeMap<String, String> = { self.model.opset_import.iter() }
+        let mut versions: BTreeMap<String, String> = self
+            .model
+            .opset_import
+            .iter()
             .map(|set| {
                 let domain = match set.domain.as_deref() {
                     None | Some("") => "ai.onnx",

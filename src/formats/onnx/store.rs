@@ -46,7 +46,10 @@ impl Sink for BufWriter<&mut File> {
 
 impl Sink for Vec<u8> {
     fn copy(&mut self, file: &Mapped, offset: u64, len: u64) -> io::Result<()> {
-        let part = { file.bytes.as_ref().get(offset as usize..) }
+        let part = file
+            .bytes
+            .as_ref()
+            .get(offset as usize..)
             .and_then(|rest| rest.get(..len as usize));
         self.write_all(part.ok_or(io::ErrorKind::UnexpectedEof)?)
     }
@@ -200,7 +203,9 @@ pub(super) fn encode(
     };
     let graph = written.model.graph.take().unwrap_or_default();
     let (model, graph) = (written.model.encode_to_vec(), graph.encode_to_vec());
-    let weights: u64 = { written.weights.iter() }
+    let weights: u64 = written
+        .weights
+        .iter()
         .map(|weight| {
             let len = weight.encoded_len();
             (key_len(GRAPH_INITIALIZER) + encoded_len_varint(len as u64) + len) as u64

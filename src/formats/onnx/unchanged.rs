@@ -77,13 +77,17 @@ impl<'g> Writer<'g> {
 
     /// Whether what a node of the file became is as it was made, and read as it was.
     pub(super) fn is_unchanged(&self, node: &KeptNode) -> bool {
-        let own: FxHashSet<NodeId> = { node.made.iter() }
+        let own: FxHashSet<NodeId> = node
+            .made
+            .iter()
             .filter_map(|made| self.by_name.get(&*made.name).copied())
             .collect();
-        let present =
-            { node.made.iter() }.filter_map(|made| Some((made, *self.by_name.get(&*made.name)?)));
+        let mut present = node
+            .made
+            .iter()
+            .filter_map(|made| Some((made, *self.by_name.get(&*made.name)?)));
         let mut results = node.results();
-        { present }.all(|(made, id)| {
+        present.all(|(made, id)| {
             let named = match &made.op {
                 Op::Opaque(_) => (0..made.outputs.len() as u32).all(|port| {
                     let name = results.next();

@@ -191,7 +191,11 @@ impl<'g> Writer<'g> {
         }
         let names = self.names.iter();
         self.written_as = names.map(|(value, name)| (name.clone(), *value)).collect();
-        self.needed = { self.source.kept.nodes.iter() }
+        self.needed = self
+            .source
+            .kept
+            .nodes
+            .iter()
             .filter(|node| self.is_unchanged(node))
             .flat_map(|node| node.inputs())
             .collect();
@@ -212,7 +216,7 @@ impl<'g> Writer<'g> {
         let name = if free(base) {
             base.to_owned()
         } else {
-            { 1u64.. }
+            (1u64..)
                 .map(|n| format!("{base}_{n}"))
                 .find(|name| free(name))
                 .unwrap_or_default()

@@ -65,7 +65,7 @@ impl<'a> Evaluator<'a> {
         args: &Args<'a>,
     ) -> Eval<Value<'a>> {
         let first = self.lowered(name, Lowered::One(value), args)?;
-        let all = { [self.graph.ty(value).clone()].into_iter() }.chain(others);
+        let all = [self.graph.ty(value).clone()].into_iter().chain(others);
         let call = self.opaque(&format!("torch.{name}"), args.clone(), all.collect())?;
         let mut results = call.items().unwrap_or_default();
         if let (Some(place), Value::Tensor(whole)) = (results.first_mut(), &first)

@@ -114,7 +114,9 @@ impl<'w> Writer<'w> {
             return Ok(());
         };
         let operands = self.graph.operands(id);
-        let numbers = { operands.iter() }.map(|value| aten::number(self.graph, *value));
+        let numbers = operands
+            .iter()
+            .map(|value| aten::number(self.graph, *value));
         let expressions = aten::operands(op, &numbers.collect::<Vec<_>>());
         let mut texts = Vec::with_capacity(operands.len());
         for (value, expression) in operands.iter().zip(&expressions) {

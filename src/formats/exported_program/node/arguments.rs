@@ -96,7 +96,10 @@ impl Reader<'_> {
 fn takes_all(entry: &Entry, node: &Node) -> bool {
     const PLACEMENT: &str = "memory_format layout device pin_memory non_blocking implicit";
     let known = |name: &str| entry.parameters.contains(&name) || among(PLACEMENT, name);
-    let mut names = { node.inputs.iter() }.map(|input| parameter(entry, &input.name));
+    let mut names = node
+        .inputs
+        .iter()
+        .map(|input| parameter(entry, &input.name));
     names.all(known)
 }
 

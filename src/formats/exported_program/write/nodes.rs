@@ -65,7 +65,7 @@ impl Writer<'_> {
     fn operator(&mut self, id: NodeId, op: &Op) -> Result<(), FormatError> {
         let graph = self.graph;
         let operands = graph.operands(id);
-        let numbers = { operands.iter() }.map(|value| self.number(*value));
+        let numbers = operands.iter().map(|value| self.number(*value));
         let expressions = aten::operands(op, &numbers.collect::<Vec<_>>());
         let mut names = Vec::with_capacity(operands.len());
         for (value, expression) in operands.iter().zip(&expressions) {

@@ -151,7 +151,9 @@ pub(super) fn resize(
             .then(|| times.as_number())
             .flatten()
     };
-    let scales: Option<Vec<f64>> = { from.iter().zip(size) }
+    let scales: Option<Vec<f64>> = from
+        .iter()
+        .zip(size)
         .map(|pair| times(pair).map(|n| n as f64))
         .collect();
     let scales = scales.filter(|scales| scales.len() == size.len());

@@ -160,7 +160,8 @@ fn pad_of(
 ) -> Result<(Vec<String>, Vec<AttributeProto>), OnnxError> {
     let mut attributes = vec![string("mode", mode)];
     if w.opset < 11 {
-        let numbers = { amounts.iter() }
+        let numbers = amounts
+            .iter()
             .map(Dim::as_number)
             .collect::<Option<Vec<_>>>();
         match numbers {
@@ -320,7 +321,8 @@ fn split(w: &mut Writer<'_>, spelled: &Spelled<'_>, axis: usize) -> Result<bool,
         let lengths = w.int_list(lengths);
         inputs.push(lengths);
     }
-    let outputs: Vec<String> = { parts.iter() }
+    let outputs: Vec<String> = parts
+        .iter()
         .filter_map(|(.., part)| w.name((*part).into()).cloned())
         .collect();
     w.split.extend(parts.iter().map(|(.., part)| *part));

@@ -42,7 +42,9 @@ pub(super) fn layer(
     let rank = w.known_rank(spelled, 0)?;
     let x = w.value(spelled.operands[0])?;
     let first = rank.saturating_sub(axes);
-    let lengths: Option<Vec<usize>> = { spelled.types[0].shape().unwrap_or_default() }
+    let lengths: Option<Vec<usize>> = spelled.types[0]
+        .shape()
+        .unwrap_or_default()
         .get(first..)
         .and_then(|dims| dims.iter().map(Dim::as_len).collect());
     if w.opset >= 17

@@ -54,7 +54,9 @@ pub(super) fn concat<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value
     let axis = position(view.attribute("axis")?.i?, rank)?;
     // A scalar would take the type of the others, and is none of ONNX's operands.
     let dtype = im.dtype(*operands.first()?);
-    let alike = { operands.iter() }.all(|x| im.dtype(*x) == dtype && im.rank(*x) != Some(0));
+    let alike = operands
+        .iter()
+        .all(|x| im.dtype(*x) == dtype && im.rank(*x) != Some(0));
     alike.then(|| im.last(view, Op::Concat { axis }, &operands))?
 }
 
@@ -87,7 +89,7 @@ pub(super) fn reshape<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Valu
             *size = from.as_ref()?.get(axis)?.clone();
         }
     }
-    if let Some(at) = { shape.iter() }.position(|size| size.as_number() == Some(-1)) {
+    if let Some(at) = shape.iter().position(|size| size.as_number() == Some(-1)) {
         let mut others: Dims = shape.clone();
         others.remove(at);
         // Where they do not fit, whoever runs the model says so.

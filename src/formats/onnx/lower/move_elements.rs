@@ -139,7 +139,10 @@ pub(super) fn pad<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value> {
         before[*axis] = amounts[i].clone();
         after[*axis] = amounts[i + axes.len()].clone();
     }
-    let cuts = { before.iter().chain(&after) }.any(|n| n.as_number().is_some_and(|n| n < 0));
+    let cuts = before
+        .iter()
+        .chain(&after)
+        .any(|n| n.as_number().is_some_and(|n| n < 0));
     if cuts && mode != PadMode::Constant {
         return None;
     }

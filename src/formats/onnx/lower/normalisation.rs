@@ -6,7 +6,7 @@ use crate::formats::sizes::position;
 use crate::ir::{DType, Op, Value};
 
 pub(super) fn batch<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Value> {
-    let named = { view.node.output.iter() }.filter(|name| !name.is_empty());
+    let named = view.node.output.iter().filter(|name| !name.is_empty());
     let further = named.count() > 1;
     // Before version 14 further results are what says that it trains.
     if view.int("training_mode", 0) != 0 || view.int("spatial", 1) != 1 || further {

@@ -10,7 +10,8 @@ fn lengths(view: &View<'_>, name: &str, dims: usize, default: usize) -> Option<I
     let Some(given) = view.ints(name).filter(|given| !given.is_empty()) else {
         return Some(Ints::from_elem(default, dims));
     };
-    let lengths: Ints = { given.iter() }
+    let lengths: Ints = given
+        .iter()
         .map(|n| usize::try_from(*n).ok().filter(|n| *n <= MAX_LENGTH))
         .collect::<Option<_>>()?;
     (lengths.len() == dims).then_some(lengths)

@@ -140,7 +140,7 @@ impl<'a> Evaluator<'a> {
 
 /// The shape of `arange(end)`, `arange(start, end)` or `arange(start, end, step)` of whole numbers.
 pub(super) fn range_shape(args: &Args<'_>) -> Option<Dims> {
-    let given = { args.positional.iter() }.map(Value::as_dim);
+    let given = args.positional.iter().map(Value::as_dim);
     let (start, end, step) = match &given.collect::<Option<Vec<_>>>()?[..] {
         [end] => (Dim::from(0), end.clone(), Dim::from(1)),
         [start, end] => (start.clone(), end.clone(), Dim::from(1)),

@@ -64,6 +64,7 @@ pub(super) fn result_dtype(name: &str, first: DType, fractions: bool) -> Option<
         "arange" if fractions => Some(DType::F32),
         "div" if !first.is_float() => Some(DType::F32),
         _ if made_of_all && fractions && !first.is_float() => Some(DType::F32),
+        _ if !first.is_float() && gives_fractions(name) => Some(DType::F32),
         "eq" | "ne" | "lt" | "le" | "gt" | "ge" | "isnan" | "isinf" | "isfinite"
         | "logical_not" | "logical_and" | "logical_or" | "logical_xor" | "isin" => {
             Some(DType::Bool)
@@ -73,6 +74,15 @@ pub(super) fn result_dtype(name: &str, first: DType, fractions: bool) -> Option<
         }
         _ => None,
     }
+}
+
+/// Whether a function of one element gives numbers of floating point whatever its operand has.
+fn gives_fractions(name: &str) -> bool {
+    const NAMES: &str = "
+        tan asin acos sinh cosh asinh acosh atanh log2 log10 log1p expm1 exp2 erfc erfinv deg2rad rad2deg lgamma digamma sinc
+        logit";
+    let mut rows = spelling::of_aten(name);
+    among(NAMES, name) || rows.any(|row| row.operands() == 1 && row.needs_float())
 }
 
 /// What an operator returns that is no tensor.

@@ -1,12 +1,12 @@
-//! How the formats spell the functions of single elements, and of two: one table for all of them.
+//! How the formats spell the functions of single elements, and of two.
 //!
 //! A row has an operator, PyTorch's names for it, ONNX's with the version since which there is one, and what it is made of where a
-//! format or a version lacks it. An operator that is spelled in no other way takes this row and nothing else in `formats`.
+//! format or a version lacks it. The IR's table of operators has the rows of those without attributes.
 
 use std::f64::consts::{PI, SQRT_2};
 use std::ops::{Add, Div, Mul};
 
-use crate::ir::{Float, Ints, Op};
+use crate::ir::{Float, Ints, Op, operators};
 
 /// A row of the table.
 pub(super) struct Spelling {
@@ -94,14 +94,15 @@ impl Value<'_> {
 use Meaning::*;
 use Value::{Real, Text};
 
-macro_rules! spellings {
-    ($(
-        $op:ident { $($field:tt)* } $(of $number:ident)?
-        aten $(($($aten:literal)+ $(($kind:ident $operand:literal))? $(, $parameter:literal = $meaning:expr)*))?
-        onnx $(($onnx:literal $since:literal $(, $attribute:literal = $means:expr)*))?
-        $(else $formula:expr)?;
-    )*) => {
-        const TABLE: &[Spelling] = &[$(Spelling {
+/// A row of words: `Relu {} [aten("relu") onnx("Relu" 1)]`.
+macro_rules! spelling {
+    ($op:ident { $($field:tt)* } $(of $number:ident)? [
+        $(libtorch($libtorch:ident))?
+        $(aten($($aten:literal)+ $(($kind:ident $operand:literal))? $(, $parameter:literal = $meaning:expr)*))?
+        $(onnx($onnx:literal $since:literal $(, $attribute:literal = $means:expr)*))?
+        $(else $formula:expr)?
+    ]) => {
+        Spelling {
             make: |_number| {
                 $(let $number = Float::from(_number);)?
                 Op::$op { $($field)* }
@@ -114,65 +115,56 @@ macro_rules! spellings {
                 names: &[$($aten),+],
                 parameters: &["self", $($operand,)? $($parameter),*],
                 attributes: &[$(Attribute { name: $parameter, meaning: $meaning }),*],
-                numbers: [$(spellings!($kind),)? false][0],
+                numbers: [$(spelling!($kind),)? false][0],
             },)? Aten::NONE][0],
             onnx: [$(Some((
                 Onnx { name: $onnx, attributes: &[$(Attribute { name: $attribute, meaning: $means }),*] },
                 $since,
             )),)? None][0],
-            formula: [$(Some($formula as fn() -> Formula),)? None][0],
-        }),*];
+            formula: [$(Some((|| $formula) as fn() -> Formula),)? None][0],
+        }
     };
     (tensor) => { false };
     (number) => { true };
 }
 
-// An operand is a `tensor`, or a `number` that may also be one.
-#[rustfmt::skip]
-spellings! {
-    Relu {}                 aten("relu")        onnx("Relu" 1);
-    Sigmoid {}              aten("sigmoid")     onnx("Sigmoid" 1);
-    Tanh {}                 aten("tanh")        onnx("Tanh" 1);
-    Exp {}                  aten("exp")         onnx("Exp" 1);
-    Log {}                  aten("log")         onnx("Log" 1);
-    Sqrt {}                 aten("sqrt")        onnx("Sqrt" 1);
-    Abs {}                  aten("abs")         onnx("Abs" 1);
-    Neg {}                  aten("neg")         onnx("Neg" 1);
-    Erf {}                  aten("erf")         onnx("Erf" 9);
-    Sin {}                  aten("sin")         onnx("Sin" 7);
-    Cos {}                  aten("cos")         onnx("Cos" 7);
-    Atan {}                 aten("atan" "arctan")
-                            onnx("Atan" 7);
-    Softsign {}             aten                onnx("Softsign" 1)                          else || X / (of(Op::Abs {}) + 1.0);
-    Rsqrt {}                aten("rsqrt")       onnx                                        else || Number(1.0) / of(Op::Sqrt {});
-    Silu {}                 aten("silu")        onnx("Swish" 24, "alpha" = Only(Real(1.0))) else || X * of(Op::Sigmoid {});
-    Mish {}                 aten("mish")        onnx("Mish" 18)                             else || X * of(Op::Softplus {}).then(Op::Tanh {});
-    HardSwish {}            aten("hardswish")   onnx("HardSwish" 14)                        else || X * of(Op::HardSigmoid {});
-    HardSigmoid {}          aten("hardsigmoid")
-                            onnx("HardSigmoid" 1, "alpha" = Is(Real(1.0 / 6.0), Real(0.2)), "beta" = Is(Real(0.5), Real(0.5)));
-    // Above 20 the logarithm and its linear continuation agree to the last bit of a float.
-    Softplus {}             aten("softplus", "beta" = Only(Real(1.0)), "threshold" = AtLeast(20.0))
-                            onnx("Softplus" 1);
-    Gelu { tanh: false }    aten("gelu", "approximate" = Only(Text("none")))
-                            onnx("Gelu" 20, "approximate" = Is(Text("none"), Text("none")))
-                            else || gelu((X / SQRT_2).then(Op::Erf {}));
-    Gelu { tanh: true }     aten("gelu", "approximate" = Is(Text("tanh"), Text("none")))
-                            onnx("Gelu" 20, "approximate" = Is(Text("tanh"), Text("none")))
-                            else || gelu(((X + X * X * X * 0.044715) * (2.0 / PI).sqrt()).then(Op::Tanh {}));
-    LeakyRelu { slope } of slope
-                            aten("leaky_relu", "negative_slope" = Own(0.01))
-                            onnx("LeakyRelu" 1, "alpha" = Own(0.01));
-    Elu { alpha } of alpha  aten("elu", "alpha" = Own(1.0), "scale" = Only(Real(1.0)), "input_scale" = Only(Real(1.0)))
-                            onnx("Elu" 1, "alpha" = Own(1.0));
+macro_rules! spellings {
+    ($(
+        $(#[$doc:meta])* $op:ident = $name:literal($arity:expr) { $($field:ident: $ty:ty),* $(,)? }
+        $class:ident($numbers:ident, $factors:expr) $(= $function:expr)? $(=> [$($words:tt)*])?;
+    )*) => {
+        /// The operators without attributes that the IR's table says the names of.
+        const NAMED: &[Spelling] = &[$($(spelling!($op {} [$($words)*]),)?)*];
+    };
+}
 
-    Add {}      aten("add" (number "other"), "alpha" = Factor)                                  onnx("Add" 1);
-    Sub {}      aten("sub" "subtract" (number "other"), "alpha" = Factor)                       onnx("Sub" 1);
-    Mul {}      aten("mul" "multiply" (number "other"))                                         onnx("Mul" 1);
-    Div {}      aten("div" "divide" "true_divide" (number "other"), "rounding_mode" = Absent)   onnx("Div" 1);
-    Pow {}      aten("pow" "__pow__" (number "exponent"))                                       onnx("Pow" 1);
-    // `max(x)` and `max(x, axis)` are other operators.
-    Maximum {}  aten("maximum" "max" (tensor "other"))                                          onnx("Max" 1);
-    Minimum {}  aten("minimum" "min" (tensor "other"))                                          onnx("Min" 1);
+operators!(spellings);
+
+/// Those with attributes of their own.
+#[rustfmt::skip]
+const WITH_ATTRIBUTES: &[Spelling] = &[
+    spelling!(Gelu { tanh: false } [
+        aten("gelu", "approximate" = Only(Text("none")))
+        onnx("Gelu" 20, "approximate" = Is(Text("none"), Text("none")))
+        else gelu((X / SQRT_2).then(Op::Erf {}))
+    ]),
+    spelling!(Gelu { tanh: true } [
+        aten("gelu", "approximate" = Is(Text("tanh"), Text("none")))
+        onnx("Gelu" 20, "approximate" = Is(Text("tanh"), Text("none")))
+        else gelu(((X + X * X * X * 0.044715) * (2.0 / PI).sqrt()).then(Op::Tanh {}))
+    ]),
+    spelling!(LeakyRelu { slope } of slope [
+        aten("leaky_relu", "negative_slope" = Own(0.01))
+        onnx("LeakyRelu" 1, "alpha" = Own(0.01))
+    ]),
+    spelling!(Elu { alpha } of alpha [
+        aten("elu", "alpha" = Own(1.0), "scale" = Only(Real(1.0)), "input_scale" = Only(Real(1.0)))
+        onnx("Elu" 1, "alpha" = Own(1.0))
+    ]),
+];
+
+fn rows() -> impl Iterator<Item = &'static Spelling> {
+    NAMED.iter().chain(WITH_ATTRIBUTES)
 }
 
 /// `x (1 + inner) / 2`.
@@ -309,20 +301,17 @@ reductions! {
 
 /// The row of an operator.
 pub(super) fn of_op(op: &Op) -> Option<&'static Spelling> {
-    TABLE.iter().find(|row| (row.number)(op).is_some())
+    rows().find(|row| (row.number)(op).is_some())
 }
 
 /// The rows of what PyTorch calls so.
 pub(super) fn of_aten(name: &str) -> impl Iterator<Item = &'static Spelling> {
-    TABLE
-        .iter()
-        .filter(move |row| row.aten.names.contains(&name))
+    rows().filter(move |row| row.aten.names.contains(&name))
 }
 
 /// The rows of what ONNX calls so, and how.
 pub(super) fn of_onnx(name: &str) -> impl Iterator<Item = (&'static Spelling, &'static Onnx)> {
-    let all = TABLE.iter();
-    all.filter_map(move |row| {
+    rows().filter_map(move |row| {
         let (onnx, _) = row.onnx.as_ref().filter(|(onnx, _)| onnx.name == name)?;
         Some((row, onnx))
     })
@@ -353,7 +342,7 @@ mod tests {
 
     #[test]
     fn a_formula_computes_what_its_operator_does() {
-        for row in TABLE {
+        for row in rows() {
             let Some(formula) = row.formula else { continue };
             for x in [0.25, 1.5, 7.0] {
                 let (op, expected) = ((row.make)(0.0), value(&formula(), x));
@@ -364,7 +353,7 @@ mod tests {
 
     #[test]
     fn every_operator_can_be_written_in_every_format() {
-        for row in TABLE {
+        for row in rows() {
             let op = (row.make)(0.5);
             assert_eq!((row.number)(&op).map(row.make), Some(op.clone()));
             assert!(row.onnx.is_some() || row.formula.is_some(), "{op:?}");
@@ -378,7 +367,7 @@ mod tests {
     #[test]
     fn every_function_is_read_from_every_format_as_it_was_written() {
         let folder = tempfile::tempdir().unwrap();
-        for row in TABLE.iter().filter(|row| row.operands() == 1) {
+        for row in rows().filter(|row| row.operands() == 1) {
             let mut graph = Graph::new("alone");
             let x = graph.add_input("x", "f32[2,3]".parse().unwrap());
             let op = (row.make)(0.5);

@@ -8,7 +8,7 @@ use super::{MOMENTUM, reason};
 use crate::exec::evaluate::{length, number};
 use crate::exec::movement::padded_positions;
 use crate::exec::window::Spec;
-use crate::ir::{Bindings, DType, Dim, Op, PadMode, ResizeMode};
+use crate::ir::{Bindings, DType, Dim, Op, PadMode, ResizeMode, operators};
 
 /// A result, or why there is none.
 pub(super) type Computed = Result<Tensor, Refusal>;
@@ -51,6 +51,30 @@ pub(super) fn attribute(
         _ => return Ok(None),
     }))
 }
+
+macro_rules! methods {
+    ($(
+        $(#[$doc:meta])* $op:ident = $name:literal($arity:expr) { $($field:ident: $ty:ty),* $(,)? }
+        $class:ident($numbers:ident, $factors:expr) $(= $function:expr)?
+        $(=> [$(libtorch($method:ident))? $(aten $aten:tt)? $(onnx $onnx:tt)? $(else $formula:expr)?])?;
+    )*) => {
+        /// The pattern of all operators that a method of tch computes.
+        macro_rules! named { () => { $($($(| methods!(@pattern $op $method))?)?)* } }
+
+        fn by_name(op: &Op, x: &Tensor, second: Option<&Tensor>) -> Computed {
+            let second = || second.ok_or("there is no second operand");
+            Ok(match op {
+                $($($(Op::$op {} => methods!(@call $class x $method second),)?)?)*
+                _ => return Err("libtorch has no operator of this name".into()),
+            })
+        }
+    };
+    (@pattern $op:ident $method:ident) => { Op::$op {} };
+    (@call Function $x:ident $method:ident $second:ident) => { $x.$method()? };
+    (@call Binary $x:ident $method:ident $second:ident) => { $x.$method($second()?)? };
+}
+
+operators!(methods);
 
 /// What an operator is applied to.
 pub(super) struct Call<'c> {
@@ -109,7 +133,6 @@ impl Call<'_> {
                 x.f_group_norm(groups, self.get(1), self.get(2), eps.0, true)?
             }
 
-            Op::Relu {} => x.f_relu()?,
             // PReLU takes any slope; tch's leaky_relu only libtorch's default.
             Op::LeakyRelu { .. } => x.f_prelu(attribute()?)?,
             Op::PRelu {} => x.f_prelu(second()?)?,
@@ -117,33 +140,9 @@ impl Call<'_> {
             // ELU keeps the sign, so the factor of its negative part can be put on afterwards.
             Op::Elu { alpha } if alpha.0 == 1.0 => x.f_elu()?,
             Op::Elu { .. } => x.f_elu()?.f_prelu(attribute()?)?,
-            Op::Silu {} => x.f_silu()?,
             Op::Gelu { tanh } => x.f_gelu(if *tanh { "tanh" } else { "none" })?,
-            Op::Sigmoid {} => x.f_sigmoid()?,
-            Op::HardSigmoid {} => x.f_hardsigmoid()?,
-            Op::HardSwish {} => x.f_hardswish()?,
-            Op::Tanh {} => x.f_tanh()?,
-            Op::Softplus {} => x.f_softplus()?,
-            Op::Mish {} => x.f_mish()?,
+            named!() => by_name(op, x, self.get(1))?,
             Op::Softsign {} => x.f_div(&x.f_abs()?.f_add_scalar(1.0)?)?,
-            Op::Sin {} => x.f_sin()?,
-            Op::Cos {} => x.f_cos()?,
-            Op::Atan {} => x.f_atan()?,
-            Op::Exp {} => x.f_exp()?,
-            Op::Log {} => x.f_log()?,
-            Op::Sqrt {} => x.f_sqrt()?,
-            Op::Rsqrt {} => x.f_rsqrt()?,
-            Op::Erf {} => x.f_erf()?,
-            Op::Abs {} => x.f_abs()?,
-            Op::Neg {} => x.f_neg()?,
-
-            Op::Add {} => x.f_add(second()?)?,
-            Op::Sub {} => x.f_sub(second()?)?,
-            Op::Mul {} => x.f_mul(second()?)?,
-            Op::Div {} => x.f_div(second()?)?,
-            Op::Pow {} => x.f_pow(second()?)?,
-            Op::Maximum {} => x.f_maximum(second()?)?,
-            Op::Minimum {} => x.f_minimum(second()?)?,
 
             Op::Softmax { axis } => x.f_softmax(ints(&[*axis])[0], None)?,
             Op::LogSoftmax { axis } => x.f_log_softmax(ints(&[*axis])[0], None)?,

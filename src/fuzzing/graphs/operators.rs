@@ -182,7 +182,8 @@ impl Builder<'_> {
             let bias = weights::vector(&mut self.choices, &plan, 0.0, 0.5);
             operands.push(self.parameter("up.bias", bias));
         }
-        let extra = (stride.max(dilation) - 1).min(self.choices.below(2));
+        // ONNX Runtime takes none of the stride or more.
+        let extra = (stride - 1).min(self.choices.below(2));
         let op = Op::ConvTranspose {
             stride: ints([stride, 1]),
             pad: Padding::symmetric([0, (kernel / 2).min(self.choices.below(2))]),

@@ -64,6 +64,9 @@ macro_rules! operators {
                 => [libtorch(f_mish) aten("mish") onnx("Mish" 18) else X * of(Op::Softplus {}).then(Op::Tanh {})];
             /// x / (1 + |x|).
             Softsign = "softsign"(1..=1) {} Function(Floats, None) = |x| x / (T::one() + x.abs()) => [onnx("Softsign" 1) else X / (of(Op::Abs {}) + 1.0)];
+            /// x where positive, 1.67 (exp(x) - 1) elsewhere, times 1.05; such that means of 0 and variances of 1 stay.
+            Selu = "selu"(1..=1) {} Function(Floats, None) = |x| real::<T>(1.0507009873554805) * if x < T::zero() { real::<T>(1.6732632423543772) * x.exp_m1() } else { x }
+                => [libtorch(f_selu) aten("selu") onnx("Selu" 6, "alpha" = Only(Real(1.6732631921768188)), "gamma" = Only(Real(1.0507010221481323)))];
             /// sin(x).
             Sin = "sin"(1..=1) {} Function(Floats, None) = T::sin => [libtorch(f_sin) aten("sin") onnx("Sin" 7)];
             /// cos(x).

@@ -28,6 +28,9 @@ fn unary_functions_have_their_textbook_values() {
     check("softplus", &[], &|x| (1.0 + x.exp()).ln());
     check("mish", &[], &|x| x * (1.0 + x.exp()).ln().tanh());
     check("softsign", &[], &|x| x / (1.0 + x.abs()));
+    check("selu", &[], &|x| {
+        1.0507009873554805 * (x.max(0.0) + 1.6732632423543772 * (x.min(0.0).exp() - 1.0))
+    });
     check("sin", &[], &f64::sin);
     check("cos", &[], &f64::cos);
     check("atan", &[], &f64::atan);

@@ -90,7 +90,7 @@ const LIKE_FIRST: &str = "
     Acos Acosh Asin Asinh Atanh BatchNormalization Bernoulli BitwiseNot Ceil Celu Clip Cosh CumProd CumSum Dropout
     Floor GroupNormalization Hardmax Identity InstanceNormalization LRN LayerNormalization LogSoftmax LpNormalization
     MeanVarianceNormalization Not PRelu RMSNormalization Reciprocal ReverseSequence RotaryEmbedding Round Scatter
-    ScatterElements ScatterND Selu Shrink Sign Sinh Softmax Tan ThresholdedRelu Trilu";
+    ScatterElements ScatterND Shrink Sign Sinh Softmax Tan ThresholdedRelu Trilu";
 
 /// Operators of two operands that broadcast, with a result of their type, beside those that all formats spell.
 const ARITHMETIC: &str = "BitShift BitwiseAnd BitwiseOr BitwiseXor Mean Mod Sum";

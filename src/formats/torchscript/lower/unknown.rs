@@ -8,7 +8,7 @@ use crate::ir::DType;
 pub(super) fn keeps_shape(name: &str, beside: bool) -> bool {
     const ALONE: &str = "
         tan asin acos sinh cosh asinh acosh atanh log2 log10 log1p expm1 exp2 floor ceil round trunc frac sign
-        square erfc erfinv logical_not bitwise_not isnan isinf isfinite celu selu hardshrink softshrink tanhshrink softsign
+        square erfc erfinv logical_not bitwise_not isnan isinf isfinite celu hardshrink softshrink tanhshrink softsign
         log_sigmoid threshold cumsum cumprod flip roll tril triu zeros_like ones_like full_like empty_like rand_like randn_like
         nan_to_num channel_shuffle local_response_norm fill zero rrelu sgn deg2rad rad2deg lgamma digamma sinc logit rsub clamp
         clamp_min clamp_max";

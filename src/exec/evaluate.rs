@@ -4,9 +4,8 @@ use smallvec::SmallVec;
 
 use super::array::Array;
 use super::conv::{conv, conv_transpose};
-use super::pool::{Reduce, adaptive_pool, pool};
+use super::pool::{Pool, Reduce, adaptive_pool, pool};
 use super::reduce::{Reduction, reduce, softmax};
-use super::window::Spec;
 use super::{attention, elementwise, matmul, movement, norm, resize};
 use crate::ir::{Bindings, Dim, Op, Real};
 
@@ -77,39 +76,7 @@ pub fn evaluate<'a, T: Real>(
             };
             attention::attention(q, k, v, mask.first(), scale.map(|s| s.0), *causal)
         }
-        Op::MaxPool {
-            kernel,
-            stride,
-            pad,
-            dilation,
-            ceil,
-        } => {
-            let spec = Spec {
-                kernel: &all(kernel)?,
-                stride: &all(stride)?,
-                pad,
-                dilation,
-                ceil: *ceil,
-            };
-            pool(&operands[0], &spec, Reduce::Max)
-        }
-        Op::AvgPool {
-            kernel,
-            stride,
-            pad,
-            ceil,
-            count_pad,
-        } => {
-            let spec = Spec {
-                kernel: &all(kernel)?,
-                stride: &all(stride)?,
-                pad,
-                dilation: &vec![1; kernel.len()],
-                ceil: *ceil,
-            };
-            let count_pad = *count_pad;
-            pool(&operands[0], &spec, Reduce::Mean { count_pad })
-        }
+        Op::MaxPool { .. } | Op::AvgPool { .. } => pool(&operands[0], &Pool::of(op, bindings)?),
         Op::AdaptiveAvgPool { output } => {
             let mean = Reduce::Mean { count_pad: false };
             adaptive_pool(&operands[0], &all(output)?, mean)

@@ -5,8 +5,9 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::array::{Array, element_count, from_vec, zeros};
+use super::evaluate::length;
 use super::window::{Axis, Spec, Windows};
-use crate::ir::Real;
+use crate::ir::{Bindings, Dim, Ints, Op, Padding, Real};
 
 /// One window along one dimension.
 struct Span {
@@ -27,15 +28,72 @@ pub(super) enum Reduce {
     },
 }
 
+/// What an operator says that pools over windows of fixed size.
+pub(super) struct Pool<'o> {
+    kernel: Vec<usize>,
+    stride: Vec<usize>,
+    pad: &'o Padding,
+    dilation: Ints,
+    pub ceil: bool,
+    pub reduce: Reduce,
+}
+
+impl<'o> Pool<'o> {
+    /// What `op` says, its sizes taken under `bindings`.
+    pub fn of(op: &'o Op, bindings: &Bindings) -> Result<Pool<'o>, String> {
+        let (kernel, stride, pad, dilation, ceil, reduce) = match op {
+            Op::MaxPool {
+                kernel,
+                stride,
+                pad,
+                dilation,
+                ceil,
+            } => (kernel, stride, pad, dilation.clone(), ceil, Reduce::Max),
+            Op::AvgPool {
+                kernel,
+                stride,
+                pad,
+                ceil,
+                count_pad,
+            } => {
+                let count_pad = *count_pad;
+                let dilation = Ints::from_elem(1, kernel.len());
+                let mean = Reduce::Mean { count_pad };
+                (kernel, stride, pad, dilation, ceil, mean)
+            }
+            _ => return Err(format!("{} has no windows of fixed size", op.name())),
+        };
+        let all = |dims: &[Dim]| -> Result<Vec<usize>, String> {
+            dims.iter().map(|dim| length(dim, bindings)).collect()
+        };
+        Ok(Pool {
+            kernel: all(kernel)?,
+            stride: all(stride)?,
+            pad,
+            dilation,
+            ceil: *ceil,
+            reduce,
+        })
+    }
+
+    /// The windows over an input of these spatial lengths.
+    pub fn windows(&self, spatial: &[usize]) -> Result<Windows, String> {
+        let spec = Spec {
+            kernel: &self.kernel,
+            stride: &self.stride,
+            pad: self.pad,
+            dilation: &self.dilation,
+            ceil: self.ceil,
+        };
+        Windows::new(spatial, &spec)
+    }
+}
+
 /// A pool over windows of fixed size.
-pub(super) fn pool<'a, T: Real>(
-    x: &Array<T>,
-    spec: &Spec,
-    reduce: Reduce,
-) -> Result<Array<'a, T>, String> {
-    let windows = Windows::new(spatial(x)?, spec)?;
+pub(super) fn pool<'a, T: Real>(x: &Array<T>, pool: &Pool) -> Result<Array<'a, T>, String> {
+    let windows = pool.windows(spatial(x)?)?;
     let spans = windows.axes.map(|axis| spans(&axis));
-    over_spans(x, &spans, &windows.outputs(), reduce)
+    over_spans(x, &spans, &windows.outputs(), pool.reduce)
 }
 
 fn spans(axis: &Axis) -> Vec<Span> {

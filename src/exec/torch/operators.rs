@@ -3,11 +3,11 @@
 use tch::{Kind, TchError, Tensor};
 
 use super::convert::{ints, shape};
-use super::windows::{Reduce, convolution, pool};
+use super::windows::{convolution, pool};
 use super::{MOMENTUM, reason};
 use crate::exec::evaluate::{length, number};
 use crate::exec::movement::padded_positions;
-use crate::exec::window::Spec;
+use crate::exec::pool::Pool;
 use crate::ir::{Bindings, DType, Dim, Op, PadMode, ResizeMode, operators};
 
 /// A result, or why there is none.
@@ -148,39 +148,7 @@ impl Call<'_> {
             Op::LogSoftmax { axis } => x.f_log_softmax(ints(&[*axis])[0], None)?,
             Op::Attention { scale, causal } => self.attention(scale.map(|s| s.0), *causal)?,
 
-            Op::MaxPool {
-                kernel,
-                stride,
-                pad,
-                dilation,
-                ceil,
-            } => {
-                let spec = Spec {
-                    kernel: &self.all(kernel)?,
-                    stride: &self.all(stride)?,
-                    pad,
-                    dilation,
-                    ceil: *ceil,
-                };
-                pool(x, &spec, Reduce::Max)?
-            }
-            Op::AvgPool {
-                kernel,
-                stride,
-                pad,
-                ceil,
-                count_pad,
-            } => {
-                let spec = Spec {
-                    kernel: &self.all(kernel)?,
-                    stride: &self.all(stride)?,
-                    pad,
-                    dilation: &vec![1; kernel.len()],
-                    ceil: *ceil,
-                };
-                let count_pad = *count_pad;
-                pool(x, &spec, Reduce::Mean { count_pad })?
-            }
+            Op::MaxPool { .. } | Op::AvgPool { .. } => pool(x, &Pool::of(op, self.bindings)?)?,
             Op::AdaptiveAvgPool { output } => {
                 let output = ints(&self.all(output)?);
                 match output.len() {

@@ -4,7 +4,8 @@ use tch::{TchError, Tensor};
 
 use super::convert::{ints, shape};
 use super::operators::{Computed, pad_spatial};
-use crate::exec::window::{Axis, Spec, Windows};
+use crate::exec::pool::{Pool, Reduce};
+use crate::exec::window::Axis;
 use crate::ir::Op;
 
 /// A convolution of either direction.
@@ -100,18 +101,11 @@ fn channels_first(x: &Tensor) -> Result<Tensor, TchError> {
         .f_as_strided(x.size(), strides, None::<i64>)
 }
 
-/// What a pool makes of a window.
-#[derive(Clone, Copy, PartialEq)]
-pub(super) enum Reduce {
-    Max,
-    Mean { count_pad: bool },
-}
-
 /// A pool over windows of fixed size.
-pub(super) fn pool(x: &Tensor, spec: &Spec, reduce: Reduce) -> Computed {
+pub(super) fn pool(x: &Tensor, pool: &Pool) -> Computed {
     let lengths = shape(x);
     let spatial = lengths.get(2..).ok_or("there are no spatial dimensions")?;
-    let windows = Windows::new(spatial, spec)?;
+    let windows = pool.windows(spatial)?;
     // libtorch pools one dimension with fewer options than two.
     let axes = match spatial.len() {
         3 => &windows.axes[..],
@@ -121,9 +115,9 @@ pub(super) fn pool(x: &Tensor, spec: &Spec, reduce: Reduce) -> Computed {
     let x = if flat { &x.f_unsqueeze(2)? } else { x };
     let is_native = |axis: &Axis| axis.before == axis.after && 2 * axis.before <= axis.kernel;
     let result = if axes.iter().all(is_native) {
-        Pool::native(axes, spec.ceil).run(x, reduce)?
+        Arguments::native(axes, pool.ceil).run(x, pool.reduce)?
     } else {
-        padded(x, axes, reduce)?
+        padded(x, axes, pool.reduce)?
     };
     if flat {
         Ok(result.f_squeeze_dim(2)?)
@@ -144,7 +138,7 @@ fn padded(x: &Tensor, axes: &[Axis], reduce: Reduce) -> Computed {
         axes.iter().map(side).collect()
     };
     let around = pads(&|axis| (axis.before, axis.input));
-    let pool = Pool::plain(axes);
+    let pool = Arguments::plain(axes);
     let Reduce::Mean { count_pad } = reduce else {
         return pool.run(&pad_spatial(x, &around, f64::NEG_INFINITY)?, reduce);
     };
@@ -166,7 +160,7 @@ fn padded(x: &Tensor, axes: &[Axis], reduce: Reduce) -> Computed {
 }
 
 /// The arguments of libtorch's pools.
-struct Pool {
+struct Arguments {
     kernel: Vec<i64>,
     stride: Vec<i64>,
     pad: Vec<i64>,
@@ -174,10 +168,10 @@ struct Pool {
     ceil: bool,
 }
 
-impl Pool {
-    fn native(axes: &[Axis], ceil: bool) -> Pool {
+impl Arguments {
+    fn native(axes: &[Axis], ceil: bool) -> Arguments {
         let list = |get: fn(&Axis) -> usize| ints(&axes.iter().map(get).collect::<Vec<_>>());
-        Pool {
+        Arguments {
             kernel: list(|axis| axis.kernel),
             stride: list(|axis| axis.stride),
             pad: list(|axis| axis.before),
@@ -186,10 +180,10 @@ impl Pool {
         }
     }
 
-    fn plain(axes: &[Axis]) -> Pool {
-        Pool {
+    fn plain(axes: &[Axis]) -> Arguments {
+        Arguments {
             pad: vec![0; axes.len()],
-            ..Pool::native(axes, false)
+            ..Arguments::native(axes, false)
         }
     }
 

@@ -13,7 +13,7 @@ use crate::egraph::instance::Instance;
 use crate::egraph::term::{Head, Term};
 use crate::egraph::{Alternatives, Rewriter, Rule};
 use crate::ir::channels::{Flow, flow};
-use crate::ir::{Dim, Op};
+use crate::ir::{Class, Dim, Op};
 
 /// See the module.
 pub struct HoistGather;
@@ -91,18 +91,9 @@ fn is_slice(map: &ChannelMap) -> bool {
     channels.is_some_and(|channels| channels.windows(2).all(|pair| pair[1] == pair[0] + 1))
 }
 
-/// Whether the term only looks at its operand in another way.
+/// Whether the term has every element of its operand once, in another shape or order.
 fn is_layout(term: &Term) -> bool {
-    matches!(
-        term.head,
-        Head::Op(
-            Op::Reshape { .. }
-                | Op::Flatten { .. }
-                | Op::Transpose { .. }
-                | Op::Squeeze { .. }
-                | Op::Unsqueeze { .. }
-        )
-    )
+    matches!(&term.head, Head::Op(op) if matches!(op.class(), Class::Shape | Class::Order))
 }
 
 fn hoist(

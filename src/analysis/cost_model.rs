@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::cost::op_macs;
 use super::latency::{Latency, Shape};
-use crate::ir::{Bindings, Class, Dim, Graph, Op, Symbol, Type};
+use crate::ir::{Bindings, Dim, Graph, Op, Symbol, Type};
 
 /// What sizes without a number count as, where two alternatives are weighed against each other.
 const UNKNOWN_SIZE: i64 = 16;
@@ -91,9 +91,10 @@ impl<'a> CostModel<'a> {
             .filter_map(Type::shape)
             .map(|shape| self.product(shape))
             .fold(0, u64::saturating_add);
-        let written = match op.class() {
-            Class::View => 0,
-            _ => written,
+        let written = if op.class().moves_nothing() {
+            0
+        } else {
+            written
         };
         let own = match op {
             Op::Linear {} | Op::MatMul {} => PRODUCT,

@@ -241,7 +241,7 @@ fn moved(graph: &Graph, node: NodeId, op: &Op, x: &Moments) -> Option<Moments> {
         }
         Flow::Keeps(keeps) if operands.len() == 1 && keeps.axes[0] == Some(CHANNELS) => {
             let unchanged = match op.class() {
-                Class::Window | Class::View => true,
+                Class::Window | Class::Shape | Class::View => true,
                 Class::Reduction => !matches!(op, Op::ReduceSum { .. }),
                 _ => matches!(op, Op::Pad { .. }),
             };

@@ -143,12 +143,23 @@ pub enum Class {
     Normalisation,
     /// One element of many.
     Reduction,
-    /// Elements moved to other places.
+    /// Some elements moved to other places, or new ones put in.
     Layout,
-    /// The operand's memory, seen in another way.
+    /// All elements, each once, in another order.
+    Order,
+    /// All elements in the same order under another shape.
+    Shape,
+    /// A part of the operand, or all of it, as it lies in memory.
     View,
     /// What is not known.
     Opaque,
+}
+
+impl Class {
+    /// Whether runtimes look at the operand's memory in another way, and move nothing.
+    pub fn moves_nothing(self) -> bool {
+        matches!(self, Class::Shape | Class::View)
+    }
 }
 
 /// What an operator computes with.

@@ -138,15 +138,15 @@ macro_rules! operators {
             /// Position `index[i]` of `axis` at position i.
             Gather = "gather"(1..=1) { axis: usize, index: Index } Layout(Any, All);
             /// Axes `start..=end` joined into one.
-            Flatten = "flatten"(1..=1) { start: usize, end: usize } View(Any, All);
+            Flatten = "flatten"(1..=1) { start: usize, end: usize } Shape(Any, All);
             /// The same elements in row-major order under another shape.
-            Reshape = "reshape"(1..=1) { shape: Dims } View(Any, All);
+            Reshape = "reshape"(1..=1) { shape: Dims } Shape(Any, All);
             /// Axis `perm[i]` of the operand becomes axis i.
-            Transpose = "transpose"(1..=1) { perm: Ints } Layout(Any, All);
+            Transpose = "transpose"(1..=1) { perm: Ints } Order(Any, All);
             /// Axes of length 1 removed.
-            Squeeze = "squeeze"(1..=1) { axes: Ints } View(Any, All);
+            Squeeze = "squeeze"(1..=1) { axes: Ints } Shape(Any, All);
             /// Axes of length 1 inserted, at these positions of the result.
-            Unsqueeze = "unsqueeze"(1..=1) { axes: Ints } View(Any, All);
+            Unsqueeze = "unsqueeze"(1..=1) { axes: Ints } Shape(Any, All);
             /// Axes of length 1 repeated, new axes put in front.
             Expand = "expand"(1..=1) { shape: Dims } Layout(Any, All);
 

@@ -5,7 +5,9 @@ use rustc_hash::FxHashSet;
 use serde::Serialize;
 use smallvec::{SmallVec, smallvec};
 
-use crate::ir::{Bindings, Class, Dim, Graph, NodeId, NodeKind, Op, Role, Type, Value};
+use crate::ir::{
+    Bindings, Dim, Graph, NodeId, NodeKind, Op, Role, Type, Value, binaries, functions,
+};
 
 /// Size and cost of a graph.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -153,8 +155,34 @@ pub fn op_macs(op: &Op, operands: &[&Type], results: &[Type]) -> Option<Macs> {
             both(queries, &[keys.clone(), features.clone() + values.clone()])
         }
         Op::Opaque(opaque) => return super::opaque::macs(opaque, operands),
-        op if op.class() == Class::Product => return None,
-        _ => smallvec![Dim::from(0)],
+        functions!()
+        | binaries!()
+        | Op::PRelu {}
+        | Op::BatchNorm { .. }
+        | Op::LayerNorm { .. }
+        | Op::GroupNorm { .. }
+        | Op::Softmax { .. }
+        | Op::LogSoftmax { .. }
+        | Op::MaxPool { .. }
+        | Op::AvgPool { .. }
+        | Op::AdaptiveAvgPool { .. }
+        | Op::AdaptiveMaxPool { .. }
+        | Op::ReduceMean { .. }
+        | Op::ReduceSum { .. }
+        | Op::ReduceMax { .. }
+        | Op::Pad { .. }
+        | Op::Resize { .. }
+        | Op::Concat { .. }
+        | Op::Slice { .. }
+        | Op::Gather { .. }
+        | Op::Flatten { .. }
+        | Op::Reshape { .. }
+        | Op::Transpose { .. }
+        | Op::Squeeze { .. }
+        | Op::Unsqueeze { .. }
+        | Op::Expand { .. }
+        | Op::Dropout { .. }
+        | Op::Identity {} => smallvec![Dim::from(0)],
     }))
 }
 

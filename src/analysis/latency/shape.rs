@@ -15,7 +15,7 @@ pub enum Kind {
     Pointwise,
     /// A convolution over positions only: each channel has its own kernel.
     Depthwise,
-    /// A linear layer.
+    /// A linear layer, or another product of matrices; also attention, which is two of them.
     Linear,
     /// Channels picked, cut or added.
     Gather,
@@ -80,8 +80,13 @@ impl Shape {
         let sum = |sizes: &mut dyn Iterator<Item = u64>| sizes.fold(0, u64::saturating_add);
         let moved = sum(&mut operands.iter().map(|ty| size(ty)))
             .saturating_add(sum(&mut results.iter().map(size)));
+        let last = |ty: Option<&Type>| {
+            let rank = ty.and_then(Type::rank).unwrap_or_default();
+            axis(ty, rank.saturating_sub(1))
+        };
         let channels_out = match op {
             Op::Linear {} => axis(weight, 0),
+            Op::MatMul {} | Op::Attention { .. } => last(result),
             _ => axis(result, 1),
         };
         let plain = Shape {
@@ -115,6 +120,10 @@ impl Shape {
             ),
             Op::Linear {} => Shape {
                 channels_in: axis(weight, 1),
+                ..plain
+            },
+            Op::MatMul {} | Op::Attention { .. } => Shape {
+                channels_in: last(operand),
                 ..plain
             },
             _ => plain,
@@ -166,7 +175,7 @@ fn kind(op: &Op, weight: Option<&Type>) -> Kind {
             }
         }
         Op::ConvTranspose { .. } => Kind::Conv,
-        Op::Linear {} => Kind::Linear,
+        Op::Linear {} | Op::MatMul {} | Op::Attention { .. } => Kind::Linear,
         Op::Gather { .. } | Op::Slice { .. } | Op::Pad { .. } => Kind::Gather,
         functions!() => match op {
             Op::Relu {} | Op::LeakyRelu { .. } | Op::Clip { .. } => Kind::Activation,
@@ -189,10 +198,26 @@ fn kind(op: &Op, weight: Option<&Type>) -> Kind {
         | Op::Unsqueeze { .. }
         | Op::Dropout { .. }
         | Op::Identity {} => Kind::View,
-        Op::MatMul {} | Op::Attention { .. } => Kind::Other,
         Op::LayerNorm { .. } | Op::GroupNorm { .. } => Kind::Other,
         Op::Softmax { .. } | Op::LogSoftmax { .. } => Kind::Other,
         Op::Resize { .. } | Op::Concat { .. } => Kind::Other,
         Op::Transpose { .. } | Op::Expand { .. } | Op::Opaque(_) => Kind::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_matrix_product_is_timed_as_the_linear_layer_of_its_sizes() {
+        let shape = |op: &Op, operands: [&str; 2]| {
+            let operands = operands.map(|ty| ty.parse::<Type>().unwrap());
+            let operands = operands.each_ref();
+            let results = crate::ir::infer::infer(op, &operands).unwrap();
+            Shape::of(op, &operands, &results, &|dim| dim.as_len().unwrap() as u64)
+        };
+        let linear = shape(&Op::Linear {}, ["f32[8,64]", "f32[32,64]"]);
+        assert_eq!(shape(&Op::MatMul {}, ["f32[8,64]", "f32[64,32]"]), linear);
     }
 }

@@ -1,124 +1,15 @@
 //! A convolution's weight by input channel: the kernels that read one channel, as a matrix, and how few of them it takes to
 //! make all the others.
 
+mod layout;
+mod spectrum;
+
 use faer::{Mat, Side};
 use rayon::prelude::*;
 
-use super::elimination::regularised;
-use crate::ir::{Op, Real};
-
-/// How the weight of a convolution, transposed or not, lies in memory when it is seen by input channel: for each channel a
-/// matrix of `outputs` kernels with `taps` elements each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct KernelLayout {
-    /// Groups of the convolution.
-    pub groups: usize,
-    /// Input channels, over all groups.
-    pub inputs: usize,
-    /// Output channels of one group.
-    pub outputs: usize,
-    /// Elements of a kernel.
-    pub taps: usize,
-    /// Whether input channels come first in memory, as they do in a transposed convolution.
-    pub transposed: bool,
-}
-
-impl KernelLayout {
-    /// The layout of the weight of `op`, which has this shape; `None` for what is no convolution, is pointwise or depthwise,
-    /// or has no elements.
-    pub fn of(op: &Op, shape: &[usize]) -> Option<KernelLayout> {
-        op.convolution()?;
-        let layout = KernelLayout::dense(op, shape)?;
-        let separable = layout.taps > 1 && layout.outputs > 0 && layout.inputs > layout.groups;
-        (separable && layout.inputs % layout.groups == 0).then_some(layout)
-    }
-
-    /// The layout of any convolution or linear layer.
-    pub fn dense(op: &Op, shape: &[usize]) -> Option<KernelLayout> {
-        let groups = match op {
-            Op::Linear {} => 1,
-            op => op.convolution()?.3,
-        };
-        let [first, second, kernel @ ..] = shape else {
-            return None;
-        };
-        let transposed = matches!(op, Op::ConvTranspose { .. });
-        let (inputs, outputs) = if transposed {
-            (*first, *second)
-        } else {
-            (second * groups, first.checked_div(groups)?)
-        };
-        Some(KernelLayout {
-            groups,
-            inputs,
-            outputs,
-            taps: kernel.iter().product(),
-            transposed,
-        })
-    }
-
-    /// The group that an input channel is in.
-    pub fn group(&self, channel: usize) -> usize {
-        channel / (self.inputs / self.groups)
-    }
-
-    /// Where the kernels of `channel` begin, and how far it is from each to the next.
-    fn place(&self, channel: usize) -> (usize, usize) {
-        let inputs = self.inputs / self.groups;
-        let (first, step) = if self.transposed {
-            (channel * self.outputs, 1)
-        } else {
-            let group = self.group(channel) * self.outputs;
-            (group * inputs + channel % inputs, inputs)
-        };
-        (first * self.taps, step * self.taps)
-    }
-
-    /// The kernels of one input channel, `[outputs, taps]`.
-    pub fn matrix<T: Real>(&self, weight: &[T], channel: usize) -> Mat<f64> {
-        let (first, step) = self.place(channel);
-        Mat::from_fn(self.outputs, self.taps, |output, tap| {
-            Real::to_f64(weight[first + output * step + tap])
-        })
-    }
-
-    /// Writes the kernels of one input channel.
-    pub fn set_matrix(&self, weight: &mut [f64], channel: usize, kernels: &Mat<f64>) {
-        let (first, step) = self.place(channel);
-        for output in 0..self.outputs {
-            for tap in 0..self.taps {
-                weight[first + output * step + tap] = kernels[(output, tap)];
-            }
-        }
-    }
-
-    /// What the weight makes of one patch, `[inputs * taps]`: `[outputs of all groups]`.
-    pub fn apply(&self, weight: &[f64], patch: &[f64]) -> Vec<f64> {
-        let mut results = vec![0.0; self.outputs * self.groups];
-        for (channel, patch) in patch.chunks_exact(self.taps.max(1)).enumerate() {
-            let kernels = self.matrix(weight, channel);
-            let first = self.group(channel) * self.outputs;
-            for output in 0..self.outputs {
-                let products = patch
-                    .iter()
-                    .enumerate()
-                    .map(|(tap, x)| x * kernels[(output, tap)]);
-                results[first + output] += products.sum::<f64>();
-            }
-        }
-        results
-    }
-
-    /// Multiply-adds of the convolution for each position that its kernels are applied at.
-    pub fn dense_work(&self) -> usize {
-        self.inputs * self.outputs * self.taps
-    }
-
-    /// The same of the separated form with `kernels` depthwise kernels in all.
-    pub fn separated_work(&self, kernels: usize) -> usize {
-        kernels * (self.taps + self.outputs)
-    }
-}
+use crate::ir::Real;
+pub use layout::KernelLayout;
+pub use spectrum::{PatchMoment, Spectrum};
 
 /// A convolution as depthwise kernels and a pointwise mix of their results:
 /// `conv(x,W) = conv1x1(depthwise(gather(x,channels),kernels),mix)`, R kernels in all.
@@ -279,89 +170,6 @@ impl Basis {
     }
 }
 
-/// The energy of a channel's kernels by direction: what approximating them by fewer costs.
-///
-/// The best `r` kernels for a channel are those of its singular value decomposition, with taps weighed by what they meet: the
-/// error of the convolution's result is `|| (K - K') L ||²` where `L Lᵀ` is the second moment of the channel's patches.
-#[derive(Clone, Debug)]
-pub struct Spectrum {
-    /// The squared singular values of `K L`, largest first.
-    pub energies: Vec<f64>,
-    /// `L V`, `[taps, taps]`, columns in the order of `energies`.
-    to: Mat<f64>,
-    /// `Vᵀ L⁻¹`, `[taps, taps]`.
-    from: Mat<f64>,
-}
-
-impl Spectrum {
-    /// The spectrum of the kernels `matrix` (`[outputs, taps]`) of a channel whose patches have this second moment; `None` where
-    /// that is no moment of anything.
-    pub fn of(matrix: &Mat<f64>, moment: &PatchMoment) -> Option<Spectrum> {
-        let taps = matrix.ncols();
-        let root = |moment: &Mat<f64>| Some(moment.llt(Side::Lower).ok()?.L().to_owned());
-        let l = regularised(&moment.0, root)?;
-        let mut inverse = Mat::<f64>::identity(taps, taps);
-        l.solve_lower_triangular_in_place(&mut inverse);
-        let weighed = matrix * &l;
-        let eigen = (weighed.transpose() * &weighed)
-            .self_adjoint_eigen(Side::Lower)
-            .ok()?;
-        let values = eigen.S().column_vector();
-        // Eigenvalues come smallest first.
-        let v = Mat::from_fn(taps, taps, |tap, k| eigen.U()[(tap, taps - 1 - k)]);
-        Some(Spectrum {
-            energies: (0..taps).map(|k| values[taps - 1 - k].max(0.0)).collect(),
-            to: l * &v,
-            from: v.transpose() * inverse,
-        })
-    }
-
-    /// The kernels as coefficients of the directions, `[outputs, taps]`: these times [`Spectrum::directions`] are the kernels.
-    pub fn coefficients(&self, matrix: &Mat<f64>) -> Mat<f64> {
-        matrix * &self.to
-    }
-
-    /// The directions as kernels, `[taps, taps]`, one a row; over the patches, results of different ones do not correlate and
-    /// have a variance of one.
-    pub fn directions(&self) -> &Mat<f64> {
-        &self.from
-    }
-
-    /// The best approximation of the kernels that has this rank.
-    pub fn project(&self, matrix: &Mat<f64>, rank: usize) -> Mat<f64> {
-        let taps = self.energies.len();
-        let rank = rank.min(taps);
-        let to = self.to.subcols(0, rank);
-        let from = self.from.subrows(0, rank);
-        matrix * to * from
-    }
-}
-
-/// E[p pᵀ] over the patches p of one channel, `[taps, taps]`, positive definite.
-#[derive(Clone, Debug)]
-pub struct PatchMoment(pub Mat<f64>);
-
-impl PatchMoment {
-    /// The moment of a channel of this variance whose positions correlate by `correlation` with each step between them, for a
-    /// kernel of these lengths.
-    pub fn correlated(variance: f64, correlation: f64, kernel: &[usize]) -> PatchMoment {
-        let steps = |mut a: usize, mut b: usize| -> i32 {
-            let mut steps = 0;
-            for length in kernel.iter().rev() {
-                steps += (a % length).abs_diff(b % length);
-                (a, b) = (a / length, b / length);
-            }
-            steps as i32
-        };
-        let taps = kernel.iter().product();
-        // A channel that never changes still has kernels, which are then all the same to the result.
-        let variance = variance.max(f64::from(f32::MIN_POSITIVE));
-        PatchMoment(Mat::from_fn(taps, taps, |a, b| {
-            variance * correlation.powi(steps(a, b))
-        }))
-    }
-}
-
 /// From this rounding on, the eigenvalues of the small Gram matrix, which resolve half the digits of a singular value, resolve
 /// enough.
 const GRAM_EPSILON: f64 = 1e-7;
@@ -393,7 +201,7 @@ fn rank(matrix: &Mat<f64>, epsilon: f64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ir::{Ints, Padding};
+    use crate::ir::{Ints, Op, Padding};
 
     fn conv(groups: usize) -> Op {
         let ones = || Ints::from_elem(1, 2);

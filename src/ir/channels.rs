@@ -3,13 +3,16 @@
 //! A *channel* is a position along one axis of a value, whatever the axis: axis 1 of an image, the last axis of a token. For
 //! an operator and an axis of its result, [`flow`] says where the channels of that axis come from.
 
+mod moves;
+mod products;
+mod weights;
+
 use smallvec::SmallVec;
 
-use super::attribute::PadMode;
-use super::dim::Dim;
 use super::op::{Op, binaries, functions};
-use super::regroup::{self, Regroup};
+use super::regroup::Regroup;
 use super::types::Type;
+pub use weights::{WeightAxes, dense_axis};
 
 /// Where the channels of a result's axis come from.
 #[derive(Clone, Debug, PartialEq)]
@@ -167,41 +170,11 @@ pub fn flow(op: &Op, axis: usize, operands: &[&Type], result: &Type) -> Flow {
         Op::Softmax { .. } | Op::LogSoftmax { .. } => {
             Flow::Refuses("it normalises over the channels")
         }
-        Op::Conv { groups, .. } => match (axis, operands[1].shape()) {
-            (1, Some(_)) if *groups == 1 => Flow::Mixes { axis: 1 },
-            (1, Some(w)) if w[0].as_len() == Some(*groups) && x[1].as_len() == Some(*groups) => {
-                let parameters = operands[1..].iter().map(|_| Some(0));
-                keeps(
-                    std::iter::once(Some(1)).chain(parameters),
-                    Factors::None,
-                    Vary,
-                )
-            }
-            (1, Some(_)) => Flow::Groups {
-                axis: 1,
-                groups: *groups,
-            },
-            _ => Flow::Refuses("the axis is not the channels'"),
-        },
-        Op::ConvTranspose { groups, .. } => match (axis, operands[1].shape()) {
-            (1, _) if *groups == 1 => Flow::Mixes { axis: 1 },
-            (1, Some(w)) if w[0].as_len() == Some(*groups) && w[1].as_len() == Some(1) => {
-                let bias = operands[2..].iter().map(|_| Some(0));
-                let both = [Some(1), Some(0)].into_iter();
-                keeps(both.chain(bias), Factors::None, Vary)
-            }
-            (1, _) => Flow::Groups {
-                axis: 1,
-                groups: *groups,
-            },
-            _ => Flow::Refuses("the axis is not the channels'"),
-        },
-        Op::Linear {} if axis + 1 == rank => Flow::Mixes { axis: x.len() - 1 },
-        Op::Linear {} => keeps(
-            std::iter::once(Some(axis)).chain(operands[1..].iter().map(|_| None)),
-            Factors::None,
-            Vary,
-        ),
+        Op::Conv { groups, .. } => products::convolution(*groups, axis, operands, x),
+        Op::ConvTranspose { groups, .. } => products::transposed(*groups, axis, operands),
+        Op::Linear {} => products::linear(axis, rank, operands, x),
+        Op::MatMul {} => products::matmul(axis, rank, operands, x),
+        Op::Attention { .. } => products::attention(axis, rank, operands),
         Op::MaxPool { .. } | Op::AdaptiveMaxPool { .. } if axis < 2 => {
             keeps([Some(axis)], factors, Same)
         }
@@ -237,54 +210,13 @@ pub fn flow(op: &Op, axis: usize, operands: &[&Type], result: &Type) -> Flow {
                 _ => Flow::Refuses("it reduces over the channels"),
             }
         }
-        Op::Pad {
-            before,
-            after,
-            mode,
-            value,
-        } => match (
-            before[axis].as_number(),
-            after[axis].as_number(),
-            x[axis].as_len(),
-        ) {
-            (Some(0), Some(0), _) => {
-                let constants = match mode {
-                    PadMode::Constant if value.0 == 0.0 => Zero,
-                    PadMode::Constant => Vary,
-                    _ => Same,
-                };
-                keeps([Some(axis)], factors, constants)
-            }
-            (Some(before), Some(after), Some(n))
-                if before >= 0
-                    && after >= 0
-                    && *mode == PadMode::Constant
-                    && only_axis(op, axis) =>
-            {
-                let constants = |n: i64| std::iter::repeat_n(Source::Constant(value.0), n as usize);
-                let source = constants(before)
-                    .chain((0..n).map(Source::Channel))
-                    .chain(constants(after))
-                    .collect();
-                Flow::Selects { axis, source }
-            }
-            _ => Flow::Refuses("it pads the channels"),
-        },
+        Op::Pad { .. } => moves::pad(op, axis, x),
         Op::Slice { axis: sliced, .. } | Op::Gather { axis: sliced, .. } if *sliced != axis => {
             keeps([Some(axis)], Factors::All, Same)
         }
         Op::Slice {
             start, end, step, ..
-        } => match (start.as_len(), end.as_len(), x[axis].as_len()) {
-            (Some(start), Some(end), Some(n)) if end <= n => {
-                let source = (start..end)
-                    .step_by((*step).max(1))
-                    .map(Source::Channel)
-                    .collect();
-                Flow::Selects { axis, source }
-            }
-            _ => Flow::Refuses("it slices the channels at a size known only at run time"),
-        },
+        } => moves::slice(start, end, *step, axis, x),
         Op::Gather { index, .. } => {
             let source = index.iter().map(|i| Source::Channel(*i as usize)).collect();
             Flow::Selects { axis, source }
@@ -292,7 +224,7 @@ pub fn flow(op: &Op, axis: usize, operands: &[&Type], result: &Type) -> Flow {
         Op::Concat { axis: joined } if *joined == axis => Flow::Offsets { axis },
         Op::Concat { .. } => keeps(operands.iter().map(|_| Some(axis)), Factors::None, Same),
         Op::Flatten { .. } | Op::Reshape { .. } => {
-            regrouped(x, result.shape().unwrap_or_default(), axis)
+            moves::regrouped(x, result.shape().unwrap_or_default(), axis)
         }
         Op::Transpose { perm } => keeps([Some(perm[axis])], Factors::All, Same),
         Op::Squeeze { axes } => match (0..x.len()).filter(|a| !axes.contains(a)).nth(axis) {
@@ -315,27 +247,6 @@ pub fn flow(op: &Op, axis: usize, operands: &[&Type], result: &Type) -> Flow {
         | Op::AdaptiveMaxPool { .. }
         | Op::AvgPool { .. }
         | Op::AdaptiveAvgPool { .. } => Flow::Refuses("the axis is not the channels'"),
-        Op::MatMul {} if axis + 1 == rank => {
-            let columns = operands[1].rank().and_then(|rank| rank.checked_sub(1));
-            keeps([None, columns], Factors::All, Zero)
-        }
-        Op::MatMul {} if axis + 2 == rank => {
-            let rows = x.len().checked_sub(2);
-            keeps([rows, None], Factors::All, Zero)
-        }
-        Op::MatMul {} => keeps(aligned(operands, axis, rank), Factors::All, Vary),
-        // Weights of attention add up to 1, so a value that all keys have is the result.
-        Op::Attention { .. } if axis + 1 == rank => {
-            let values = operands[2].rank().and_then(|rank| rank.checked_sub(1));
-            let mask = operands[3..].iter().map(|_| None);
-            keeps(
-                [None, None, values].into_iter().chain(mask),
-                Factors::All,
-                Same,
-            )
-        }
-        Op::Attention { .. } if axis + 2 == rank => Flow::Refuses("attention orders its rows"),
-        Op::Attention { .. } => keeps(aligned(operands, axis, rank), Factors::None, Vary),
         Op::Opaque(_) => Flow::Refuses("it is opaque"),
     }
 }
@@ -346,31 +257,6 @@ fn aligned(operands: &[&Type], axis: usize, rank: usize) -> impl Iterator<Item =
         let axis = (axis + ty.rank()?).checked_sub(rank)?;
         (ty.len(axis) != Some(1)).then_some(axis)
     })
-}
-
-/// Where the positions of an axis come from when an array of shape `x` gets the shape `result`.
-fn regrouped(x: &[Dim], result: &[Dim], axis: usize) -> Flow {
-    let factors = regroup::Factors::of(x, result);
-    if let Some(from) = factors.kept(axis) {
-        return keeps([Some(from)], Factors::All, Constants::Same);
-    }
-    let found = factors.regroups(axis);
-    match found.as_slice() {
-        [] if result[axis].as_number().is_none() => {
-            Flow::Refuses("it joins or splits axes into one whose size is known only at run time")
-        }
-        [] => Flow::Refuses("it cuts across axes"),
-        _ => Flow::Regroups(found),
-    }
-}
-
-/// Whether a pad touches this axis alone.
-fn only_axis(op: &Op, axis: usize) -> bool {
-    let Op::Pad { before, after, .. } = op else {
-        return false;
-    };
-    let zero = |(a, n): (usize, &Dim)| a == axis || n.as_number() == Some(0);
-    before.iter().enumerate().all(zero) && after.iter().enumerate().all(zero)
 }
 
 impl Op {
@@ -400,60 +286,13 @@ impl Op {
         }
         op
     }
-
-    /// The axis of the weight that holds output channels, and the one that holds input channels, where the operator is a
-    /// product with a dense weight: operand 1 of a convolution with one group, or of a linear layer.
-    pub fn weight_axes(&self) -> Option<WeightAxes> {
-        match self {
-            Op::Conv { groups: 1, .. } | Op::Linear {} => Some(WeightAxes {
-                output: 0,
-                input: 1,
-            }),
-            Op::ConvTranspose { groups: 1, .. } => Some(WeightAxes {
-                output: 1,
-                input: 0,
-            }),
-            _ => None,
-        }
-    }
-}
-
-impl Op {
-    /// As [`Op::weight_axes`], and for a matrix product whose operand 1 has this rank, where that is a matrix.
-    pub fn product_axes(&self, rank: usize) -> Option<WeightAxes> {
-        match self {
-            Op::MatMul {} => (rank == 2).then_some(WeightAxes {
-                output: 1,
-                input: 0,
-            }),
-            op => op.weight_axes(),
-        }
-    }
-}
-
-/// Which axis of a dense weight is which.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WeightAxes {
-    /// The axis of output channels.
-    pub output: usize,
-    /// The axis of input channels.
-    pub input: usize,
-}
-
-/// The axis of an activation that a dense operator's channels lie on, for its operand 0 or its result of this rank.
-pub fn dense_axis(op: &Op, rank: usize) -> usize {
-    if matches!(op, Op::Linear {} | Op::MatMul {}) {
-        rank.saturating_sub(1)
-    } else {
-        1
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::ir::regroup::Spread;
-    use crate::ir::{DType, Dim};
+    use crate::ir::{DType, Dim, PadMode};
 
     fn ty(shape: &str) -> Type {
         format!("f32[{shape}]").parse().unwrap()

@@ -1,10 +1,13 @@
 //! Every operator of the IR by its name, with attributes of every form.
 
+mod moves;
+mod products;
+
 use indexmap::IndexMap;
 
-use super::super::weights::{self, Plan};
+use super::super::weights;
 use super::{Added, Builder};
-use crate::ir::{DType, Dim, Dims, Ints, NodeId, Op, PadMode, Padding, ResizeMode, Tensor};
+use crate::ir::{DType, Dim, Dims, Ints, NodeId, Op, Padding, ResizeMode, Tensor};
 
 fn ints(all: impl IntoIterator<Item = usize>) -> Ints {
     all.into_iter().collect()
@@ -125,108 +128,6 @@ impl Builder<'_> {
         self.op("add", Op::Add {}, &[magnitude, half])
     }
 
-    /// Of one, two or three spatial dimensions.
-    fn any_convolution(&mut self, x: NodeId) -> Added {
-        let dims = 1 + self.choices.below(3);
-        let inputs = self.channels(x);
-        let x = match dims {
-            1 => self.op("flatten", Op::Flatten { start: 2, end: 3 }, &[x])?,
-            2 => return self.convolution(x),
-            _ => self.op("unsqueeze", Op::Unsqueeze { axes: ints([2]) }, &[x])?,
-        };
-        let groups = if self.choices.one_in(3) { inputs } else { 1 };
-        let outputs = groups * (1 + self.choices.below(8 / groups.min(8)));
-        let mut shape = vec![outputs, inputs / groups];
-        let kernel = 1 + self.choices.below(3);
-        shape.extend((0..dims).map(|d| if dims == 3 && d == 0 { 1 } else { kernel }));
-        let stride = 1 + self.choices.below(2);
-        let op = Op::Conv {
-            stride: ints((0..dims).map(|d| if dims == 3 && d == 0 { 1 } else { stride })),
-            pad: Padding {
-                before: ints((0..dims).map(|d| if dims == 3 && d == 0 { 0 } else { kernel / 2 })),
-                after: ints((0..dims).map(|d| if d + 1 == dims { kernel / 2 } else { 0 })),
-            },
-            dilation: ints((0..dims).map(|d| {
-                if d + 1 == dims {
-                    1 + self.choices.below(2)
-                } else {
-                    1
-                }
-            })),
-            groups,
-        };
-        let y = self.conv(x, op, &shape)?;
-        match dims {
-            1 => self.op("unsqueeze", Op::Unsqueeze { axes: ints([3]) }, &[y]),
-            _ => self.op("squeeze", Op::Squeeze { axes: ints([2]) }, &[y]),
-        }
-    }
-
-    fn any_transposed_convolution(&mut self, x: NodeId) -> Added {
-        let inputs = self.channels(x);
-        let groups = match self.choices.below(3) {
-            0 => 1,
-            1 => inputs,
-            _ if inputs.is_multiple_of(2) => 2,
-            _ => 1,
-        };
-        let each = 1 + self.choices.below(3);
-        let kernel = 1 + self.choices.below(3);
-        let (stride, dilation) = (1 + self.choices.below(2), 1 + self.choices.below(2));
-        let plan = self.plan(inputs);
-        let shape = [inputs, each, kernel, kernel];
-        let tensor = weights::weight(&mut self.choices, &plan, &shape);
-        let mut operands = vec![x, self.parameter("up.weight", tensor)];
-        if self.choices.one_in(2) {
-            let plan = self.plan(groups * each);
-            let bias = weights::vector(&mut self.choices, &plan, 0.0, 0.5);
-            operands.push(self.parameter("up.bias", bias));
-        }
-        // ONNX Runtime takes none of the stride or more.
-        let extra = (stride - 1).min(self.choices.below(2));
-        let op = Op::ConvTranspose {
-            stride: ints([stride, 1]),
-            pad: Padding::symmetric([0, (kernel / 2).min(self.choices.below(2))]),
-            output_pad: ints([extra, 0]),
-            dilation: ints([dilation, 1]),
-            groups,
-        };
-        self.op("up", op, &operands)
-    }
-
-    /// A layer on the channels as the last axis, with a bias or without, or a product of two features.
-    fn product(&mut self, name: &str, x: NodeId) -> Added {
-        let inputs = self.channels(x);
-        if name == "matmul" && self.choices.one_in(2) {
-            let small = self.op("tanh", Op::Tanh {}, &[x])?;
-            let perm = ints([0, 1, 3, 2]);
-            let turned = self.op("transpose", Op::Transpose { perm }, &[small])?;
-            return self.op("matmul", Op::MatMul {}, &[small, turned]);
-        }
-        let perm = ints([0, 2, 3, 1]);
-        let last = self.op("transpose", Op::Transpose { perm }, &[x])?;
-        let outputs = 1 + self.choices.below(6);
-        let shape = match name {
-            "linear" => [outputs, inputs],
-            _ => [inputs, outputs],
-        };
-        let plan = self.plan(shape[0]);
-        let tensor = weights::weight(&mut self.choices, &plan, &shape);
-        let mut operands = vec![last, self.parameter("product.weight", tensor)];
-        if name == "linear" && self.choices.one_in(2) {
-            let plan = self.plan(outputs);
-            let bias = weights::vector(&mut self.choices, &plan, 0.0, 0.5);
-            operands.push(self.parameter("product.bias", bias));
-        }
-        let op = match name {
-            "linear" => Op::Linear {},
-            _ => Op::MatMul {},
-        };
-        let y = self.op(name, op, &operands)?;
-        let perm = ints([0, 3, 1, 2]);
-        self.op("transpose", Op::Transpose { perm }, &[y])
-    }
-
     /// Over one axis or several, with a scale and a shift, a scale alone, or neither.
     fn norm(&mut self, name: &str, x: NodeId) -> Added {
         let (channels, parameters) = (self.channels(x), self.choices.below(3));
@@ -308,24 +209,6 @@ impl Builder<'_> {
         self.op(name, op, &operands)
     }
 
-    /// Of rows as they are, with a scale of its own, causal or not, with a mask or without.
-    fn any_attention(&mut self, x: NodeId) -> Added {
-        let small = self.op("tanh", Op::Tanh {}, &[x])?;
-        let mut operands = vec![small, small, x];
-        if self.choices.one_in(2) {
-            let mask = Tensor::from_vec(&[1, 1], vec![0.5f32]);
-            operands.push(self.parameter("mask", mask));
-        }
-        // ONNX has no such scale for queries whose width only the run tells.
-        let width = self.shape(x)?[3].as_len();
-        let scale = self.choices.pick(&[None, Some(0.5.into())]);
-        let op = Op::Attention {
-            scale: scale.or((width.is_none()).then(|| 0.5.into())),
-            causal: self.choices.one_in(2),
-        };
-        self.op("attention", op, &operands)
-    }
-
     /// Pools and resizes.
     fn sampled(&mut self, name: &str, x: NodeId) -> Added {
         let dims = |sizes: [usize; 2]| -> Dims { sizes.map(Dim::from).into_iter().collect() };
@@ -405,170 +288,5 @@ impl Builder<'_> {
             let axes = ints((0..4).filter(|axis| over.contains(axis)));
             self.op("unsqueeze", Op::Unsqueeze { axes }, &[reduced])
         }
-    }
-
-    fn any_pad(&mut self, x: NodeId) -> Added {
-        let mode = self.choices.pick(&[
-            PadMode::Constant,
-            PadMode::Reflect,
-            PadMode::Replicate,
-            PadMode::Circular,
-        ]);
-        let mut forms = vec![
-            [[0, 0, 1, 0], [0, 0, 1, 0]],
-            [[0, 0, 0, 1], [0, 0, 1, 1]],
-            [[0, 0, 1, 1], [0, 0, 0, 0]],
-        ];
-        match mode {
-            PadMode::Constant => forms.extend([
-                [[0, 1, 0, 0], [0, 0, 2, 0]],
-                [[0, 0, -1, 2], [0, 0, 1, -1]],
-                [[1, 0, 0, 0], [-1, 0, 0, 0]],
-            ]),
-            _ if self.channels(x) > 1 => forms.push([[0, 1, 0, 1], [0, 0, 1, 0]]),
-            _ => {}
-        }
-        let amounts: [[i64; 4]; 2] = self.choices.pick(&forms);
-        let [before, after] = amounts.map(|all| all.map(Dim::from).into_iter().collect());
-        let value = match mode {
-            PadMode::Constant => self.choices.pick(&[0.0, -1.0]),
-            _ => 0.0,
-        };
-        let op = Op::Pad {
-            before,
-            after,
-            mode,
-            value: value.into(),
-        };
-        self.op("pad", op, &[x])
-    }
-
-    /// Positions of any axis.
-    fn selected(&mut self, name: &str, x: NodeId) -> Added {
-        let axis = self.choices.below(4);
-        let size = self.shape(x)?[axis].clone();
-        let op = match name {
-            "concat" => {
-                let other = self.op("neg", Op::Neg {}, &[x])?;
-                return self.op("concat", Op::Concat { axis }, &[x, other]);
-            }
-            "slice" => {
-                let end = match (size.as_number(), self.choices.one_in(2)) {
-                    (Some(n), true) if n > 1 => Dim::from(n - 1),
-                    _ => size,
-                };
-                let room = end.as_number().map_or(0, |end| usize::from(end > 1));
-                Op::Slice {
-                    axis,
-                    start: self.choices.below(1 + room).into(),
-                    end,
-                    step: 1 + self.choices.below(3),
-                }
-            }
-            _ => {
-                let positions = size.as_len().unwrap_or(1);
-                let picked = 1 + self.choices.below(4);
-                let index: Vec<u32> = (0..picked)
-                    .map(|_| self.choices.below(positions) as u32)
-                    .collect();
-                let index = index.into();
-                Op::Gather { axis, index }
-            }
-        };
-        self.op(name, op, &[x])
-    }
-
-    /// The same elements under another shape.
-    fn view(&mut self, name: &str, x: NodeId) -> Added {
-        let [n, c, h, w] = self.shape(x)?;
-        match name {
-            "flatten" => {
-                let ranges = [(2, 3), (1, 3), (0, 1), (1, 2), (0, 3)];
-                let (start, end) = self.choices.pick(&ranges);
-                let flat = self.op("flatten", Op::Flatten { start, end }, &[x])?;
-                let flat = self.op("relu", Op::Relu {}, &[flat])?;
-                let shape = [n, c, h, w].into_iter().collect();
-                self.op("reshape", Op::Reshape { shape }, &[flat])
-            }
-            "reshape" => {
-                let shape = [n, c, h * w, 1.into()].into_iter().collect();
-                self.op("reshape", Op::Reshape { shape }, &[x])
-            }
-            "transpose" => {
-                let perm =
-                    self.choices
-                        .pick(&[[0, 1, 3, 2], [0, 2, 1, 3], [0, 3, 1, 2], [3, 1, 0, 2]]);
-                let turned = self.op("transpose", Op::Transpose { perm: ints(perm) }, &[x])?;
-                let turned = self.op("relu", Op::Relu {}, &[turned])?;
-                let back = (0..4).map(|i| perm.iter().position(|p| *p == i).unwrap_or(i));
-                let back = Op::Transpose { perm: ints(back) };
-                self.op("transpose", back, &[turned])
-            }
-            "expand" => {
-                let over: &[usize] = self.choices.pick(&[&[2, 3][..], &[1], &[0, 3]]);
-                let axes = ints(over.iter().copied());
-                let mean = self.op("mean", Op::ReduceMean { axes, keep: true }, &[x])?;
-                let mut shape: Dims = [n, c, h, w].into_iter().collect();
-                if self.choices.one_in(2) {
-                    return self.op("expand", Op::Expand { shape }, &[mean]);
-                }
-                shape.insert(0, 2.into());
-                let twice = self.op("expand", Op::Expand { shape }, &[mean])?;
-                let (axes, keep) = (ints([0]), false);
-                self.op("sum", Op::ReduceSum { axes, keep }, &[twice])
-            }
-            _ => {
-                let axes: &[usize] =
-                    self.choices
-                        .pick(&[&[0][..], &[1], &[2], &[3], &[4], &[0, 3], &[2, 1]]);
-                let [unsqueeze, squeeze] = [
-                    Op::Unsqueeze {
-                        axes: ints(axes.iter().copied()),
-                    },
-                    Op::Squeeze {
-                        axes: ints(axes.iter().rev().copied()),
-                    },
-                ];
-                let wide = self.op("unsqueeze", unsqueeze, &[x])?;
-                let wide = self.op("relu", Op::Relu {}, &[wide])?;
-                self.op("squeeze", squeeze, &[wide])
-            }
-        }
-    }
-}
-
-/// What some channels of a layer have in common.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Planted {
-    /// Channel 3 is channel 0.
-    Equal,
-    /// Channel 3 is twice channel 0.
-    Proportional,
-    /// Channel 3 is zero.
-    Zero,
-    /// Channel 3 is one number that is not zero.
-    Constant,
-}
-
-impl Builder<'_> {
-    /// A layer of six channels, named `planted`, of which one is redundant.
-    pub(super) fn planted(&mut self, x: NodeId, planted: Planted) -> Added {
-        let inputs = self.channels(x);
-        let mut rows = Plan::distinct(6).rows(7, 1.0, &[6, inputs]);
-        let mut bias = Plan::distinct(6).rows(8, 0.5, &[6]);
-        let first = rows[..inputs].to_vec();
-        let (factor, constant) = match planted {
-            Planted::Equal => (1.0, None),
-            Planted::Proportional => (2.0, None),
-            Planted::Zero => (0.0, Some(0.0)),
-            Planted::Constant => (0.0, Some(0.75)),
-        };
-        let other = first.iter().map(|x| x * factor);
-        rows.splice(3 * inputs..4 * inputs, other);
-        bias[3] = constant.unwrap_or(bias[0] * factor);
-        let weight = Tensor::from_vec(&[6, inputs, 1, 1], rows);
-        let weight = self.constant("planted.weight", weight);
-        let bias = self.constant("planted.bias", Tensor::from_vec(&[6], bias));
-        self.op("planted", Op::pointwise(2, 1), &[x, weight, bias])
     }
 }

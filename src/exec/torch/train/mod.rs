@@ -8,30 +8,28 @@
 //! alone. On the processor the result depends on the number of threads too, since libtorch then sums gradients in another
 //! order; on a GPU some of its sums have no fixed order at all.
 
+mod answers;
 mod objective;
 mod optimiser;
 mod progress;
 mod settings;
+mod state;
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
-use serde::{Deserialize, Serialize};
-use tch::{Kind, TchError, Tensor};
+use tch::{TchError, Tensor};
 
 pub use optimiser::Sgd;
 pub use progress::{Epoch, Judgement, Moment};
 pub use settings::{Keep, Schedule, Settings};
 
-use super::{Mode, Network, convert, from_array, reason};
-use crate::data::{Batch, TrainingSet};
+use super::{Mode, Network, reason};
+use crate::data::TrainingSet;
 use crate::exec::Device;
-use crate::exec::State;
-use crate::exec::evaluation::padded;
 use crate::ir::{DType, Graph, NodeId};
 use crate::random::random;
 use crate::{Error, Result};
-use objective::{Objective, right};
+use objective::Objective;
 
 /// The share of the training data that epochs are judged on.
 const HELD_OUT: f64 = 0.1;
@@ -174,91 +172,6 @@ impl Trainer {
         Ok(trainer)
     }
 
-    /// Runs one batch to see what answers look like.
-    fn check_answers(&self, set: &TrainingSet) -> Result<()> {
-        let Some(first) = set.in_order(self.fixed.unwrap_or(1)).next() else {
-            return Ok(());
-        };
-        let n = first.images.shape().first().copied().unwrap_or_default();
-        let (answers, _) = tch::no_grad(|| self.answers(first, Mode::Evaluation))?;
-        let shape = convert::shape(&answers);
-        let is_batch = shape.len() > 1 && shape[0] == n;
-        if !is_batch || self.objective.labels && shape[2..].iter().any(|n| *n != 1) {
-            return Err(Error::Usage {
-                what: format!(
-                    "training needs a network whose output is [batch, classes]; for a batch of {n} this one gives {shape:?}"
-                ),
-                help: "without labels=true further dimensions may follow the classes".into(),
-            });
-        }
-        if self.objective.labels {
-            set.require_labels("training", shape[1])
-        } else {
-            Ok(())
-        }
-    }
-
-    /// The network's first output, and the labels, for a batch; both on the device.
-    fn answers(&self, batch: Batch, mode: Mode) -> Result<(Tensor, Targets)> {
-        let device = self.student.device();
-        let n = batch.images.shape().first().copied().unwrap_or_default();
-        let labels = batch.labels.filter(|_| self.objective.labels);
-        let labels = labels.map(|labels| Tensor::f_from_slice(&labels)?.f_to_device(device));
-        let images = match self.fixed {
-            Some(fixed) => padded(batch.images, fixed),
-            None => batch.images,
-        };
-        let images = from_array(&images)?.f_to_device(device).map_err(failed)?;
-        let first = |network: &Network, mode| -> Result<Tensor> {
-            let output = network.run(&[images.shallow_clone()], mode)?;
-            let output = output.into_iter().next().ok_or_else(|| Error::Usage {
-                what: "the network has no output".into(),
-                help: String::new(),
-            })?;
-            // Without what a batch was padded by.
-            match output.size().first() {
-                Some(have) if *have > n as i64 => output.f_narrow(0, 0, n as i64).map_err(failed),
-                _ => Ok(output),
-            }
-        };
-        let teacher = self.teacher.as_ref();
-        let teacher = teacher.map(|teacher| tch::no_grad(|| first(teacher, Mode::Evaluation)));
-        let targets = Targets {
-            teacher: teacher.transpose()?,
-            labels: labels.transpose().map_err(failed)?,
-        };
-        Ok((first(&self.student, mode)?, targets))
-    }
-
-    fn loss(&self, answers: &Tensor, targets: &Targets) -> Result<Tensor> {
-        let (teacher, labels) = (targets.teacher.as_ref(), targets.labels.as_ref());
-        let loss = self.objective.loss(answers, teacher, labels);
-        loss.map_err(failed)
-    }
-
-    /// The network on the data held out.
-    fn judge(&self) -> Result<Option<Judgement>> {
-        if self.held.is_empty() {
-            return Ok(None);
-        }
-        let _guard = tch::no_grad_guard();
-        let (mut loss, mut hits) = (0.0, None);
-        for batch in self.held.in_order(self.batch) {
-            let n = batch.images.shape().first().copied().unwrap_or_default();
-            let (answers, targets) = self.answers(batch, Mode::Evaluation)?;
-            let mean = self.loss(&answers, &targets)?.f_double_value(&[]);
-            loss += n as f64 * mean.map_err(failed)?;
-            if let Some(labels) = &targets.labels {
-                *hits.get_or_insert(0) += right(&answers, labels).map_err(failed)?;
-            }
-        }
-        let count = self.held.len() as f64;
-        Ok(Some(Judgement {
-            loss: loss / count,
-            right: hits.map(|hits| hits as f64 / count),
-        }))
-    }
-
     /// Steps an epoch. Batches that the network cannot be trained on are left out: one sample has no variance, and another
     /// number than a fixed one does not fit.
     fn steps(&self) -> usize {
@@ -374,102 +287,7 @@ impl Trainer {
     pub fn stopped(&self) -> Option<&str> {
         self.stopped.as_deref()
     }
-
-    /// All that it takes to go on from here.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] when libtorch cannot hand a tensor over.
-    pub fn state(&self) -> Result<State> {
-        let notes = Notes {
-            epochs: self.epochs.clone(),
-            best: self.best.epoch,
-            stopped: self.stopped.clone(),
-        };
-        let notes = serde_json::to_string(&notes).map_err(|error| broken(&error.to_string()))?;
-        let tensors = self.places().map(|(name, tensor)| {
-            let constant = convert::constant(tensor, DType::F32);
-            Ok((name, constant.map_err(|what| broken(&what))?))
-        });
-        Ok(State {
-            tensors: tensors.collect::<Result<_>>()?,
-            notes: BTreeMap::from([(NOTES.to_string(), notes)]),
-        })
-    }
-
-    /// Goes back to where [`Trainer::state`] was asked for, of a trainer made of the same arguments.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] when it is the state of another training.
-    pub fn restore(&mut self, state: &State) -> Result<()> {
-        let notes = state.notes.get(NOTES);
-        let notes = notes.and_then(|notes| serde_json::from_str(notes).ok());
-        let notes: Notes = notes.ok_or_else(|| broken("it does not say which epochs are done"))?;
-        let _guard = tch::no_grad_guard();
-        for (name, tensor) in self.places() {
-            let saved = state.tensors.get(&name);
-            let saved = saved.filter(|saved| saved.shape() == convert::shape(tensor));
-            let saved = saved.ok_or_else(|| broken(&format!("it has no tensor `{name}`")))?;
-            let mut place = tensor.shallow_clone();
-            convert::weight(saved, Kind::Float, self.student.device())
-                .and_then(|saved| place.f_copy_(&saved))
-                .map_err(failed)?;
-        }
-        self.epochs = notes.epochs;
-        self.best.epoch = notes.best;
-        self.stopped = notes.stopped;
-        Ok(())
-    }
-
-    /// Every tensor that changes, with a name of its own.
-    fn places(&self) -> impl Iterator<Item = (String, &Tensor)> {
-        let name = |node: NodeId| &self.graph.node(node).name;
-        let now = self
-            .student
-            .state()
-            .map(move |(node, tensor)| (format!("now/{}", name(node)), tensor));
-        let best = self
-            .student
-            .state()
-            .zip(&self.best.state)
-            .map(move |((node, _), tensor)| (format!("best/{}", name(node)), tensor));
-        let velocities = self
-            .student
-            .parameters()
-            .zip(self.optimiser.velocities())
-            .map(move |((node, _), tensor)| (format!("velocity/{}", name(node)), tensor));
-        now.chain(best).chain(velocities)
-    }
-
-    /// Puts the weights and statistics of the best epoch into `graph`, the one this trainer was made of.
-    ///
-    /// # Errors
-    /// Those of [`Network::write_back`].
-    pub fn finish(self, graph: &mut Graph) -> Result<()> {
-        let guard = tch::no_grad_guard();
-        for ((_, tensor), best) in self.student.state().zip(&self.best.state) {
-            let mut place = tensor.shallow_clone();
-            place.f_copy_(best).map_err(failed)?;
-        }
-        drop(guard);
-        self.student.write_back(graph)
-    }
 }
-
-/// What a batch should be answered.
-struct Targets {
-    teacher: Option<Tensor>,
-    labels: Option<Tensor>,
-}
-
-/// What a state says beside its tensors.
-#[derive(Serialize, Deserialize)]
-struct Notes {
-    epochs: Vec<Epoch>,
-    best: usize,
-    stopped: Option<String>,
-}
-
-const NOTES: &str = "training";
 
 fn copies(network: &Network) -> Result<Vec<Tensor>> {
     let copy = |(_, tensor): (NodeId, &Tensor)| {
@@ -486,13 +304,6 @@ fn copies(network: &Network) -> Result<Vec<Tensor>> {
 fn failed(error: TchError) -> Error {
     Error::Usage {
         what: format!("cannot train: {}", reason(&error)),
-        help: String::new(),
-    }
-}
-
-fn broken(what: &str) -> Error {
-    Error::Usage {
-        what: format!("the state of another training: {what}"),
         help: String::new(),
     }
 }

@@ -8,8 +8,10 @@ mod hints;
 mod mistakes;
 mod model;
 mod pools;
+mod sizes;
 mod unchanged;
 mod versions;
+mod weights;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -154,150 +156,6 @@ fn the_names_and_texts_of_a_file_stay() {
 }
 
 #[test]
-fn a_weight_that_is_read_transposed_is_written_as_it_was() {
-    // As long as nothing changes it: a product has its weight the other way round than the graph.
-    let weight = counted("w", &[3, 5]);
-    let bytes = single(
-        13,
-        &["N", "4", "3"],
-        std::slice::from_ref(&weight),
-        "MatMul",
-        &["x", "w"],
-        &[],
-    );
-    let model = open(&bytes).unwrap();
-    assert_eq!(operators(&model.graph), ["linear"]);
-    let shape = model
-        .graph
-        .constant(model.graph.find("w").unwrap())
-        .unwrap();
-    assert_eq!(shape.tensor.shape(), [5, 3]);
-    let values: Vec<f32> = (0..15).map(|i| 0.1 * (i % 7 + 1) as f32).collect();
-    assert!(holds(&write(&model), bytemuck::cast_slice(&values)));
-    // Changed, it is transposed back.
-    let mut changed = model.clone();
-    let node = changed.graph.find("y").unwrap();
-    let doubled = changed
-        .graph
-        .operand_elements(node, 1)
-        .iter()
-        .map(|x| 2.0 * x)
-        .collect();
-    changed.graph.set_operand_elements(node, 1, doubled);
-    let doubled: Vec<f32> = values.iter().map(|x| 2.0 * x).collect();
-    assert!(holds(&write(&changed), bytemuck::cast_slice(&doubled)));
-}
-
-#[test]
-fn a_product_with_a_transposed_weight_is_a_linear_layer() {
-    let nodes = [
-        node(
-            "Transpose",
-            &["w"],
-            &["t"],
-            &[("perm", Attribute::Ints(&[1, 0]))],
-        ),
-        node("MatMul", &["x", "t"], &["y"], &[]),
-    ];
-    let graph = graph(
-        &nodes,
-        &[counted("w", &[5, 3])],
-        &[value("x", &["N", "3"])],
-        &[value("y", &["N", "5"])],
-    );
-    assert_eq!(operators(&read(&model(13, &graph))), ["linear"]);
-}
-
-#[test]
-fn sizes_that_nodes_compute_are_expressions() {
-    // view(n, 2, c / 2, -1) as exporters write it.
-    let nodes = [
-        node("Shape", &["x"], &["shape"], &[]),
-        node(
-            "Gather",
-            &["shape", "zero"],
-            &["n"],
-            &[("axis", Attribute::Int(0))],
-        ),
-        node("Gather", &["shape", "one"], &["c"], &[]),
-        node("Div", &["c", "two"], &["half"], &[]),
-        node(
-            "Concat",
-            &["n", "two", "half", "minus"],
-            &["target"],
-            &[("axis", Attribute::Int(0))],
-        ),
-        node("Reshape", &["x", "target"], &["y"], &[]),
-    ];
-    let weights = [
-        ints("zero", &[0]),
-        ints("one", &[1]),
-        ints("two", &[2]),
-        ints("minus", &[-1]),
-    ];
-    let inputs = [value("x", &["batch", "channels", "?", "7"])];
-    let model = open(&model(
-        13,
-        &graph(&nodes, &weights, &inputs, &[value("y", &[])]),
-    ))
-    .unwrap();
-    assert_eq!(
-        model.graph.to_string(),
-        "graph net(%x: f32[batch,channels,x.2,7]) {\n  \
-           %y = reshape(%x) {shape=[batch,2,floor(channels/2),floor((7*channels*x.2)/(2*floor(channels/2)))]} : \
-           f32[batch,2,floor(channels/2),floor((7*channels*x.2)/(2*floor(channels/2)))]\n  return %y\n}\n"
-    );
-    // Written, they are computed again, as far as zeros do not say it.
-    let again = open(&write(&model)).unwrap();
-    assert_eq!(again.graph.to_string(), model.graph.to_string());
-}
-
-#[test]
-fn a_pad_whose_amounts_are_computed_is_a_pad() {
-    // F.pad(x, (1, 2)) as the exporter by TorchScript writes it: reversed pairs of a list.
-    let nodes = [
-        node("Reshape", &["amounts", "pairs"], &["table"], &[]),
-        node(
-            "Slice",
-            &["table", "minus", "least", "zero", "minus"],
-            &["reversed"],
-            &[],
-        ),
-        node(
-            "Transpose",
-            &["reversed"],
-            &["columns"],
-            &[("perm", Attribute::Ints(&[1, 0]))],
-        ),
-        node("Reshape", &["columns", "minus"], &["list"], &[]),
-        node(
-            "Pad",
-            &["x", "list"],
-            &["y"],
-            &[("mode", Attribute::Text("reflect"))],
-        ),
-    ];
-    let weights = [
-        ints("amounts", &[1, 2, 0, 0]),
-        ints("pairs", &[-1, 2]),
-        ints("minus", &[-1]),
-        ints("least", &[i64::MIN + 1]),
-        ints("zero", &[0]),
-    ];
-    let graph = graph(
-        &nodes,
-        &weights,
-        &[value("x", &["N", "L"])],
-        &[value("y", &[])],
-    );
-    let graph = read(&model(13, &graph));
-    assert_eq!(
-        graph.to_string(),
-        "graph net(%x: f32[N,L]) {\n  %y = pad(%x) {before=[0,1], after=[0,2], mode=reflect} : f32[N,L+3]\n  return %y\n}\n"
-    );
-}
-
-#[test]
 fn a_branch_knows_what_it_reads_from_around_it_under_whatever_name() {
     let body = |op: &str| {
         let inner = node(op, &["h"], &["inner"], &[]);
@@ -393,79 +251,6 @@ fn element_types_that_the_graph_lacks_are_kept() {
 }
 
 #[test]
-fn weights_that_layers_share_are_one_constant() {
-    // As the exporter by TorchScript writes equal weights.
-    let nodes = [
-        node("Identity", &["w"], &["v"], &[]),
-        node("Mul", &["x", "w"], &["a"], &[]),
-        node("Mul", &["a", "v"], &["y"], &[]),
-    ];
-    let graph = graph(
-        &nodes,
-        &[counted("w", &[3])],
-        &[value("x", &["N", "3"])],
-        &[value("y", &["N", "3"])],
-    );
-    let graph = read(&model(13, &graph));
-    let (a, y) = (graph.find("a").unwrap(), graph.find("y").unwrap());
-    assert_eq!(graph.operands(a)[1], graph.operands(y)[1]);
-}
-
-#[test]
-fn norms_of_weights_are_computed() {
-    let axes = [
-        ("axes", Attribute::Ints(&[1])),
-        ("keepdims", Attribute::Int(0)),
-    ];
-    let nodes = [
-        node("ReduceL2", &["w"], &["norm"], &axes),
-        node("ReduceSumSquare", &["w"], &["squares"], &axes),
-        node("Add", &["x", "norm"], &["sum"], &[]),
-        node("Add", &["sum", "squares"], &["y"], &[]),
-    ];
-    let weights = [floats("w", &[2, 2], &[3.0, -4.0, 0.0, 2.0])];
-    let graph = graph(
-        &nodes,
-        &weights,
-        &[value("x", &["N", "2"])],
-        &[value("y", &["N", "2"])],
-    );
-    let mut model = open(&model(13, &graph)).unwrap();
-    let canonicalize = optc::Pipeline::parse("canonicalize").unwrap();
-    canonicalize.run(&mut model).unwrap();
-    let constants: Vec<Vec<f64>> = model
-        .graph
-        .nodes()
-        .filter_map(|node| Some(model.graph.constant(node)?.tensor.elements().into_owned()))
-        .collect();
-    for expected in [[5.0, 2.0], [25.0, 4.0]] {
-        assert!(constants.contains(&expected.to_vec()), "{}", model.graph);
-    }
-}
-
-#[test]
-fn weights_that_are_inputs_stay_inputs() {
-    // As all were before version 4 of the format.
-    let nodes = [node("Add", &["x", "b"], &["y"], &[])];
-    let inputs = [value("x", &["N", "3"]), value("b", &["3"])];
-    let graph = graph(
-        &nodes,
-        &[counted("b", &[3])],
-        &inputs,
-        &[value("y", &["N", "3"])],
-    );
-    let bytes = Message::default().int(1, 3).bytes(7, &graph.0);
-    let bytes = bytes.bytes(8, Message::default().int(2, 9).0).0;
-    let model = open(&bytes).unwrap();
-    assert_eq!(model.graph.inputs().len(), 1);
-    let written = write(&model);
-    assert!(holds(
-        &written,
-        &Message::default().bytes(11, &inputs[1].0).0
-    ));
-}
-
-#[test]
 fn nodes_in_any_order_are_read() {
     let nodes = [
         node("Relu", &["h"], &["y"], &[]),
@@ -473,47 +258,6 @@ fn nodes_in_any_order_are_read() {
     ];
     let graph = graph(&nodes, &[], &[value("x", &["N"])], &[value("y", &["N"])]);
     assert_eq!(operators(&read(&model(13, &graph))), ["abs", "relu"]);
-}
-
-#[test]
-fn an_input_without_a_shape_gets_its_rank_from_the_user() {
-    let nodes = [node(
-        "Softmax",
-        &["x"],
-        &["y"],
-        &[("axis", Attribute::Int(-1))],
-    )];
-    let ty = Message::default().bytes(1, Message::default().int(1, 1).0);
-    let x = Message::default().bytes(1, "x").bytes(2, ty.0);
-    let bytes = model(13, &graph(&nodes, &[], &[x], &[value("y", &[])]));
-    assert_eq!(operators(&read(&bytes)), ["onnx::Softmax"]);
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("net.onnx");
-    fs::write(&path, bytes).unwrap();
-    let inputs = vec!["2x3".parse::<InputShape>().unwrap()];
-    let model = read_with(&path, &ReadOptions { inputs }).unwrap();
-    assert_eq!(operators(&model.graph), ["softmax"]);
-    assert!(
-        model
-            .graph
-            .to_string()
-            .contains("%y = softmax(%x) {axis=1} : f32[x.0,x.1]")
-    );
-}
-
-#[test]
-fn one_slope_gives_a_number_no_axis() {
-    let text = "graph net(%x: f32[]) {\n  @s = literal [0.25] : f32[1]\n  %y = prelu(%x, @s)\n  return %y\n}";
-    let graph: Graph = text.parse().unwrap();
-    let written = read(&write(&Model::new(graph.clone())));
-    assert_eq!(operators(&written), ["prelu"]);
-    let slope = written.nodes().find_map(|node| written.constant(node));
-    assert_eq!(distance(&graph, &written), 0.0, "{slope:?}");
-    let pool = "graph net(%x: i64[1,1,2,2]) {\n  %y = max_pool(%x) {kernel=[2,2], stride=[2,2], pad=[0,0], dilation=[1,1], ceil=false}\n  return %y\n}";
-    let folder = tempfile::tempdir().unwrap();
-    let pool = Model::new(pool.parse().unwrap());
-    let error = optc::write(&pool, folder.path().join("out.onnx")).unwrap_err();
-    assert!(error.to_string().contains("a pool of i64"), "{error}");
 }
 
 #[test]
@@ -592,39 +336,6 @@ fn what_the_graph_computes_differently_stays_opaque() {
         &["x", "a", "b", "c", "d"],
         &training
     )));
-}
-
-#[test]
-fn a_product_and_a_sum_are_a_linear_layer_and_are_written_as_they_were() {
-    let x = value("x", &["N", "T", "3"]);
-    let weight = || floats("w", &[3, 2], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
-    let bias = || floats("b", &[1, 2], &[0.5, -0.5]);
-    let nodes = |sum: &[&str]| {
-        let product = node("MatMul", &["x", "w"], &["h"], &[]);
-        let product = product.bytes(3, "layer/MatMul").bytes(6, "the product");
-        [product, node("Add", sum, &["y"], &[])]
-    };
-    for sum in [["h", "b"], ["b", "h"]] {
-        let y = value("y", &["N", "T", "2"]);
-        let graph = graph(
-            &nodes(&sum),
-            &[weight(), bias()],
-            std::slice::from_ref(&x),
-            &[y],
-        );
-        let layer = open(&model(13, &graph)).unwrap();
-        assert_eq!(operators(&layer.graph), ["linear"]);
-        let written = write(&layer);
-        for text in ["layer/MatMul", "the product", "Add", "w", "b", "h"] {
-            assert!(holds(&written, text.as_bytes()), "{text}");
-        }
-        let again = open(&written).unwrap();
-        assert_eq!(again.graph.to_string(), layer.graph.to_string());
-    }
-    // Who else reads the product needs it by itself.
-    let outputs = [value("y", &["N", "T", "2"]), value("h", &["N", "T", "2"])];
-    let graph = graph(&nodes(&["h", "b"]), &[weight(), bias()], &[x], &outputs);
-    assert_eq!(operators(&read(&model(13, &graph))), ["linear", "add"]);
 }
 
 #[test]

@@ -4,7 +4,9 @@ mod archive;
 #[path = "../common/mod.rs"]
 mod common;
 mod mistakes;
+mod opaque;
 mod python;
+mod views;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -235,55 +237,6 @@ fn sizes_stay_expressions_whatever_the_example_was() {
 }
 
 #[test]
-fn writing_in_place_is_seen_by_every_name() {
-    assert_same(
-        "y = torch.mul(x, 2)\nz = y\n_0 = torch.relu_(y)\nreturn torch.add(z, y)",
-        "y = torch.relu(torch.mul(x, 2))\nreturn torch.add(y, y)",
-    );
-    assert_same(
-        "y = [torch.mul(x, 2)]\n_0 = torch.add_(y[0], 1.)\nreturn y[0]",
-        "return torch.add(torch.mul(x, 2), 1.)",
-    );
-}
-
-#[test]
-fn an_input_that_is_written_is_told() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("net.pt");
-    for (body, written) in [
-        ("_0 = torch.mul_(x, 2.)\nreturn torch.relu(x)", true),
-        ("y = torch.relu_(torch.view(x, [-1]))\nreturn y", true),
-        ("y = torch.mul(x, 2.)\n_0 = torch.relu_(y)\nreturn y", false),
-    ] {
-        fs::write(&path, net(body)).unwrap();
-        let model = optc::read(&path).unwrap();
-        assert_eq!(!model.written_inputs().is_empty(), written, "{body}");
-    }
-}
-
-#[test]
-fn a_view_that_is_written_is_read_but_its_base_is_not() {
-    assert_same(
-        "y = torch.mul(x, 2)\nv = torch.view(y, [-1, 8])\n_0 = torch.relu_(v)\nreturn v",
-        "return torch.relu(torch.view(torch.mul(x, 2), [-1, 8]))",
-    );
-}
-
-#[test]
-fn writing_through_a_view_is_seen_in_the_base_and_in_other_views() {
-    assert_same(
-        "y = torch.mul(x, 2)\nw = torch.flatten(torch.transpose(y, 1, 2), 2)\nv = torch.view(torch.transpose(y, 2, 3), [-1, 8])\n\
-         _0 = torch.relu_(torch.transpose(y, 0, 1))\nreturn torch.add(y, torch.mean(torch.transpose(y, 2, 3)))",
-        "y = torch.relu(torch.mul(x, 2))\nreturn torch.add(y, torch.mean(torch.transpose(y, 2, 3)))",
-    );
-    assert_same(
-        "y = torch.mul(x, 2)\nt = torch.permute(y, [3, 1, 0, 2])\nu = torch.unsqueeze(y, 1)\n_0 = torch.relu_(t)\n\
-         return torch.add(torch.squeeze(u, 1), y)",
-        "y = torch.relu(torch.mul(x, 2))\nreturn torch.add(y, y)",
-    );
-}
-
-#[test]
 fn a_weight_of_given_norm_is_a_direction_and_a_gain() {
     for (dim, axes) in [(0, "[1, 2, 3]"), (2, "[0, 1, 3]"), (-1, "[0, 1, 2, 3]")] {
         assert_same(
@@ -308,54 +261,6 @@ fn a_norm_over_no_axes_is_one_over_all() {
 }
 
 #[test]
-fn a_function_that_stays_opaque_has_the_size_of_its_operand_and_the_type_that_pytorch_gives() {
-    for (call, ty) in [
-        ("torch.sigmoid(torch.gt(x, 0))", "f32[N,C,H,W]"),
-        ("torch.tan(torch.gt(x, 0))", "f32[N,C,H,W]"),
-        ("torch.abs(torch.gt(x, 0))", "bool[N,C,H,W]"),
-    ] {
-        let text = graph(&format!("return {call}")).to_string();
-        assert!(text.contains(&format!(" : {ty}\n")), "{text}");
-    }
-}
-
-#[test]
-fn a_view_whose_sizes_have_too_long_a_product_is_left_to_libtorch() {
-    let sum: String = (2..30)
-        .map(|k| format!("s = torch.add(s, torch.floordiv(n, {k}))\n"))
-        .collect();
-    for rest in ["-1", "n"] {
-        let view = format!("return torch.view(x, [s, s, s, s, s, s, s, s, {rest}])");
-        let graph = graph(&format!("n = torch.size(x, 2)\ns = 1\n{sum}{view}"));
-        assert_eq!(operators(&graph), ["opaque"]);
-    }
-    let ones = "1, ".repeat(100);
-    let graph = graph(&format!("return torch.view(x, [{ones}-1])"));
-    assert_eq!(operators(&graph), ["opaque"]);
-}
-
-#[test]
-fn a_part_that_is_written_is_scattered_into_the_whole() {
-    let graph = graph(
-        "y = torch.mul(x, 2)\n_0 = torch.fill_(torch.select(torch.slice(y, 2, 1, 3), 1, 0), 7)\nreturn y",
-    );
-    let templates: Vec<String> = graph
-        .nodes()
-        .filter_map(|node| match graph.op(node) {
-            Some(Op::Opaque(opaque)) => Some(opaque.template.to_string()),
-            _ => None,
-        })
-        .collect();
-    assert_eq!(templates[0], "torch.fill_(torch.clone({0}), 7)");
-    assert_eq!(templates[1..].len(), 2, "{templates:?}");
-    assert!(
-        templates[1..]
-            .iter()
-            .all(|t| t.starts_with("torch.slice_scatter("))
-    );
-}
-
-#[test]
 fn control_flow_on_constants_is_run() {
     assert_same(
         "y = x\nfor i in range(3):\n  if torch.eq(torch.remainder(i, 2), 0):\n    y = torch.add(y, i)\n  else:\n    pass\nreturn y",
@@ -372,21 +277,6 @@ fn a_check_that_depends_on_sizes_is_taken_to_hold() {
     assert_same(
         "if torch.eq(torch.size(x, 2), 7):\n  ops.prim.RaiseException(\"seven\")\nelse:\n  pass\nreturn torch.relu(x)",
         "return torch.relu(x)",
-    );
-}
-
-#[test]
-fn an_unknown_operator_is_kept_as_it_is_called() {
-    let graph = graph(
-        "return torch.frob_(torch.conv2d(x, self.weight), [1, torch.size(x, 0)], alpha=0.5, mode=\"{a}\")",
-    );
-    let opaque = graph.nodes().find_map(|node| match graph.op(node) {
-        Some(Op::Opaque(opaque)) => Some(opaque.clone()),
-        _ => None,
-    });
-    assert_eq!(
-        &*opaque.unwrap().template,
-        "torch.frob_(torch.clone({0}), [1, {$0}], alpha=0.5, mode=\"{{a}}\")"
     );
 }
 
@@ -482,17 +372,6 @@ fn a_fraction_of_whole_numbers_is_not_one_of_them() {
 }
 
 #[test]
-fn a_linear_layer_that_is_no_matrix_or_broadcasts_its_bias_is_left_to_libtorch() {
-    for arguments in [
-        "torch.reshape(x, [192]), None",
-        "torch.reshape(x, [24, 8]), torch.reshape(torch.sum(x), [1])",
-    ] {
-        let graph = graph(&format!("return torch.linear(x, {arguments})")).to_string();
-        assert!(graph.contains("torch.linear("), "{graph}");
-    }
-}
-
-#[test]
 fn what_reads_a_part_of_the_input_does_not_tell_its_channels() {
     for (part, channels) in [
         ("torch.slice(x, 1, 1, 4)", 4),
@@ -504,19 +383,6 @@ fn what_reads_a_part_of_the_input_does_not_tell_its_channels() {
         let input = graph.ty(graph.inputs()[0].into());
         let told = input.shape().unwrap()[1].as_number();
         assert!(told.is_none_or(|told| told == channels), "{graph}");
-    }
-}
-
-#[test]
-fn a_norm_without_weights_behind_an_unknown_operator_is_written() {
-    let folder = tempfile::tempdir().unwrap();
-    let (from, to) = (folder.path().join("net.pt"), folder.path().join("out.pt"));
-    for norm in [
-        "torch.layer_norm(torch.frob(x), [8], None, None, 1e-05, True)",
-        "torch.group_norm(torch.frob(x), 3, None, None, 1e-05, True)",
-    ] {
-        fs::write(&from, net(&format!("return {norm}"))).unwrap();
-        optc::write(&optc::read(&from).unwrap(), &to).unwrap_or_else(|e| panic!("{norm}\n{e}"));
     }
 }
 

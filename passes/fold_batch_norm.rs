@@ -1,5 +1,7 @@
 //! Batch norms into the convolutions and linear layers before them.
 
+use rustc_hash::FxHashSet;
+
 use crate::Result;
 use crate::egraph::{Bounds, Rule, saturate};
 use crate::ir::{Graph, NodeId, NodeKind, Op, Value};
@@ -34,7 +36,7 @@ impl Pass for FoldBatchNorm {
 /// Folds what can be folded, with a remark on each batch norm.
 pub(super) fn fold(graph: &mut Graph, context: &mut PassContext<'_>) -> Result<Changed> {
     static RULES: &[&dyn Rule] = &[&rules::FoldBatchNorm];
-    let norms: Vec<(NodeId, String)> = batch_norms(graph);
+    let norms = batch_norms(graph);
     if norms.is_empty() {
         return Ok(Changed::No);
     }
@@ -43,20 +45,24 @@ pub(super) fn fold(graph: &mut Graph, context: &mut PassContext<'_>) -> Result<C
         context.missed("", refusal);
     }
     context.stop_reason = Some(saturated.stop_reason);
-    let folded = saturated.graph.unwrap_or_else(|| graph.clone());
-    let left: Vec<String> = batch_norms(&folded)
-        .into_iter()
-        .map(|(_, name)| name)
-        .collect();
-    for (node, name) in &norms {
-        if left.contains(name) {
-            context.missed(name, why_not(graph, *node));
+    let left: FxHashSet<NodeId> = match &saturated.graph {
+        Some(folded) => {
+            let left = batch_norms(folded).into_iter();
+            left.filter_map(|norm| saturated.origins.get(&norm).copied())
+                .collect()
+        }
+        None => norms.iter().copied().collect(),
+    };
+    for norm in &norms {
+        let name = &graph.node(*norm).name;
+        if left.contains(norm) {
+            context.missed(name, why_not(graph, *norm));
         } else {
-            context.applied(name, format!("folded into `{}`", taker(graph, *node)));
+            context.applied(name, format!("folded into `{}`", taker(graph, *norm)));
         }
     }
     let changed = left.len() < norms.len();
-    if changed {
+    if let Some(folded) = saturated.graph.filter(|_| changed) {
         *graph = folded;
     }
     Ok(changed.into())
@@ -82,13 +88,9 @@ fn taker(graph: &Graph, norm: NodeId) -> &str {
         .name
 }
 
-fn batch_norms(graph: &Graph) -> Vec<(NodeId, String)> {
+fn batch_norms(graph: &Graph) -> Vec<NodeId> {
     let is_norm = |node: &NodeId| matches!(graph.op(*node), Some(Op::BatchNorm { .. }));
-    graph
-        .nodes()
-        .filter(is_norm)
-        .map(|node| (node, graph.node(node).name.to_string()))
-        .collect()
+    graph.nodes().filter(is_norm).collect()
 }
 
 fn why_not(graph: &Graph, norm: NodeId) -> String {

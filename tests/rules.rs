@@ -91,7 +91,7 @@ fn run(egraph: &EGraph, root: Id) -> Result<ArrayD<f64>, String> {
     }
     let scratch = interface.add_input("out", Type::tensor(DType::F64, []));
     interface.add_output("out", scratch.into());
-    let graph = raise(egraph, &interface, &[root], |id| egraph[id].nodes.first())?;
+    let graph = raise(egraph, &interface, &[root], |id| egraph[id].nodes.first())?.graph;
     let inputs: Vec<Array<'_, f64>> = graph
         .inputs()
         .iter()

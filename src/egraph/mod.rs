@@ -18,19 +18,20 @@ use std::time::{Duration, Instant};
 
 use egg::{Id, Runner, SimpleScheduler, StopReason};
 use indexmap::IndexMap;
+use rustc_hash::FxHashMap;
 use smallvec::smallvec;
 
 use crate::analysis::Cost;
 use crate::analysis::CostModel;
 use crate::analysis::cost::Stats;
 use crate::ir::infer::infer;
-use crate::ir::{Graph, Op, Type, verify};
+use crate::ir::{Graph, NodeId, Op, Type, verify};
 use crate::{Error, Result};
 use channel_map::ChannelMap;
 use extract::{Choice, Problem};
 use gather::{Step, steps};
 pub use lower::{Lowered, lower};
-pub use raise::raise;
+pub use raise::{Raised, raise};
 pub use rule::{Alternatives, Rewriter, Rule};
 use term::{EGraph, Head, Term};
 
@@ -63,6 +64,8 @@ impl Default for Bounds {
 pub struct Saturated {
     /// The cheaper graph; `None` if none is cheaper than what there was.
     pub graph: Option<Graph>,
+    /// [`Raised::origins`] of the cheaper graph.
+    pub origins: FxHashMap<NodeId, NodeId>,
     /// Why the cheaper graph that was found cannot be had: a mistake of a rule or of inference, which leaves what there was.
     pub refused: Option<String>,
     /// Why the rules stopped: "saturated", or the bound that was reached.
@@ -108,8 +111,12 @@ pub fn saturate(
         after_rules - after_lowering,
         after_extraction - after_rules,
     ];
+    let (better, origins) = better.map_or_else(Default::default, |better| {
+        (Some(better.graph), better.origins)
+    });
     Ok(Saturated {
         graph: better,
+        origins,
         refused,
         terms: explored.egraph.total_size(),
         classes: explored.egraph.number_of_classes(),
@@ -121,13 +128,13 @@ pub fn saturate(
 }
 
 /// The graph, if the verifier has nothing against it.
-fn valid(graph: Option<Graph>) -> Result<Option<Graph>, String> {
-    match graph.as_ref().map(verify) {
+fn valid(raised: Option<Raised>) -> Result<Option<Raised>, String> {
+    match raised.as_ref().map(|raised| verify(&raised.graph)) {
         Some(Err(violations)) => {
             let all: Vec<String> = violations.iter().map(ToString::to_string).collect();
             Err(all.join("; "))
         }
-        _ => Ok(graph),
+        _ => Ok(raised),
     }
 }
 
@@ -220,7 +227,7 @@ impl Explored {
     ///
     /// # Errors
     /// When a rule made terms that do not fit.
-    pub fn cheapest(&self, graph: &Graph, cost: &Cost) -> Result<Option<Graph>, String> {
+    pub fn cheapest(&self, graph: &Graph, cost: &Cost) -> Result<Option<Raised>, String> {
         let before = Stats::of(graph);
         let (base, _) = self.problem(graph, cost, 0);
         for price in PRICES {
@@ -235,7 +242,7 @@ impl Explored {
             }
             let raised = self.raised(graph, &best)?;
             let counts = *cost == Cost::Macs && !self.may_store_more;
-            if !(counts && grows(&before, &Stats::of(&raised))) {
+            if !(counts && grows(&before, &Stats::of(&raised.graph))) {
                 return Ok(Some(raised));
             }
         }
@@ -243,7 +250,7 @@ impl Explored {
     }
 
     /// The graph of these terms.
-    fn raised(&self, graph: &Graph, best: &Choice) -> Result<Graph, String> {
+    fn raised(&self, graph: &Graph, best: &Choice) -> Result<Raised, String> {
         let (egraph, classes) = (&self.egraph, self.classes());
         let choose = |id: Id| {
             let class = classes.get_index_of(&egraph.find(id))?;

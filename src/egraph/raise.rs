@@ -10,6 +10,16 @@ use super::gather::{Step, steps};
 use super::term::{EGraph, Head, Naming, Term};
 use crate::ir::{Constant, DType, Graph, NodeId, Op, Role, Tensor, Value};
 
+/// A graph made of terms.
+#[derive(Clone, Debug)]
+pub struct Raised {
+    /// The graph.
+    pub graph: Graph,
+    /// For its operations, the one of the graph before that each was or was made from, where there is one. An operation keeps the
+    /// name of that one only as long as no other has taken it.
+    pub origins: FxHashMap<NodeId, NodeId>,
+}
+
 /// Builds the graph of the terms that `choose` gives for each class, with the interface and the constants of `graph`.
 ///
 /// # Errors
@@ -19,15 +29,18 @@ pub fn raise<'a>(
     graph: &Graph,
     roots: &[Id],
     choose: impl Fn(Id) -> Option<&'a Term>,
-) -> Result<Graph, String> {
-    let mut raised = Graph::new(graph.name.clone());
-    raised.bindings = graph.bindings.clone();
-    raised.defaults = graph.defaults.clone();
-    let inputs: Vec<NodeId> = graph
-        .inputs()
-        .iter()
-        .map(|n| raised.add_input(&graph.node(*n).name, graph.ty((*n).into()).clone()))
-        .collect();
+) -> Result<Raised, String> {
+    let mut raised = Raised {
+        graph: Graph::new(graph.name.clone()),
+        origins: FxHashMap::default(),
+    };
+    raised.graph.bindings = graph.bindings.clone();
+    raised.graph.defaults = graph.defaults.clone();
+    let input = |n: &NodeId| {
+        let ty = graph.ty((*n).into()).clone();
+        raised.graph.add_input(&graph.node(*n).name, ty)
+    };
+    let inputs: Vec<NodeId> = graph.inputs().iter().map(input).collect();
     let mut values: FxHashMap<Id, Value> = FxHashMap::default();
     for (root, output) in roots.iter().zip(graph.outputs()) {
         let root = egraph.find(*root);
@@ -54,7 +67,7 @@ pub fn raise<'a>(
             let value = raise_term(egraph, graph, &mut raised, &inputs, class, term, &operands)?;
             values.insert(class, value);
         }
-        raised.add_output(output.name.clone(), values[&root]);
+        raised.graph.add_output(output.name.clone(), values[&root]);
     }
     Ok(raised)
 }
@@ -62,7 +75,7 @@ pub fn raise<'a>(
 fn raise_term(
     egraph: &EGraph,
     graph: &Graph,
-    raised: &mut Graph,
+    raised: &mut Raised,
     inputs: &[NodeId],
     class: Id,
     term: &Term,
@@ -82,18 +95,23 @@ fn raise_term(
                 ..Constant::new(constants.value(*id).clone(), constants.role(*id))
             };
             raised
+                .graph
                 .add_constant(constants.name(*id), kept.unwrap_or_else(made))
                 .into()
         }
         Head::Op(op) => {
             let name = operator_name(egraph, class, op, term);
-            raised.add_op(&name, op.clone(), operands)?.into()
+            let node = raised.graph.add_op(&name, op.clone(), operands)?;
+            let origin = graph.find(&name).map(|origin| (node, origin));
+            raised.origins.extend(origin);
+            node.into()
         }
         Head::Gather { axis, map } => {
-            let name = format!("{}.gather", raised.node(operands[0].node).name);
-            raise_gather(raised, &name, operands[0], *axis, map)?
+            let name = format!("{}.gather", raised.graph.node(operands[0].node).name);
+            raise_gather(&mut raised.graph, &name, operands[0], *axis, map)?
         }
         Head::Opaque(_, opaque) => raised
+            .graph
             .add_typed_op(
                 wished,
                 Op::Opaque(opaque.clone()),

@@ -27,13 +27,16 @@ pub(super) fn pad(op: &Op, axis: usize, x: &[Dim]) -> Flow {
             };
             keeps([Some(axis)], op.factors(), constants)
         }
-        (Some(before), Some(after), Some(n))
-            if before >= 0 && after >= 0 && *mode == PadMode::Constant && only_axis(before, after, axis) =>
+        (Some(first), Some(last), Some(n))
+            if first >= 0
+                && last >= 0
+                && *mode == PadMode::Constant
+                && only_axis(before, after, axis) =>
         {
             let constants = |n: i64| std::iter::repeat_n(Source::Constant(value.0), n as usize);
-            let source = constants(before)
+            let source = constants(first)
                 .chain((0..n).map(Source::Channel))
-                .chain(constants(after))
+                .chain(constants(last))
                 .collect();
             Flow::Selects { axis, source }
         }

@@ -62,6 +62,19 @@ pub fn obstacles(graph: &Graph, value: Value, axis: usize) -> Vec<String> {
 }
 
 impl Reach {
+    /// Notes the operands that channels meet in `reader`.
+    fn join(&mut self, graph: &Graph, reader: NodeId, others: impl Iterator<Item = Value>) {
+        let name = |node: NodeId| &graph.node(node).name;
+        for other in others {
+            if graph.constant(other.node).is_some() {
+                self.uneven.push(reader);
+                continue;
+            }
+            let what = format!("joined by `{}` with `{}`", name(reader), name(other.node));
+            self.obstacles.push(what);
+        }
+    }
+
     /// Where the channels go through `reader`: a result, the axis, and the places there. Notes where they end.
     fn follow(
         &mut self,
@@ -105,18 +118,8 @@ impl Reach {
                 Flow::Keeps(keeps) if keeps.axes.get(operand) == Some(&Some(axis)) => {
                     self.fixed_scale |= !keeps.factors.allow(2.0);
                     let others = operands.iter().zip(&keeps.axes).enumerate();
-                    for (_, (other, _)) in others.filter(|(i, (_, a))| *i != operand && a.is_some())
-                    {
-                        if graph.constant(other.node).is_some() {
-                            self.uneven.push(reader);
-                            continue;
-                        }
-                        self.obstacles.push(format!(
-                            "joined by `{}` with `{}`",
-                            node.name,
-                            graph.node(other.node).name
-                        ));
-                    }
+                    let others = others.filter(|(i, (_, a))| *i != operand && a.is_some());
+                    self.join(graph, reader, others.map(|(_, (other, _))| *other));
                     return Some((reader.into(), out, columns.clone()));
                 }
                 Flow::Selects { axis: from, source } if from == axis => {

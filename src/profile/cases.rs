@@ -163,80 +163,86 @@ impl Case {
         };
         let mut sum: Option<Value> = None;
         for _ in 0..layers {
-            x = match layer {
-                Layer::Conv { kernel, stride: 1 } if inner == outer => {
-                    net.conv("layer", x, [inner, outer], kernel, 1, 1)?
-                }
-                Layer::Conv { kernel, stride: 1 } => {
-                    let wide = net.conv("layer", x, [inner, outer], kernel, 1, 1)?;
-                    net.conv("layer", wide, [outer, inner], kernel, 1, 1)?
-                }
-                Layer::Depthwise { kernel, stride: 1 } => {
-                    net.conv("layer", x, [inner, inner], kernel, 1, inner)?
-                }
-                // The result is smaller, so such layers stand side by side.
-                Layer::Conv { kernel, stride } | Layer::Depthwise { kernel, stride } => {
-                    let groups = if matches!(layer, Layer::Conv { .. }) {
-                        1
-                    } else {
-                        inner
-                    };
-                    let y = net.conv("layer", x, [inner, outer], kernel, stride, groups)?;
-                    sum = Some(match sum {
-                        None => y,
-                        Some(sum) => net.op("sum", Op::Add {}, &[sum, y])?,
-                    });
-                    x
-                }
-                Layer::Linear => {
-                    let y = net.linear(x, [inner, outer])?;
-                    if inner == outer {
-                        y
-                    } else {
-                        net.linear(y, [outer, inner])?
-                    }
-                }
-                Layer::Gather => {
-                    let y = net.gather(x, inner, outer)?;
-                    let y = net.conv("beside", y, [outer, outer], 3, 1, outer)?;
-                    let y = net.gather(y, outer, inner)?;
-                    net.conv("beside", y, [inner, inner], 3, 1, inner)?
-                }
-                Layer::Relu => {
-                    let y = net.conv("beside", x, [inner, inner], 3, 1, inner)?;
-                    net.op("layer", Op::Relu {}, &[y])?
-                }
-                Layer::Add => {
-                    let y = net.conv("beside", x, [inner, inner], 3, 1, inner)?;
-                    net.op("layer", Op::Add {}, &[y, x])?
-                }
-                Layer::BatchNorm => {
-                    let y = net.conv("beside", x, [inner, inner], 3, 1, inner)?;
-                    let ones: Vec<Value> = (0..4)
-                        .map(|_| net.constant(&[inner], vec![1.0; inner]))
-                        .collect();
-                    let operands = [&[y], &ones[..]].concat();
-                    net.op("layer", Op::BatchNorm { eps: 1e-5.into() }, &operands)?
-                }
-                Layer::MaxPool => {
-                    let pool = Op::MaxPool {
-                        kernel: smallvec![3.into(), 3.into()],
-                        stride: smallvec![1.into(), 1.into()],
-                        pad: Padding::symmetric([1, 1]),
-                        dilation: smallvec![1, 1],
-                        ceil: false,
-                    };
-                    net.op("layer", pool, &[x])?
-                }
-                Layer::Separated { kernels } => {
-                    let y = net.gather(x, inner, kernels)?;
-                    let y = net.conv("layer", y, [kernels, kernels], 3, 1, kernels)?;
-                    net.conv("layer", y, [kernels, outer], 1, 1, 1)?
+            // Where the result is smaller, layers stand side by side.
+            let (kernel, stride, groups) = match layer {
+                Layer::Conv { kernel, stride } if stride != 1 => (kernel, stride, 1),
+                Layer::Depthwise { kernel, stride } if stride != 1 => (kernel, stride, inner),
+                _ => {
+                    x = self.behind(&mut net, x)?;
+                    continue;
                 }
             };
+            let y = net.conv("layer", x, [inner, outer], kernel, stride, groups)?;
+            sum = Some(match sum {
+                None => y,
+                Some(sum) => net.op("sum", Op::Add {}, &[sum, y])?,
+            });
         }
         net.0.add_output("output", sum.unwrap_or(x));
         Ok(net.0)
+    }
+
+    /// One more layer behind `x`, whose result is as large.
+    fn behind(&self, net: &mut Net, x: Value) -> Result<Value, String> {
+        let (inner, outer) = (self.channels_in, self.channels_out);
+        let beside = |net: &mut Net| net.conv("beside", x, [inner, inner], 3, 1, inner);
+        match self.layer {
+            Layer::Conv { kernel, .. } if inner == outer => {
+                net.conv("layer", x, [inner, outer], kernel, 1, 1)
+            }
+            Layer::Conv { kernel, .. } => {
+                let wide = net.conv("layer", x, [inner, outer], kernel, 1, 1)?;
+                net.conv("layer", wide, [outer, inner], kernel, 1, 1)
+            }
+            Layer::Depthwise { kernel, .. } => {
+                net.conv("layer", x, [inner, inner], kernel, 1, inner)
+            }
+            Layer::Linear => {
+                let y = net.linear(x, [inner, outer])?;
+                if inner == outer {
+                    Ok(y)
+                } else {
+                    net.linear(y, [outer, inner])
+                }
+            }
+            Layer::Gather => {
+                let y = net.gather(x, inner, outer)?;
+                let y = net.conv("beside", y, [outer, outer], 3, 1, outer)?;
+                let y = net.gather(y, outer, inner)?;
+                net.conv("beside", y, [inner, inner], 3, 1, inner)
+            }
+            Layer::Relu => {
+                let y = beside(net)?;
+                net.op("layer", Op::Relu {}, &[y])
+            }
+            Layer::Add => {
+                let y = beside(net)?;
+                net.op("layer", Op::Add {}, &[y, x])
+            }
+            Layer::BatchNorm => {
+                let y = beside(net)?;
+                let ones: Vec<Value> = (0..4)
+                    .map(|_| net.constant(&[inner], vec![1.0; inner]))
+                    .collect();
+                let operands = [&[y], &ones[..]].concat();
+                net.op("layer", Op::BatchNorm { eps: 1e-5.into() }, &operands)
+            }
+            Layer::MaxPool => {
+                let pool = Op::MaxPool {
+                    kernel: smallvec![3.into(), 3.into()],
+                    stride: smallvec![1.into(), 1.into()],
+                    pad: Padding::symmetric([1, 1]),
+                    dilation: smallvec![1, 1],
+                    ceil: false,
+                };
+                net.op("layer", pool, &[x])
+            }
+            Layer::Separated { kernels } => {
+                let y = net.gather(x, inner, kernels)?;
+                let y = net.conv("layer", y, [kernels, kernels], 3, 1, kernels)?;
+                net.conv("layer", y, [kernels, outer], 1, 1, 1)
+            }
+        }
     }
 }
 

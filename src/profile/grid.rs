@@ -8,6 +8,14 @@ const MOST: usize = 2_000_000_000;
 /// Elements of the largest activations that are timed.
 const LARGEST: usize = 13_000_000;
 
+const fn conv(kernel: usize, stride: usize) -> Layer {
+    Layer::Conv { kernel, stride }
+}
+
+const fn depthwise(kernel: usize, stride: usize) -> Layer {
+    Layer::Depthwise { kernel, stride }
+}
+
 /// The shapes that convolutional networks are made of.
 pub fn grid() -> Vec<Case> {
     let mut cases: Vec<Case> = Vec::new();
@@ -28,14 +36,8 @@ pub fn grid() -> Vec<Case> {
             cases.push(case);
         }
     };
-    let dense = Layer::Conv {
-        kernel: 3,
-        stride: 1,
-    };
-    let strided = Layer::Conv {
-        kernel: 3,
-        stride: 2,
-    };
+    let dense = conv(3, 1);
+    let strided = conv(3, 2);
     // Sides fall as channels rise, so only what networks have is timed, and its neighbours.
     for (channels, sides) in [
         (16, &[8, 16, 32, 56, 112][..]),
@@ -59,42 +61,10 @@ pub fn grid() -> Vec<Case> {
             add(layer, channels, channels, side);
         }
         add(dense, channels, 2 * channels, side);
-        add(
-            Layer::Conv {
-                kernel: 1,
-                stride: 2,
-            },
-            channels,
-            2 * channels,
-            2 * side,
-        );
-        add(
-            Layer::Conv {
-                kernel: 5,
-                stride: 1,
-            },
-            channels,
-            channels,
-            side,
-        );
-        add(
-            Layer::Depthwise {
-                kernel: 5,
-                stride: 1,
-            },
-            channels,
-            channels,
-            side,
-        );
-        add(
-            Layer::Depthwise {
-                kernel: 3,
-                stride: 2,
-            },
-            channels,
-            channels,
-            2 * side,
-        );
+        add(conv(1, 2), channels, 2 * channels, 2 * side);
+        add(conv(5, 1), channels, channels, side);
+        add(depthwise(5, 1), channels, channels, side);
+        add(depthwise(3, 2), channels, channels, 2 * side);
         // Channels that fill a vector's last quarter, half or three quarters only.
         for uneven in [5 * channels / 4, 3 * channels / 2, 7 * channels / 4] {
             if channels <= 64 {
@@ -110,15 +80,7 @@ pub fn grid() -> Vec<Case> {
             add(Layer::Gather, channels, odd, side);
         }
     }
-    add(
-        Layer::Conv {
-            kernel: 7,
-            stride: 2,
-        },
-        3,
-        64,
-        224,
-    );
+    add(conv(7, 2), 3, 64, 224);
     add(dense, 3, 16, 32);
     add(strided, 3, 32, 224);
     for (inner, outer) in [(64, 10), (512, 10), (512, 1000), (2048, 1000), (4096, 4096)] {
@@ -150,13 +112,7 @@ pub fn separated() -> Vec<Case> {
             side,
         };
         let kernels = 5 * channels / 2;
-        [
-            of(Layer::Conv {
-                kernel: 3,
-                stride: 1,
-            }),
-            of(Layer::Separated { kernels }),
-        ]
+        [of(conv(3, 1)), of(Layer::Separated { kernels })]
     };
     shapes.into_iter().flat_map(case).collect()
 }

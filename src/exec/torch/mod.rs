@@ -23,7 +23,7 @@ pub use train::{Epoch, Judgement, Keep, Moment, Schedule, Settings, Sgd, Trainer
 
 use super::device::Device;
 use super::interpreter::{bind, run_error};
-use crate::ir::{DType, Graph, NodeId, Op, Role, Value};
+use crate::ir::{Constant, DType, Graph, NodeId, Op, Role, Value};
 use crate::{Error, Result};
 
 /// What a batch norm's running statistics move towards the batch's in a step: libtorch's default, the IR keeping none.
@@ -76,6 +76,18 @@ enum Part {
     Statistic,
 }
 
+impl Part {
+    /// What training does to `constant`, where batch norms read it as a mean or a variance if `statistic`.
+    fn of(constant: &Constant, statistic: bool) -> Part {
+        match constant.role {
+            _ if !constant.tensor.dtype().is_float() => Part::Fixed,
+            _ if statistic => Part::Statistic,
+            Role::Parameter => Part::Parameter,
+            Role::Buffer | Role::Literal => Part::Fixed,
+        }
+    }
+}
+
 /// One operation.
 struct Step {
     node: NodeId,
@@ -95,6 +107,14 @@ struct Step {
 enum Source {
     Constant(usize),
     Place(usize),
+}
+
+/// The means and variances of batch norms.
+fn statistics(graph: &Graph) -> FxHashSet<NodeId> {
+    let is_norm = |node: &NodeId| matches!(graph.op(*node), Some(Op::BatchNorm { .. }));
+    let norms = graph.nodes().filter(is_norm);
+    let statistics = norms.flat_map(|node| graph.operands(node).into_iter().skip(3));
+    statistics.map(|value| value.node).collect()
 }
 
 impl Network {
@@ -119,12 +139,7 @@ impl Network {
         let order = graph
             .topological_order()
             .map_err(|node| run_error(graph, node, "it is on a cycle"))?;
-        let statistics: FxHashSet<NodeId> = order
-            .iter()
-            .filter(|node| matches!(graph.op(**node), Some(Op::BatchNorm { .. })))
-            .flat_map(|node| graph.operands(*node).into_iter().skip(3))
-            .map(|value| value.node)
-            .collect();
+        let statistics = statistics(graph);
         let mut network = Network {
             graph: graph.clone(),
             device,
@@ -142,12 +157,7 @@ impl Network {
             let failed = |what: String| run_error(graph, node, &what);
             let value = Value::from(node);
             if let Some(constant) = graph.constant(node).filter(|_| graph.is_read(node)) {
-                let part = match constant.role {
-                    _ if !constant.tensor.dtype().is_float() => Part::Fixed,
-                    _ if statistics.contains(&node) => Part::Statistic,
-                    Role::Parameter => Part::Parameter,
-                    Role::Buffer | Role::Literal => Part::Fixed,
-                };
+                let part = Part::of(constant, statistics.contains(&node));
                 let tensor = convert::weight(&constant.tensor, kind, device)
                     .and_then(|tensor| tensor.f_set_requires_grad(part == Part::Parameter))
                     .map_err(|error| failed(reason(&error)))?;

@@ -3,7 +3,7 @@
 use tch::{Kind, TchError, Tensor};
 
 use super::convert::{ints, shape};
-use super::windows::{convolution, pool};
+use super::windows::{adaptive_avg_pool, adaptive_max_pool, convolution, pool};
 use super::{MOMENTUM, reason};
 use crate::exec::evaluate::{length, number};
 use crate::exec::movement::padded_positions;
@@ -149,22 +149,8 @@ impl Call<'_> {
             Op::Attention { scale, causal } => self.attention(scale.map(|s| s.0), *causal)?,
 
             Op::MaxPool { .. } | Op::AvgPool { .. } => pool(x, &Pool::of(op, self.bindings)?)?,
-            Op::AdaptiveAvgPool { output } => {
-                let output = ints(&self.all(output)?);
-                match output.len() {
-                    1 => x.f_adaptive_avg_pool1d(output)?,
-                    2 => x.f_adaptive_avg_pool2d(output)?,
-                    _ => x.f_adaptive_avg_pool3d(output)?,
-                }
-            }
-            Op::AdaptiveMaxPool { output } => {
-                let output = ints(&self.all(output)?);
-                match output.len() {
-                    1 => x.f_adaptive_max_pool1d(output)?.0,
-                    2 => x.f_adaptive_max_pool2d(output)?.0,
-                    _ => x.f_adaptive_max_pool3d(output)?.0,
-                }
-            }
+            Op::AdaptiveAvgPool { output } => adaptive_avg_pool(x, ints(&self.all(output)?))?,
+            Op::AdaptiveMaxPool { output } => adaptive_max_pool(x, ints(&self.all(output)?))?,
             // To libtorch no axes are all axes.
             Op::ReduceMean { axes, .. }
             | Op::ReduceSum { axes, .. }

@@ -126,6 +126,25 @@ pub(super) fn pool(x: &Tensor, pool: &Pool) -> Computed {
     }
 }
 
+/// A mean over windows as even as they can be.
+pub(super) fn adaptive_avg_pool(x: &Tensor, output: Vec<i64>) -> Computed {
+    Ok(match output.len() {
+        1 => x.f_adaptive_avg_pool1d(output)?,
+        2 => x.f_adaptive_avg_pool2d(output)?,
+        _ => x.f_adaptive_avg_pool3d(output)?,
+    })
+}
+
+/// A maximum over windows as even as they can be.
+pub(super) fn adaptive_max_pool(x: &Tensor, output: Vec<i64>) -> Computed {
+    let (result, _) = match output.len() {
+        1 => x.f_adaptive_max_pool1d(output)?,
+        2 => x.f_adaptive_max_pool2d(output)?,
+        _ => x.f_adaptive_max_pool3d(output)?,
+    };
+    Ok(result)
+}
+
 /// As [`pool`], every position that a window covers being there before.
 fn padded(x: &Tensor, axes: &[Axis], reduce: Reduce) -> Computed {
     let length = |n: usize| n as i64;

@@ -75,10 +75,6 @@ impl Trainer {
         settings: Settings,
         device: Device,
     ) -> Result<Trainer> {
-        let usage = |what: &str, help: &str| Error::Usage {
-            what: what.to_string(),
-            help: help.to_string(),
-        };
         let objective = Objective {
             labels: settings.labels,
             temperature: settings.distill,
@@ -108,28 +104,7 @@ impl Trainer {
             Some(_) => Some(Network::new(teacher, device, DType::F32)?),
             None => None,
         };
-        let variables = student
-            .parameters()
-            .map(|(node, variable)| {
-                let mask = graph.mask(node).map(|mask| {
-                    let kept: Vec<f32> =
-                        mask.iter().map(|kept| f32::from(u8::from(kept))).collect();
-                    Tensor::f_from_slice(&kept)?
-                        .f_to_device(student.device())?
-                        .f_reshape(variable.size())
-                });
-                Ok((variable.shallow_clone(), mask.transpose()?))
-            })
-            .collect::<Result<Vec<_>, TchError>>();
-        let optimiser = variables.and_then(|variables| {
-            let Settings {
-                momentum,
-                nesterov,
-                decay,
-                ..
-            } = settings;
-            Sgd::new(momentum, nesterov, decay, variables)
-        });
+        let optimiser = optimiser(graph, &student, &settings).map_err(failed)?;
         let fixed = graph.inputs().first();
         let fixed = fixed.and_then(|input| graph.ty((*input).into()).len(0));
         let (train, held) = set.hold_out(HELD_OUT, settings.seed);
@@ -142,7 +117,7 @@ impl Trainer {
             student,
             teacher,
             objective,
-            optimiser: optimiser.map_err(failed)?,
+            optimiser,
             train,
             held,
             batch: fixed.unwrap_or(settings.batch).max(1),
@@ -286,6 +261,33 @@ impl Trainer {
     /// Why training ended before its last epoch.
     pub fn stopped(&self) -> Option<&str> {
         self.stopped.as_deref()
+    }
+}
+
+/// The optimiser of the student's parameters, with what masks of the graph keep.
+fn optimiser(graph: &Graph, student: &Network, settings: &Settings) -> Result<Sgd, TchError> {
+    let variable = |(node, variable): (NodeId, &Tensor)| {
+        let mask = graph.mask(node).map(|mask| {
+            let kept: Vec<f32> = mask.iter().map(|kept| f32::from(u8::from(kept))).collect();
+            Tensor::f_from_slice(&kept)?
+                .f_to_device(student.device())?
+                .f_reshape(variable.size())
+        });
+        Ok((variable.shallow_clone(), mask.transpose()?))
+    };
+    let variables: Result<Vec<_>, TchError> = student.parameters().map(variable).collect();
+    Sgd::new(
+        settings.momentum,
+        settings.nesterov,
+        settings.decay,
+        variables?,
+    )
+}
+
+fn usage(what: &str, help: &str) -> Error {
+    Error::Usage {
+        what: what.to_string(),
+        help: help.to_string(),
     }
 }
 

@@ -4,7 +4,7 @@
 //! promise, about their means, since the bias makes up for what the mean loses. After the projection the exact rules do the
 //! rest; what they leave dense gets its own weights back, and the multiply-adds that are then left go to the others.
 
-use super::merging;
+use super::merging::{self, Origins};
 use super::projection::{Layer, Projection, separable};
 use crate::Result;
 use crate::analysis::CostModel;
@@ -12,7 +12,7 @@ use crate::analysis::cost::known_macs;
 use crate::analysis::kernels::KernelLayout;
 use crate::analysis::tradeoff::{Budget, refuse_unreachable};
 use crate::egraph::{Bounds, Rule, saturate};
-use crate::ir::Graph;
+use crate::ir::{Graph, NodeId};
 use crate::passes::activations::{PriorMoments, activations};
 use crate::passes::forecast::Limit;
 use crate::passes::repair::{refit, say_left_out};
@@ -46,6 +46,7 @@ impl ByKernel {
     pub fn run(
         &self,
         graph: &mut Graph,
+        origins: &mut Origins,
         whole: u64,
         prior: &PriorMoments,
         context: &mut PassContext<'_>,
@@ -74,6 +75,7 @@ impl ByKernel {
         if self.refit && !refit(graph, &mut projected, untied, context)?.is_empty() {
             // Layers too large for their patches to be weighed together: once they are separated, their few kernels are not.
             let separated = saturate(&projected, SEPARATE, &context.cost, Bounds::default())?;
+            origins.follow(&separated);
             projected = separated.graph.unwrap_or(projected);
             say_left_out(&refit(graph, &mut projected, untied, context)?, context);
         }
@@ -223,8 +225,8 @@ impl Round {
         let saturated = merging::saturated(&projected, context)?;
         let merged = saturated.graph.as_ref().unwrap_or(&projected);
         let reverted = |layer: &usize| {
-            let name = &graph.node(projection.layers()[*layer].node).name;
-            !projection.is_dense(*layer, chosen[*layer]) && is_dense(merged, name)
+            let now = saturated.now(projection.layers()[*layer].node);
+            !projection.is_dense(*layer, chosen[*layer]) && now.is_some_and(|n| is_dense(merged, n))
         };
         Ok(Round {
             reverted: (0..chosen.len()).filter(reverted).collect(),
@@ -240,12 +242,11 @@ impl Round {
     }
 }
 
-/// Whether the layer of this name is there and has kernels still.
-fn is_dense(graph: &Graph, name: &str) -> bool {
-    let layer = || {
-        let node = graph.find(name)?;
-        let weight = graph.constant(graph.operands(node).get(1)?.node)?;
-        KernelLayout::of(graph.op(node)?, weight.tensor.shape())
+/// Whether the layer has kernels still.
+fn is_dense(graph: &Graph, layer: NodeId) -> bool {
+    let layout = || {
+        let weight = graph.constant(graph.operands(layer).get(1)?.node)?;
+        KernelLayout::of(graph.op(layer)?, weight.tensor.shape())
     };
-    layer().is_some()
+    layout().is_some()
 }

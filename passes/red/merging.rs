@@ -56,12 +56,36 @@ fn layers_where(graph: &Graph, axes: impl Fn(&Op, usize) -> Option<WeightAxes>) 
     graph.nodes().filter_map(layer).collect()
 }
 
+/// For operations of a graph that was changed, the one that each was or was made from before the changes.
+pub(super) struct Origins(FxHashMap<NodeId, NodeId>);
+
+impl Origins {
+    /// Where nothing has changed.
+    pub fn of(graph: &Graph) -> Origins {
+        Origins(graph.nodes().map(|node| (node, node)).collect())
+    }
+
+    /// Through a saturation whose graph is taken.
+    pub fn follow(&mut self, saturated: &Saturated) {
+        if saturated.graph.is_some() {
+            let earlier = saturated.origins.iter();
+            let earlier = earlier.filter_map(|(node, from)| Some((*node, *self.0.get(from)?)));
+            self.0 = earlier.collect();
+        }
+    }
+}
+
 /// Saturates with all rules, again where that leaves neurons that nobody reads.
-pub(super) fn merge(graph: &mut Graph, context: &mut PassContext<'_>) -> Result<Changed> {
+pub(super) fn merge(
+    graph: &mut Graph,
+    origins: &mut Origins,
+    context: &mut PassContext<'_>,
+) -> Result<Changed> {
     let mut changed = Changed::No;
     for _ in 0..MOST_ROUNDS {
         let saturated = saturated(graph, context)?;
         say_rounds(&saturated, context);
+        origins.follow(&saturated);
         if let Some(refusal) = saturated.refusal() {
             context.missed("", refusal);
         }
@@ -168,26 +192,32 @@ fn groups(graph: &Graph, node: NodeId) -> usize {
 }
 
 /// A remark for every layer that lost channels, or that has equal ones and kept them.
-pub(super) fn explain(before: &Graph, last: &Graph, context: &mut PassContext<'_>) {
-    let name = |graph: &Graph, layer: &Layer| graph.node(layer.node).name.to_string();
-    let left: FxHashMap<String, Layer> = all_layers(last)
-        .into_iter()
-        .map(|layer| (name(last, &layer), layer))
-        .collect();
+pub(super) fn explain(
+    before: &Graph,
+    last: &Graph,
+    origins: &Origins,
+    context: &mut PassContext<'_>,
+) {
+    let mut left: FxHashMap<NodeId, Layer> = FxHashMap::default();
+    for layer in all_layers(last) {
+        if let Some(origin) = origins.0.get(&layer.node) {
+            left.entry(*origin).or_insert(layer);
+        }
+    }
     for layer in all_layers(before) {
-        let (name, old) = (name(before, &layer), Size::of(before, &layer));
-        let Some(new) = left.get(&name) else {
-            context.applied(&name, "removed");
+        let (name, old) = (&before.node(layer.node).name, Size::of(before, &layer));
+        let Some(new) = left.get(&layer.node) else {
+            context.applied(name, "removed");
             continue;
         };
         if let (Some(old), Some(size)) = (old, Size::of(last, new))
             && old != size
         {
-            let text = became(old, size, separated(before, last, &name));
-            context.applied(&name, text);
+            let separated = reads_depthwise(last, new.node) && !reads_depthwise(before, layer.node);
+            context.applied(name, became(old, size, separated));
         }
         if let Some(why) = missed(last, new) {
-            context.missed(&name, why);
+            context.missed(name, why);
         }
     }
 }
@@ -206,16 +236,11 @@ fn became(old: Size, new: Size, separated: bool) -> String {
     format!("{first} became {inputs} -> {outputs}{groups}")
 }
 
-/// Whether the layer of this name reads a depthwise stage that it did not read before.
-fn separated(before: &Graph, after: &Graph, name: &str) -> bool {
-    let reads_depthwise = |graph: &Graph| {
-        let of = |node| {
-            let operand = graph.operands(node).first()?.node;
-            Some(graph.op(operand)?.convolution()?.3 > 1)
-        };
-        graph.find(name).and_then(of).unwrap_or(false)
-    };
-    reads_depthwise(after) && !reads_depthwise(before)
+/// Whether the layer reads a depthwise stage.
+fn reads_depthwise(graph: &Graph, layer: NodeId) -> bool {
+    let operand = graph.operands(layer).first().copied();
+    let geometry = operand.and_then(|x| graph.op(x.node)?.convolution());
+    geometry.is_some_and(|(.., groups)| groups > 1)
 }
 
 /// Why a layer with redundant neurons kept them; `None` if it has none.

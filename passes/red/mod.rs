@@ -30,6 +30,7 @@ use crate::pipeline::{
 };
 use crate::{Error, Result, options, words};
 use kernels::ByKernel;
+use merging::Origins;
 use relaxed::Relaxed;
 use scalars::Hashing;
 
@@ -146,8 +147,9 @@ impl Pass for Red {
         context.progress("batch norms", 0.0);
         let mut changed = fold_batch_norm::fold(graph, context)?;
         let folded = graph.clone();
+        let mut origins = Origins::of(graph);
         // What is equal or dead goes before anything is averaged with it.
-        let mut merged = merging::merge(graph, context)?;
+        let mut merged = merging::merge(graph, &mut origins, context)?;
         if merged.is_yes() {
             prior.carry(graph);
         }
@@ -160,17 +162,17 @@ impl Pass for Red {
         }
         if let Hash::Kernels(by_kernel) = &self.hash {
             if lossy.is_yes() {
-                let _ = merging::merge(graph, context)?;
+                let _ = merging::merge(graph, &mut origins, context)?;
                 prior.carry(graph);
             }
-            lossy |= by_kernel.run(graph, whole, &prior, context)?;
+            lossy |= by_kernel.run(graph, &mut origins, whole, &prior, context)?;
         }
         context.progress("saturation", 0.5);
         if lossy.is_yes() {
-            merged |= merging::merge(graph, context)?;
+            merged |= merging::merge(graph, &mut origins, context)?;
         }
         changed |= merged | lossy;
-        merging::explain(&folded, graph, context);
+        merging::explain(&folded, graph, &origins, context);
         prior.carry(graph);
         context.prior = prior;
         Ok(changed)

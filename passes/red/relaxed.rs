@@ -362,6 +362,7 @@ mod tests {
 
     use ndarray::{ArrayD, IxDyn};
 
+    use super::super::merging::{Origins, merge};
     use super::*;
     use crate::data::Samples;
     use crate::exec::{Array, Interpreter};
@@ -406,7 +407,8 @@ mod tests {
             let mut prior = PriorMoments::of(&graph);
             let changed = relaxed.run(&mut graph, &mut prior, &mut context);
             assert_eq!(changed.unwrap(), Changed::Yes);
-            let _ = crate::passes::red::merging::merge(&mut graph, &mut context).unwrap();
+            let mut origins = Origins::of(&graph);
+            let _ = merge(&mut graph, &mut origins, &mut context).unwrap();
             let type_of = |layer: &str| graph.ty(graph.find(layer).unwrap().into()).to_string();
             let types = format!("{} {}", type_of("a"), type_of("b"));
             (graph, types)

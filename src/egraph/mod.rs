@@ -198,6 +198,14 @@ pub fn explore(lowered: Lowered, rules: &[&'static dyn Rule], bounds: Bounds) ->
 }
 
 impl Saturated {
+    /// The operation of what there is now that this one of the graph before became: the first that was made from it.
+    pub fn now(&self, node: NodeId) -> Option<NodeId> {
+        match &self.graph {
+            Some(graph) => graph.nodes().find(|n| self.origins.get(n) == Some(&node)),
+            None => Some(node),
+        }
+    }
+
     /// The remark that a cheaper graph was found and cannot be had, if so: whoever uses the result says it.
     pub fn refusal(&self) -> Option<String> {
         let why = self.refused.as_ref()?;

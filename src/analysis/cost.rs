@@ -5,9 +5,7 @@ use rustc_hash::FxHashSet;
 use serde::Serialize;
 use smallvec::{SmallVec, smallvec};
 
-use crate::ir::{
-    Bindings, Dim, Graph, NodeId, NodeKind, Op, Role, Type, Value, binaries, functions,
-};
+use crate::ir::{Bindings, Dim, Graph, NodeId, NodeKind, Op, Role, Type, Value, no_products};
 
 /// Size and cost of a graph.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -155,34 +153,7 @@ pub fn op_macs(op: &Op, operands: &[&Type], results: &[Type]) -> Option<Macs> {
             both(queries, &[keys.clone(), features.clone() + values.clone()])
         }
         Op::Opaque(opaque) => return super::opaque::macs(opaque, operands),
-        functions!()
-        | binaries!()
-        | Op::PRelu {}
-        | Op::BatchNorm { .. }
-        | Op::LayerNorm { .. }
-        | Op::GroupNorm { .. }
-        | Op::Softmax { .. }
-        | Op::LogSoftmax { .. }
-        | Op::MaxPool { .. }
-        | Op::AvgPool { .. }
-        | Op::AdaptiveAvgPool { .. }
-        | Op::AdaptiveMaxPool { .. }
-        | Op::ReduceMean { .. }
-        | Op::ReduceSum { .. }
-        | Op::ReduceMax { .. }
-        | Op::Pad { .. }
-        | Op::Resize { .. }
-        | Op::Concat { .. }
-        | Op::Slice { .. }
-        | Op::Gather { .. }
-        | Op::Flatten { .. }
-        | Op::Reshape { .. }
-        | Op::Transpose { .. }
-        | Op::Squeeze { .. }
-        | Op::Unsqueeze { .. }
-        | Op::Expand { .. }
-        | Op::Dropout { .. }
-        | Op::Identity {} => smallvec![Dim::from(0)],
+        no_products!() => smallvec![Dim::from(0)],
     }))
 }
 

@@ -30,7 +30,7 @@ pub use dim::{Bindings, Dim, Dims, Symbol};
 pub use graph::{Constant, Graph, Node, NodeId, NodeKind, Output, Role, Value};
 pub use mask::Mask;
 pub use op::{Class, Dialect, Op, Opaque};
-pub(crate) use op::{binaries, functions};
+pub(crate) use op::{binaries, functions, no_products};
 pub(crate) use table::operators;
 pub use tensor::{DType, Real, Tensor};
 pub use types::Type;

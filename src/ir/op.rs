@@ -103,23 +103,28 @@ macro_rules! define {
             }
         }
 
-        define! { @patterns [] [] $($variant $class)* }
+        define! { @patterns [] [] [] $($variant $class)* }
     };
-    (@patterns [$($f:ident)*] [$($b:ident)*] $variant:ident Function $($rest:tt)*) => {
-        define! { @patterns [$($f)* $variant] [$($b)*] $($rest)* }
+    (@patterns [$($f:ident)*] [$($b:ident)*] [$($n:ident)*] $variant:ident Function $($rest:tt)*) => {
+        define! { @patterns [$($f)* $variant] [$($b)*] [$($n)* $variant] $($rest)* }
     };
-    (@patterns [$($f:ident)*] [$($b:ident)*] $variant:ident Binary $($rest:tt)*) => {
-        define! { @patterns [$($f)*] [$($b)* $variant] $($rest)* }
+    (@patterns [$($f:ident)*] [$($b:ident)*] [$($n:ident)*] $variant:ident Binary $($rest:tt)*) => {
+        define! { @patterns [$($f)*] [$($b)* $variant] [$($n)* $variant] $($rest)* }
     };
-    (@patterns [$($f:ident)*] [$($b:ident)*] $variant:ident $class:ident $($rest:tt)*) => {
-        define! { @patterns [$($f)*] [$($b)*] $($rest)* }
+    (@patterns [$($f:ident)*] [$($b:ident)*] [$($n:ident)*] $variant:ident Product $($rest:tt)*) => {
+        define! { @patterns [$($f)*] [$($b)*] [$($n)*] $($rest)* }
     };
-    (@patterns [$f0:ident $($f:ident)*] [$b0:ident $($b:ident)*]) => {
+    (@patterns [$($f:ident)*] [$($b:ident)*] [$($n:ident)*] $variant:ident $class:ident $($rest:tt)*) => {
+        define! { @patterns [$($f)*] [$($b)*] [$($n)* $variant] $($rest)* }
+    };
+    (@patterns [$($f:ident)*] [$($b:ident)*] [$($n:ident)*]) => {
         /// The pattern of all functions of one element.
-        macro_rules! functions { () => { $crate::ir::Op::$f0 { .. } $(| $crate::ir::Op::$f { .. })* } }
+        macro_rules! functions { () => { $(| $crate::ir::Op::$f { .. })* } }
         /// The pattern of all functions of two elements.
-        macro_rules! binaries { () => { $crate::ir::Op::$b0 { .. } $(| $crate::ir::Op::$b { .. })* } }
-        pub(crate) use {binaries, functions};
+        macro_rules! binaries { () => { $(| $crate::ir::Op::$b { .. })* } }
+        /// The pattern of all operators that are known and no sums of products.
+        macro_rules! no_products { () => { $(| $crate::ir::Op::$n { .. })* } }
+        pub(crate) use {binaries, functions, no_products};
     };
     (@apply $xs:ident Function) => { compile_error!("a function of one element says what it computes") };
     (@apply $xs:ident $class:ident) => { false };

@@ -1,6 +1,6 @@
 //! On which axes of a weight, and of what it is applied to, the channels of a layer lie.
 
-use crate::ir::Op;
+use crate::ir::{Op, no_products};
 
 impl Op {
     /// The axis of the weight that holds output channels, and the one that holds input channels, where the operator is a
@@ -15,7 +15,10 @@ impl Op {
                 output: 1,
                 input: 0,
             }),
-            _ => None,
+            Op::Conv { .. } | Op::ConvTranspose { .. } | Op::MatMul {} | Op::Attention { .. } => {
+                None
+            }
+            Op::Opaque(_) | no_products!() => None,
         }
     }
 

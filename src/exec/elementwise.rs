@@ -4,7 +4,8 @@ use ndarray::{ArrayD, ArrayViewD, IxDyn, Zip};
 use rayon::prelude::*;
 
 use super::array::{Array, element_count};
-use crate::ir::{Class, Op, Real};
+use crate::ir::functions::{maximum, minimum};
+use crate::ir::{Class, Op, Real, operators};
 
 /// Elements below which a second thread costs more than it saves.
 pub(super) const PARALLEL_FROM: usize = 1 << 15;
@@ -39,33 +40,28 @@ pub(super) fn unary<'a, T: Real>(op: &Op, x: Array<'a, T>) -> Result<Array<'a, T
     }
 }
 
-/// A binary operator on arrays that broadcast against each other; `None` if `op` is not one.
-pub(super) fn binary<'a, T: Real>(
-    op: &Op,
-    a: Array<'a, T>,
-    b: Array<'a, T>,
-) -> Option<Result<Array<'a, T>, String>> {
-    // What compares lets NaN through, whichever side it is on.
-    let nan_or = |a: T, b: T, other: T| {
-        if a.is_nan() {
-            a
-        } else if b.is_nan() {
-            b
-        } else {
-            other
+macro_rules! pairs {
+    ($(
+        $(#[$doc:meta])* $op:ident = $name:literal($arity:expr) { $($field:ident: $ty:ty),* $(,)? }
+        $class:ident($numbers:ident, $factors:expr) $(= $function:expr)? $(=> $others:tt)?;
+    )*) => {
+        /// A binary operator on arrays that broadcast against each other; `None` if `op` is not one.
+        pub(super) fn binary<'a, T: Real>(
+            op: &Op,
+            a: Array<'a, T>,
+            b: Array<'a, T>,
+        ) -> Option<Result<Array<'a, T>, String>> {
+            Some(match op {
+                $(Op::$op { .. } => pairs!(@zip a b $class $($function)?),)*
+                Op::Opaque(_) => return None,
+            })
         }
     };
-    Some(match op {
-        Op::Add {} => zip(a, b, |a, b| a + b),
-        Op::Sub {} => zip(a, b, |a, b| a - b),
-        Op::Mul {} => zip(a, b, |a, b| a * b),
-        Op::Div {} => zip(a, b, |a, b| a / b),
-        Op::Pow {} => zip(a, b, T::powf),
-        Op::Maximum {} => zip(a, b, |a, b| nan_or(a, b, a.max(b))),
-        Op::Minimum {} => zip(a, b, |a, b| nan_or(a, b, a.min(b))),
-        _ => return None,
-    })
+    (@zip $a:ident $b:ident Binary $function:expr) => { zip($a, $b, $function) };
+    (@zip $a:ident $b:ident $class:ident $($function:expr)?) => { return None };
 }
+
+operators!(pairs);
 
 /// `f` over two arrays broadcast from the last axis, written into one of them if it has the shape of the result and no
 /// other reader.

@@ -1,4 +1,4 @@
-//! Functions of one element, which the rows of the operators are made of.
+//! Functions of one element or of two, which the rows of the operators are made of.
 
 use super::tensor::{DType, Real};
 
@@ -49,5 +49,25 @@ pub(super) fn cast<T: Real>(dtype: DType, x: T) -> T {
         DType::Bool if x == T::zero() => T::zero(),
         DType::Bool => T::one(),
         _ => x.trunc(),
+    }
+}
+
+/// The larger number. What compares lets NaN through, whichever side it is on.
+pub(crate) fn maximum<T: Real>(a: T, b: T) -> T {
+    nan_or(a, b, a.max(b))
+}
+
+/// The smaller number, or NaN.
+pub(crate) fn minimum<T: Real>(a: T, b: T) -> T {
+    nan_or(a, b, a.min(b))
+}
+
+fn nan_or<T: Real>(a: T, b: T, other: T) -> T {
+    if a.is_nan() {
+        a
+    } else if b.is_nan() {
+        b
+    } else {
+        other
     }
 }

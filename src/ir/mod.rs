@@ -10,7 +10,7 @@ mod certain;
 pub mod channels;
 pub mod dim;
 mod edit;
-mod functions;
+pub(crate) mod functions;
 pub mod graph;
 pub mod infer;
 mod mask;

@@ -127,6 +127,7 @@ macro_rules! define {
         pub(crate) use {binaries, functions, no_products};
     };
     (@apply $xs:ident Function) => { compile_error!("a function of one element says what it computes") };
+    (@apply $xs:ident Binary, $function:expr) => { false };
     (@apply $xs:ident $class:ident) => { false };
     (@apply $xs:ident $class:ident, $function:expr) => { each($xs, $function) };
 }

@@ -8,7 +8,7 @@
 //! `exec::torch` calls libtorch.
 
 // Each row: name, number of operands and attributes; then the class, what numbers it takes, and which factors pass through; then
-// what a function of one element computes. In brackets, tch's method; PyTorch's names, the one to write first, and a second operand,
+// what a function of one element or of two computes. In brackets, tch's method; PyTorch's names, the one to write first, and a second operand,
 // which is a `tensor`, or a `number` that may also be one; ONNX's name and the first version with it; attributes that a format has
 // and the operator has not; and what the operator is made of where a format or a version lacks it.
 #[rustfmt::skip]
@@ -89,20 +89,20 @@ macro_rules! operators {
             Neg = "neg"(1..=1) {} Function(Any, All) = |x| -x => [libtorch(f_neg) aten("neg") onnx("Neg" 1)];
 
             /// a + b, broadcast from the last axis as NumPy does; so are the next six.
-            Add = "add"(2..=2) {} Binary(Any, None) => [libtorch(f_add) aten("add" (number "other"), "alpha" = Factor) onnx("Add" 1)];
+            Add = "add"(2..=2) {} Binary(Any, None) = |a, b| a + b => [libtorch(f_add) aten("add" (number "other"), "alpha" = Factor) onnx("Add" 1)];
             /// a - b.
-            Sub = "sub"(2..=2) {} Binary(Any, None) => [libtorch(f_sub) aten("sub" "subtract" (number "other"), "alpha" = Factor) onnx("Sub" 1)];
+            Sub = "sub"(2..=2) {} Binary(Any, None) = |a, b| a - b => [libtorch(f_sub) aten("sub" "subtract" (number "other"), "alpha" = Factor) onnx("Sub" 1)];
             /// a * b.
-            Mul = "mul"(2..=2) {} Binary(Any, None) => [libtorch(f_mul) aten("mul" "multiply" (number "other")) onnx("Mul" 1)];
+            Mul = "mul"(2..=2) {} Binary(Any, None) = |a, b| a * b => [libtorch(f_mul) aten("mul" "multiply" (number "other")) onnx("Mul" 1)];
             /// a / b.
-            Div = "div"(2..=2) {} Binary(Floats, None) => [libtorch(f_div) aten("div" "divide" "true_divide" (number "other"), "rounding_mode" = Absent) onnx("Div" 1)];
+            Div = "div"(2..=2) {} Binary(Floats, None) = |a, b| a / b => [libtorch(f_div) aten("div" "divide" "true_divide" (number "other"), "rounding_mode" = Absent) onnx("Div" 1)];
             /// a to the power b.
-            Pow = "pow"(2..=2) {} Binary(Any, None) => [libtorch(f_pow) aten("pow" "__pow__" (number "exponent")) onnx("Pow" 1)];
+            Pow = "pow"(2..=2) {} Binary(Any, None) = T::powf => [libtorch(f_pow) aten("pow" "__pow__" (number "exponent")) onnx("Pow" 1)];
             // In ATen, `max(x)` and `max(x, axis)` are other operators; the same goes for the next.
             /// The larger of both.
-            Maximum = "maximum"(2..=2) {} Binary(Any, None) => [libtorch(f_maximum) aten("maximum" "max" (tensor "other")) onnx("Max" 1)];
+            Maximum = "maximum"(2..=2) {} Binary(Any, None) = maximum => [libtorch(f_maximum) aten("maximum" "max" (tensor "other")) onnx("Max" 1)];
             /// The smaller of both.
-            Minimum = "minimum"(2..=2) {} Binary(Any, None) => [libtorch(f_minimum) aten("minimum" "min" (tensor "other")) onnx("Min" 1)];
+            Minimum = "minimum"(2..=2) {} Binary(Any, None) = minimum => [libtorch(f_minimum) aten("minimum" "min" (tensor "other")) onnx("Min" 1)];
 
             /// exp(x) over its sum along `axis`.
             Softmax = "softmax"(1..=1) { axis: usize } Normalisation(Floats, None);

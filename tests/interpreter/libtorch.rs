@@ -3,7 +3,7 @@
 use super::*;
 use optc::exec::Device;
 use optc::exec::torch::{Mode, Network, from_array, to_array};
-use optc::ir::{Graph, NodeId, Value};
+use optc::ir::{Class, Graph, NodeId, Value};
 
 /// A graph of this operator alone, all of whose operands are inputs.
 fn alone(op: &Op, operands: &[&ArrayD<f64>], dtype: DType) -> Graph {
@@ -69,10 +69,6 @@ const USES: &[Use] = &[
     Use { op: "log", attributes: &[], operands: POSITIVE },
     Use { op: "sqrt", attributes: &[], operands: POSITIVE },
     Use { op: "rsqrt", attributes: &[], operands: POSITIVE },
-    Use { op: "add", attributes: &[], operands: TWO },
-    Use { op: "sub", attributes: &[], operands: TWO },
-    Use { op: "mul", attributes: &[], operands: TWO },
-    Use { op: "div", attributes: &[], operands: TWO },
     Use { op: "pow", attributes: &[], operands: &[(&[2, 1, 6], 1.5), (&[4, 1], 0.0)] },
     Use { op: "maximum", attributes: &[], operands: &[(&[2, 1, 6], 0.0), (&[4, 1], 0.1)] },
     Use { op: "minimum", attributes: &[], operands: &[(&[2, 1, 6], 0.0), (&[4, 1], 0.1)] },
@@ -132,10 +128,13 @@ fn uses() -> impl Iterator<Item = Use> {
     let unnamed = Op::NAMES
         .iter()
         .filter(|name| USES.iter().all(|u| u.op != **name));
-    let plain = unnamed.map(|op| Use {
-        op,
+    let plain = unnamed.map(|name| Use {
+        op: name,
         attributes: &[],
-        operands: SIGNED,
+        operands: match op(name, &[]).class() {
+            Class::Binary => TWO,
+            _ => SIGNED,
+        },
     });
     USES.iter().copied().chain(plain)
 }

@@ -7,10 +7,15 @@ use indexmap::IndexMap;
 
 use super::super::weights;
 use super::{Added, Builder};
-use crate::ir::{DType, Dim, Dims, Ints, NodeId, Op, Padding, ResizeMode, Tensor};
+use crate::ir::{Class, DType, Dim, Dims, Ints, NodeId, Op, Padding, ResizeMode, Tensor};
 
 fn ints(all: impl IntoIterator<Item = usize>) -> Ints {
     all.into_iter().collect()
+}
+
+/// The operator of this name that has no attributes.
+fn plain(name: &str) -> Result<Op, String> {
+    Op::parse(name, &mut IndexMap::new())
 }
 
 impl Builder<'_> {
@@ -29,9 +34,6 @@ impl Builder<'_> {
             "linear" | "matmul" => self.product(name, x),
             "batch_norm" => self.batch_norm(x),
             "layer_norm" | "group_norm" => self.norm(name, x),
-            "add" | "sub" | "mul" | "div" | "pow" | "maximum" | "minimum" => {
-                self.any_binary(name, x)
-            }
             "attention" => self.any_attention(x),
             "max_pool" | "avg_pool" | "adaptive_avg_pool" | "adaptive_max_pool" | "resize" => {
                 self.sampled(name, x)
@@ -47,7 +49,10 @@ impl Builder<'_> {
                 let wide = self.op("relu", Op::Relu {}, &[wide])?;
                 self.op("cast", Op::Cast { dtype: DType::F32 }, &[wide])
             }
-            name => self.elementwise(name, x),
+            name => match plain(name) {
+                Ok(op) if op.class() == Class::Binary => self.any_binary(op, x),
+                _ => self.elementwise(name, x),
+            },
         }
     }
 
@@ -110,8 +115,8 @@ impl Builder<'_> {
                 };
                 return self.op(name, op, &[positive]);
             }
-            // Without attributes, and defined everywhere.
-            name => Op::parse(name, &mut IndexMap::new())?,
+            // Defined everywhere.
+            name => plain(name)?,
         };
         self.op(name, op, &[x])
     }
@@ -165,16 +170,8 @@ impl Builder<'_> {
     }
 
     /// Of a feature with another, with its own means, with one number for each channel or with a single one; either first.
-    fn any_binary(&mut self, name: &str, x: NodeId) -> Added {
-        let op = match name {
-            "add" => Op::Add {},
-            "sub" => Op::Sub {},
-            "mul" => Op::Mul {},
-            "div" => Op::Div {},
-            "pow" => Op::Pow {},
-            "maximum" => Op::Maximum {},
-            _ => Op::Minimum {},
-        };
+    fn any_binary(&mut self, op: Op, x: NodeId) -> Added {
+        let name = op.name();
         let channels = self.channels(x);
         let y = match self.choices.below(4) {
             0 => self.op("tanh", Op::Tanh {}, &[x])?,

@@ -1,4 +1,4 @@
-//! What a node computes, made of the [table](super::table) of operators.
+//! What a node computes, made of the table of operators in `table.rs`.
 
 use std::f64::consts::FRAC_1_SQRT_2;
 use std::ops::RangeInclusive;

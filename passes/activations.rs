@@ -26,7 +26,7 @@ pub fn activations(
         let mut places: Vec<_> = plain.copied().collect();
         in_order(graph, &mut places, |(node, _)| *node);
         let mut progress = |layer: &str, fraction: f64| context.progress(layer, 0.5 * fraction);
-        let found = calibration::patch_moments(graph, &places, &samples.images, &mut progress);
+        let found = calibration::patch_moments(graph, &places, &samples, &mut progress);
         measured = measured_or_missed(found, context)?.unwrap_or_default();
         if !measured.is_empty() {
             context.used_samples();

@@ -19,7 +19,7 @@ pub fn refit(
     let mut progress = |layer: &str, fraction: f64| context.progress(layer, 0.5 + 0.5 * fraction);
     // Of a network that cannot be run to its end nothing is kept.
     let mut repaired = graph.clone();
-    match calibration::refit(original, &mut repaired, &samples.images, tie, &mut progress) {
+    match calibration::refit(original, &mut repaired, &samples, tie, &mut progress) {
         Ok(calibration::Refit { fitted, left_out }) => {
             *graph = repaired;
             if !fitted.is_empty() {

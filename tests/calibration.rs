@@ -66,7 +66,7 @@ fn weights_that_were_disturbed_are_found_again() {
     let fit = refit(
         &original,
         &mut changed,
-        &x,
+        &Samples::of_array("here", &x),
         &mut |_, _| false,
         &mut |_, _| {},
     )
@@ -100,7 +100,7 @@ fn masked_weights_are_fitted_where_they_are_kept() {
     let fit = refit(
         &original,
         &mut changed,
-        &x,
+        &Samples::of_array("here", &x),
         &mut |_, _| false,
         &mut |_, _| {},
     )
@@ -134,7 +134,7 @@ fn a_branch_makes_up_for_what_its_sum_lost() {
     let fit = refit(
         &original,
         &mut changed,
-        &x,
+        &Samples::of_array("here", &x),
         &mut |_, _| false,
         &mut |_, _| {},
     )
@@ -164,7 +164,7 @@ fn kernels_stay_as_few_as_they_are() {
     refit(
         &original,
         &mut changed,
-        &images(64),
+        &Samples::of_array("here", &images(64)),
         &mut |_, _| false,
         &mut |_, _| {},
     )
@@ -183,7 +183,8 @@ fn moments_are_those_of_the_patches() {
     let node = graph.find("a").unwrap();
     let layout = layout(&graph, node);
     let x = images(40);
-    let found = patch_moments(&graph, &[(node, layout)], &x, &mut |_, _| {}).unwrap();
+    let samples = Samples::of_array("here", &x);
+    let found = patch_moments(&graph, &[(node, layout)], &samples, &mut |_, _| {}).unwrap();
     let moments = &found[&node];
     // The centre tap sees every pixel once; the first tap all but the last row and column, and a pad of zeros.
     for c in 0..3 {
@@ -211,12 +212,7 @@ fn samples_that_a_pass_cannot_use_are_told_of_pass_by_pass() {
         &format!("{what}\n      %relu = relu(%what)"),
     );
     let mut model = optc::Model::new(text.parse().unwrap());
-    let samples = Samples {
-        name: "here".into(),
-        images: images(8),
-        labels: None,
-        left_out: Vec::new(),
-    };
+    let samples = Samples::of_array("here", &images(8));
     let options = RunOptions {
         samples: Some(samples.into()),
         ..RunOptions::default()

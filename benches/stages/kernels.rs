@@ -155,14 +155,7 @@ fn layers(graph: &Graph) -> Vec<(NodeId, KernelLayout)> {
 fn run(pipeline: &str, model: &mut Model, with_samples: bool) {
     let options = RunOptions {
         verify: Verify::Nothing,
-        samples: with_samples.then(|| {
-            Arc::new(Samples {
-                name: "random".into(),
-                images: samples(),
-                labels: None,
-                left_out: Vec::new(),
-            })
-        }),
+        samples: with_samples.then(|| Arc::new(Samples::of_array("random", &samples()))),
         ..RunOptions::default()
     };
     let pipeline = Pipeline::parse(pipeline).expect("a pipeline");
@@ -181,7 +174,8 @@ fn fold_batch_norm(bencher: Bencher) {
 /// Running the samples and adding up what each layer reads.
 #[divan::bench(sample_count = 3, sample_size = 1)]
 fn measure_samples(bencher: Bencher) {
-    let (graph, samples) = (&FOLDED.graph, samples());
+    let samples = Samples::of_array("random", &samples());
+    let graph = &FOLDED.graph;
     let layers = layers(graph);
     bencher.bench_local(|| {
         patch_moments(graph, &layers, &samples, &mut |_, _| ())

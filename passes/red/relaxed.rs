@@ -319,7 +319,7 @@ fn result_moments(
     if let Some(samples) = context.samples.clone() {
         let nodes: Vec<NodeId> = candidates.iter().map(|c| c.layer.node).collect();
         let mut progress = |layer: &str, fraction: f64| context.progress(layer, 0.5 * fraction);
-        let measured = calibration::result_moments(graph, &nodes, &samples.images, &mut progress);
+        let measured = calibration::result_moments(graph, &nodes, &samples, &mut progress);
         if let Some(mut measured) = measured_or_missed(measured, context)? {
             let all: Option<Vec<_>> = nodes.iter().map(|node| measured.remove(node)).collect();
             if let Some(all) = all {
@@ -395,12 +395,7 @@ mod tests {
             results.unwrap()[0].view().iter().copied().collect()
         };
         let merged = |refit: bool| -> (Graph, String) {
-            let samples = Samples {
-                name: "waves".into(),
-                images: images.clone(),
-                labels: None,
-                left_out: Vec::new(),
-            };
+            let samples = Samples::of_array("waves", &images);
             let mut context = PassContext::default().with_samples(Some(Arc::new(samples)));
             let mut graph = original.clone();
             let relaxed = Relaxed { alpha: 0.3, refit };

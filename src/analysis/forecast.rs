@@ -13,7 +13,7 @@ use ndarray::{ArrayD, Axis};
 use rayon::prelude::*;
 
 use super::cost::known_macs;
-use crate::data::Samples;
+use crate::data::{Feeds, Samples};
 use crate::exec::inputs::{self, BATCH, LENGTHS, refuse_unknown_sizes};
 use crate::exec::{Array, Interpreter};
 use crate::ir::{Graph, Op, Value};
@@ -68,8 +68,9 @@ impl Forecast {
         let count = (WORK / known_macs(graph).max(1)).clamp(least, most) as usize;
         let (inputs, outputs) = match samples {
             Some(samples) => {
-                let images = samples.images.axis_chunks_iter(Axis(0), 1).take(count);
-                let inputs: Vec<_> = images.map(|image| vec![image.to_owned()]).collect();
+                let feeds = Feeds::new(graph, samples, 1)?;
+                let runs = feeds.runs().iter().take(count);
+                let inputs: Vec<_> = runs.map(|run| feeds.arrays(run)).collect::<Result<_>>()?;
                 let outputs = run(graph, &inputs)?;
                 (inputs, outputs)
             }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use clap::Parser;
 use optc::analysis::latency::{Latency, LatencyTable, Machine, Roofline};
-use optc::data::{DataSpec, Samples, Split};
+use optc::data::{Data, DataSpec, Samples, Split};
 use optc::exec::Device;
 use optc::formats::{self, InputShape, ReadOptions};
 use optc::ir::Graph;
@@ -270,6 +270,7 @@ fn with_data(
     if let Some(spec) = &job.data {
         progress.say(format!("reading samples of {spec}"));
         let data = spec.open(graph)?;
+        note_filled(&data);
         let samples = match args.judge {
             JudgeChoice::None => data.sample(args.samples, args.seed)?,
             // Where there are enough, those that are held out come on top.
@@ -285,6 +286,21 @@ fn with_data(
         run.data = Some(Arc::new(data));
     }
     Ok((run, held_out))
+}
+
+/// Says which inputs the data has nothing for, and what they get.
+fn note_filled(data: &Data) {
+    let filled = data.filled().iter();
+    let inputs: Vec<String> = filled
+        .map(|input| format!("`{}` gets {}", input.name, input.with))
+        .collect();
+    if !inputs.is_empty() {
+        let name = data.name();
+        complain(
+            "note",
+            &format!("{name} has no array for some inputs: {}", inputs.join(", ")),
+        );
+    }
 }
 
 /// Where training saves what it has done, if there is training.

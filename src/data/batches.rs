@@ -24,6 +24,18 @@ pub struct Batch {
     pub labels: Option<Vec<i64>>,
 }
 
+/// `images` with the last repeated until there are `n`.
+#[cfg(feature = "torch")]
+pub(crate) fn padded(images: ArrayD<f32>, n: usize) -> ArrayD<f32> {
+    match images.shape()[0] {
+        have if have < n => {
+            let rows: Vec<usize> = (0..n).map(|i| i.min(have - 1)).collect();
+            images.select(ndarray::Axis(0), &rows)
+        }
+        _ => images,
+    }
+}
+
 /// The batches of one pass over a [`TrainingSet`](super::TrainingSet), in order. While the caller works on one, a thread
 /// makes the next few; it ends when this is dropped.
 #[derive(Debug)]
@@ -130,7 +142,8 @@ impl Plan {
                     ),
                     None => pixels.append(&bytes[all], &mut elements),
                 },
-                (Elements::Pixels(_), None) => {} // Who gives pixels says how to read them.
+                // Who gives pixels says how to read them, and arrays are not trained on.
+                (Elements::Pixels(_), None) | (Elements::Arrays(_), _) => {}
             }
         }
         let labels = self.store.labels.as_ref();

@@ -91,12 +91,14 @@ pub(super) fn open(
     }
     let (labels, classes) = classes.map_or((None, 0), |(labels, n)| (Some(labels), n));
     Ok(Opened {
+        inputs: vec![(wanted.sole()?.name.clone(), false)],
+        filled: Vec::new(),
         source: Box::new(Images {
             pictures,
             size,
             resize: spec.resize,
         }),
-        sample: size.to_vec(),
+        sample: Some(size.to_vec()),
         labels,
         classes,
         pixels: Some(Pixels::new(spec, channels).map_err(|w| spec.wrong(w))?),

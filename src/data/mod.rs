@@ -1,9 +1,11 @@
 //! Data of a network: samples for calibration, sets to train on, and labelled samples that say how good a network is.
 //!
 //! A [`DataSpec`] is the text a user gives, `npz:data.npz` or `folder:photographs,mean=0.5,std=0.5`. [Opened](DataSpec::open)
-//! for a network it is [`Data`], which is checked against the network's input and read piece by piece; a batch of it is
-//! [`Samples`], and all of it, to train on, a [`TrainingSet`]. A kind of data is one file here and one line in `spec`.
+//! for a network it is [`Data`], which is checked against the network's inputs and read piece by piece; some of it are
+//! [`Samples`], fed to a network in [`Feeds`], and all of it, to train on, a [`TrainingSet`]. A kind of data is one file here and
+//! one line in `spec`.
 
+mod arrays;
 mod batches;
 #[cfg(feature = "images")]
 mod cifar10;
@@ -17,23 +19,28 @@ mod images;
 mod mnist;
 mod npy;
 mod npz;
+mod npz_folder;
 mod pixels;
+mod safetensors;
+mod samples;
 mod spec;
 mod training;
 mod wanted;
 
+#[cfg(feature = "torch")]
+pub(crate) use batches::padded;
 pub use batches::{Batch, Batches};
+pub use samples::{Feeds, Fill, Filled, InputSamples, Run, Samples};
 pub use spec::{DataSpec, Split, help};
 pub use training::TrainingSet;
 
 use std::fmt;
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
-use ndarray::{ArrayD, Axis};
 use rayon::prelude::*;
 
-use crate::ir::{Bytes, Graph};
+use crate::ir::{Bytes, Graph, Tensor};
 use crate::{Error, Result};
 use pixels::Pixels;
 use wanted::Wanted;
@@ -56,14 +63,20 @@ enum Elements {
     Pixels(Vec<u8>),
     /// As the network takes them.
     Numbers(Vec<f32>),
+    /// An array for each input: of floats `f32`, else of the input's own type.
+    Arrays(Vec<Tensor>),
 }
 
 /// What opening data finds out.
 #[derive(Debug)]
 struct Opened {
     source: Box<dyn Source>,
-    /// The shape of one sample, without the batch; none of its sizes is 0.
-    sample: Vec<usize>,
+    /// The inputs that samples are for, and whether one is all that the input takes at once.
+    inputs: Vec<(Arc<str>, bool)>,
+    /// The other inputs that need something.
+    filled: Vec<Filled>,
+    /// The shape of one sample, without the batch; none of its sizes is 0. `None` where samples are [`Elements::Arrays`].
+    sample: Option<Vec<usize>>,
     /// The class of each sample, where the data says so.
     labels: Option<Vec<i64>>,
     /// The number of classes, where there are labels.
@@ -74,10 +87,10 @@ struct Opened {
     split: Option<Split>,
 }
 
-/// Samples that are held out, at least.
-const LEAST_HELD_OUT: usize = 4;
+/// The largest whole number that arrays of `f32`, in which networks are run here, hold as all below it.
+const LARGEST: f64 = 16_777_216.0;
 
-/// Data that fits a network's input.
+/// Data that fits a network's inputs.
 #[derive(Debug)]
 pub struct Data {
     name: String,
@@ -113,32 +126,56 @@ impl Data {
     /// # Errors
     /// [`Error::Data`] when a sample holds what is not a finite number.
     pub fn read(&self, positions: &[usize]) -> Result<Samples> {
-        let mut elements = Vec::new();
-        let mut labels = self.opened.labels.as_ref().map(|_| Vec::new());
+        let opened = &self.opened;
+        let mut columns: Vec<Vec<Tensor>> = vec![Vec::new(); opened.inputs.len()];
+        let mut labels = opened.labels.as_ref().map(|_| Vec::new());
         let mut left_out = Vec::new();
         for (position, sample) in positions.iter().zip(self.elements(positions)) {
-            match (sample, &self.opened.pixels) {
+            let arrays = match (sample, &opened.pixels) {
+                (Ok(Elements::Arrays(arrays)), _) => {
+                    self.check_arrays(*position, &arrays)?;
+                    arrays
+                }
                 (Ok(Elements::Numbers(numbers)), _) => {
                     self.check(*position, &numbers)?;
-                    elements.extend_from_slice(&numbers);
+                    vec![self.sample_of(numbers)?]
                 }
-                (Ok(Elements::Pixels(bytes)), Some(pixels)) => pixels.append(&bytes, &mut elements),
-                (Ok(Elements::Pixels(_)), None) => {} // Who gives pixels says how to read them.
+                (Ok(Elements::Pixels(bytes)), Some(pixels)) => {
+                    let mut numbers = Vec::with_capacity(bytes.len());
+                    pixels.append(&bytes, &mut numbers);
+                    vec![self.sample_of(numbers)?]
+                }
+                (Ok(Elements::Pixels(_)), None) => continue, // Who gives pixels says how to read them.
                 (Err(why), _) => {
                     left_out.push(why);
                     continue;
                 }
+            };
+            for (column, array) in columns.iter_mut().zip(arrays) {
+                column.push(array);
             }
-            if let (Some(labels), Some(all)) = (&mut labels, &self.opened.labels) {
+            if let (Some(labels), Some(all)) = (&mut labels, &opened.labels) {
                 labels.push(all[*position]);
             }
         }
+        let inputs = opened.inputs.iter().zip(columns);
+        let input = |((name, whole), samples): (&(Arc<str>, bool), _)| InputSamples {
+            name: name.clone(),
+            whole: *whole,
+            samples,
+        };
         Ok(Samples {
             name: self.name.clone(),
-            images: self.array(elements)?,
+            inputs: inputs.map(input).collect(),
+            filled: opened.filled.clone(),
             labels,
             left_out,
         })
+    }
+
+    /// Inputs that the data has nothing for, and what they get.
+    pub fn filled(&self) -> &[Filled] {
+        &self.opened.filled
     }
 
     /// The samples at these positions, decoded by all threads of the pool.
@@ -160,12 +197,34 @@ impl Data {
         }
     }
 
-    /// `[n, ...]`
-    fn array(&self, elements: Vec<f32>) -> Result<ArrayD<f32>> {
-        let sample = &self.opened.sample;
-        let n = elements.len() / sample.iter().product::<usize>().max(1);
-        ArrayD::from_shape_vec([&[n], &sample[..]].concat(), elements)
-            .map_err(|error| self.wrong(&error.to_string(), ""))
+    /// Floats have to be finite, and whole numbers such as `f32` holds.
+    fn check_arrays(&self, position: usize, arrays: &[Tensor]) -> Result<()> {
+        for ((name, _), array) in self.opened.inputs.iter().zip(arrays) {
+            if array.dtype().is_float() {
+                let found = array.elements::<f32>();
+                if let Some(at) = found.iter().position(|x| !x.is_finite()) {
+                    let what = format!(
+                        "sample {position} of the input `{name}` holds {} at element {at}",
+                        found[at]
+                    );
+                    return Err(self.wrong(&what, "leave such samples out"));
+                }
+            } else if let Some(large) = array.elements::<f64>().iter().find(|x| x.abs() > LARGEST) {
+                let what = format!("sample {position} of the input `{name}` holds {large}");
+                return Err(self.wrong(&what, "whole numbers up to 2^24 can be calibrated on"));
+            }
+        }
+        Ok(())
+    }
+
+    /// An array of a sample's shape.
+    fn sample_of(&self, numbers: Vec<f32>) -> Result<Tensor> {
+        let shape = self.opened.sample.as_deref().unwrap_or_default();
+        if numbers.len() != shape.iter().product::<usize>() {
+            let what = format!("a sample has {} elements, not {shape:?}", numbers.len());
+            return Err(self.wrong(&what, ""));
+        }
+        Ok(Tensor::from_vec(shape, numbers))
     }
 
     /// At most `count` samples from all over the data: one at random from each of `count` stretches of equal length, as
@@ -218,61 +277,6 @@ impl Data {
     /// That there are no labels for `what`.
     pub(crate) fn no_labels(&self, what: &str) -> Error {
         self.spec.wrong(no_labels(what))
-    }
-}
-
-/// A batch of inputs of a network with one input.
-#[derive(Clone, Debug)]
-pub struct Samples {
-    /// The specification they come from, for reports.
-    pub name: String,
-    /// The inputs as the network takes them, `[n, ...]`: images are `[n, C, H, W]`, normalised.
-    pub images: ArrayD<f32>,
-    /// The class of each input, `[n]`, where the data says so.
-    pub labels: Option<Vec<i64>>,
-    /// Damaged samples that were left out, and why.
-    pub left_out: Vec<String>,
-}
-
-impl Samples {
-    /// The number of samples.
-    pub fn len(&self) -> usize {
-        self.images.shape().first().copied().unwrap_or_default()
-    }
-
-    /// Whether there are no samples.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// How many samples it takes to fit to `fitted` of them and [hold out](Samples::hold_out) the others.
-    pub fn with_held_out(fitted: usize) -> usize {
-        fitted.saturating_add(fitted.div_ceil(4).max(LEAST_HELD_OUT))
-    }
-
-    /// Takes a fifth of the samples away, at least four, from all over them: what is fitted to the others is judged on these.
-    /// `None` where that would leave fewer to fit to.
-    pub fn hold_out(self) -> (Samples, Option<Samples>) {
-        let held = (self.len() / 5).max(LEAST_HELD_OUT);
-        if self.len() < 2 * held {
-            return (self, None);
-        }
-        // The last of each of so many stretches of equal length.
-        let last: Vec<usize> = (1..=held).map(|i| i * self.len() / held - 1).collect();
-        let (held, fitted) = (0..self.len()).partition(|i| last.binary_search(i).is_ok());
-        let held = self.at(held);
-        (self.at(fitted), Some(held))
-    }
-
-    /// The samples at these positions.
-    fn at(&self, positions: Vec<usize>) -> Samples {
-        let labels = self.labels.as_ref();
-        Samples {
-            name: self.name.clone(),
-            images: self.images.select(Axis(0), &positions),
-            labels: labels.map(|labels| positions.iter().map(|i| labels[*i]).collect()),
-            left_out: self.left_out.clone(),
-        }
     }
 }
 
@@ -340,9 +344,10 @@ fn check_there(folder: &Path) -> Result<()> {
 /// The data in files that are in memory, in the order in which the kind reads them.
 pub(crate) fn in_memory(kind: &str, files: Vec<Bytes>, graph: &Graph) -> Result<Data> {
     let spec: DataSpec = format!("{kind}:memory").parse()?;
-    let wanted = Wanted::by(graph)?;
+    let wanted = Wanted::by(graph);
     let opened = match (kind, &files[..]) {
         ("npz", [archive]) => npz::read(&spec, &wanted, archive.clone()),
+        ("safetensors", [file]) => safetensors::read(&spec, &wanted, file.clone()),
         #[cfg(feature = "images")]
         ("folder", [archive]) => folder::read(&spec, &wanted, archive.clone()),
         #[cfg(feature = "images")]

@@ -1,12 +1,55 @@
-//! Arrays in NumPy's `.npy` format: a Python dictionary that says type, order and shape, then the elements.
+//! Arrays in NumPy's `.npy` format, and `npy:FILE`, which is one for the only input of a network: a Python dictionary that says type, order and shape, then the elements.
 //!
 //! The dictionary is read by the parser that reads TorchScript's code, never evaluated; elements stay where they lie.
 //! The crates for this format make room for what a header asks for before they look whether it is there.
 
 use ruff_python_ast::{Expr, Number};
 
-use super::Wrong;
+use super::arrays::{self, Arrays};
+use super::spec::Kind;
+use super::training::Augment;
+use super::{DataSpec, Opened, Wanted, Wrong};
+use crate::Result;
 use crate::ir::{Bytes, DType, Tensor};
+
+pub(super) static NPY: Kind = Kind {
+    name: "npy",
+    takes: "FILE",
+    help: "one array [n, ...] for a network's only input",
+    options: &["mean", "std", "flip", "crop"],
+    mean_std: None,
+    augment: Augment::NONE,
+    open,
+};
+
+fn open(spec: &DataSpec, wanted: &Wanted) -> Result<Opened> {
+    let bytes = super::map(&spec.path)?;
+    let array = read("x", &bytes).map_err(|w| spec.wrong(w))?;
+    if wanted.only().is_none() {
+        let inputs: Vec<&str> = wanted.needed().map(|input| input.text.as_str()).collect();
+        return Err(spec.wrong(Wrong::new(
+            format!(
+                "it is one array, and the network takes {}",
+                inputs.join(", ")
+            ),
+            "give an array for each input, by its name: npz:FILE",
+        )));
+    }
+    arrays::open(spec, wanted, &Sole(array))
+}
+
+/// The array of a file that has one.
+struct Sole(Tensor);
+
+impl Arrays for Sole {
+    fn names(&self) -> Vec<String> {
+        vec!["x".to_string()]
+    }
+
+    fn read(&self, _: &str) -> Result<Tensor> {
+        Ok(self.0.clone())
+    }
+}
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 /// Headers of plain arrays take 128 bytes. The bound keeps what nests in a hostile one off the stack.

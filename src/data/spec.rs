@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use super::training::Augment;
 use super::wanted::Wanted;
-use super::{Data, Opened, Wrong, npz};
+use super::{Data, Opened, Wrong, npy, npz, safetensors};
 #[cfg(feature = "images")]
 use super::{cifar10, folder, mnist};
 use crate::ir::Graph;
@@ -15,6 +15,8 @@ use crate::{Error, Result};
 /// The kinds of data.
 static KINDS: &[&Kind] = &[
     &npz::NPZ,
+    &npy::NPY,
+    &safetensors::SAFETENSORS,
     #[cfg(feature = "images")]
     &folder::FOLDER,
     #[cfg(feature = "images")]
@@ -30,7 +32,11 @@ const OPTIONS: &[(&str, &str, &str)] = &[
         "P",
         "the part, train or test, where there are both [default: --data train, --eval test]",
     ),
-    ("x", "NAME", "the array of the inputs [default: x]"),
+    (
+        "x",
+        "NAME",
+        "the array of a network's only input [default: x]",
+    ),
     (
         "y",
         "NAME",
@@ -118,13 +124,13 @@ pub struct DataSpec {
 }
 
 impl DataSpec {
-    /// Opens the data for the network's one input; reads no more than it takes to know that it fits.
+    /// Opens the data for the network's inputs; reads no more than it takes to know that it fits.
     ///
     /// # Errors
-    /// [`Error::Usage`] when the network has not one input, or needs a size that [`Graph::bindings`] do not give;
+    /// [`Error::Usage`] when such data is not for the network's inputs, or needs a size that [`Graph::bindings`] do not give;
     /// [`Error::Io`], [`Error::Format`] or [`Error::Data`] when the data cannot be read or does not fit the input.
     pub fn open(&self, graph: &Graph) -> Result<Data> {
-        let opened = (self.kind.open)(self, &Wanted::by(graph)?)?;
+        let opened = (self.kind.open)(self, &Wanted::by(graph))?;
         Ok(Data::new(self, opened))
     }
 
@@ -133,6 +139,14 @@ impl DataSpec {
         DataSpec {
             preferred: split,
             ..self
+        }
+    }
+
+    /// The same for one of the files in its folder.
+    pub(super) fn in_file(&self, path: PathBuf) -> DataSpec {
+        DataSpec {
+            path,
+            ..self.clone()
         }
     }
 

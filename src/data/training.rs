@@ -58,11 +58,14 @@ impl TrainingSet {
     /// Reads all of `data`.
     pub(super) fn read(data: &Data) -> Result<TrainingSet> {
         let opened = &data.opened;
-        if data.spec.augment != Augment::NONE && opened.sample.len() != 3 {
-            let what = format!(
-                "its samples of shape {:?} cannot be flipped or cropped",
-                opened.sample
-            );
+        let Some(shape) = &opened.sample else {
+            return Err(data.wrong(
+                "it cannot be trained on",
+                "training is for networks of one input that is a batch of floats",
+            ));
+        };
+        if data.spec.augment != Augment::NONE && shape.len() != 3 {
+            let what = format!("its samples of shape {shape:?} cannot be flipped or cropped");
             return Err(data.wrong(
                 &what,
                 "that is for images [C, H, W]; leave out flip and crop",
@@ -81,6 +84,7 @@ impl TrainingSet {
                         data.check(*position, &sample)?;
                         numbers.extend_from_slice(&sample);
                     }
+                    Ok(Elements::Arrays(_)) => {} // They have no one shape, which was asked for above.
                     Err(why) => {
                         left_out.push(why);
                         continue;
@@ -98,7 +102,7 @@ impl TrainingSet {
         let store = Store {
             name: data.name.clone(),
             spec: data.spec.clone(),
-            sample: opened.sample.clone(),
+            sample: shape.clone(),
             elements: match opened.pixels {
                 Some(_) => Elements::Pixels(bytes),
                 None => Elements::Numbers(numbers),

@@ -1,13 +1,12 @@
 //! How good a network is on data: how often it is right, and how often what passes made of it answers as the original does.
 
-use ndarray::{ArrayD, ArrayViewD, Axis, Slice};
+use ndarray::{ArrayViewD, Axis, Slice};
 
 use super::array::Array;
 use super::difference::{Difference, argmax};
-use super::inputs::with_defaults;
 use super::interpreter::Interpreter;
 use crate::Result;
-use crate::data::{Data, Samples};
+use crate::data::{Data, Feeds, Run, Samples};
 use crate::ir::Graph;
 
 /// Samples that run at once where the network takes any batch: enough to keep all threads busy.
@@ -58,13 +57,15 @@ pub fn top1(graph: &Graph, data: &Data, mut progress: impl FnMut(f64)) -> Result
     let mut count = Top1::default();
     for start in (0..data.len()).step_by(batch(graph)) {
         progress(start as f64 / data.len() as f64);
-        let (samples, images) = read(graph, data, start)?;
-        count.left_out.extend(samples.left_out);
-        let Some(labels) = samples.labels else {
+        let samples = read(graph, data, start)?;
+        count.left_out.extend(samples.left_out.iter().cloned());
+        if samples.labels.is_none() {
             return Err(data.no_labels("top-1"));
-        };
-        if !labels.is_empty() {
-            let outputs = interpreter.run(fed(graph, images, data)?)?;
+        }
+        let feeds = Feeds::new(graph, &samples, BATCH)?;
+        for run in feeds.runs() {
+            let outputs = interpreter.run(fed(&feeds, run)?)?;
+            let labels = labels(&samples, run).unwrap_or_default();
             count.add(&labels, outputs.first().map(Array::view), data)?;
         }
     }
@@ -93,34 +94,34 @@ pub fn agree(
     let mut first = Difference::default();
     for start in (0..data.len()).step_by(batch(before)) {
         progress(start as f64 / data.len() as f64);
-        let (read, images) = read(before, data, start)?;
+        let read = read(before, data, start)?;
         left_out.extend(read.left_out.iter().cloned());
-        if read.is_empty() {
-            continue;
-        }
-        let old = networks[0].run(fed(before, images.clone(), data)?)?;
-        let new = networks[1].run(fed(after, images, data)?)?;
-        if let Some(labels) = &read.labels {
-            labelled = true;
-            for (count, outputs) in top1.iter_mut().zip([&old, &new]) {
-                count.add(labels, outputs.first().map(Array::view), data)?;
-            }
-        }
-        for i in 0..read.len() {
-            let mut cosine = 1.0;
-            for (k, (a, b)) in old.iter().zip(&new).enumerate() {
-                let (Some(a), Some(b)) = (sample(a, i), sample(b, i)) else {
-                    continue;
-                };
-                let unfit = |what: String| data.wrong(&format!("an output moved: {what}"), "");
-                let mut difference = Difference::default();
-                difference.add(a.clone(), b.clone()).map_err(unfit)?;
-                cosine = difference.cosine().min(cosine);
-                if k == 0 {
-                    first.add_classes(a, b);
+        let feeds = Feeds::new(before, &read, BATCH)?;
+        for run in feeds.runs() {
+            let old = networks[0].run(fed(&feeds, run)?)?;
+            let new = networks[1].run(fed(&Feeds::new(after, &read, BATCH)?, run)?)?;
+            if let Some(labels) = labels(&read, run) {
+                labelled = true;
+                for (count, outputs) in top1.iter_mut().zip([&old, &new]) {
+                    count.add(&labels, outputs.first().map(Array::view), data)?;
                 }
             }
-            cosines += cosine;
+            for i in 0..run.fresh {
+                let mut cosine = 1.0;
+                for (k, (a, b)) in old.iter().zip(&new).enumerate() {
+                    let (Some(a), Some(b)) = (sample(a, i, run), sample(b, i, run)) else {
+                        continue;
+                    };
+                    let unfit = |what: String| data.wrong(&format!("an output moved: {what}"), "");
+                    let mut difference = Difference::default();
+                    difference.add(a.clone(), b.clone()).map_err(unfit)?;
+                    cosine = difference.cosine().min(cosine);
+                    if k == 0 {
+                        first.add_classes(a, b);
+                    }
+                }
+                cosines += cosine;
+            }
         }
         samples += read.len();
     }
@@ -168,30 +169,28 @@ impl Top1 {
 }
 
 /// The arrays of all inputs.
-fn fed<'a>(graph: &Graph, images: ArrayD<f32>, data: &Data) -> Result<Vec<Array<'a, f32>>> {
-    let all = with_defaults(graph, images.into_shared());
-    let all = all.ok_or_else(|| data.wrong("it is for networks of one input", ""))?;
-    Ok(all.into_iter().map(Array::Shared).collect())
+fn fed<'a>(feeds: &Feeds, run: &Run) -> Result<Vec<Array<'a, f32>>> {
+    Ok(feeds.arrays(run)?.into_iter().map(Array::from).collect())
 }
 
-/// A batch that is a number is the only one that the network takes.
-fn fixed_batch(graph: &Graph) -> Option<usize> {
-    graph.ty(graph.sole_input()?.into()).len(0)
+/// The labels of a run's samples, where there are labels.
+fn labels(samples: &Samples, run: &Run) -> Option<Vec<i64>> {
+    let labels = samples.labels.as_ref()?;
+    let fresh = &run.positions[..run.fresh];
+    Some(fresh.iter().map(|at| labels[*at]).collect())
 }
 
+/// How many samples are read at once: a multiple of the only batch that the network takes, where that is a number.
 fn batch(graph: &Graph) -> usize {
-    fixed_batch(graph).unwrap_or(BATCH).max(1)
+    let mut inputs = graph.inputs().iter();
+    let fixed = inputs.find_map(|input| graph.ty((*input).into()).len(0));
+    fixed.unwrap_or(BATCH).max(1)
 }
 
-/// The samples of the batch that begins at `start`, and the batch itself: as many as the network takes, the last one repeated.
-fn read(graph: &Graph, data: &Data, start: usize) -> Result<(Samples, ArrayD<f32>)> {
+/// The samples that begin at `start`.
+fn read(graph: &Graph, data: &Data, start: usize) -> Result<Samples> {
     let end = data.len().min(start.saturating_add(batch(graph)));
-    let samples = data.read(&(start..end).collect::<Vec<_>>())?;
-    let images = match fixed_batch(graph) {
-        Some(fixed) if !samples.is_empty() => padded(samples.images.clone(), fixed),
-        _ => samples.images.clone(),
-    };
-    Ok((samples, images))
+    data.read(&(start..end).collect::<Vec<_>>())
 }
 
 fn require_one(samples: usize, left_out: &[String], data: &Data) -> Result<()> {
@@ -204,19 +203,11 @@ fn require_one(samples: usize, left_out: &[String], data: &Data) -> Result<()> {
     }
 }
 
-/// What an output has for the sample at position `i`, as a batch of one; `None` where it has not a row for each.
-fn sample<'a>(output: &'a Array<'_, f32>, i: usize) -> Option<ArrayViewD<'a, f32>> {
+/// What an output has for the sample at position `i` of a run, as a batch of one; `None` where it has not a row for each.
+fn sample<'a>(output: &'a Array<'_, f32>, i: usize, run: &Run) -> Option<ArrayViewD<'a, f32>> {
     let output = output.view();
-    (i < *output.shape().first()?).then(|| output.slice_axis_move(Axis(0), Slice::from(i..=i)))
-}
-
-/// `images` with the last repeated until there are `n`.
-pub(super) fn padded(images: ArrayD<f32>, n: usize) -> ArrayD<f32> {
-    match images.shape()[0] {
-        have if have < n => {
-            let rows: Vec<usize> = (0..n).map(|i| i.min(have - 1)).collect();
-            images.select(Axis(0), &rows)
-        }
-        _ => images,
+    if run.whole {
+        return Some(output);
     }
+    (i < *output.shape().first()?).then(|| output.slice_axis_move(Axis(0), Slice::from(i..=i)))
 }

@@ -3,17 +3,17 @@
 //! All samples stand at the same place in the graph, so a caller can stop before any operator, look at what it reads over all
 //! samples, even give it other weights, and go on. Only values that are still to be read are kept.
 
-use ndarray::{ArcArray, ArrayD, Axis, IxDyn};
+use ndarray::{ArcArray, IxDyn};
 use rayon::prelude::*;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use super::array::Array;
 use super::evaluate::evaluate;
-use super::inputs::with_defaults;
 use super::interpreter::{bind, run_error};
+use crate::Result;
+use crate::data::{Feeds, Run, Samples};
 use crate::ir::{Bindings, Graph, NodeId, NodeKind, Value};
-use crate::{Error, Result};
 
 /// Samples in a batch.
 const BATCH: usize = 16;
@@ -34,15 +34,11 @@ struct Batch {
 }
 
 impl Frontier {
-    /// Before the first operator of `graph`, a network with one input that has no default, on samples `[n, ...]` of that input.
+    /// Before the first operator of `graph`, on samples of its inputs.
     ///
     /// # Errors
-    /// [`Error::Usage`] when the samples do not fit the input, or there is not one; [`Error::Run`] on a cycle.
-    pub fn new(graph: &Graph, samples: &ArrayD<f32>) -> Result<Frontier> {
-        let refused = || Error::Usage {
-            what: format!("the network has {} inputs", graph.inputs().len()),
-            help: "samples are for networks with one".into(),
-        };
+    /// [`Error::Usage`](crate::Error::Usage) when the samples do not fit the inputs; [`Error::Run`](crate::Error::Run) on a cycle.
+    pub fn new(graph: &Graph, samples: &Samples) -> Result<Frontier> {
         let order = graph
             .topological_order()
             .map_err(|node| run_error(graph, node, "it is on a cycle"))?;
@@ -51,9 +47,10 @@ impl Frontier {
         for value in operands.chain(graph.outputs().iter().map(|o| o.value)) {
             *reads.entry(value).or_default() += 1;
         }
-        let batch = |images: ndarray::ArrayViewD<f32>| {
-            let inputs = with_defaults(graph, images.to_owned().into_shared());
-            let inputs = inputs.ok_or_else(refused)?;
+        let feeds = Feeds::new(graph, samples, BATCH)?;
+        let batch = |run: &Run| {
+            let arrays = feeds.arrays::<f32>(run)?.into_iter();
+            let inputs: Vec<ArcArray<f32, IxDyn>> = arrays.map(|x| x.into_shared()).collect();
             let shapes: Vec<&[usize]> = inputs.iter().map(|input| input.shape()).collect();
             let bindings = bind(graph, &shapes)?;
             let values = graph.inputs().iter().map(|input| Value::from(*input));
@@ -65,10 +62,7 @@ impl Frontier {
         Ok(Frontier {
             next: 0,
             reads,
-            batches: samples
-                .axis_chunks_iter(Axis(0), BATCH)
-                .map(batch)
-                .collect::<Result<_>>()?,
+            batches: feeds.runs().iter().map(batch).collect::<Result<_>>()?,
             order,
         })
     }

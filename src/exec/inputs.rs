@@ -5,11 +5,13 @@
 
 use std::hash::{Hash, Hasher};
 
-use ndarray::{ArcArray, ArrayD, Dimension, IxDyn};
+use ndarray::{ArrayD, Dimension, IxDyn};
 use rustc_hash::FxHashSet;
 
 use super::array::element_count;
 use super::evaluate::length;
+use super::interpreter::bind;
+use crate::data::{Feeds, Samples};
 use crate::ir::{DType, Dim, Graph, NodeId, Op, Real, Type, Value};
 use crate::{Error, Result};
 
@@ -117,22 +119,51 @@ pub fn random_inputs<T: Real>(
     shapes.iter().enumerate().map(input).collect()
 }
 
-/// The arrays of all inputs where the caller gives the one that it must; `None` where it must give none, or several.
-pub(super) fn with_defaults<T: Real>(
-    graph: &Graph,
-    given: ArcArray<T, IxDyn>,
-) -> Option<Vec<ArcArray<T, IxDyn>>> {
-    let sole = graph.sole_input()?;
-    let array = |node: &NodeId| {
-        if *node == sole {
-            return Some(given.clone());
-        }
-        let default = graph.defaults.get(&graph.node(*node).name)?;
-        let elements = default.elements::<T>().into_owned();
-        let array = ArrayD::from_shape_vec(default.shape(), elements).ok()?;
-        Some(array.into_shared())
+/// Checks that samples fit the inputs: their sizes go together, and what is looked up in a table is in it.
+///
+/// # Errors
+/// [`Error::Usage`] or [`Error::Data`] with the first that does not.
+pub(crate) fn refuse_unfit_samples(graph: &Graph, samples: &Samples) -> Result<()> {
+    let feeds = Feeds::new(graph, samples, 1)?;
+    let unfit = |what: String, help: &str| Error::Data {
+        path: samples.name.clone().into(),
+        what,
+        help: help.to_string(),
     };
-    graph.inputs().iter().map(array).collect()
+    for run in feeds.runs() {
+        let arrays = feeds.arrays::<f32>(run)?;
+        let shapes: Vec<&[usize]> = arrays.iter().map(|array| array.shape()).collect();
+        bind(graph, &shapes).map_err(|error| {
+            let Error::Usage { what, .. } = error else {
+                return error;
+            };
+            let position = run.positions.first().copied().unwrap_or_default();
+            let help = "a name such as N is one size wherever it stands";
+            unfit(format!("sample {position}: {what}"), help)
+        })?;
+    }
+    for input in &samples.inputs {
+        let node = graph.inputs().iter().copied();
+        let Some(node) = { node }.find(|node| graph.node(*node).name == input.name) else {
+            continue;
+        };
+        let Meaning::Rows(rows) = Meaning::of(graph, node) else {
+            continue;
+        };
+        for (position, sample) in input.samples.iter().enumerate() {
+            let ids = sample.elements::<f64>();
+            if let Some(id) = ids.iter().find(|id| !(0.0..rows as f64).contains(*id)) {
+                return Err(unfit(
+                    format!(
+                        "sample {position} of the input `{}` holds {id}, and the table that it is looked up in has {rows} rows",
+                        input.name
+                    ),
+                    "make the data with the network's own tokenizer",
+                ));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What the elements of an input stand for.

@@ -106,9 +106,11 @@ pub fn samples(bytes: &[u8]) {
         return;
     };
     if let Ok(samples) = data.sample(64, 0) {
-        let shape = samples.images.shape();
-        assert_eq!(shape.len(), 2 + sample.matches(',').count());
-        assert!(samples.images.iter().all(|x| x.is_finite()));
+        for array in samples.inputs.iter().flat_map(|input| &input.samples) {
+            let row = 1 + sample.matches(',').count();
+            assert!((row..=row + 1).contains(&array.shape().len()));
+            assert!(array.elements::<f32>().iter().all(|x| x.is_finite()));
+        }
         let labels = samples.labels.as_ref();
         assert!(labels.is_none_or(|labels| labels.len() == samples.len()));
     }

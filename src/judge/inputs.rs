@@ -1,10 +1,10 @@
 //! What the files are run on: samples that nothing was fitted to, or random inputs that fit.
 
-use ndarray::{ArrayD, Axis};
+use ndarray::ArrayD;
 
 use super::runtime::{Output, Session};
 use super::{Options, printed};
-use crate::data::Samples;
+use crate::data::{self, Run, Samples};
 use crate::exec::inputs::{self, BATCH, LENGTHS};
 use crate::ir::{DType, Graph, NodeId, Tensor};
 
@@ -154,29 +154,19 @@ fn with_other_batch(graph: &Graph) -> Option<(Graph, i64)> {
     Some((other, 1))
 }
 
-/// The samples of a network with one input, in batches that it takes.
+/// The samples in batches that the network takes.
 fn of_samples(graph: &Graph, samples: &Samples) -> Result<Vec<Feed>, String> {
-    let Some(input) = graph.sole_input() else {
-        return Err("samples are for networks of one input".to_string());
+    let said = |error: crate::Error| error.to_string();
+    let most = (MOST_ELEMENTS / samples.largest().max(1)).clamp(1, MOST_SAMPLES);
+    let planned = data::Feeds::new(graph, samples, most).map_err(said)?;
+    let feed = |run: &Run| -> Result<Feed, String> {
+        let arrays = planned.arrays::<f64>(run).map_err(said)?;
+        let inputs = graph.inputs().iter().zip(&arrays);
+        Ok(inputs
+            .map(|(input, array)| fed(graph, *input, array))
+            .collect())
     };
-    let ty = graph.ty(input.into());
-    let sample: usize = samples.images.shape().iter().skip(1).product();
-    let fixed = ty.len(0);
-    let batch = fixed.unwrap_or((MOST_ELEMENTS / sample.max(1)).clamp(1, MOST_SAMPLES));
-    let images = &samples.images;
-    let chunks = images.axis_chunks_iter(Axis(0), batch.max(1));
-    let feed = |chunk: ndarray::ArrayViewD<'_, f32>| {
-        let chunk = chunk.mapv(f64::from);
-        let chunk = match fixed {
-            Some(n) if chunk.len_of(Axis(0)) < n => {
-                let rows: Vec<usize> = (0..n).map(|i| i.min(chunk.len_of(Axis(0)) - 1)).collect();
-                chunk.select(Axis(0), &rows)
-            }
-            _ => chunk,
-        };
-        vec![fed(graph, input, &chunk)]
-    };
-    let feeds: Vec<_> = chunks.into_iter().map(feed).collect();
+    let feeds: Vec<_> = planned.runs().iter().map(feed).collect::<Result<_, _>>()?;
     if feeds.is_empty() {
         Err("there are no samples".to_string())
     } else {

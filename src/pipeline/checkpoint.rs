@@ -59,8 +59,10 @@ impl Checkpoint {
             None => "none".to_string(),
             Some(data) => {
                 let some = data.sample(FINGERPRINT, 0)?;
-                let bits = some.images.iter().map(|x| x.to_bits());
-                let hash = hash(&(data.len(), bits.collect::<Vec<_>>(), some.labels));
+                let samples = some.inputs.iter().flat_map(|input| &input.samples);
+                let bits = samples.flat_map(|sample| sample.elements::<f32>().into_owned());
+                let bits: Vec<u32> = bits.map(f32::to_bits).collect();
+                let hash = hash(&(data.len(), bits, some.labels));
                 format!("{} #{hash}", data.name())
             }
         };

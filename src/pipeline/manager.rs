@@ -40,8 +40,8 @@ pub struct RunOptions {
     pub tolerance: Option<f64>,
     /// How many random inputs verification uses.
     pub inputs: usize,
-    /// Inputs that passes calibrate on, opened for the model's graph; labels are not used. Sizes of the network's input that
-    /// have no number in [`Graph::bindings`] get the samples', with a batch of one.
+    /// Inputs that passes calibrate on, opened for the model's graph; labels are not used. Sizes of the network's inputs that
+    /// have no number in [`Graph::bindings`] get the first sample's, with a batch of one.
     pub samples: Option<Arc<Samples>>,
     /// Data that passes train on, opened for the model's graph; read only if one asks for it.
     pub data: Option<Arc<Data>>,
@@ -118,6 +118,7 @@ fn run_here(
     let mut original = model.graph.clone();
     if let Some(samples) = &options.samples {
         bind_to(&mut original, samples)?;
+        exec::inputs::refuse_unfit_samples(&original, samples)?;
     }
     if let Cost::Latency(_) = options.cost {
         // Time depends on every size; a guess would decide everything.
@@ -219,22 +220,29 @@ fn evaluate(
     })
 }
 
-/// Gives the sizes of the one input that have no number those of a sample. A number that there is stays.
+/// Gives the sizes of inputs that have no number those of the first sample. A number that there is stays.
 fn bind_to(graph: &mut Graph, samples: &Samples) -> Result<()> {
-    let Some(input) = graph.sole_input() else {
-        return Ok(()); // Samples are never opened for others.
-    };
-    let Some(dims) = graph.ty(input.into()).shape() else {
-        return Ok(());
-    };
-    let sample = samples.images.shape().iter().skip(1);
-    let sizes = std::iter::once(&1).chain(sample).enumerate();
-    let known = |i: usize| dims.get(i)?.eval(&graph.bindings)?.try_into().ok();
-    let shape = InputShape {
-        name: Some(graph.node(input).name.to_string()),
-        shape: sizes.map(|(i, n)| known(i).unwrap_or(*n)).collect(),
-    };
-    bind_inputs(graph, &[shape])
+    let mut shapes = Vec::new();
+    for node in graph.inputs() {
+        let name = &graph.node(*node).name;
+        let mut inputs = samples.inputs.iter();
+        let only = graph.sole_input() == Some(*node) && samples.inputs.len() == 1;
+        let input = inputs.find(|input| only || input.name == *name);
+        let Some((input, sample)) = input.and_then(|i| Some((i, i.samples.first()?))) else {
+            continue;
+        };
+        let Some(dims) = graph.ty((*node).into()).shape() else {
+            continue;
+        };
+        let batch = if input.whole { &[][..] } else { &[1] };
+        let sizes = batch.iter().chain(sample.shape()).enumerate();
+        let known = |i: usize| dims.get(i)?.eval(&graph.bindings)?.try_into().ok();
+        shapes.push(InputShape {
+            name: Some(name.to_string()),
+            shape: sizes.map(|(i, n)| known(i).unwrap_or(*n)).collect(),
+        });
+    }
+    bind_inputs(graph, &shapes)
 }
 
 /// The names of constants that have masks.

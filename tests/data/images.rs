@@ -24,10 +24,11 @@ fn images_are_scaled_and_cut_to_the_input() {
 
     let spec = format!("folder:{},mean=0,std=1", folder.path().display());
     let samples = all(&spec, &network("f32[N,3,4,4]"));
-    assert_eq!(samples.images.shape(), [3, 3, 4, 4]);
+    assert_eq!(samples.stacked().unwrap().shape(), [3, 3, 4, 4]);
     // In order of path: a/deeper/grey.jpg, b/same.PNG, b/wide.png.
     assert_eq!(samples.labels.as_deref(), Some(&[0, 1, 1][..]));
-    let image = |i| samples.images.index_axis(ndarray::Axis(0), i);
+    let images = samples.stacked().unwrap();
+    let image = |i| images.index_axis(ndarray::Axis(0), i);
     assert!(image(0).iter().all(|x| (x - 0.4).abs() < 0.01));
     assert_eq!(image(1)[[0, 2, 3]], 3.0 / 255.0);
     assert_eq!(image(1)[[1, 2, 3]], 2.0 / 255.0);
@@ -36,8 +37,8 @@ fn images_are_scaled_and_cut_to_the_input() {
 
     // Scaled to 16 first, half of the height is seen.
     let samples = all(&format!("{spec},resize=8"), &network("f32[N,1,4,4]"));
-    assert_eq!(samples.images.shape(), [3, 1, 4, 4]);
-    let grey = samples.images[[2, 0, 0, 0]];
+    assert_eq!(samples.stacked().unwrap().shape(), [3, 1, 4, 4]);
+    let grey = samples.stacked().unwrap()[[2, 0, 0, 0]];
     assert!((grey - 0.7152).abs() < 0.01, "the luma of green is {grey}");
 
     fs::copy(
@@ -78,7 +79,13 @@ fn an_open_size_is_that_of_the_images_or_what_resize_says() {
     fs::write(folder.path().join("b.png"), png(6, [0; 3])).unwrap();
     fs::write(folder.path().join("c.png"), b"damaged").unwrap();
     let spec = format!("folder:{}", folder.path().display());
-    let shape = |spec: &str, input: &str| all(spec, &network(input)).images.shape().to_vec();
+    let shape = |spec: &str, input: &str| {
+        all(spec, &network(input))
+            .stacked()
+            .unwrap()
+            .shape()
+            .to_vec()
+    };
     assert_eq!(shape(&spec, "f32[N,3,H,W]"), [2, 3, 6, 6]);
     assert_eq!(shape(&spec, "f32[N,C,H,W]"), [2, 3, 6, 6]);
     assert_eq!(shape(&spec, "f32[N,1,H,4]"), [2, 1, 6, 4]);
@@ -90,7 +97,8 @@ fn an_open_size_is_that_of_the_images_or_what_resize_says() {
 /// The name, the first channel's first row of each sample as pixels, and the labels.
 fn seen(spec: &str, graph: &Graph) -> (String, Vec<Vec<u8>>, Option<Vec<i64>>) {
     let samples = all(&format!("{spec},mean=0,std=1"), graph);
-    let rows = samples.images.outer_iter().map(|image| {
+    let images = samples.stacked().unwrap();
+    let rows = images.outer_iter().map(|image| {
         let row = image.index_axis(ndarray::Axis(0), 0);
         let row = row.index_axis(ndarray::Axis(0), 0);
         row.iter().map(|x| (x * 255.0).round() as u8).collect()
@@ -113,11 +121,17 @@ fn mnist_is_read_gzipped_or_not() {
     assert_eq!(labels, Some(vec![7]));
     // MNIST's own mean and deviation.
     let test = format!("{spec},split=test").parse::<DataSpec>().unwrap();
-    let images = test.open(&graph).unwrap().read(&[0]).unwrap().images;
+    let images = test
+        .open(&graph)
+        .unwrap()
+        .read(&[0])
+        .unwrap()
+        .stacked()
+        .unwrap();
     assert_eq!(images[[0, 0, 0, 0]], (1.0 - 0.1307) / 0.3081);
     // Other sizes, and as many channels as the network takes, where they are asked for.
     let larger = all(&format!("{spec},resize=4"), &network("f32[N,3,4,4]"));
-    assert_eq!(larger.images.shape(), [2, 3, 4, 4]);
+    assert_eq!(larger.stacked().unwrap().shape(), [2, 3, 4, 4]);
 }
 
 #[test]
@@ -131,7 +145,7 @@ fn cifar10_is_read_from_all_its_files() {
         Some(&[0, 9, 1, 8, 2, 7, 3, 6, 4, 5][..])
     );
     let pixel = |i, channel, row, column| {
-        (samples.images[[i, channel, row, column]] * 255.0).round() as usize
+        (samples.stacked().unwrap()[[i, channel, row, column]] * 255.0).round() as usize
     };
     for i in 0..10 {
         assert_eq!([0, 1, 2].map(|c| pixel(i, c, 3, 8)), [3, 8, i]);
@@ -140,7 +154,7 @@ fn cifar10_is_read_from_all_its_files() {
     let test = test.prefer(optc::data::Split::Test).open(&graph).unwrap();
     assert_eq!(test.name(), format!("{spec},split=test"));
     // ImageNet's mean and deviation, as for any photographs.
-    let blue = test.read(&[0]).unwrap().images[[0, 2, 9, 9]];
+    let blue = test.read(&[0]).unwrap().stacked().unwrap()[[0, 2, 9, 9]];
     assert_eq!(blue, (100.0 / 255.0 - 0.406) / 0.225);
 }
 

@@ -1,5 +1,6 @@
 //! Data for calibration, training and evaluation: what is read, and what is refused with which words.
 
+mod arrays;
 #[path = "../common/mod.rs"]
 mod common;
 mod images;
@@ -157,20 +158,22 @@ fn tar(files: &[(&str, Vec<u8>)]) -> Vec<u8> {
 
 #[test]
 fn a_fifth_of_the_samples_is_held_out_unless_they_are_too_few() {
-    let samples = |n: usize| Samples {
-        name: "made".into(),
-        images: ndarray::Array2::from_shape_fn((n, 1), |(i, _)| i as f32).into_dyn(),
-        labels: Some((0..n as i64).collect()),
-        left_out: Vec::new(),
+    let samples = |n: usize| {
+        let rows = ndarray::Array2::from_shape_fn((n, 1), |(i, _)| i as f32);
+        Samples {
+            labels: Some((0..n as i64).collect()),
+            ..Samples::of_array("made", &rows.into_dyn())
+        }
     };
     for (n, held) in [(8, 4), (40, 8), (Samples::with_held_out(256), 64)] {
         let (fitted, judged) = samples(n).hold_out();
         let judged = judged.unwrap();
         assert_eq!((fitted.len(), judged.len()), (n - held, held));
+        let last = judged.stacked().unwrap()[[held - 1, 0]];
+        assert_eq!(last, (n - 1) as f32);
         let mut all: Vec<i64> = [fitted.labels.unwrap(), judged.labels.unwrap()].concat();
         all.sort_unstable();
         assert_eq!(all, (0..n as i64).collect::<Vec<_>>());
-        assert_eq!(judged.images[[held - 1, 0]], (n - 1) as f32);
     }
     let (all, none) = samples(7).hold_out();
     assert_eq!((all.len(), none.is_none()), (7, true));

@@ -24,8 +24,9 @@ fn floats_are_taken_as_they_are_whatever_their_width() {
             let x = npy(descr, "(3, 2)", &elements);
             let spec = pack(folder.path(), &[("x", x), ("y", y.clone())], method);
             let samples = all(&spec, &network("f32[N,2]"));
-            assert_eq!(samples.images.shape(), [3, 2]);
-            assert_eq!(samples.images.as_slice().unwrap(), numbers);
+            let images = samples.stacked().unwrap();
+            assert_eq!(images.shape(), [3, 2]);
+            assert_eq!(images.as_slice().unwrap(), numbers);
             assert_eq!(samples.labels.as_deref(), Some(&[4, 0, 9][..]));
             assert_eq!(samples.name, spec);
         }
@@ -46,7 +47,7 @@ fn arrays_of_other_names_are_taken_where_they_are_named() {
     );
     let read = |options: &str| {
         let samples = all(&format!("{spec},{options}"), &network("f32[N,2]"));
-        (samples.images[[0, 0]], samples.labels)
+        (samples.stacked().unwrap()[[0, 0]], samples.labels)
     };
     assert_eq!(read("x=test"), (1.0, Some(vec![5])));
     assert_eq!(read("x=train,y=of_train"), (3.0, Some(vec![6])));
@@ -58,7 +59,13 @@ fn bytes_are_pixels() {
     let x = npy("'|u1'", "(1, 3, 1, 2)", &[0, 255, 0, 255, 0, 255]);
     let spec = npz(folder.path(), &[("x", x)]);
     let graph = network("f32[N,3,H,W]");
-    let numbers = |spec: &str| all(spec, &graph).images.into_raw_vec_and_offset().0;
+    let numbers = |spec: &str| {
+        all(spec, &graph)
+            .stacked()
+            .unwrap()
+            .into_raw_vec_and_offset()
+            .0
+    };
     let imagenet = [(0.485, 0.229), (0.456, 0.224), (0.406, 0.225f32)];
     let expected = imagenet.map(|(mean, std)| [(0.0 - mean) / std, (1.0 - mean) / std]);
     assert_eq!(numbers(&spec), expected.concat());
@@ -75,7 +82,7 @@ fn bytes_are_pixels() {
     let x = npy("'|u1'", "(1, 1, 1, 2)", &[0, 51]);
     let spec = npz(folder.path(), &[("x", x)]);
     assert_eq!(
-        all(&spec, &network("f32[N,1,H,W]")).images[[0, 0, 0, 1]],
+        all(&spec, &network("f32[N,1,H,W]")).stacked().unwrap()[[0, 0, 0, 1]],
         0.2
     );
 }
@@ -92,7 +99,8 @@ fn samples_come_from_all_over_the_data_and_only_the_seed_says_which() {
     let drawn = |count, seed| {
         data.sample(count, seed)
             .unwrap()
-            .images
+            .stacked()
+            .unwrap()
             .into_raw_vec_and_offset()
             .0
     };

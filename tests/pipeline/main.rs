@@ -313,12 +313,10 @@ fn samples_give_numbers_to_sizes_that_have_none() {
     };
     let run = |mut model: Model| -> Result<(Option<u64>, Model)> {
         let options = RunOptions {
-            samples: Some(Arc::new(Samples {
-                name: "memory".into(),
-                images: ArrayD::zeros(vec![5, 3, 4, 8]),
-                labels: None,
-                left_out: Vec::new(),
-            })),
+            samples: Some(Arc::new(Samples::of_array(
+                "memory",
+                &ArrayD::zeros(vec![5, 3, 4, 8]),
+            ))),
             ..RunOptions::default()
         };
         let report = parse("").run_with(&mut model, &options, &mut ())?;

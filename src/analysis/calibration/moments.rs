@@ -4,12 +4,13 @@ use std::ops::AddAssign;
 
 use faer::Mat;
 use ndarray::linalg::general_mat_mul;
-use ndarray::{Array2, ArrayD, ArrayView2};
+use ndarray::{Array2, ArrayView2};
 use rustc_hash::FxHashMap;
 
 use super::{Layer, RIDGE, add_all, in_parts};
 use crate::Result;
 use crate::analysis::kernels::KernelLayout;
+use crate::data::Samples;
 use crate::exec::Frontier;
 use crate::ir::{Graph, NodeId};
 
@@ -36,7 +37,7 @@ pub struct PatchMoments {
 pub fn patch_moments(
     graph: &Graph,
     layers: &[(NodeId, KernelLayout)],
-    samples: &ArrayD<f32>,
+    samples: &Samples,
     progress: &mut dyn FnMut(&str, f64),
 ) -> Result<FxHashMap<NodeId, PatchMoments>> {
     let mut frontier = Frontier::new(graph, samples)?;
@@ -71,7 +72,7 @@ pub fn patch_moments(
 pub fn result_moments(
     graph: &Graph,
     layers: &[NodeId],
-    samples: &ArrayD<f32>,
+    samples: &Samples,
     progress: &mut dyn FnMut(&str, f64),
 ) -> Result<FxHashMap<NodeId, ResultMoments>> {
     let mut frontier = Frontier::new(graph, samples)?;

@@ -5,7 +5,7 @@ use std::ops::AddAssign;
 use faer::linalg::solvers::Solve;
 use faer::{Mat, Side};
 use ndarray::linalg::general_mat_mul;
-use ndarray::{ArcArray, Array2, ArrayD, IxDyn};
+use ndarray::{ArcArray, Array2, IxDyn};
 use rayon::prelude::*;
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -14,6 +14,7 @@ use crate::Result;
 use crate::analysis::kernels::KernelLayout;
 use crate::analysis::moments::scales;
 use crate::analysis::refinement::refine;
+use crate::data::Samples;
 use crate::exec::Frontier;
 use crate::ir::{DType, Graph, Mask, NodeId, Op, Tensor, Value};
 
@@ -55,7 +56,7 @@ pub struct Refitted {
 pub fn refit(
     original: &Graph,
     changed: &mut Graph,
-    samples: &ArrayD<f32>,
+    samples: &Samples,
     tie: &mut dyn FnMut(&mut Graph, NodeId) -> bool,
     progress: &mut dyn FnMut(&str, f64),
 ) -> Result<Refit> {

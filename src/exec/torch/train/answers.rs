@@ -5,8 +5,7 @@ use tch::Tensor;
 use super::super::{Mode, Network, convert, from_array};
 use super::objective::right;
 use super::{Judgement, Trainer, failed};
-use crate::data::{Batch, TrainingSet};
-use crate::exec::evaluation::padded;
+use crate::data::{Batch, TrainingSet, padded};
 use crate::{Error, Result};
 
 impl Trainer {

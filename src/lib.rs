@@ -12,36 +12,51 @@
 //!
 //! The command `optc` is these three calls. Where to read on:
 //!
-//! - [`ir`]: the graph, its operators and sizes, the verifier, the text form;
-//! - [`pipeline`]: what a pass is, pipelines and what runs them; [`passes`]: those that exist;
-//! - [`egraph`]: equality saturation, which some passes are made of, and [`passes::rules`], its equalities;
-//! - [`analysis`]: what passes ask about a graph; [`exec`]: the reference interpreter, which judges them;
-//! - [`judge`]: runtimes, which compare what was written with what was read;
-//! - [`formats`]: model files; [`files`]: how they appear whole; [`data`]: samples for calibration and evaluation;
-//! - [`profile`]: how long a runtime takes for operators, for a cost of time.
+//! - [`ir`]: the graph, its operators and sizes, the verifier, the text form; a compiler with a graph of its own builds one here;
+//! - [`pipeline`]: what a pass is, pipelines and what runs them, and how to add a pass of one's own;
+//! - [`Report`]: what was done, and what not, and why.
 //!
-//! Without the default feature `cli` there is no command, and nothing of what only it needs. The default feature `onnxruntime`
-//! can load ONNX Runtime, to be measured; the feature `torch` links libtorch, to be measured and to run and differentiate graphs.
+//! What is documented is meant to stay. The other modules are there for the command, for tests and for the curious, and change
+//! with any release: `formats`, model files, and `files`, how they appear whole; `data`, samples for calibration and evaluation;
+//! `passes`, and `egraph`, equality saturation, which some are made of; `analysis`, what passes ask about a graph; `exec`, the
+//! reference interpreter, and `judge`, runtimes, which compare what was written with what was read; `profile`, how long a runtime
+//! takes for operators.
+//!
+//! Without the default features this crate reads and writes model files, and has the graph and the passes. The feature `cli` adds
+//! the command, `images` data that has to be decoded, `onnxruntime` what loads ONNX Runtime to be measured; `torch` links libtorch,
+//! to be measured and to run and differentiate graphs.
 
+#[doc(hidden)]
 pub mod analysis;
+#[doc(hidden)]
 pub mod data;
+#[doc(hidden)]
 pub mod egraph;
 mod error;
+#[doc(hidden)]
 pub mod exec;
+#[doc(hidden)]
 pub mod files;
+#[doc(hidden)]
 pub mod formats;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod ir;
+#[doc(hidden)]
 pub mod judge;
+#[doc(hidden)]
 #[path = "../passes/mod.rs"]
 pub mod passes;
 pub mod pipeline;
+#[doc(hidden)]
 pub mod profile;
 mod random;
+#[doc(hidden)]
 pub mod report;
 
+pub use data::{Data, DataSpec, Samples};
 pub use error::{Error, Result};
-pub use formats::{Model, read, write};
+pub use exec::Device;
+pub use formats::{InputShape, Model, ReadOptions, read, read_with, write};
 pub use pipeline::Pipeline;
 pub use report::Report;

@@ -4,9 +4,8 @@
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::exec::{Array, evaluate};
-use crate::ir::tensor::byte_len;
 use crate::ir::{
-    Bindings, Constant, DType, Graph, NodeId, NodeKind, Op, Role, Tensor, Type, Value,
+    Bindings, Constant, DType, Graph, NodeId, NodeKind, Op, Role, Tensor, Type, Value, byte_len,
 };
 use crate::pipeline::{Changed, Cost, PassContext};
 

@@ -1,7 +1,7 @@
 //! What a few unlabelled samples say about a network: the moments of what its convolutions read, and how to repair a network
 //! that a pass has changed.
 //!
-//! [`patch_moments`] measures. [`refit`] is the one solver for every lossy pass: layer after layer, in order, it solves for the
+//! `patch_moments` measures. `refit` is the one solver for every lossy pass: layer after layer, in order, it solves for the
 //! weights and the bias by least squares, so that the layer's result *on the changed network's own input* is what the original
 //! network computes there. Errors made upstream are so corrected downstream, and no labels and no training are needed.
 //! Only Gram matrices are accumulated, and of the activations only those that layers to come will read are kept, for both

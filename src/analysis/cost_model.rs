@@ -28,6 +28,7 @@ const MOST: u64 = (u32::MAX as u64) << 20;
 
 /// What a pass makes smaller where it has a choice; [`CostModel`](crate::analysis::CostModel) weighs operators by it.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub enum Cost {
     /// Multiply-adds of one run; stored weights decide between equals.
     #[default]

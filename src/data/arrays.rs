@@ -372,7 +372,7 @@ fn row(x: &Tensor, position: usize) -> Result<Tensor, String> {
     let all = x.bytes();
     let one = all.get(position * bytes..(position + 1) * bytes);
     let one = one.unwrap_or_default().to_vec(); // Positions are below the length.
-    Tensor::new(x.dtype(), sample, Bytes::new(Arc::new(one)))
+    Ok(Tensor::new(x.dtype(), sample, Bytes::new(Arc::new(one)))?)
 }
 
 /// Several arrays, where they lie in the file if that is not compressed.

@@ -2,7 +2,7 @@
 //!
 //! [`saturate`] lowers a graph to terms, lets rules add equal terms until nothing is new or a bound is reached, and extracts
 //! the cheapest graph. Constants that rules make are recipes ([`constants`]) whose numbers are computed only when needed.
-//! How the pieces fit: [`lower`] -> egg's runner with [`Rule`]s -> [`extract`] -> [`raise`].
+//! How the pieces fit: `lower` -> egg's runner with [`Rule`]s -> [`extract`] -> `raise`.
 
 pub mod channel_map;
 pub mod constants;

@@ -130,7 +130,7 @@ impl<'a> Storages<'a> {
                 size as usize,
             )))
         };
-        Tensor::new(dtype, &shape, bytes).map_err(damaged)
+        Tensor::new(dtype, &shape, bytes).map_err(|e| damaged(e.into()))
     }
 
     fn storage(&self, entry: &str) -> Result<Bytes, FormatError> {

@@ -88,7 +88,7 @@ impl Attribute for Dim {
         self.to_string()
     }
     fn parse(text: &str) -> Result<Self, String> {
-        text.parse()
+        Ok(text.parse()?)
     }
 }
 

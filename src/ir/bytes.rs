@@ -44,6 +44,7 @@ impl Bytes {
     }
 
     /// A part of these bytes, sharing their owner; `None` when it does not lie within them.
+    #[doc(hidden)]
     pub fn slice(&self, range: Range<usize>) -> Option<Bytes> {
         let (start, end) = (
             self.range.start.checked_add(range.start)?,
@@ -56,6 +57,7 @@ impl Bytes {
     }
 
     /// Tells the owner that all of these are about to be read.
+    #[doc(hidden)]
     pub fn expect_read(&self) {
         self.owner.expect_read(&self.range);
     }
@@ -67,6 +69,7 @@ impl Bytes {
     }
 
     /// Whether both are the same stretch of the same owner's memory.
+    #[doc(hidden)]
     pub fn same_memory(&self, other: &Bytes) -> bool {
         self.place() == other.place()
     }

@@ -6,14 +6,14 @@ use super::{Dialect, Graph, NodeId, NodeKind, Op, Value};
 
 impl Graph {
     /// Says that the element type of an input is a guess: a caller may give another one.
-    pub fn guess_dtype(&mut self, input: NodeId) {
+    pub(crate) fn guess_dtype(&mut self, input: NodeId) {
         self.guessed.insert(input);
     }
 
     /// Whether `value` has its element type for sure. Of an operator of TorchScript or ONNX that the IR does not know, the type is
     /// thought to be its operands'; so is what follows from it, and from an input whose type is a guess. `false` too where the
     /// way to what decides it is long.
-    pub fn is_dtype_certain(&self, value: Value) -> bool {
+    pub(crate) fn is_dtype_certain(&self, value: Value) -> bool {
         const FURTHEST: usize = 256;
         let mut seen = FxHashSet::default();
         let mut open = vec![value];

@@ -261,7 +261,7 @@ fn aligned(operands: &[&Type], axis: usize, rank: usize) -> impl Iterator<Item =
 
 impl Op {
     /// This operator for an axis of its result that has length `n`, where [`flow`] says that it keeps or regroups channels.
-    pub fn with_channels(&self, axis: usize, n: usize) -> Op {
+    pub(crate) fn with_channels(&self, axis: usize, n: usize) -> Op {
         match self {
             Op::Conv { .. } | Op::ConvTranspose { .. } => self.with_groups(n),
             Op::Reshape { shape } => {
@@ -279,7 +279,7 @@ impl Op {
     }
 
     /// This convolution, of either direction, with another number of groups; any other operator as it is.
-    pub fn with_groups(&self, n: usize) -> Op {
+    pub(crate) fn with_groups(&self, n: usize) -> Op {
         let mut op = self.clone();
         if let Op::Conv { groups, .. } | Op::ConvTranspose { groups, .. } = &mut op {
             *groups = n;

@@ -55,14 +55,14 @@ enum Atom {
 
 impl Dim {
     /// The longest expression, in numbers and symbols, that readers and inference take.
-    pub const MAX_LENGTH: u32 = 256;
+    pub(crate) const MAX_LENGTH: u32 = 256;
 
     /// The most sizes of a shape that is looked at closely; tensors have fewer.
-    pub const MAX_RANK: usize = 64;
+    pub(crate) const MAX_RANK: usize = 64;
 
     /// Whether the expression is longer than [`Dim::MAX_LENGTH`]. Time and stack that an operation takes grow with the length, and a
     /// product is as long as its factors' product.
-    pub fn is_too_long(&self) -> bool {
+    pub(crate) fn is_too_long(&self) -> bool {
         self.length() > Dim::MAX_LENGTH
     }
 
@@ -106,7 +106,7 @@ impl Dim {
     }
 
     /// Symbol, factor and constant of a size that is `factor * symbol + constant` with a factor over 0: the symbol follows from it.
-    pub fn as_linear(&self) -> Option<(Symbol, i64, i64)> {
+    pub(crate) fn as_linear(&self) -> Option<(Symbol, i64, i64)> {
         let Repr::Sum(sum) = &self.0 else { return None };
         let mut products = sum.products.iter();
         match (products.next(), products.next()) {
@@ -119,7 +119,7 @@ impl Dim {
     }
 
     /// The product of sizes, unless it grows [too long](Dim::is_too_long).
-    pub fn product<'a>(sizes: impl IntoIterator<Item = &'a Dim>) -> Option<Dim> {
+    pub(crate) fn product<'a>(sizes: impl IntoIterator<Item = &'a Dim>) -> Option<Dim> {
         let mut sizes = sizes.into_iter();
         sizes.try_fold(Dim::from(1), |product, size| {
             let product = product * size.clone();
@@ -129,7 +129,7 @@ impl Dim {
 
     /// The size that `others` lack to have as many elements as `whole`, as a reshape to -1 makes it; `None` where there is none, or
     /// products grow [too long](Dim::is_too_long), or there are over [`Dim::MAX_RANK`].
-    pub fn left_out(whole: &[Dim], others: &[Dim]) -> Option<Dim> {
+    pub(crate) fn left_out(whole: &[Dim], others: &[Dim]) -> Option<Dim> {
         if whole.len().max(others.len()) > Dim::MAX_RANK {
             return None;
         }
@@ -142,7 +142,7 @@ impl Dim {
 
     /// Both lists without the sizes that both have, as often as both have them, where `may` lets them go; as they are where there
     /// are over [`Dim::MAX_RANK`].
-    pub fn apart(a: &[Dim], b: &[Dim], may: impl Fn(&Dim) -> bool) -> (Vec<Dim>, Vec<Dim>) {
+    pub(crate) fn apart(a: &[Dim], b: &[Dim], may: impl Fn(&Dim) -> bool) -> (Vec<Dim>, Vec<Dim>) {
         let (mut a, mut b) = (a.to_vec(), b.to_vec());
         if a.len().max(b.len()) > Dim::MAX_RANK {
             return (a, b);
@@ -164,7 +164,7 @@ impl Dim {
     }
 
     /// This expression with each symbol for which `replace` has an answer replaced by it.
-    pub fn substitute(&self, replace: &dyn Fn(&Symbol) -> Option<Dim>) -> Dim {
+    pub(crate) fn substitute(&self, replace: &dyn Fn(&Symbol) -> Option<Dim>) -> Dim {
         let Repr::Sum(sum) = &self.0 else {
             return self.clone();
         };
@@ -192,7 +192,7 @@ impl Dim {
     }
 
     /// Calls `visit` with every symbol in the expression, repeats included.
-    pub fn for_each_symbol(&self, visit: &mut dyn FnMut(&Symbol)) {
+    pub(crate) fn for_each_symbol(&self, visit: &mut dyn FnMut(&Symbol)) {
         let Repr::Sum(sum) = &self.0 else { return };
         for atom in sum.products.keys().flatten() {
             match atom {
@@ -206,7 +206,7 @@ impl Dim {
     }
 
     /// Builds code for this expression from its parts, for formats that compute sizes at run time.
-    pub fn fold<T>(&self, builder: &mut dyn DimBuilder<T>) -> T {
+    pub(crate) fn fold<T>(&self, builder: &mut dyn DimBuilder<T>) -> T {
         let Repr::Sum(sum) = &self.0 else {
             return builder.number(self.as_number().unwrap_or(0));
         };

@@ -5,6 +5,7 @@ use super::tensor::{DType, Tensor};
 
 impl Graph {
     /// The elements of the constant that is operand `position` of `node`; none if it is no constant.
+    #[doc(hidden)]
     pub fn operand_elements(&self, node: NodeId, position: usize) -> Vec<f64> {
         let operands = self.operands(node);
         let constant = operands.get(position).and_then(|v| self.constant(v.node));
@@ -13,6 +14,7 @@ impl Graph {
 
     /// Gives the constant that is operand `position` of `node` other elements, as many as it has; those that its mask does not
     /// keep stay zero. A constant with another reader stays for that one, and `node` gets its own. Nothing happens where the operand is no constant.
+    #[doc(hidden)]
     pub fn set_operand_elements(&mut self, node: NodeId, position: usize, elements: Vec<f64>) {
         let mut operands = self.operands(node);
         let Some(at) = operands.get(position).copied() else {
@@ -40,7 +42,7 @@ impl Graph {
     }
 
     /// Gives a convolution or linear layer this bias, one element an output channel.
-    pub fn set_bias(&mut self, node: NodeId, elements: Vec<f64>) {
+    pub(crate) fn set_bias(&mut self, node: NodeId, elements: Vec<f64>) {
         let operands = self.operands(node);
         let [x, weight] = operands[..] else {
             return self.set_operand_elements(node, 2, elements);
@@ -56,7 +58,7 @@ impl Graph {
     }
 
     /// Adds to a layer's bias, which it gets if it has none.
-    pub fn shift_bias(&mut self, node: NodeId, shift: &[f64]) {
+    pub(crate) fn shift_bias(&mut self, node: NodeId, shift: &[f64]) {
         let old = self.operands(node).get(2).map(|bias| bias.node);
         let sum = match old.map(|bias| self.constant(bias)) {
             None => shift.to_vec(),

@@ -13,10 +13,22 @@ use super::mask::Mask;
 use super::names::Names;
 use super::op::Op;
 use super::tensor::Tensor;
-use super::types::Type;
+use super::types::{Type, TypeError};
 
-/// A node of a [`Graph`].
-pub type NodeId = NodeIndex<u32>;
+/// Which node of a [`Graph`]; of no other graph, but for a copy of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeId(pub(super) NodeIndex<u32>);
+
+impl NodeId {
+    pub(crate) fn new(position: usize) -> NodeId {
+        NodeId(NodeIndex::new(position))
+    }
+
+    /// The node's number in order of making, from 0; those of removed nodes are not given again at once.
+    pub fn index(self) -> usize {
+        self.0.index()
+    }
+}
 
 /// One result of one node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -173,18 +185,23 @@ impl Graph {
     ///
     /// # Errors
     /// When the operands do not fit the operator; the text says how.
-    pub fn add_op(&mut self, name: &str, op: Op, operands: &[Value]) -> Result<NodeId, String> {
+    pub fn add_op(&mut self, name: &str, op: Op, operands: &[Value]) -> Result<NodeId, TypeError> {
         let outputs = self.infer(&op, operands)?;
         Ok(self.add_typed_op(name, op, operands, outputs))
     }
 
     /// The types of an operator's results on these operands.
-    pub(crate) fn infer(&self, op: &Op, operands: &[Value]) -> Result<SmallVec<[Type; 1]>, String> {
+    pub(crate) fn infer(
+        &self,
+        op: &Op,
+        operands: &[Value],
+    ) -> Result<SmallVec<[Type; 1]>, TypeError> {
         let types: Vec<&Type> = operands.iter().map(|v| self.ty(*v)).collect();
-        super::infer::infer(op, &types)
+        super::infer::infer(op, &types).map_err(TypeError)
     }
 
     /// Adds an operation with the result types as given. The verifier finds out if they are wrong.
+    #[doc(hidden)]
     pub fn add_typed_op(
         &mut self,
         name: &str,
@@ -198,11 +215,11 @@ impl Graph {
     }
 
     fn add_node(&mut self, name: &str, kind: NodeKind, outputs: SmallVec<[Type; 1]>) -> NodeId {
-        let node = self.graph.add_node(Node {
+        let node = NodeId(self.graph.add_node(Node {
             name: self.names.fresh(name),
             kind,
             outputs,
-        });
+        }));
         self.names.claim(name, node);
         node
     }
@@ -210,8 +227,8 @@ impl Graph {
     fn connect(&mut self, node: NodeId, operands: &[Value]) {
         for (operand, value) in operands.iter().enumerate() {
             self.graph.add_edge(
-                value.node,
-                node,
+                value.node.0,
+                node.0,
                 Edge {
                     port: value.port,
                     operand: operand as u32,
@@ -224,11 +241,16 @@ impl Graph {
     ///
     /// # Errors
     /// When the operands do not fit; the graph is then unchanged.
-    pub fn replace_op(&mut self, node: NodeId, op: Op, operands: &[Value]) -> Result<(), String> {
+    pub fn replace_op(
+        &mut self,
+        node: NodeId,
+        op: Op,
+        operands: &[Value],
+    ) -> Result<(), TypeError> {
         let outputs = self.infer(&op, operands)?;
         self.set_operands(node, operands);
-        self.graph[node].kind = NodeKind::Op(op);
-        self.graph[node].outputs = outputs;
+        self.graph[node.0].kind = NodeKind::Op(op);
+        self.graph[node.0].outputs = outputs;
         Ok(())
     }
 
@@ -236,7 +258,7 @@ impl Graph {
     pub fn set_operands(&mut self, node: NodeId, operands: &[Value]) {
         let old: Vec<_> = self
             .graph
-            .edges_directed(node, Incoming)
+            .edges_directed(node.0, Incoming)
             .map(|e| e.id())
             .collect();
         for edge in old {
@@ -249,14 +271,14 @@ impl Graph {
     pub fn replace_uses(&mut self, old: Value, new: Value) {
         let uses: Vec<_> = self
             .graph
-            .edges_directed(old.node, Outgoing)
+            .edges_directed(old.node.0, Outgoing)
             .filter(|e| e.weight().port == old.port)
             .map(|e| (e.id(), e.target(), e.weight().operand))
             .collect();
         for (edge, target, operand) in uses {
             self.graph.remove_edge(edge);
             self.graph.add_edge(
-                new.node,
+                new.node.0,
                 target,
                 Edge {
                     port: new.port,
@@ -279,12 +301,12 @@ impl Graph {
         debug_assert!(
             !self.is_read(node),
             "{} is still read",
-            self.graph[node].name
+            self.graph[node.0].name
         );
         if self.inputs.contains(&node) {
             return;
         }
-        if let Some(node) = self.graph.remove_node(node) {
+        if let Some(node) = self.graph.remove_node(node.0) {
             self.names.release(&node.name);
         }
     }
@@ -300,17 +322,13 @@ impl Graph {
             .collect();
         while let Some(node) = stack.pop() {
             if live.insert(node) {
-                stack.extend(self.graph.neighbors_directed(node, Incoming));
+                stack.extend(self.graph.neighbors_directed(node.0, Incoming).map(NodeId));
             }
         }
-        let dead: Vec<NodeId> = self
-            .graph
-            .node_indices()
-            .filter(|n| !live.contains(n))
-            .collect();
+        let dead: Vec<NodeId> = self.nodes().filter(|n| !live.contains(n)).collect();
         // The latest first: a node finds the edge to its latest reader at once, and that to its first after all others.
         for node in dead.iter().rev() {
-            if let Some(node) = self.graph.remove_node(*node) {
+            if let Some(node) = self.graph.remove_node(node.0) {
                 self.names.release(&node.name);
             }
         }
@@ -319,17 +337,17 @@ impl Graph {
 
     /// Gives a node another name, made unique.
     pub fn rename(&mut self, node: NodeId, name: &str) {
-        let old = self.graph[node].name.clone();
+        let old = self.graph[node.0].name.clone();
         self.names.release(&old);
-        self.graph[node].name = self.names.claim(name, node);
+        self.graph[node.0].name = self.names.claim(name, node);
     }
 
     /// Gives each of two nodes the other's name.
-    pub fn swap_names(&mut self, a: NodeId, b: NodeId) {
-        let name = self.graph[a].name.clone();
-        self.graph[a].name = std::mem::replace(&mut self.graph[b].name, name);
+    pub(crate) fn swap_names(&mut self, a: NodeId, b: NodeId) {
+        let name = self.graph[a.0].name.clone();
+        self.graph[a.0].name = std::mem::replace(&mut self.graph[b.0].name, name);
         for node in [a, b] {
-            self.names.give(&self.graph[node].name, node);
+            self.names.give(&self.graph[node.0].name, node);
         }
     }
 
@@ -337,8 +355,8 @@ impl Graph {
     /// mask stays, and zeroes what it does not keep, unless the shape is another.
     pub fn set_tensor(&mut self, node: NodeId, tensor: Tensor) {
         let shape: Dims = tensor.shape().iter().map(|n| (*n).into()).collect();
-        self.graph[node].outputs = smallvec![Type::Tensor(tensor.dtype(), Some(shape))];
-        if let NodeKind::Constant(constant) = &mut self.graph[node].kind {
+        self.graph[node.0].outputs = smallvec![Type::Tensor(tensor.dtype(), Some(shape))];
+        if let NodeKind::Constant(constant) = &mut self.graph[node.0].kind {
             let same = constant.tensor.shape() == tensor.shape();
             constant.mask = constant.mask.take().filter(|_| same);
             constant.tensor = match &constant.mask {
@@ -351,7 +369,7 @@ impl Graph {
     /// Gives a constant a mask with one bit for each of its elements, or takes it away. Elements that the mask does not keep
     /// become zero, now and whenever the constant gets others; those that a mask kept out before stay zero until then.
     pub fn set_mask(&mut self, node: NodeId, mask: Option<Mask>) {
-        if let NodeKind::Constant(constant) = &mut self.graph[node].kind {
+        if let NodeKind::Constant(constant) = &mut self.graph[node.0].kind {
             if let Some(mask) = &mask {
                 constant.tensor = mask.apply(&constant.tensor);
             }
@@ -360,14 +378,16 @@ impl Graph {
     }
 
     /// Gives a constant further names under which its format keeps it.
+    #[doc(hidden)]
     pub fn add_aliases(&mut self, node: NodeId, names: impl IntoIterator<Item = Arc<str>>) {
-        if let NodeKind::Constant(constant) = &mut self.graph[node].kind {
+        if let NodeKind::Constant(constant) = &mut self.graph[node.0].kind {
             constant.aliases.extend(names);
         }
     }
 
     /// Replaces the types of a node's results, for a format that learns them late.
+    #[doc(hidden)]
     pub fn set_types(&mut self, node: NodeId, outputs: SmallVec<[Type; 1]>) {
-        self.graph[node].outputs = outputs;
+        self.graph[node.0].outputs = outputs;
     }
 }

@@ -7,6 +7,7 @@ use fixedbitset::FixedBitSet;
 
 use super::bytes::Bytes;
 use super::tensor::{DType, Tensor};
+use super::types::TypeError;
 
 /// For each element of a constant, in row-major order, whether it is kept: the others are zero, and passes leave them so.
 ///
@@ -16,6 +17,7 @@ pub struct Mask(Arc<FixedBitSet>);
 
 impl Mask {
     /// A mask of `len` elements, of which `kept` says whether each is kept.
+    #[doc(hidden)]
     pub fn from_fn(len: usize, mut kept: impl FnMut(usize) -> bool) -> Mask {
         let mut bits = FixedBitSet::with_capacity(len);
         bits.extend((0..len).filter(|i| kept(*i)));
@@ -45,13 +47,14 @@ impl Mask {
     }
 
     /// Whether each element is kept.
+    #[doc(hidden)]
     pub fn iter(&self) -> impl Iterator<Item = bool> + '_ {
         (0..self.len()).map(|i| self.keeps(i))
     }
 
     /// `tensor`, which has as many elements, with those at zero that are not kept. One that has them there already keeps its
     /// memory.
-    pub fn apply(&self, tensor: &Tensor) -> Tensor {
+    pub(crate) fn apply(&self, tensor: &Tensor) -> Tensor {
         if self.holds(tensor) {
             return tensor.clone();
         }
@@ -74,7 +77,10 @@ impl Mask {
     }
 
     /// As a tensor of booleans, true where kept.
-    pub fn to_tensor(&self, shape: &[usize]) -> Result<Tensor, String> {
+    ///
+    /// # Errors
+    /// When the shape has not as many elements.
+    pub(crate) fn to_tensor(&self, shape: &[usize]) -> Result<Tensor, TypeError> {
         let bytes: Vec<u8> = self.iter().map(u8::from).collect();
         Tensor::new(DType::Bool, shape, Bytes::new(Arc::new(bytes)))
     }

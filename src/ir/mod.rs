@@ -4,34 +4,42 @@
 //! [`Type`]: element type and shape, the shape's sizes being numbers or expressions ([`Dim`]) over the inputs' sizes.
 //! [`infer`] gives the types of an operator's results, [`verify()`] checks all rules, [`text`] prints and parses.
 
-pub mod attribute;
+mod attribute;
 mod bytes;
 mod certain;
-pub mod channels;
-pub mod dim;
+pub(crate) mod channels;
+mod dim;
 mod edit;
 pub(crate) mod functions;
-pub mod graph;
+mod graph;
+#[doc(hidden)]
 pub mod infer;
 mod mask;
 mod names;
-pub mod op;
+mod op;
 mod query;
-pub mod regroup;
+pub(crate) mod regroup;
 mod table;
-pub mod tensor;
+mod tensor;
 pub mod text;
-pub mod types;
-pub mod verify;
+mod types;
+mod verify;
 
+#[doc(hidden)]
 pub use attribute::{Float, Index, Ints, PadMode, Padding, ResizeMode};
 pub use bytes::{Bytes, Memory};
 pub use dim::{Bindings, Dim, Dims, Symbol};
+pub(crate) use dim::{DimBuilder, is_symbol};
 pub use graph::{Constant, Graph, Node, NodeId, NodeKind, Output, Role, Value};
 pub use mask::Mask;
-pub use op::{Class, Dialect, Op, Opaque};
+pub use op::Op;
+#[doc(hidden)]
+pub use op::{Class, Dialect, Opaque};
 pub(crate) use op::{binaries, functions, no_products};
 pub(crate) use table::operators;
+pub(crate) use tensor::byte_len;
 pub use tensor::{DType, Real, Tensor};
-pub use types::Type;
-pub use verify::{Interface, Rule, Validated, Violation, verify};
+pub use types::{Type, TypeError};
+#[doc(hidden)]
+pub use verify::{Interface, Rule};
+pub use verify::{Validated, Violation, verify};

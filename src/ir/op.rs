@@ -21,11 +21,16 @@ macro_rules! define {
         $class:ident($numbers:ident, $factors:expr) $(= $function:expr)? $(=> $others:tt)?;
     )*) => {
         /// What a node computes. Attributes are part of the operator, so equal operators compute the same function.
+        ///
+        /// [`Graph::add`](crate::ir::Graph::add) makes one of its text, such as `conv{pad=[1,1]}`, and [`Op::name`] and
+        /// [`Op::attributes`] read it: that stays when operators get attributes. Which variants there are, and their fields,
+        /// changes with releases.
         #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        #[expect(missing_docs, reason = "a variant's documentation says what its attributes mean")]
+        #[non_exhaustive]
         pub enum Op {
-            $($(#[$doc])* $variant { $($field: $ty),* },)*
+            $($(#[$doc])* #[doc(hidden)] $variant { $($field: $ty),* },)*
             /// An operator of the source format that the IR does not know: kept as it is, an optimization barrier to every pass.
+            #[doc(hidden)]
             Opaque(Arc<Opaque>),
         }
 
@@ -55,6 +60,7 @@ macro_rules! define {
             }
 
             /// The operator with this name and these printed attributes; takes each attribute that it uses out of the map.
+            #[doc(hidden)]
             pub fn parse(name: &str, attributes: &mut IndexMap<String, String>) -> Result<Op, String> {
                 match name {
                     $($name => Ok(Op::$variant { $($field: take(attributes, name, stringify!($field))?),* }),)*
@@ -66,6 +72,7 @@ macro_rules! define {
             pub const NAMES: &[&str] = &[$($name),*];
 
             /// What kind of operator it is.
+            #[doc(hidden)]
             pub fn class(&self) -> Class {
                 match self {
                     $(Op::$variant { .. } => Class::$class,)*
@@ -74,7 +81,7 @@ macro_rules! define {
             }
 
             /// Whether it has no meaning on whole numbers.
-            pub fn needs_float(&self) -> bool {
+            pub(crate) fn needs_float(&self) -> bool {
                 match self {
                     $(Op::$variant { .. } => Numbers::$numbers == Numbers::Floats,)*
                     Op::Opaque(_) => false,
@@ -83,7 +90,7 @@ macro_rules! define {
 
             /// Which factors of operand 0 are factors of the result: f(s x) = s f(x).
             #[allow(unused_variables, reason = "few of the operators ask their attributes")]
-            pub fn factors(&self) -> Factors {
+            pub(crate) fn factors(&self) -> Factors {
                 use Factors::{All, None, Positive};
                 match self {
                     $(Op::$variant { $($field),* } => $factors,)*
@@ -95,6 +102,7 @@ macro_rules! define {
             ///
             /// As in libtorch, what compares lets NaN through.
             #[allow(unused_variables, reason = "few of the operators ask their attributes")]
+            #[doc(hidden)]
             pub fn apply<T: Real>(&self, xs: &mut [T]) -> bool {
                 match self {
                     $(Op::$variant { $($field),* } => define!(@apply xs $class $(, $function)?),)*
@@ -250,7 +258,7 @@ pub struct Opaque {
 
 impl Op {
     /// What lies from `start` to before `end` of an axis.
-    pub fn slice(axis: usize, start: Dim, end: Dim) -> Op {
+    pub(crate) fn slice(axis: usize, start: Dim, end: Dim) -> Op {
         Op::Slice {
             axis,
             start,
@@ -260,7 +268,7 @@ impl Op {
     }
 
     /// A convolution of one point, over channels only, of so many spatial dimensions.
-    pub fn pointwise(dims: usize, groups: usize) -> Op {
+    pub(crate) fn pointwise(dims: usize, groups: usize) -> Op {
         Op::Conv {
             stride: Ints::from_elem(1, dims),
             pad: Padding::symmetric(Ints::from_elem(0, dims)),
@@ -270,7 +278,7 @@ impl Op {
     }
 
     /// The spatial kernel-independent geometry of a convolution of either kind: stride, pad, dilation, groups.
-    pub fn convolution(&self) -> Option<(&Ints, &Padding, &Ints, usize)> {
+    pub(crate) fn convolution(&self) -> Option<(&Ints, &Padding, &Ints, usize)> {
         match self {
             Op::Conv {
                 stride,

@@ -14,22 +14,19 @@ use super::types::Type;
 
 impl Graph {
     /// `name`, or `name.1`, `name.2` .. if it is taken.
-    pub fn fresh_name(&self, name: &str) -> Arc<str> {
+    pub(crate) fn fresh_name(&self, name: &str) -> Arc<str> {
         self.names.fresh(name)
     }
 
     /// Whether a node has this name.
-    pub fn has_name(&self, name: &str) -> bool {
+    pub(crate) fn has_name(&self, name: &str) -> bool {
         self.names.contains(name)
     }
 
     /// Whether an operation or an output reads this node.
     pub fn is_read(&self, node: NodeId) -> bool {
-        self.graph
-            .neighbors_directed(node, Outgoing)
-            .next()
-            .is_some()
-            || self.returned.contains_key(&node)
+        let mut readers = self.graph.neighbors_directed(node.0, Outgoing);
+        readers.next().is_some() || self.returned.contains_key(&node)
     }
 
     /// Whether the network returns a value.
@@ -38,7 +35,7 @@ impl Graph {
     }
 
     /// The first output that this value is.
-    pub fn output_of(&self, value: Value) -> Option<&Output> {
+    pub(crate) fn output_of(&self, value: Value) -> Option<&Output> {
         let places = self.returned.get(&value.node).into_iter().flatten();
         let mut outputs = places.map(|place| &self.outputs[*place]);
         outputs.find(|output| output.value == value)
@@ -46,12 +43,12 @@ impl Graph {
 
     /// The node with this identity.
     pub fn node(&self, node: NodeId) -> &Node {
-        &self.graph[node]
+        &self.graph[node.0]
     }
 
     /// The node with this identity, if it is (still) there.
     pub fn get(&self, node: NodeId) -> Option<&Node> {
-        self.graph.node_weight(node)
+        self.graph.node_weight(node.0)
     }
 
     /// Which elements of a constant are held at zero; `None` where it has no mask, and for other nodes.
@@ -61,7 +58,7 @@ impl Graph {
 
     /// The operator, if the node is an operation.
     pub fn op(&self, node: NodeId) -> Option<&Op> {
-        match &self.graph[node].kind {
+        match &self.graph[node.0].kind {
             NodeKind::Op(op) => Some(op),
             _ => None,
         }
@@ -69,7 +66,7 @@ impl Graph {
 
     /// The constant, if the node is one.
     pub fn constant(&self, node: NodeId) -> Option<&Constant> {
-        match &self.graph[node].kind {
+        match &self.graph[node.0].kind {
             NodeKind::Constant(constant) => Some(constant),
             _ => None,
         }
@@ -77,19 +74,19 @@ impl Graph {
 
     /// The type of a value.
     pub fn ty(&self, value: Value) -> &Type {
-        &self.graph[value.node].outputs[value.port as usize]
+        &self.graph[value.node.0].outputs[value.port as usize]
     }
 
     /// The operands of a node, in order.
     pub fn operands(&self, node: NodeId) -> SmallVec<[Value; 4]> {
         let mut edges: SmallVec<[(u32, Value); 4]> = self
             .graph
-            .edges_directed(node, Incoming)
+            .edges_directed(node.0, Incoming)
             .map(|e| {
                 (
                     e.weight().operand,
                     Value {
-                        node: e.source(),
+                        node: NodeId(e.source()),
                         port: e.weight().port,
                     },
                 )
@@ -103,9 +100,9 @@ impl Graph {
     pub fn readers(&self, value: Value) -> Vec<(NodeId, usize)> {
         let mut readers: Vec<_> = self
             .graph
-            .edges_directed(value.node, Outgoing)
+            .edges_directed(value.node.0, Outgoing)
             .filter(|e| e.weight().port == value.port)
-            .map(|e| (e.target(), e.weight().operand as usize))
+            .map(|e| (NodeId(e.target()), e.weight().operand as usize))
             .collect();
         readers.sort();
         readers
@@ -113,11 +110,11 @@ impl Graph {
 
     /// The only reader of a value, and its operand position; `None` if there are several, or none, or the network returns it.
     pub fn only_reader(&self, value: Value) -> Option<(NodeId, usize)> {
-        let edges = self.graph.edges_directed(value.node, Outgoing);
+        let edges = self.graph.edges_directed(value.node.0, Outgoing);
         let mut readers = edges.filter(|edge| edge.weight().port == value.port);
         let only = readers.next()?;
         let alone = readers.next().is_none() && !self.is_output(value);
-        alone.then(|| (only.target(), only.weight().operand as usize))
+        alone.then(|| (NodeId(only.target()), only.weight().operand as usize))
     }
 
     /// What the network returns, in order.
@@ -131,7 +128,7 @@ impl Graph {
     }
 
     /// The one input that a caller must give; `None` where there are none or several.
-    pub fn sole_input(&self) -> Option<NodeId> {
+    pub(crate) fn sole_input(&self) -> Option<NodeId> {
         let needed = |node: &&NodeId| !self.defaults.contains_key(&self.node(**node).name);
         let mut needed = self.inputs.iter().filter(needed);
         let input = needed.next()?;
@@ -140,7 +137,7 @@ impl Graph {
 
     /// All nodes, in order of their making.
     pub fn nodes(&self) -> impl Iterator<Item = NodeId> + '_ {
-        self.graph.node_indices()
+        self.graph.node_indices().map(NodeId)
     }
 
     /// The number of nodes.
@@ -165,8 +162,8 @@ impl Graph {
     pub fn topological_order(&self) -> Result<Vec<NodeId>, NodeId> {
         let mut waiting = FxHashMap::default();
         let mut ready = std::collections::BinaryHeap::new();
-        for node in self.graph.node_indices() {
-            let n = self.graph.edges_directed(node, Incoming).count();
+        for node in self.nodes() {
+            let n = self.graph.edges_directed(node.0, Incoming).count();
             if n == 0 {
                 ready.push(std::cmp::Reverse(node));
             }
@@ -176,7 +173,7 @@ impl Graph {
         while let Some(std::cmp::Reverse(node)) = ready.pop() {
             order.push(node);
             waiting.remove(&node);
-            for reader in self.graph.neighbors_directed(node, Outgoing) {
+            for reader in self.graph.neighbors_directed(node.0, Outgoing).map(NodeId) {
                 if let Some(n) = waiting.get_mut(&reader) {
                     *n -= 1;
                     if *n == 0 {
@@ -185,7 +182,7 @@ impl Graph {
                 }
             }
         }
-        match self.graph.node_indices().find(|n| waiting.contains_key(n)) {
+        match self.nodes().find(|n| waiting.contains_key(n)) {
             Some(node) => Err(node),
             None => Ok(order),
         }
@@ -195,7 +192,7 @@ impl Graph {
     pub(super) fn operand_positions(&self, node: NodeId) -> Vec<u32> {
         let mut positions: Vec<u32> = self
             .graph
-            .edges_directed(node, Incoming)
+            .edges_directed(node.0, Incoming)
             .map(|e| e.weight().operand)
             .collect();
         positions.sort();
@@ -204,13 +201,16 @@ impl Graph {
 
     /// Groups of nodes that depend on each other, each in order, for the verifier.
     pub(super) fn cycles(&self) -> Vec<Vec<NodeId>> {
-        let mut components = petgraph::algo::kosaraju_scc(&self.graph);
-        components.retain(|nodes| {
+        let components = petgraph::algo::kosaraju_scc(&self.graph);
+        let cyclic = components.into_iter().filter(|nodes| {
             nodes.len() > 1 || nodes.iter().any(|n| self.graph.contains_edge(*n, *n))
         });
-        for nodes in &mut components {
+        let sorted = cyclic.map(|nodes| {
+            let mut nodes: Vec<NodeId> = nodes.into_iter().map(NodeId).collect();
             nodes.sort();
-        }
+            nodes
+        });
+        let mut components: Vec<Vec<NodeId>> = sorted.collect();
         components.sort();
         components
     }

@@ -15,6 +15,7 @@ use half::{bf16, f16};
 use smallvec::SmallVec;
 
 use super::bytes::Bytes;
+use super::types::TypeError;
 pub use element::{DType, Real};
 
 struct Owned<T>(Vec<T>);
@@ -36,15 +37,18 @@ pub struct Tensor {
 }
 
 impl Tensor {
-    /// A tensor over `bytes`, which must be exactly as long as the type and the shape say.
-    pub fn new(dtype: DType, shape: &[usize], bytes: Bytes) -> Result<Tensor, String> {
+    /// A tensor over `bytes`.
+    ///
+    /// # Errors
+    /// When there are not exactly as many bytes as the type and the shape say.
+    pub fn new(dtype: DType, shape: &[usize], bytes: Bytes) -> Result<Tensor, TypeError> {
         let len = byte_len(dtype, shape)
-            .ok_or_else(|| format!("a tensor of shape {shape:?} is too large"))?;
+            .ok_or_else(|| TypeError(format!("a tensor of shape {shape:?} is too large")))?;
         if bytes.len() != len {
-            return Err(format!(
+            return Err(TypeError(format!(
                 "{dtype}{shape:?} takes {len} bytes, not {}",
                 bytes.len()
-            ));
+            )));
         }
         Ok(Tensor {
             dtype,
@@ -111,6 +115,7 @@ impl Tensor {
     }
 
     /// The transpose of a matrix, over the same bytes; `None` for what is no matrix.
+    #[doc(hidden)]
     pub fn transposed(&self) -> Option<Tensor> {
         let [rows, columns] = self.shape[..] else {
             return None;
@@ -123,7 +128,7 @@ impl Tensor {
     }
 
     /// Of a matrix that lies column by column its transpose, which can be read without a copy; `None` for all others.
-    pub fn by_columns(&self) -> Option<Tensor> {
+    pub(crate) fn by_columns(&self) -> Option<Tensor> {
         self.transposed().filter(|_| self.by_columns)
     }
 
@@ -147,7 +152,7 @@ impl Tensor {
         self.len() == 0
     }
 
-    /// The elements' bytes, row-major and little-endian; a copy only of a matrix that lies [by columns](Self::by_columns).
+    /// The elements' bytes, row-major and little-endian; a copy only of a matrix that lies by columns.
     pub fn bytes(&self) -> Cow<'_, [u8]> {
         let stored = self.stored();
         let [rows, columns] = self.shape[..] else {
@@ -176,11 +181,12 @@ impl Tensor {
     }
 
     /// Which memory the elements are in: equal for tied weights, whatever their shape. Reads none of them.
-    pub fn place(&self) -> (usize, Range<usize>) {
+    pub(crate) fn place(&self) -> (usize, Range<usize>) {
         self.bytes.place()
     }
 
     /// Whether both tensors are the same stretch of the same memory, read the same way: *tied* weights.
+    #[doc(hidden)]
     pub fn same_memory(&self, other: &Tensor) -> bool {
         self.dtype == other.dtype
             && self.shape == other.shape
@@ -188,8 +194,11 @@ impl Tensor {
             && self.bytes.same_memory(&other.bytes)
     }
 
-    /// The same elements under another shape of the same length.
-    pub fn reshaped(&self, shape: &[usize]) -> Result<Tensor, String> {
+    /// The same elements under another shape.
+    ///
+    /// # Errors
+    /// When the shape is of another length.
+    pub fn reshaped(&self, shape: &[usize]) -> Result<Tensor, TypeError> {
         let bytes = if self.by_columns {
             Bytes::new(Arc::new(self.bytes().into_owned()))
         } else {
@@ -198,7 +207,7 @@ impl Tensor {
         Tensor::new(self.dtype, shape, bytes)
     }
 
-    /// The elements as `T`: borrowed where the tensor is of `T`'s type, aligned and not [by columns](Self::by_columns), converted
+    /// The elements as `T`: borrowed where the tensor is of `T`'s type, aligned and not by columns, converted
     /// otherwise.
     pub fn elements<T: Real>(&self) -> Cow<'_, [T]> {
         if let Some(rows) = self.by_columns() {
@@ -213,7 +222,7 @@ impl Tensor {
     }
 
     /// The elements as `T` in the order in which they lie: borrowed where the tensor is of `T`'s type and aligned.
-    pub fn stored_elements<T: Real>(&self) -> Cow<'_, [T]> {
+    pub(crate) fn stored_elements<T: Real>(&self) -> Cow<'_, [T]> {
         let bytes = self.stored();
         if self.dtype == T::DTYPE {
             return match bytemuck::try_cast_slice(bytes) {
@@ -245,7 +254,7 @@ impl Tensor {
     }
 
     /// A hash of type, shape and content, the same on every run.
-    pub fn content_hash(&self) -> u64 {
+    pub(crate) fn content_hash(&self) -> u64 {
         let mut hasher = rustc_hash::FxHasher::default();
         hasher.write_u8(self.dtype as u8);
         for n in &self.shape {
@@ -256,6 +265,7 @@ impl Tensor {
     }
 
     /// Whether any element is NaN or infinite.
+    #[doc(hidden)]
     pub fn has_non_finite(&self) -> bool {
         fn any<E: bytemuck::Pod>(bytes: &[u8], finite: impl Fn(E) -> bool) -> bool {
             let mut elements = bytes.chunks_exact(size_of::<E>());

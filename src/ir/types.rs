@@ -54,6 +54,24 @@ impl Type {
     }
 }
 
+/// Why values or elements do not fit where they are put: the number of operands, an attribute's range, element types, sizes.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct TypeError(pub(crate) String);
+
+impl From<String> for TypeError {
+    fn from(text: String) -> TypeError {
+        TypeError(text)
+    }
+}
+
+/// For messages that say more.
+impl From<TypeError> for String {
+    fn from(error: TypeError) -> String {
+        error.0
+    }
+}
+
 /// `f32[N,16,32,32]`, `f32[*]` where the shape is unknown, `other"List[int]"`.
 impl fmt::Display for Type {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -66,9 +84,9 @@ impl fmt::Display for Type {
 }
 
 impl std::str::FromStr for Type {
-    type Err = String;
+    type Err = TypeError;
 
-    fn from_str(text: &str) -> Result<Type, String> {
+    fn from_str(text: &str) -> Result<Type, TypeError> {
         if let Some(name) = text.strip_prefix("other") {
             return Ok(Type::Other(Attribute::parse(name)?));
         }

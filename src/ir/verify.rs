@@ -15,6 +15,7 @@ use super::types::Type;
 
 /// The invariants of a [`Graph`]. The verifier reports breaches of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Rule {
     /// No value is computed from itself.
     Acyclic,
@@ -58,6 +59,7 @@ impl fmt::Display for Rule {
 
 /// One breach of a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Violation {
     /// The rule that is broken.
     pub rule: Rule,

@@ -133,10 +133,10 @@ fn of_runtime(value: &DynValue) -> Result<Option<Tensor>, String> {
             let shape: Vec<usize> = shape.iter().map(|n| (*n).max(0) as usize).collect();
             let elements: Vec<_> = elements.iter().map($convert).collect();
             let bytes: Vec<u8> = bytemuck::cast_slice(&elements).to_vec();
-            Tensor::new($dtype, &shape, Bytes::new(Arc::new(bytes))).map(Some)
+            Some(Tensor::new($dtype, &shape, Bytes::new(Arc::new(bytes)))?)
         }};
     }
-    match ty {
+    Ok(match ty {
         TensorElementType::Float64 => tensor!(f64, DType::F64, |x| *x),
         TensorElementType::Float32 => tensor!(f32, DType::F32, |x| *x),
         TensorElementType::Float16 => tensor!(half::f16, DType::F16, |x| *x),
@@ -150,6 +150,6 @@ fn of_runtime(value: &DynValue) -> Result<Option<Tensor>, String> {
         TensorElementType::Uint32 => tensor!(u32, DType::I64, |x| i64::from(*x)),
         TensorElementType::Uint64 => tensor!(u64, DType::I64, |x| *x as i64),
         TensorElementType::Bool => tensor!(bool, DType::Bool, |x| u8::from(*x)),
-        _ => Ok(None),
-    }
+        _ => None,
+    })
 }

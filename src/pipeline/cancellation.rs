@@ -29,6 +29,7 @@ impl Cancellation {
     }
 
     /// Declares that somebody watches for it, until the result is dropped.
+    #[doc(hidden)]
     pub fn watch(&self) -> Watch {
         self.0.watched.store(true, Ordering::SeqCst);
         Watch(self.clone())

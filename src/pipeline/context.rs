@@ -24,6 +24,7 @@ pub struct PassContext<'a> {
     /// Inputs to calibrate on, where the user gave some: what fits a network's weights to data fits them to these.
     pub samples: Option<Arc<Samples>>,
     /// What only passes that train ask for.
+    #[doc(hidden)]
     pub training: TrainingContext<'a>,
     /// Why an iterative pass stopped, such as "saturated" or "node limit"; the pass sets it.
     pub stop_reason: Option<String>,
@@ -63,6 +64,7 @@ impl<'a> PassContext<'a> {
     }
 
     /// This context, with `progress` called as [`PassContext::progress`] is.
+    #[doc(hidden)]
     pub fn with_progress(self, progress: Progress<'a>) -> PassContext<'a> {
         PassContext {
             progress: Some(progress),
@@ -71,11 +73,13 @@ impl<'a> PassContext<'a> {
     }
 
     /// This context, with inputs to calibrate on.
+    #[doc(hidden)]
     pub fn with_samples(self, samples: Option<Arc<Samples>>) -> PassContext<'a> {
         PassContext { samples, ..self }
     }
 
     /// This context, with the graph as it was before the first pass.
+    #[doc(hidden)]
     pub fn with_original(self, original: &'a Graph) -> PassContext<'a> {
         PassContext {
             original: Some(original),
@@ -84,21 +88,25 @@ impl<'a> PassContext<'a> {
     }
 
     /// This context, with what training needs.
+    #[doc(hidden)]
     pub fn with_training(self, training: TrainingContext<'a>) -> PassContext<'a> {
         PassContext { training, ..self }
     }
 
     /// The graph as it was before the first pass; `None` where a pass is run by itself.
+    #[doc(hidden)]
     pub fn original(&self) -> Option<&'a Graph> {
         self.original
     }
 
     /// Says that the samples were of use.
+    #[doc(hidden)]
     pub fn used_samples(&mut self) {
         self.samples_used = true;
     }
 
     /// Says that the samples could not be used at `node`, and why: a remark, and a warning for who gave them.
+    #[doc(hidden)]
     pub fn missed_samples(&mut self, node: &str, text: impl Into<String>) {
         let text = text.into();
         self.samples_missed.push(match node {

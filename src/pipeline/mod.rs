@@ -30,20 +30,29 @@ mod text;
 mod training;
 
 pub use crate::analysis::Cost;
+#[doc(hidden)]
 pub use crate::exec::State;
 pub(crate) use crate::exec::inputs::refuse_unknown_sizes;
 pub use crate::report::{Kind, Remark, RemarkKind};
-pub use cancellation::{Cancellation, Watch};
+pub use cancellation::Cancellation;
+#[doc(hidden)]
+pub use cancellation::Watch;
 pub(crate) use check::refuse_non_finite;
+#[doc(hidden)]
 pub use check::rounding;
+#[doc(hidden)]
 pub use checkpoint::Checkpoint;
 pub use context::PassContext;
 pub use manager::{RunOptions, Verify};
 pub use observer::Observer;
-pub use options::{FromOption, OptionSpec, OptionValue, Options, Values};
+#[doc(hidden)]
+pub use options::{FromOption, OptionValue};
+pub use options::{OptionSpec, Options, Values};
 pub use pass::{Changed, Pass, PassInfo};
 pub use registry::Registry;
+#[doc(hidden)]
 pub use text::{Combinator, REPEAT};
+#[doc(hidden)]
 pub use training::TrainingContext;
 
 use crate::{Model, Report, Result};
@@ -67,6 +76,7 @@ enum Step {
 
 impl Pipeline {
     /// Whether a pass trains: it needs data and libtorch, takes long, and saves what it has done.
+    #[doc(hidden)]
     pub fn trains(&self) -> bool {
         fn any(steps: &[Step]) -> bool {
             steps.iter().any(|step| match step {

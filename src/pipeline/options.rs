@@ -55,6 +55,7 @@ impl Values {
     ///
     /// # Errors
     /// What would be right, in words.
+    #[doc(hidden)]
     pub fn parse(&self, text: &str) -> Result<OptionValue, String> {
         let value = match *self {
             Values::Flag => text.parse().ok().map(OptionValue::Flag),
@@ -145,6 +146,7 @@ impl Options {
     ///
     /// # Errors
     /// [`Error::Usage`] when a default is not one of the option's own values: a mistake in the pass.
+    #[doc(hidden)]
     pub fn defaults(specs: &'static [OptionSpec]) -> Result<Options> {
         let values = specs.iter().map(|spec| {
             let value = spec.values.parse(spec.default);
@@ -171,6 +173,7 @@ impl Options {
     }
 
     /// The options that differ from their defaults, in the order of their descriptions.
+    #[doc(hidden)]
     pub fn changed(&self) -> impl Iterator<Item = (&'static str, OptionValue)> + '_ {
         self.values
             .iter()

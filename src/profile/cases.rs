@@ -4,7 +4,7 @@ use std::fmt;
 
 use smallvec::smallvec;
 
-use crate::ir::{Constant, DType, Graph, NodeId, Op, Padding, Role, Tensor, Type, Value};
+use crate::ir::{Constant, DType, Graph, Op, Padding, Role, Tensor, Type, Value};
 
 /// A layer of one shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -251,7 +251,7 @@ struct Net(Graph);
 
 impl Net {
     fn op(&mut self, name: &str, op: Op, operands: &[Value]) -> Result<Value, String> {
-        self.0.add_op(name, op, operands).map(NodeId::into)
+        Ok(self.0.add_op(name, op, operands)?.into())
     }
 
     fn constant(&mut self, shape: &[usize], elements: Vec<f32>) -> Value {

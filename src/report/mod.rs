@@ -24,6 +24,7 @@ use crate::judge::Verdict;
 
 /// What a pipeline did to a model. As JSON it is the file that `optc --report` writes.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct Report {
     /// The version of optc.
     pub optc: &'static str,
@@ -114,6 +115,7 @@ pub struct Change {
 
 /// What one run of one pass did.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct PassReport {
     /// The pass.
     pub name: String,

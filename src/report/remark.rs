@@ -28,6 +28,7 @@ impl fmt::Display for Kind {
 
 /// Something a pass did, did not do and why, or found out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Remark {
     /// Which of the three.
     pub kind: RemarkKind,

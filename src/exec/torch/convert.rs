@@ -92,7 +92,11 @@ pub(super) fn constant(tensor: &Tensor, dtype: DType) -> Result<ir::Tensor, Stri
         Ok(bytes)
     };
     let bytes = bytes().map_err(|error| reason(&error))?;
-    ir::Tensor::new(dtype, &shape(tensor), Bytes::new(Arc::new(bytes)))
+    Ok(ir::Tensor::new(
+        dtype,
+        &shape(tensor),
+        Bytes::new(Arc::new(bytes)),
+    )?)
 }
 
 /// A copy of an array, on the processor.

@@ -8,8 +8,7 @@ use serde_json::Value as Json;
 use super::schema::tagged;
 
 use crate::formats::sizes::{bounded, remainder};
-use crate::ir::dim::DimBuilder;
-use crate::ir::{Dim, Symbol};
+use crate::ir::{Dim, DimBuilder, Symbol};
 
 /// How deeply an expression may nest.
 const MAX_DEPTH: usize = 64;
@@ -264,7 +263,7 @@ impl<'p> Parser<'p> {
     }
 
     fn symbol(&mut self, name: &str, text: Option<String>) -> Option<Dim> {
-        if !crate::ir::dim::is_symbol(name) {
+        if !crate::ir::is_symbol(name) {
             return None;
         }
         let symbol: Symbol = name.into();

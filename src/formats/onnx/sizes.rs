@@ -3,8 +3,7 @@
 use super::attributes::int;
 use super::error::OnnxError;
 use super::write::Writer;
-use crate::ir::dim::DimBuilder;
-use crate::ir::{DType, Dim, Symbol};
+use crate::ir::{DType, Dim, DimBuilder, Symbol};
 
 /// A size that is computed: the value's name, and whether it is surely not negative.
 pub(super) struct Size {

@@ -8,8 +8,7 @@ use super::error::OnnxError;
 use super::files::External;
 use super::proto::{EXTERNAL, TensorProto};
 use crate::formats::dtypes;
-use crate::ir::tensor::byte_len;
-use crate::ir::{Bytes, DType, Tensor};
+use crate::ir::{Bytes, DType, Tensor, byte_len};
 
 /// Names and bits of the others, by number; 0 bits where elements have no fixed length.
 const OTHERS: [(i32, &str, usize); 18] = [

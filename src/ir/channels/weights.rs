@@ -5,7 +5,7 @@ use crate::ir::{Op, no_products};
 impl Op {
     /// The axis of the weight that holds output channels, and the one that holds input channels, where the operator is a
     /// product with a dense weight: operand 1 of a convolution with one group, or of a linear layer.
-    pub fn weight_axes(&self) -> Option<WeightAxes> {
+    pub(crate) fn weight_axes(&self) -> Option<WeightAxes> {
         match self {
             Op::Conv { groups: 1, .. } | Op::Linear {} => Some(WeightAxes {
                 output: 0,
@@ -23,7 +23,7 @@ impl Op {
     }
 
     /// As [`Op::weight_axes`], and for a matrix product whose operand 1 has this rank, where that is a matrix.
-    pub fn product_axes(&self, rank: usize) -> Option<WeightAxes> {
+    pub(crate) fn product_axes(&self, rank: usize) -> Option<WeightAxes> {
         match self {
             Op::MatMul {} => (rank == 2).then_some(WeightAxes {
                 output: 1,

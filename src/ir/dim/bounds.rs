@@ -4,7 +4,7 @@ use super::{Atom, Dim, Repr};
 
 impl Dim {
     /// Whether the expression is 0 or more whatever sizes, of 1 or more, the symbols stand for; as far as its form shows.
-    pub fn is_never_negative(&self) -> bool {
+    pub(crate) fn is_never_negative(&self) -> bool {
         self.least(0).is_some_and(|least| least >= 0)
     }
 

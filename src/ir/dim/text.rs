@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::super::types::TypeError;
 use super::{Atom, Dim, Repr};
 
 impl fmt::Debug for Dim {
@@ -75,15 +76,15 @@ fn is_word(c: char) -> bool {
 const MAX_DEPTH: usize = 64;
 
 impl std::str::FromStr for Dim {
-    type Err = String;
+    type Err = TypeError;
 
     /// Reads what [`Dim`] prints: numbers, symbols, `+`, `-`, `*`, parentheses, `floor(a/b)` and `max(a,b)`.
-    fn from_str(text: &str) -> Result<Dim, String> {
+    fn from_str(text: &str) -> Result<Dim, TypeError> {
         let mut parser = Parser { text, at: 0 };
         let dim = parser.sum(MAX_DEPTH)?;
         match parser.peek() {
             None => Ok(dim),
-            Some(c) => Err(format!("unexpected `{c}` in the size `{text}`")),
+            Some(c) => Err(format!("unexpected `{c}` in the size `{text}`").into()),
         }
     }
 }

@@ -51,7 +51,7 @@ impl DType {
     }
 
     /// The distance from 1 to the next number of a floating-point type; 0 for the others.
-    pub fn epsilon(self) -> f64 {
+    pub(crate) fn epsilon(self) -> f64 {
         match self {
             DType::F64 => f64::EPSILON,
             DType::F32 => f32::EPSILON.into(),
@@ -62,7 +62,7 @@ impl DType {
     }
 
     /// The type with this name in the text form.
-    pub fn from_name(name: &str) -> Option<DType> {
+    pub(crate) fn from_name(name: &str) -> Option<DType> {
         DType::ALL
             .iter()
             .find(|(_, n)| *n == name)

@@ -35,6 +35,7 @@
 mod cursor;
 mod defaults;
 mod elements;
+mod operator;
 mod parse;
 mod print;
 mod values;
@@ -44,5 +45,7 @@ mod tests;
 
 pub(crate) use elements::normal;
 pub use parse::parse;
+pub use print::print;
+#[doc(hidden)]
+pub use print::statement;
 pub(super) use print::value;
-pub use print::{print, statement};

@@ -3,24 +3,21 @@
 use std::str::FromStr;
 use std::sync::Arc;
 
-use indexmap::IndexMap;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
-use super::super::attribute::Attribute;
 use super::super::dim::is_symbol;
 use super::super::graph::{Constant, Graph, NodeId, Role, Value};
 use super::super::mask::Mask;
-use super::super::op::{Dialect, Op, Opaque};
+use super::super::op::Op;
 use super::super::tensor::{DType, Tensor};
-use super::super::types::Type;
+use super::super::types::{Type, TypeError};
 use super::super::verify::{Violation, verify};
 use super::cursor::{Cursor, Mistake, Parsed};
-use super::defaults::defaults;
 use super::elements::Weights;
+use super::operator;
 use super::print::role_name;
 use super::values;
-use crate::error::nearest;
 use crate::{Error, Result};
 
 /// How many positions all indices of a text may have: their short form says more than it is long.
@@ -199,30 +196,19 @@ impl Parser<'_> {
             }
         }
         self.cursor.expect(')')?;
-        let mut attributes = self.attributes()?;
+        let attributes = operator::attributes(&mut self.cursor)?;
         let types_at = self.cursor.at();
         let types = self.types()?;
         let op = match opaque {
-            Some(name) => opaque_op(name, &mut attributes, types.clone().unwrap_or_default()),
+            Some(name) => {
+                let outputs = types.clone().unwrap_or_default();
+                operator::opaque(at, name, attributes, outputs)?
+            }
             None => {
                 let ranks: Vec<_> = operands.iter().map(|v| self.graph.ty(*v).rank()).collect();
-                for (field, usual) in defaults(op_name, &ranks) {
-                    attributes.entry(field.to_string()).or_insert(usual);
-                }
-                Op::parse(op_name, &mut attributes)
+                operator::known(at, op_name, attributes, &ranks)?
             }
         };
-        let op = op.map_err(|error| unknown_operator(Mistake::new(at, error), op_name))?;
-        if let Some((field, _)) = attributes.first() {
-            let what = format!("`{op_name}` has no attribute `{field}`");
-            let names: Vec<&str> = op.attributes().into_iter().map(|(n, _)| n).collect();
-            let help = if names.is_empty() {
-                String::new()
-            } else {
-                format!("it has {}", names.join(", "))
-            };
-            return Err(Mistake::new(at, what).help(help));
-        }
         if let Op::Gather { index, .. } = &op {
             self.positions += index.len();
             if self.positions > MAX_POSITIONS {
@@ -248,31 +234,6 @@ impl Parser<'_> {
         Ok(())
     }
 
-    /// `{stride=[2,2], groups=1}`, or nothing: names and printed values.
-    fn attributes(&mut self) -> Parsed<IndexMap<String, String>> {
-        let mut attributes = IndexMap::new();
-        if !self.cursor.eat('{') {
-            return Ok(attributes);
-        }
-        while self.cursor.peek() != Some('}') {
-            let at = self.cursor.at();
-            let field = self.cursor.word("an attribute")?;
-            self.cursor.expect('=')?;
-            let text = self.cursor.raw_until(&[','])?;
-            if attributes
-                .insert(field.to_string(), text.to_string())
-                .is_some()
-            {
-                return Err(Mistake::new(at, format!("`{field}` is there twice")));
-            }
-            if !self.cursor.eat(',') {
-                break;
-            }
-        }
-        self.cursor.expect('}')?;
-        Ok(attributes)
-    }
-
     /// `: f32[3], i64[*]`, or nothing.
     fn types(&mut self) -> Parsed<Option<SmallVec<[Type; 1]>>> {
         if !self.cursor.eat(':') {
@@ -290,9 +251,8 @@ impl Parser<'_> {
     fn ty(&mut self) -> Parsed<(usize, Type)> {
         let at = self.cursor.at();
         let text = self.cursor.word_with_brackets()?;
-        let ty = text
-            .parse()
-            .map_err(|error: String| Mistake::new(at, error))?;
+        let ty = text.parse();
+        let ty = ty.map_err(|error: TypeError| Mistake::new(at, error))?;
         Ok((at, ty))
     }
 
@@ -353,41 +313,5 @@ impl Parser<'_> {
         } else {
             Err(Mistake::new(at, format!("`{name}` has no result {port}")))
         }
-    }
-}
-
-fn opaque_op(
-    name: Arc<str>,
-    attributes: &mut IndexMap<String, String>,
-    outputs: SmallVec<[Type; 1]>,
-) -> Result<Op, String> {
-    let template = attributes
-        .shift_remove("template")
-        .ok_or("opaque needs the attribute `template`")?;
-    let sizes = match attributes.shift_remove("sizes") {
-        Some(sizes) => super::super::dim::Dims::parse(&sizes)?,
-        None => Default::default(),
-    };
-    let dialect = match attributes.shift_remove("dialect") {
-        Some(dialect) => Dialect::parse(&dialect)?,
-        None => Dialect::default(),
-    };
-    Ok(Op::Opaque(Arc::new(Opaque {
-        dialect,
-        name,
-        template: Attribute::parse(&template)?,
-        sizes: sizes.into_iter().collect(),
-        outputs,
-    })))
-}
-
-/// Adds the nearest operator's name, if there is no such operator.
-fn unknown_operator(mistake: Mistake, name: &str) -> Mistake {
-    if name == "opaque" || Op::NAMES.contains(&name) {
-        return mistake;
-    }
-    match nearest(name, Op::NAMES.iter().copied()) {
-        Some(nearest) => mistake.help(format!("is `{nearest}` meant?")),
-        None => mistake.help(format!("the operators are: {}", Op::NAMES.join(", "))),
     }
 }

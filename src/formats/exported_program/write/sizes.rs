@@ -5,8 +5,7 @@ use serde_json::{Value as Json, json};
 use super::{Writer, mistake};
 use crate::error::FormatError;
 use crate::formats::exported_program::schema::{Node, tag};
-use crate::ir::dim::DimBuilder;
-use crate::ir::{Dim, Symbol, Value};
+use crate::ir::{Dim, DimBuilder, Symbol, Value};
 
 impl Writer<'_> {
     /// A size as an argument: a number, or the name of the node that computes it.

@@ -5,8 +5,7 @@ use crate::formats::onnx::proto::{
     Dimension, DimensionValue, TensorShapeProto, TypeProto, TypeValue,
 };
 use crate::formats::onnx::{tensor, types};
-use crate::ir::dim::is_symbol;
-use crate::ir::{Dim, Dims, Type};
+use crate::ir::{Dim, Dims, Type, is_symbol};
 
 impl Importer<'_> {
     /// The type that the file declares for a value; `None` if it declares none.

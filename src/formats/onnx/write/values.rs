@@ -63,7 +63,7 @@ impl Writer<'_> {
         let tensor = &constant.tensor;
         let tensor = match &form {
             Form::AsIs => Ok(tensor.clone()),
-            Form::Reshaped(shape) => tensor.reshaped(shape),
+            Form::Reshaped(shape) => tensor.reshaped(shape).map_err(String::from),
             Form::Transposed => tensor
                 .transposed()
                 .ok_or_else(|| format!("`{}` is no matrix", node.name)),

@@ -1,8 +1,7 @@
 //! Comparisons, as far as their outcome can be known.
 
 use crate::formats::torchscript::value::{MAX_VISITS, Value};
-use crate::ir::dim::DimBuilder;
-use crate::ir::{Dim, Symbol};
+use crate::ir::{Dim, DimBuilder, Symbol};
 
 /// Whether two values are equal, where that can be known.
 pub(super) fn same(a: &Value<'_>, b: &Value<'_>) -> Option<bool> {

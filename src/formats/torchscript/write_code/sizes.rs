@@ -4,8 +4,7 @@ use std::fmt::Write as _;
 
 use rustc_hash::FxHashMap;
 
-use crate::ir::dim::DimBuilder;
-use crate::ir::{Dim, Graph, Symbol};
+use crate::ir::{Dim, DimBuilder, Graph, Symbol};
 
 /// Expressions of sizes: each is computed once, by a statement before its first use.
 pub(super) struct Sizes<'w> {

@@ -17,7 +17,8 @@
 //! - [`Report`]: what was done, and what not, and why.
 //!
 //! What is documented is meant to stay. The other modules are there for the command, for tests and for the curious, and change
-//! with any release: `formats`, model files, and `files`, how they appear whole; `data`, samples for calibration and evaluation;
+//! with any release: `formats`, model files, and `files`, how they appear whole; `data`, samples for calibration and evaluation,
+//! and `dream`, which makes some of the network itself;
 //! `passes`, and `egraph`, equality saturation, which some are made of; `analysis`, what passes ask about a graph; `exec`, the
 //! reference interpreter, and `judge`, runtimes, which compare what was written with what was read; `profile`, how long a runtime
 //! takes for operators.
@@ -30,6 +31,8 @@
 pub mod analysis;
 #[doc(hidden)]
 pub mod data;
+#[doc(hidden)]
+pub mod dream;
 #[doc(hidden)]
 pub mod egraph;
 mod error;

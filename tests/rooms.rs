@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 /// The folders and files of `src`, and `passes`: the first know nothing, the last everything.
 const ROOMS: &[&str] = &[
-    "random", "error", "ir", "files", "data", "exec", "analysis", "egraph", "formats", "profile",
-    "judge", "report", "pipeline", "passes", "fuzzing", "cli",
+    "random", "error", "ir", "files", "data", "exec", "dream", "analysis", "egraph", "formats",
+    "profile", "judge", "report", "pipeline", "passes", "fuzzing", "cli",
 ];
 
 /// What the library's root shows of a room, macros included.

@@ -265,18 +265,22 @@ fn with_data(
     let mut run = job.run.clone();
     if let Some(spec) = &job.eval {
         progress.say(format!("opening {spec}"));
-        run.eval = Some(Arc::new(spec.open(graph)?));
+        run.eval = Some(Arc::new(open(spec, graph, args, progress)?));
     }
     if let Some(spec) = &job.data {
         progress.say(format!("reading samples of {spec}"));
-        let data = spec.open(graph)?;
+        let data = open(spec, graph, args, progress)?;
         note_filled(&data);
+        // Samples that are made are all wanted.
+        let wanted = spec
+            .dreams(graph)?
+            .map_or(args.samples, |dreams| dreams.count);
         let samples = match args.judge {
-            JudgeChoice::None => data.sample(args.samples, args.seed)?,
+            JudgeChoice::None => data.sample(wanted, args.seed)?,
             // Where there are enough, those that are held out come on top.
             _ => {
                 let (samples, held) = data
-                    .sample(Samples::with_held_out(args.samples), args.seed)?
+                    .sample(Samples::with_held_out(wanted), args.seed)?
                     .hold_out();
                 held_out = held.map(Arc::new);
                 samples
@@ -301,6 +305,14 @@ fn note_filled(data: &Data) {
             &format!("{name} has no array for some inputs: {}", inputs.join(", ")),
         );
     }
+}
+
+/// Data for the network, made from it where the specification says so.
+fn open(spec: &DataSpec, graph: &Graph, args: &Args, progress: &Progress) -> Result<Data, Error> {
+    let threads = args.threads.unwrap_or(0).into();
+    optc::dream::open(spec, graph, args.seed, threads, &mut |done| {
+        progress.say(format!("making samples {:.0} %", 100.0 * done));
+    })
 }
 
 /// Where training saves what it has done, if there is training.

@@ -9,6 +9,7 @@ mod arrays;
 mod batches;
 #[cfg(feature = "images")]
 mod cifar10;
+mod dream;
 #[cfg(feature = "images")]
 mod folder;
 #[cfg(feature = "images")]
@@ -30,6 +31,8 @@ mod wanted;
 #[cfg(feature = "torch")]
 pub(crate) use batches::padded;
 pub use batches::{Batch, Batches};
+pub use dream::Dreams;
+pub(crate) use npz::write as write_npz;
 pub use samples::{Feeds, Fill, Filled, InputSamples, Run, Samples};
 pub use spec::{DataSpec, Split, help};
 pub use training::TrainingSet;

@@ -99,6 +99,22 @@ pub(super) fn read(name: &str, bytes: &Bytes) -> Result<Tensor, Wrong> {
         .map_err(|what| damaged(&format!("does not hold together: {what}")))
 }
 
+/// What comes before the elements of an array of f32 of this shape.
+pub(super) fn header(shape: &[usize]) -> Vec<u8> {
+    let sizes: String = shape.iter().map(|n| format!("{n}, ")).collect();
+    let mut text = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({sizes}), }}");
+    // Elements begin at a multiple of 64.
+    let start = MAGIC.len() + 4;
+    let end = (start + text.len() + 1).next_multiple_of(64);
+    text.extend(std::iter::repeat_n(' ', end - start - text.len() - 1));
+    text.push('\n');
+    let mut bytes = MAGIC.to_vec();
+    bytes.extend([1, 0]);
+    bytes.extend((text.len() as u16).to_le_bytes());
+    bytes.extend(text.bytes());
+    bytes
+}
+
 /// What the dictionary says.
 struct Header {
     /// `<f4`, or [`RECORDS`].

@@ -1,10 +1,15 @@
 //! `npz:FILE`: arrays in an archive of NumPy's, or a folder of such archives with one sample in each.
 
+use std::path::Path;
+
+use ndarray::ArrayD;
+
 use super::arrays::{self, Arrays};
 use super::spec::Kind;
 use super::training::Augment;
 use super::{DataSpec, Opened, Wanted, Wrong, npz_folder};
-use crate::files::archive::Archive;
+use crate::files::archive::{Archive, ArchiveWriter};
+use crate::files::write_whole;
 use crate::ir::{Bytes, Tensor};
 use crate::{Error, Result};
 
@@ -63,4 +68,20 @@ impl Arrays for Npz<'_> {
         let bytes = bytes.map_err(|source| Error::format(&self.spec.path, source))?;
         super::npy::read(name, &bytes).map_err(|w| self.spec.wrong(w))
     }
+}
+
+/// Writes an archive that has the array `x`, whole or not at all.
+///
+/// # Errors
+/// [`Error::Io`] and [`Error::Format`] when the system refuses.
+pub(crate) fn write(path: &Path, x: &ArrayD<f32>) -> Result<()> {
+    let mut bytes = super::npy::header(x.shape());
+    bytes.extend(x.iter().flat_map(|x| x.to_le_bytes()));
+    write_whole(path, |file| {
+        let mut archive = ArchiveWriter::new(file, "");
+        let written = archive
+            .entry("x.npy", &bytes)
+            .and_then(|()| archive.finish());
+        written.map_err(|source| Error::format(path, source))
+    })
 }

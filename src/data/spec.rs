@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use super::training::Augment;
 use super::wanted::Wanted;
-use super::{Data, Opened, Wrong, npy, npz, safetensors};
+use super::{Data, Opened, Wrong, dream, npy, npz, safetensors};
 #[cfg(feature = "images")]
 use super::{cifar10, folder, mnist};
 use crate::ir::Graph;
@@ -23,6 +23,7 @@ static KINDS: &[&Kind] = &[
     &mnist::MNIST,
     #[cfg(feature = "images")]
     &cifar10::CIFAR10,
+    &dream::DREAM,
 ];
 
 /// The options of all kinds of data: name, value, meaning.
@@ -66,6 +67,21 @@ const OPTIONS: &[(&str, &str, &str)] = &[
         "crop",
         "N",
         "shift images by up to N pixels each way in training [default: 4 for cifar10, else 0]",
+    ),
+    (
+        "steps",
+        "N",
+        "steps by which samples are made [default: 120]",
+    ),
+    (
+        "range",
+        "A/B",
+        "limits of what is made [default: by mean and std, or else by the first batch norms]",
+    ),
+    (
+        "save",
+        "FILE",
+        "keep the samples that were made, as npz:FILE reads them",
     ),
 ];
 
@@ -120,6 +136,10 @@ pub struct DataSpec {
     /// The names of an archive's arrays, where they are not the default.
     pub(super) x: Option<String>,
     pub(super) y: Option<String>,
+    /// How samples are made, and where they are kept.
+    pub(super) steps: Option<u32>,
+    pub(super) range: Option<[f32; 2]>,
+    pub(super) save: Option<PathBuf>,
     text: String,
 }
 
@@ -186,6 +206,12 @@ impl DataSpec {
             "std" => self.std = numbers(value, |x| x.is_finite() && x > 0.0)?,
             "resize" => self.resize = Some(whole(value, 1, 1 << 14)?),
             "flip" => self.augment.flip = value.parse().ok()?,
+            "steps" => self.steps = Some(whole(value, 1, 1 << 20)?),
+            "range" => match numbers(value, |x| x.is_finite())?[..] {
+                [least, largest] if least < largest => self.range = Some([least, largest]),
+                _ => return None,
+            },
+            "save" => self.save = Some(array?.into()),
             "crop" => self.augment.crop = whole(value, 0, 1 << 10)? as usize,
             _ => return None,
         }
@@ -243,8 +269,16 @@ impl FromStr for DataSpec {
             augment: kind.augment,
             x: None,
             y: None,
+            steps: None,
+            range: None,
+            save: None,
             text: text.to_string(),
         };
+        if kind.name == dream::DREAM.name && spec.dreamt().is_none() {
+            let at = text.len() - rest.len();
+            let what = format!("`{}` is no number of samples", &rest[..end]);
+            return Err(wrong(at, what, "say how many, as dream:400".to_string()));
+        }
         let mut at = text.len() - rest.len() + end;
         for option in rest[end..].split(',').skip(1) {
             at += 1;

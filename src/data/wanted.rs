@@ -135,7 +135,7 @@ impl Input {
     }
 
     /// The sizes of a row of its batch.
-    fn row(&self) -> Option<&[Option<usize>]> {
+    pub(super) fn row(&self) -> Option<&[Option<usize>]> {
         self.sizes.as_deref()?.get(1..)
     }
 

@@ -10,12 +10,12 @@ use super::window::{Axis, Spec, Windows};
 use crate::ir::{Bindings, Dim, Ints, Op, Padding, Real};
 
 /// One window along one dimension.
-struct Span {
+pub(super) struct Span {
     /// First position, end, and step.
-    inside: Range<usize>,
-    step: usize,
+    pub inside: Range<usize>,
+    pub step: usize,
     /// Positions with those in the pad, as a mean may count them.
-    padded: usize,
+    pub padded: usize,
 }
 
 /// What a pool makes of the elements of a window.
@@ -96,7 +96,7 @@ pub(super) fn pool<'a, T: Real>(x: &Array<T>, pool: &Pool) -> Result<Array<'a, T
     over_spans(x, &spans, &windows.outputs(), pool.reduce)
 }
 
-fn spans(axis: &Axis) -> Vec<Span> {
+pub(super) fn spans(axis: &Axis) -> Vec<Span> {
     let span_of = |output: usize| {
         let start = output * axis.stride;
         let reach = start + axis.dilation * (axis.kernel - 1) + 1;
@@ -119,15 +119,19 @@ pub(super) fn adaptive_pool<'a, T: Real>(
     output: &[usize],
     reduce: Reduce,
 ) -> Result<Array<'a, T>, String> {
-    let lengths = spatial(x)?;
+    // Before a span is made for every position: are there sensibly many?
+    element_count::<T>(output)?;
+    over_spans(x, &even_spans(spatial(x)?, output)?, output, reduce)
+}
+
+/// Windows as even as they can be over dimensions of these lengths.
+pub(super) fn even_spans(lengths: &[usize], output: &[usize]) -> Result<[Vec<Span>; 3], String> {
     if lengths.len() != output.len() || !(1..=3).contains(&output.len()) {
         return Err(format!(
             "output {output:?} does not fit {} spatial dimensions",
             lengths.len()
         ));
     }
-    // Before a span is made for every position: are there sensibly many?
-    element_count::<T>(output)?;
     let even = |n: usize, count: usize| -> Vec<Span> {
         (0..count)
             .map(|i| {
@@ -144,7 +148,7 @@ pub(super) fn adaptive_pool<'a, T: Real>(
     for (i, (n, count)) in lengths.iter().zip(output).enumerate() {
         spans[3 - output.len() + i] = even(*n, *count);
     }
-    over_spans(x, &spans, output, reduce)
+    Ok(spans)
 }
 
 fn spatial<'v, T: Real>(x: &'v Array<T>) -> Result<&'v [usize], String> {

@@ -51,7 +51,7 @@ pub(super) fn resize<'a, T: Real>(
 }
 
 /// The sample at or before output position `o`, and how far on to the next one it lies.
-fn sample(o: usize, len: usize, target: usize, mode: ResizeMode) -> (usize, f64) {
+pub(super) fn sample(o: usize, len: usize, target: usize, mode: ResizeMode) -> (usize, f64) {
     let at = match mode {
         ResizeMode::Nearest => return (o * len / target, 0.0),
         ResizeMode::Linear => ((o as f64 + 0.5) * len as f64 / target as f64 - 0.5).max(0.0),

@@ -6,11 +6,12 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Parser, Subcommand, ValueEnum};
 use optc::exec::Device;
 
+use super::bench::BenchArgs;
 use super::inspect::InspectArgs;
 use super::profile::ProfileArgs;
 use super::watch::PrintAfter;
 
-const USAGE: &str = "optc [OPTIONS] <MODEL>\n       optc --list-passes\n       optc inspect [OPTIONS] <MODEL>\n       optc profile [OPTIONS]";
+const USAGE: &str = "optc [OPTIONS] <MODEL>\n       optc --list-passes\n       optc inspect [OPTIONS] <MODEL>\n       optc bench [OPTIONS] <MODELS>...\n       optc profile [OPTIONS]";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -18,6 +19,7 @@ Examples:
   optc --passes 'red{hash=none}' -o small.pt big.pt   exact passes only
   optc --passes canonicalize,red --report r.json m.pt
   optc inspect --input 1x3x224x224 m.pt               what is in it, layer by layer
+  optc bench resnet50.onnx resnet50.opt.onnx          how long both take, in turns
   optc profile && optc --cost latency:latency.json --input 1x3x224x224 m.pt
   optc --verify-each --remarks m.pt                   check every pass, say what was done
   optc --eval npz:test.npz,mean=0.5,std=0.5 m.pt      compare answers, and the share of right ones
@@ -32,6 +34,7 @@ const STYLES: Styles = Styles::styled()
 /// What there is beside running passes.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    Bench(BenchArgs),
     Inspect(InspectArgs),
     Profile(ProfileArgs),
 }
@@ -137,6 +140,10 @@ pub struct Args {
         hide_possible_values = true
     )]
     pub judge: JudgeChoice,
+
+    /// Do not time the written file against the model; else passes that make it slower are taken back
+    #[arg(long)]
+    pub no_measure: bool,
 
     /// The most that outputs may change, relative to their size (root mean square), as far as it was measured; more is an error
     #[arg(long, value_name = "X", value_parser = tolerance)]

@@ -1,14 +1,16 @@
 //! The command: reads a model, runs a pipeline over it, writes it, and says what happened.
 
 mod args;
+mod bench;
 mod inspect;
 mod judging;
 mod listing;
+mod measuring;
 mod paths;
 mod profile;
+mod warnings;
 mod watch;
 
-use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -26,6 +28,8 @@ use optc::{Error, Pipeline};
 
 use args::{Args, Command, JudgeChoice};
 use judging::Judging;
+use measuring::{Made, Measuring};
+use warnings::complain;
 use watch::{PrintAfter, Progress, Watch};
 
 /// Why a run ended early: the message, and the exit status that stands for it.
@@ -68,6 +72,7 @@ pub fn main() -> ExitCode {
     report_panics();
     let args = Args::parse();
     let run = || match &args.command {
+        Some(Command::Bench(bench)) => Ok(bench::run(bench)?),
         Some(Command::Profile(profile)) => Ok(profile::run(profile)?),
         Some(Command::Inspect(inspect)) => Ok(inspect::run(inspect)?),
         None => run(&args),
@@ -93,26 +98,55 @@ fn run(args: &Args) -> Result<(), Failure> {
     let progress = Progress::new(args.quiet);
 
     progress.say(format!("reading {}", model_path.display()));
-    let mut model = formats::read_with(model_path, &job.read)?;
-    let original = model.graph.clone();
-    let left_out: Vec<String> = model.left_out().into_iter().map(str::to_owned).collect();
-    let (run, held_out) = with_data(&job, args, &model.graph, &progress)?;
+    let read = formats::read_with(model_path, &job.read)?;
+    let left_out: Vec<String> = read.left_out().into_iter().map(str::to_owned).collect();
+    let (run, held_out) = with_data(&job, args, &read.graph, &progress)?;
+    end_on_ctrl_c(&run.cancellation);
     let mut watch = Watch {
         progress: &progress,
         print_after: job.print_after,
     };
-    end_on_ctrl_c(&run.cancellation);
-    let mut report = job.pipeline.run_with(&mut model, &run, &mut watch)?;
-    report.model = model_path.display().to_string();
-
-    progress.say(format!("writing {}", job.output.display()));
-    let staged = formats::stage(&model, &job.output)?;
     let judging = Judging {
         args,
         held_out: held_out.is_some() && !job.pipeline.trains(),
         samples: held_out.or(run.samples.clone()),
     };
-    report.judge = judging.verdict(&original, &staged, &report, &progress)?;
+    let measuring = Measuring {
+        args,
+        judging: &judging,
+        path: model_path,
+        original: &read.graph,
+        progress: &progress,
+    };
+    let make = |pipeline: &Pipeline, runs: Option<usize>| {
+        let mut model = read.clone();
+        let mut report = match runs {
+            None => pipeline.run_with(&mut model, &run, &mut watch)?,
+            Some(_) => {
+                let part = RunOptions {
+                    verify: Verify::Nothing,
+                    eval: None,
+                    stop_after: runs,
+                    ..run.clone()
+                };
+                pipeline.run_with(&mut model, &part, &mut watch)?
+            }
+        };
+        report.model = model_path.display().to_string();
+        progress.say(format!("writing {}", job.output.display()));
+        let staged = formats::stage(&model, &job.output)?;
+        Ok(Made {
+            model,
+            report,
+            staged,
+        })
+    };
+    let Made {
+        model,
+        mut report,
+        staged,
+    } = measuring.never_slower(job.pipeline, make)?;
+    report.judge = judging.verdict(&read.graph, &staged, &report, &progress)?;
     judging.refuse_far(&report)?;
     staged.commit()?;
     // The result is written: what it was made from is of no more use.
@@ -129,40 +163,7 @@ fn run(args: &Args) -> Result<(), Failure> {
     }
     drop(progress);
 
-    if masks == Some(0) {
-        complain("warning", &"no weight is masked, so --masks wrote none");
-    }
-    for input in model.written_inputs() {
-        let lost = "the network writes into its input `";
-        let now = "`; what was made of it leaves its inputs as they are, and returns the same";
-        complain("warning", &format!("{lost}{input}{now}"));
-    }
-    complain_of_unread(&left_out);
-    if let Some(unseen) = judging::not_compared(&report) {
-        complain("warning", &unseen);
-    }
-    if let Some(calibration) = &report.calibration {
-        if !calibration.used {
-            complain(
-                "warning",
-                &format!(
-                    "no pass learnt anything from {}; --remarks says why, where a pass could have",
-                    calibration.data
-                ),
-            );
-        }
-        complain_of_some(
-            &format!("{} is of no use here", calibration.data),
-            &calibration.missed,
-        );
-        complain_of_damage(&calibration.data, &calibration.left_out);
-    }
-    if let Some(eval) = &report.eval {
-        complain_of_damage(&eval.data, &eval.left_out);
-    }
-    if let Some(far) = judging::far(&report) {
-        complain("warning", &far);
-    }
+    warnings::all(&model, &report, &left_out, masks);
     say(&summary(args, &job.output, &report))?;
     if args.emit_ir == Some(None) {
         say(&model.graph.to_string())?;
@@ -405,45 +406,6 @@ fn say(text: &str) -> Result<(), Error> {
             source: error,
         }),
         _ => Ok(()),
-    }
-}
-
-fn complain(how: &str, what: &dyn Display) {
-    // Nowhere is left to say that standard error is closed.
-    let _ = writeln!(io::stderr(), "{how}: {what}");
-}
-
-/// How many things of a kind are named.
-const NAMED: usize = 3;
-
-/// Names the first few parameters that are gone.
-fn complain_of_unread(left_out: &[String]) {
-    if !left_out.is_empty() {
-        let few = left_out[..left_out.len().min(NAMED)].join(", ");
-        let names = match left_out.len() - left_out.len().min(NAMED) {
-            0 => few,
-            more => format!("{few} and {more} more"),
-        };
-        complain(
-            "warning",
-            &format!("left out, as nothing reads their modules: {names}"),
-        );
-    }
-}
-
-/// Names the first few samples that were left out; the report has them all.
-fn complain_of_damage(data: &str, left_out: &[String]) {
-    complain_of_some(&format!("left out of {data}"), left_out);
-}
-
-/// Says what there is to say of the first few; the report has them all.
-fn complain_of_some(what: &str, all: &[String]) {
-    for one in all.iter().take(NAMED) {
-        complain("warning", &format!("{what}: {one}"));
-    }
-    if all.len() > NAMED {
-        let more = all.len() - NAMED;
-        complain("warning", &format!("{what}: {more} more"));
     }
 }
 

@@ -35,7 +35,7 @@ impl Feeds {
         session: &mut dyn Session,
     ) -> Result<(Feeds, Vec<Output>), String> {
         if let Some(samples) = &options.samples {
-            let all = of_samples(graph, samples)?;
+            let all = of_samples(graph, samples, MOST_SAMPLES)?;
             let first = session.run(&all[0])?;
             let feeds = Feeds {
                 all,
@@ -67,6 +67,35 @@ impl Feeds {
                 "{what} (sizes were guessed: give the inputs' shapes, such as --input 1x3x224x224)"
             ),
         })
+    }
+
+    /// The inputs of one run: a sample, or random numbers, of a batch of one where the original takes that.
+    ///
+    /// # Errors
+    /// Why there are none.
+    pub(super) fn of_one(
+        graph: &Graph,
+        options: &Options,
+        session: &mut dyn Session,
+    ) -> Result<Feed, String> {
+        if let Some(samples) = &options.samples {
+            return first(of_samples(graph, samples, 1)?);
+        }
+        let alone = |length: i64| {
+            let shapes = inputs::shapes(graph, 1, length).ok()?;
+            let arrays = inputs::random_inputs::<f64>(graph, &shapes, (options.seed, 0)).ok()?;
+            let inputs = graph.inputs().iter();
+            Some(
+                inputs
+                    .zip(&arrays)
+                    .map(|(i, a)| fed(graph, *i, a))
+                    .collect(),
+            )
+        };
+        if let Some(feed) = alone(options.length).filter(|feed: &Feed| session.run(feed).is_ok()) {
+            return Ok(feed);
+        }
+        first(Feeds::that_run(graph, options, session)?.0.all)
     }
 
     /// What the first `used` of them are.
@@ -155,9 +184,15 @@ fn with_other_batch(graph: &Graph) -> Option<(Graph, i64)> {
 }
 
 /// The samples in batches that the network takes.
-fn of_samples(graph: &Graph, samples: &Samples) -> Result<Vec<Feed>, String> {
+fn first(feeds: Vec<Feed>) -> Result<Feed, String> {
+    let first = feeds.into_iter().next();
+    first.ok_or_else(|| "there are no inputs".to_string())
+}
+
+/// The samples in batches of at most so many, where the batch is free.
+fn of_samples(graph: &Graph, samples: &Samples, most: usize) -> Result<Vec<Feed>, String> {
     let said = |error: crate::Error| error.to_string();
-    let most = (MOST_ELEMENTS / samples.largest().max(1)).clamp(1, MOST_SAMPLES);
+    let most = (MOST_ELEMENTS / samples.largest().max(1)).clamp(1, most);
     let planned = data::Feeds::new(graph, samples, most).map_err(said)?;
     let feed = |run: &Run| -> Result<Feed, String> {
         let arrays = planned.arrays::<f64>(run).map_err(said)?;

@@ -9,11 +9,13 @@ mod inputs;
 #[cfg(feature = "onnxruntime")]
 mod onnxruntime;
 mod runtime;
+mod timing;
 #[cfg(feature = "torch")]
 mod torch;
 
 pub use difference::OutputChange;
 pub use runtime::{Choice, Optimisations};
+pub use timing::{Time, Timing, time};
 
 use std::fmt;
 use std::path::Path;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{RunOptions, SessionInputValue};
@@ -50,27 +50,9 @@ struct Open(ort::session::Session);
 
 impl Session for Open {
     fn run(&mut self, feed: &[(String, Tensor)]) -> Result<Vec<Output>, String> {
-        let said = |error: ort::Error| one_line(&error.to_string());
-        let mut inputs: Vec<(String, SessionInputValue)> = Vec::new();
-        for input in self.0.inputs() {
-            let name = input.name();
-            let Some((_, tensor)) = feed.iter().find(|(fed, _)| fed == name) else {
-                return Err(format!("it takes an input `{name}`, which was not read"));
-            };
-            inputs.push((name.to_string(), to_runtime(tensor).map_err(said)?.into()));
-        }
-        let options = Arc::new(RunOptions::new().map_err(said)?);
-        let (done, waits) = mpsc::channel::<()>();
-        let watched = options.clone();
-        let watch = std::thread::spawn(move || {
-            // An error means that the run is over, and its end of the channel gone.
-            if waits.recv_timeout(RUN_LIMIT) == Err(mpsc::RecvTimeoutError::Timeout) {
-                let _ = watched.terminate();
-            }
-        });
-        let outputs = self.0.run_with_options(inputs, &*options);
-        drop(done);
-        let _ = watch.join();
+        let inputs = self.inputs(feed)?;
+        let limit = Limit::start()?;
+        let outputs = self.0.run_with_options(inputs, &*limit.options);
         let outputs = outputs.map_err(said)?;
         let outputs = outputs.iter();
         outputs
@@ -82,6 +64,64 @@ impl Session for Open {
             })
             .collect()
     }
+
+    fn repeat(&mut self, feed: &[(String, Tensor)], runs: usize) -> Result<Duration, String> {
+        let inputs = self.inputs(feed)?;
+        let limit = Limit::start()?;
+        let start = Instant::now();
+        for _ in 0..runs {
+            let views = inputs.iter().map(|(name, value)| (name.as_str(), value));
+            let views: Vec<(&str, SessionInputValue)> = views
+                .map(|(name, value)| (name, value.view().into()))
+                .collect();
+            let outputs = self.0.run_with_options(views, &*limit.options);
+            outputs.map_err(said)?;
+        }
+        let took = start.elapsed();
+        Ok(took)
+    }
+}
+
+impl Open {
+    /// What the network takes, in the runtime's own form.
+    fn inputs(&self, feed: &[(String, Tensor)]) -> Result<Vec<(String, DynValue)>, String> {
+        let of = |input: &ort::value::Outlet| {
+            let name = input.name();
+            let Some((_, tensor)) = feed.iter().find(|(fed, _)| fed == name) else {
+                return Err(format!("it takes an input `{name}`, which was not read"));
+            };
+            Ok((name.to_string(), to_runtime(tensor).map_err(said)?))
+        };
+        self.0.inputs().iter().map(of).collect()
+    }
+}
+
+/// A clock that ends runs which take too long, for as long as it is held.
+struct Limit {
+    options: Arc<RunOptions>,
+    _held: mpsc::Sender<()>,
+}
+
+impl Limit {
+    fn start() -> Result<Limit, String> {
+        let options = Arc::new(RunOptions::new().map_err(said)?);
+        let (held, waits) = mpsc::channel::<()>();
+        let watched = options.clone();
+        std::thread::spawn(move || {
+            // An error means that the runs are over, and the other end of the channel gone.
+            if waits.recv_timeout(RUN_LIMIT) == Err(mpsc::RecvTimeoutError::Timeout) {
+                let _ = watched.terminate();
+            }
+        });
+        Ok(Limit {
+            options,
+            _held: held,
+        })
+    }
+}
+
+fn said(error: ort::Error) -> String {
+    one_line(&error.to_string())
 }
 
 /// What the runtime says is long, and ends in the file of its own where it was said.

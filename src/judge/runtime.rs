@@ -1,6 +1,7 @@
 //! What opens and runs model files: which runtime is for which.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::{LARGEST, Options};
 use crate::formats;
@@ -46,6 +47,8 @@ impl Output {
 pub(super) trait Session {
     /// Runs it on its inputs, given in the order of the graph's.
     fn run(&mut self, feed: &[(String, Tensor)]) -> Result<Vec<Output>, String>;
+    /// How long it takes to run it so many times, without what only a comparison needs.
+    fn repeat(&mut self, feed: &[(String, Tensor)], runs: usize) -> Result<Duration, String>;
 }
 
 /// A runtime that opens files of one format.
@@ -96,7 +99,7 @@ impl Judge {
         }
         let runtime = match dialect {
             Dialect::Onnx => onnxruntime(options)?,
-            Dialect::TorchScript => torch()?,
+            Dialect::TorchScript => torch(options)?,
             Dialect::ExportedProgram => {
                 return Err(absent(
                     "what opens ExportedPrograms, torch.export.load, is Python".to_string(),
@@ -157,12 +160,14 @@ fn onnxruntime(_: &Options) -> Result<Box<dyn Runtime>, Absent> {
 }
 
 #[cfg(feature = "torch")]
-fn torch() -> Result<Box<dyn Runtime>, Absent> {
-    Ok(Box::new(super::torch::LibTorch))
+fn torch(options: &Options) -> Result<Box<dyn Runtime>, Absent> {
+    Ok(Box::new(super::torch::LibTorch {
+        threads: options.threads,
+    }))
 }
 
 #[cfg(not(feature = "torch"))]
-fn torch() -> Result<Box<dyn Runtime>, Absent> {
+fn torch(_: &Options) -> Result<Box<dyn Runtime>, Absent> {
     Err(absent(
         "this optc was built without libtorch".to_string(),
         "build one with it: cargo install --features torch --path . in a checkout",

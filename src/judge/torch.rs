@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tch::{CModule, Device, IValue};
 
@@ -11,7 +12,10 @@ use crate::ir::{Bytes, DType, Tensor};
 use crate::profile::torch::VERSION;
 
 /// The libtorch that this build is linked with.
-pub(super) struct LibTorch;
+pub(super) struct LibTorch {
+    /// Its threads where it is timed; 0 for as many as it likes.
+    pub threads: usize,
+}
 
 impl Runtime for LibTorch {
     fn title(&self) -> String {
@@ -20,23 +24,46 @@ impl Runtime for LibTorch {
 
     fn open(&self, path: &Path, _: Optimisations) -> Result<Box<dyn Session>, String> {
         match CModule::load_on_device(path, Device::Cpu) {
-            Ok(module) => Ok(Box::new(Open(module))),
+            Ok(module) => Ok(Box::new(Open {
+                module,
+                threads: self.threads.max(1) as i32,
+            })),
             Err(error) => Err(reason(&error)),
         }
     }
 }
 
-struct Open(CModule);
+struct Open {
+    module: CModule,
+    threads: i32,
+}
 
 impl Session for Open {
     fn run(&mut self, feed: &[(String, Tensor)]) -> Result<Vec<Output>, String> {
-        let inputs = feed.iter().map(|(_, x)| to_torch(x).map(IValue::Tensor));
-        let inputs: Vec<IValue> = inputs.collect::<Result<_, _>>()?;
-        let result = tch::no_grad(|| self.0.forward_is(&inputs)).map_err(|e| reason(&e))?;
+        let inputs = inputs(feed)?;
+        let result = tch::no_grad(|| self.module.forward_is(&inputs)).map_err(|e| reason(&e))?;
         let mut outputs = Vec::new();
         flatten(result, String::new(), &mut outputs)?;
         Ok(outputs)
     }
+
+    fn repeat(&mut self, feed: &[(String, Tensor)], runs: usize) -> Result<Duration, String> {
+        let inputs = inputs(feed)?;
+        let threads = tch::get_num_threads();
+        tch::set_num_threads(self.threads);
+        let start = Instant::now();
+        let mut ran = (0..runs).map(|_| tch::no_grad(|| self.module.forward_is(&inputs)).map(drop));
+        let ran = ran.find(Result::is_err).unwrap_or(Ok(()));
+        let took = start.elapsed();
+        tch::set_num_threads(threads);
+        ran.map_err(|e| reason(&e))?;
+        Ok(took)
+    }
+}
+
+fn inputs(feed: &[(String, Tensor)]) -> Result<Vec<IValue>, String> {
+    let inputs = feed.iter().map(|(_, x)| to_torch(x).map(IValue::Tensor));
+    inputs.collect()
 }
 
 /// The last line that says something; before it stands where in libtorch's own code it was said.

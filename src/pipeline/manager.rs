@@ -191,6 +191,7 @@ fn run_here(
         exact,
         verify,
         judge: None,
+        time: None,
         calibration: options.samples.as_deref().map(|samples| {
             Calibration::of(samples, samples_used || pipeline.trains(), samples_missed)
         }),

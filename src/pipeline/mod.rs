@@ -87,6 +87,32 @@ impl Pipeline {
         any(&self.steps)
     }
 
+    /// The pipeline without a pass, wherever it stands.
+    pub fn without(self, pass: &str) -> Pipeline {
+        fn kept(steps: Vec<Step>, pass: &str) -> Vec<Step> {
+            let step = |step| match step {
+                Step::Repeat {
+                    max,
+                    options,
+                    steps,
+                } => Step::Repeat {
+                    max,
+                    options,
+                    steps: kept(steps, pass),
+                },
+                step => step,
+            };
+            let others = steps.into_iter().map(step).filter(|step| match step {
+                Step::Pass { pass: own, .. } => own.info().name != pass,
+                Step::Repeat { steps, .. } => !steps.is_empty(),
+            });
+            others.collect()
+        }
+        Pipeline {
+            steps: kept(self.steps, pass),
+        }
+    }
+
     /// Runs the passes on the model's graph, with verification.
     ///
     /// # Errors

@@ -20,7 +20,7 @@ pub use crate::analysis::{Masked, Sparsity, Stats};
 use crate::data::Samples;
 pub use crate::exec::{Behind, Moved, Verification};
 pub use crate::formats::FileFacts;
-use crate::judge::Verdict;
+use crate::judge::{Timing, Verdict};
 
 /// What a pipeline did to a model. As JSON it is the file that `optc --report` writes.
 #[derive(Clone, Debug, Serialize)]
@@ -52,10 +52,33 @@ pub struct Report {
     pub verify: Option<Verification>,
     /// How far the outputs moved as a runtime finds it in the files; null where none was asked.
     pub judge: Option<Verdict>,
+    /// How long the file that was read and the one that was written take, and what was taken back since it made the network slower;
+    /// null when it was not asked for.
+    pub time: Option<Measured>,
     /// The inputs that passes could calibrate on; null when there were none.
     pub calibration: Option<Calibration>,
     /// The share of right answers before and after; null when it was not asked for.
     pub eval: Option<Evaluation>,
+}
+
+/// How long files take in a runtime.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Measured {
+    /// The file that was read, and the one that was written: with one thread, and with as many as were asked for.
+    pub timings: Vec<Timing>,
+    /// The passes that were left out in the end, since with them the network took longer.
+    pub taken_back: Vec<TakenBack>,
+    /// Why nothing was measured, if that is so.
+    pub not_measured: Option<String>,
+}
+
+/// A pass that was left out.
+#[derive(Clone, Debug, Serialize)]
+pub struct TakenBack {
+    /// The pass.
+    pub pass: String,
+    /// What was measured with it.
+    pub why: String,
 }
 
 /// The inputs that passes could calibrate on.

@@ -3,7 +3,7 @@
 use comfy_table::{Cell, CellAlignment, LineStyle, Table, TableStyle};
 use indexmap::IndexSet;
 
-use super::{Change, Report, Sparsity, Stats, Verification};
+use super::{Change, Measured, Report, Sparsity, Stats, TakenBack, Verification};
 use crate::judge::Verdict;
 
 /// A line under the header and no other.
@@ -39,6 +39,9 @@ pub fn table(report: &Report) -> String {
         Some(Verdict::NotJudged { not_judged }) => text += &format!("judge: none: {not_judged}\n"),
         None => {}
     }
+    if let Some(time) = &report.time {
+        text += &measured(time);
+    }
     if let Some(eval) = &report.eval {
         if let (Some(before), Some(after)) = (eval.top1_before, eval.top1_after) {
             text += &format!(
@@ -56,6 +59,21 @@ pub fn table(report: &Report) -> String {
             "cosine {:.6}, on {} samples of {}\n",
             eval.cosine, eval.samples, eval.data
         );
+    }
+    text
+}
+
+/// How the time changed, and what was taken back for it.
+fn measured(time: &Measured) -> String {
+    let mut text = String::new();
+    for TakenBack { pass, why } in &time.taken_back {
+        text += &format!("taken back: {pass}: {why}\n");
+    }
+    for timing in &time.timings {
+        if let [before, after] = &timing.files[..] {
+            let (before, ms) = (1e3 * before.seconds, 1e3 * after.seconds);
+            text += &format!("time: {after}, {before:.3} ms before, {ms:.3} ms after; {timing}\n");
+        }
     }
     text
 }

@@ -18,7 +18,7 @@ graph net(%x: f32[N,3,8,8]) {
 ";
 
 /// The formats that somebody judges here: ONNX Runtime's, and libtorch's in a build with it.
-fn suffixes() -> Vec<&'static str> {
+pub fn suffixes() -> Vec<&'static str> {
     let mut suffixes = Vec::new();
     suffixes.extend(has_onnxruntime().then_some("onnx"));
     suffixes.extend(cfg!(feature = "torch").then_some("pt"));
@@ -26,7 +26,7 @@ fn suffixes() -> Vec<&'static str> {
 }
 
 /// A folder with the network in this format, and nothing else.
-fn with_network(suffix: &str) -> (Folder, String) {
+pub fn with_network(suffix: &str) -> (Folder, String) {
     with(NETWORK, suffix)
 }
 

@@ -6,6 +6,7 @@ mod files;
 mod help;
 mod judging;
 mod mistakes;
+mod timing;
 #[cfg(feature = "torch")]
 mod training;
 
@@ -55,7 +56,19 @@ impl Folder {
         names
     }
 
+    /// Without measured times, which would decide what is written.
     fn command(&self, args: &[&str]) -> Command {
+        let mut command = self.timed(args);
+        if !args
+            .iter()
+            .any(|arg| ["bench", "inspect", "profile"].contains(arg))
+        {
+            command.arg("--no-measure");
+        }
+        command
+    }
+
+    fn timed(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_optc"));
         command.args(args).current_dir(self.path());
         command

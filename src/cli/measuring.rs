@@ -1,0 +1,217 @@
+//! That what is written is never slower than what was read: both are timed, and passes that cost time are taken back.
+
+use std::path::Path;
+
+use optc::files::Staged;
+use optc::ir::Graph;
+use optc::judge::{self, Choice, LARGEST, Options, Time, Timing};
+use optc::report::{Measured, Report, TakenBack};
+use optc::{Error, Model, Pipeline};
+
+use super::args::{Args, Cost, JudgeChoice};
+use super::judging::Judging;
+use super::watch::Progress;
+
+/// How much longer a network may take, as times of the same file scatter by as much.
+const SLOWER: f64 = 1.03;
+/// A spread of the ratio over which it is measured again.
+const SCATTERS: f64 = 0.1;
+/// How often.
+const AGAIN: usize = 2;
+
+/// What a pipeline made of a model, as files that are pending.
+pub struct Made {
+    pub model: Model,
+    pub report: Report,
+    pub staged: Staged,
+}
+
+/// What times are asked for, and of what.
+pub struct Measuring<'a> {
+    pub args: &'a Args,
+    pub judging: &'a Judging<'a>,
+    /// The file that was read, and its graph.
+    pub path: &'a Path,
+    pub original: &'a Graph,
+    pub progress: &'a Progress,
+}
+
+impl Measuring<'_> {
+    /// What the pipeline makes, without the passes that make it slower than the model was. `make` runs a pipeline; only so many runs
+    /// of its passes where a number is given.
+    pub fn never_slower(
+        &self,
+        mut pipeline: Pipeline,
+        mut make: impl FnMut(&Pipeline, Option<usize>) -> Result<Made, Error>,
+    ) -> Result<Made, Error> {
+        let mut taken_back = Vec::new();
+        loop {
+            let mut made = make(&pipeline, None)?;
+            if self.is_off() {
+                return Ok(made);
+            }
+            let mut measured = self.measured(&made)?;
+            let slow = slowest(&measured.timings);
+            let culprit = match slow {
+                Some(time) if !pipeline.trains() => {
+                    self.culprit(&made.report, time.ratio, |runs| make(&pipeline, Some(runs)))?
+                }
+                _ => None,
+            };
+            let (Some(time), Some(pass)) = (slow, culprit) else {
+                measured.taken_back = taken_back;
+                made.report.time = Some(measured);
+                return Ok(made);
+            };
+            pipeline = pipeline.without(&pass);
+            let why = format!("the network takes {time} as long with it");
+            taken_back.push(TakenBack { pass, why });
+        }
+    }
+
+    /// Whether nobody asked for times: where parameters are to be few they may cost time.
+    fn is_off(&self) -> bool {
+        let args = self.args;
+        args.no_measure
+            || args.judge == JudgeChoice::None
+            || args.stop_after.is_some()
+            || matches!(args.cost, Cost::Params)
+    }
+
+    fn measured(&self, made: &Made) -> Result<Measured, Error> {
+        let mut measured = Measured::default();
+        if !made.report.passes.iter().any(|pass| pass.changed) {
+            measured.not_measured = Some("no pass changed anything".to_string());
+            return Ok(measured);
+        }
+        if self.args.judge == JudgeChoice::Auto && made.report.before.bytes > LARGEST {
+            measured.not_measured = Some(format!("the model takes over {} GB", LARGEST >> 30));
+            return Ok(measured);
+        }
+        let written = made.staged.view()?;
+        let asked = self.args.threads.map_or(1, usize::from);
+        for threads in [1, asked] {
+            if measured
+                .timings
+                .iter()
+                .any(|t: &Timing| t.threads == threads)
+            {
+                continue;
+            }
+            match self.time(&written.path, threads) {
+                Ok(timing) => measured.timings.push(timing),
+                // The judge has said what a user can do about it.
+                Err(error) => measured.not_measured = Some(error.to_string()),
+            }
+        }
+        Ok(measured)
+    }
+
+    /// The times of the model and of a file; again where they scatter too much to tell which is less.
+    fn time(&self, written: &Path, threads: usize) -> Result<Timing, Error> {
+        self.progress
+            .say("timing the written file against the original");
+        let options = Options {
+            by: match self.args.judge {
+                JudgeChoice::OnnxRuntime => Choice::OnnxRuntime,
+                JudgeChoice::Torch => Choice::Torch,
+                JudgeChoice::Auto | JudgeChoice::None => Choice::Auto,
+            },
+            samples: self.judging.samples.clone(),
+            seed: self.args.seed,
+            threads,
+            ..Options::default()
+        };
+        let mut timing = judge::time(&[self.path, written], self.original, &options)?;
+        for _ in 0..AGAIN {
+            if !timing.files.iter().any(is_undecided) {
+                break;
+            }
+            timing = judge::time(&[self.path, written], self.original, &options)?;
+        }
+        Ok(timing)
+    }
+
+    /// The pass that adds most to the time; with all of them the network takes `whole` times as long as it did.
+    fn culprit(
+        &self,
+        report: &Report,
+        whole: f64,
+        mut make_up_to: impl FnMut(usize) -> Result<Made, Error>,
+    ) -> Result<Option<String>, Error> {
+        let runs = report.passes.iter().enumerate();
+        let changed: Vec<_> = runs.filter(|(_, pass)| pass.changed).collect();
+        let mut reached = 1.0;
+        let mut worst = None;
+        let mut most = f64::NEG_INFINITY;
+        for (position, (run, pass)) in changed.iter().enumerate() {
+            let time = if position + 1 == changed.len() {
+                whole
+            } else {
+                let timings = self.measured(&make_up_to(run + 1)?)?.timings;
+                slowest_of(&timings).map_or(reached, |time| time.ratio)
+            };
+            if time / reached > most {
+                most = time / reached;
+                worst = Some(pass.name.clone());
+            }
+            reached = time;
+        }
+        Ok(worst)
+    }
+}
+
+/// Whether the times scatter, and which is less depends on the turn.
+fn is_undecided(time: &Time) -> bool {
+    let [low, high] = time.spread;
+    high - low > SCATTERS && low < SLOWER && high > SLOWER
+}
+
+/// The time of the written file where it takes longest.
+fn slowest_of(timings: &[Timing]) -> Option<Time> {
+    let written = timings
+        .iter()
+        .filter_map(|timing| timing.files.get(1).copied());
+    written.max_by(|a, b| a.ratio.total_cmp(&b.ratio))
+}
+
+/// The same, if it takes longer than what was read.
+fn slowest(timings: &[Timing]) -> Option<Time> {
+    slowest_of(timings).filter(|time| time.ratio > SLOWER)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn timing(threads: usize, ratio: f64, spread: [f64; 2]) -> Timing {
+        let time = |ratio, spread| Time {
+            seconds: ratio,
+            ratio,
+            spread,
+        };
+        Timing {
+            by: "a runtime".to_string(),
+            threads,
+            on: "1x3x8x8".to_string(),
+            turns: 5,
+            files: vec![time(1.0, [1.0, 1.0]), time(ratio, spread)],
+        }
+    }
+
+    #[test]
+    fn a_network_is_slower_where_any_number_of_threads_is() {
+        let fast = timing(1, 0.7, [0.69, 0.71]);
+        assert!(slowest(std::slice::from_ref(&fast)).is_none());
+        let slow = timing(2, 1.2, [1.19, 1.21]);
+        assert_eq!(slowest(&[fast, slow]).unwrap().ratio, 1.2);
+        assert!(slowest(&[timing(1, 1.02, [1.0, 1.04])]).is_none());
+    }
+
+    #[test]
+    fn what_scatters_on_both_sides_is_measured_again() {
+        assert!(is_undecided(&timing(1, 1.0, [0.9, 1.1]).files[1]));
+        assert!(!is_undecided(&timing(1, 0.8, [0.7, 0.9]).files[1]));
+        assert!(!is_undecided(&timing(1, 1.02, [1.0, 1.05]).files[1]));
+    }
+}

@@ -1,0 +1,86 @@
+//! What a user has to be told beside the result, on standard error.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+
+use optc::Model;
+use optc::report::Report;
+
+use super::judging;
+
+/// Every warning about a run: what was lost, what was of no use, and what moved far. `masks` is how many `--masks` wrote.
+pub fn all(model: &Model, report: &Report, left_out: &[String], masks: Option<usize>) {
+    if masks == Some(0) {
+        complain("warning", &"no weight is masked, so --masks wrote none");
+    }
+    for input in model.written_inputs() {
+        let lost = "the network writes into its input `";
+        let now = "`; what was made of it leaves its inputs as they are, and returns the same";
+        complain("warning", &format!("{lost}{input}{now}"));
+    }
+    complain_of_unread(left_out);
+    if let Some(unseen) = judging::not_compared(report) {
+        complain("warning", &unseen);
+    }
+    if let Some(calibration) = &report.calibration {
+        if !calibration.used {
+            complain(
+                "warning",
+                &format!(
+                    "no pass learnt anything from {}; --remarks says why, where a pass could have",
+                    calibration.data
+                ),
+            );
+        }
+        complain_of_some(
+            &format!("{} is of no use here", calibration.data),
+            &calibration.missed,
+        );
+        complain_of_damage(&calibration.data, &calibration.left_out);
+    }
+    if let Some(eval) = &report.eval {
+        complain_of_damage(&eval.data, &eval.left_out);
+    }
+    if let Some(far) = judging::far(report) {
+        complain("warning", &far);
+    }
+}
+
+pub fn complain(how: &str, what: &dyn Display) {
+    // Nowhere is left to say that standard error is closed.
+    let _ = writeln!(io::stderr(), "{how}: {what}");
+}
+
+/// How many things of a kind are named.
+const NAMED: usize = 3;
+
+/// Names the first few parameters that are gone.
+fn complain_of_unread(left_out: &[String]) {
+    if !left_out.is_empty() {
+        let few = left_out[..left_out.len().min(NAMED)].join(", ");
+        let names = match left_out.len() - left_out.len().min(NAMED) {
+            0 => few,
+            more => format!("{few} and {more} more"),
+        };
+        complain(
+            "warning",
+            &format!("left out, as nothing reads their modules: {names}"),
+        );
+    }
+}
+
+/// Names the first few samples that were left out; the report has them all.
+fn complain_of_damage(data: &str, left_out: &[String]) {
+    complain_of_some(&format!("left out of {data}"), left_out);
+}
+
+/// Says what there is to say of the first few; the report has them all.
+fn complain_of_some(what: &str, all: &[String]) {
+    for one in all.iter().take(NAMED) {
+        complain("warning", &format!("{what}: {one}"));
+    }
+    if all.len() > NAMED {
+        let more = all.len() - NAMED;
+        complain("warning", &format!("{what}: {more} more"));
+    }
+}

@@ -71,7 +71,7 @@ const OPTIONS: &[(&str, &str, &str)] = &[
     (
         "steps",
         "N",
-        "steps by which samples are made [default: 120]",
+        "steps by which samples are made [default: 60]",
     ),
     (
         "range",

@@ -9,6 +9,7 @@ use super::noise;
 use super::norms::{Norms, Slopes, Sums};
 use super::prior::{add_cross_entropy, add_variation};
 use super::range::{Range, array};
+use super::shift::Shift;
 use crate::Result;
 use crate::exec::{Gradient, Run};
 use crate::ir::Graph;
@@ -50,21 +51,12 @@ pub fn bytes_of_sample(
 }
 
 /// Half a cosine from 1 to 0.
-pub fn cosine(step: usize, steps: usize) -> f64 {
+fn cosine(step: usize, steps: usize) -> f64 {
     0.5 * (1.0 + (std::f64::consts::PI * step as f64 / steps as f64).cos())
 }
 
-/// The direction of the next step along one number.
-pub fn adam(moments: &mut [f64; 2], gradient: f64, step: usize) -> f64 {
-    let [mean, square] = moments;
-    *mean = DECAY[0] * *mean + (1.0 - DECAY[0]) * gradient;
-    *square = DECAY[1] * *square + (1.0 - DECAY[1]) * gradient * gradient;
-    let unbiased = DECAY.map(|decay| 1.0 - decay.powi(step as i32 + 1));
-    *mean / unbiased[0] / ((*square / unbiased[1]).sqrt() + 1e-12)
-}
-
 /// Adds `constant + slope x` of each channel of `x [n, C, ...]`.
-pub fn add_slopes(x: &ArrayViewD<f32>, slopes: &Slopes, adjoint: &mut [f32]) {
+fn add_slopes(x: &ArrayViewD<f32>, slopes: &Slopes, adjoint: &mut [f32]) {
     let plane: usize = x.shape().get(2..).unwrap_or_default().iter().product();
     let x = x.as_standard_layout();
     let planes = x.as_slice().unwrap_or_default().chunks_exact(plane.max(1));
@@ -95,6 +87,8 @@ struct Chunk {
     /// Adam's means of the gradient and of its square.
     moments: [Vec<f32>; 2],
     classes: Vec<usize>,
+    /// What its random numbers begin with.
+    seed: [u64; 2],
 }
 
 impl<'n> Batch<'n> {
@@ -115,6 +109,7 @@ impl<'n> Batch<'n> {
                 .flat_map(|i| noise::sample(sample, &[seed, 0, i]))
                 .collect();
             Chunk {
+                seed: [seed, *start as u64],
                 moments: [vec![0.0; z.len()], vec![0.0; z.len()]],
                 z,
                 classes: positions()
@@ -141,8 +136,11 @@ impl<'n> Batch<'n> {
         step: usize,
         steps: usize,
     ) -> Result<f64> {
+        let sample = &self.shape[1..];
         let run = |chunk: &Chunk| -> Result<(Run<'g, f32>, Vec<Sums>)> {
-            let run = gradient.run(array(&self.shape, self.range.apply(&chunk.z)))?;
+            let mut x = self.range.apply(&chunk.z);
+            chunk.shift(sample, step).apply(sample, &mut x);
+            let run = gradient.run(array(&self.shape, x))?;
             let sums = self.norms.all.iter().map(|norm| {
                 run.value(norm.x)
                     .map(|x| Sums::of(&x.view()))
@@ -158,14 +156,9 @@ impl<'n> Batch<'n> {
         let (norms, range, shape) = (self.norms, self.range, &self.shape);
         let move_on = |(chunk, (run, _)): (&mut Chunk, (Run<'g, f32>, Vec<Sums>))| -> Result<()> {
             let classes = &chunk.classes;
-            let found = gradient.back(run, &|value, x, adjoint| {
-                for (norm, slopes) in norms
-                    .all
-                    .iter()
-                    .zip(&slopes)
-                    .filter(|(norm, _)| norm.x == value)
-                {
-                    let _ = norm;
+            let mut found = gradient.back(run, &|value, x, adjoint| {
+                let own = norms.all.iter().zip(&slopes);
+                for (_, slopes) in own.filter(|(norm, _)| norm.x == value) {
                     add_slopes(&x.view(), slopes, adjoint);
                 }
                 if norms.logits == Some(value) {
@@ -183,6 +176,7 @@ impl<'n> Batch<'n> {
                     }
                 }
             })?;
+            chunk.shift(&shape[1..], step).undo(&shape[1..], &mut found);
             chunk.update(found, range, shape, samples, (step, steps));
             Ok(())
         };
@@ -216,6 +210,12 @@ impl<'n> Batch<'n> {
 }
 
 impl Chunk {
+    /// How its samples are moved in this step.
+    fn shift(&self, sample: &[usize], step: usize) -> Shift {
+        let [seed, start] = self.seed;
+        Shift::random(sample, &mut random(&[seed, 3, start, step as u64]))
+    }
+
     /// A step of Adam, within the limits.
     fn update(
         &mut self,

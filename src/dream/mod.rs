@@ -10,6 +10,7 @@ mod noise;
 mod norms;
 mod prior;
 mod range;
+mod shift;
 
 use std::sync::Arc;
 
@@ -24,7 +25,7 @@ use norms::Norms;
 use range::Range;
 
 /// Steps, unless something else was said.
-const STEPS: usize = 120;
+const STEPS: usize = 60;
 /// Bytes of activations that a batch may take.
 const BATCH_BYTES: usize = 2 << 30;
 /// The most samples of a batch.

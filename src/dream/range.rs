@@ -4,7 +4,7 @@ use ndarray::{ArcArray, ArrayD, IxDyn};
 use rayon::prelude::*;
 
 use super::noise;
-use super::norms::{Norms, Sums};
+use super::norms::{Norm, Norms, Sums};
 use crate::Result;
 use crate::data::Dreams;
 use crate::exec::Gradient;
@@ -15,11 +15,13 @@ const SAMPLES: usize = 16;
 /// Deviations that are tried, as powers of two, and means in units of these.
 const POWERS: std::ops::RangeInclusive<i32> = -8..=8;
 const MEANS: [f64; 4] = [0.0, 1.0, 2.0, -1.0];
-/// Steps by which each channel gets its own, and how far they go.
-const STEPS: usize = 60;
-const RATE: f64 = 0.1;
-/// How much channels are held to what all of them have: few filters look at one alone.
-const RIDGE: f64 = 0.1;
+/// What is tried around the best: factors of the deviation, and steps of the mean in units of it.
+const FACTORS: [f64; 3] = [
+    1.0,
+    std::f64::consts::FRAC_1_SQRT_2,
+    std::f64::consts::SQRT_2,
+];
+const NEARBY: [f64; 3] = [0.0, 0.5, -0.5];
 /// How many deviations from the mean numbers may lie.
 const REACH: f32 = 2.5;
 
@@ -65,11 +67,11 @@ impl Range {
                 limits,
             });
         }
-        let search = Search::new(graph, norms, sample, channels, seed)?;
-        let (mean, deviation) = search.each(search.shared()?)?;
+        // Of single channels the first layers say little: most of their filters look at differences.
+        let [mean, deviation] = Search::new(graph, norms, sample, channels, seed)?.best()?;
         Ok(Range {
-            mean: mean.iter().map(|m| *m as f32).collect(),
-            deviation: deviation.iter().map(|d| *d as f32).collect(),
+            mean: vec![mean as f32; channels],
+            deviation: vec![deviation as f32; channels],
             limits: vec![[-REACH, REACH]; channels],
         })
     }
@@ -87,7 +89,7 @@ impl Range {
 
 /// Noise, and the batch norms that come first.
 struct Search<'g> {
-    norms: Vec<&'g super::norms::Norm>,
+    norms: Vec<&'g Norm>,
     gradient: Gradient<'g, f32>,
     noise: Vec<Vec<f32>>,
     shape: Vec<usize>,
@@ -120,104 +122,53 @@ impl<'g> Search<'g> {
     }
 
     /// The mean and the deviation that fit best if all channels have the same.
-    fn shared(&self) -> Result<[f64; 2]> {
+    fn best(&self) -> Result<[f64; 2]> {
+        let coarse = POWERS.flat_map(|power| {
+            let deviation = 2.0f64.powi(power);
+            MEANS.map(|mean| [mean * deviation, deviation])
+        });
+        let [mean, deviation] = self.best_of(coarse)?;
+        let fine = FACTORS
+            .into_iter()
+            .flat_map(|factor| NEARBY.map(|step| [mean + step * deviation, factor * deviation]));
+        self.best_of(fine)
+    }
+
+    /// The first of the best of these.
+    fn best_of(&self, all: impl Iterator<Item = [f64; 2]>) -> Result<[f64; 2]> {
         let mut best = (f64::INFINITY, [0.0, 1.0]);
-        for power in POWERS {
-            for mean in MEANS {
-                let deviation = 2.0f64.powi(power);
-                let tried = [mean * deviation, deviation];
-                let (loss, ..) = self.loss(
-                    &vec![tried[0]; self.channels],
-                    &vec![tried[1]; self.channels],
-                    false,
-                )?;
-                if loss < best.0 {
-                    best = (loss, tried);
-                }
+        for tried in all {
+            let loss = self.loss(tried)?;
+            if loss < best.0 {
+                best = (loss, tried);
             }
         }
         Ok(best.1)
     }
 
-    /// From there, what fits for each channel: by the gradient, in units of the shared deviation.
-    fn each(&self, [mean, deviation]: [f64; 2]) -> Result<(Vec<f64>, Vec<f64>)> {
-        let mut at = vec![[0.0, 0.0]; self.channels];
-        let mut moments = vec![[[0.0; 2]; 2]; self.channels];
-        let numbers = |at: &[[f64; 2]]| -> (Vec<f64>, Vec<f64>) {
-            let number = |[m, d]: &[f64; 2]| (mean + deviation * m, deviation * d.exp());
-            at.iter().map(number).unzip()
-        };
-        for step in 0..STEPS {
-            let (means, deviations) = numbers(&at);
-            let (_, by_mean, by_deviation) = self.loss(&means, &deviations, true)?;
-            let rate = RATE * super::batch::cosine(step, STEPS);
-            for (c, at) in at.iter_mut().enumerate() {
-                let found = [deviation * by_mean[c], deviations[c] * by_deviation[c]];
-                let gradient = [0, 1].map(|i| found[i] + RIDGE * at[i]);
-                for i in 0..2 {
-                    at[i] -= rate * super::batch::adam(&mut moments[c][i], gradient[i], step);
-                }
-            }
-        }
-        Ok(numbers(&at))
-    }
-
-    /// How far noise of these means and deviations is from what was recorded, and the derivatives by them.
-    fn loss(
-        &self,
-        mean: &[f64],
-        deviation: &[f64],
-        slopes: bool,
-    ) -> Result<(f64, Vec<f64>, Vec<f64>)> {
+    /// How far noise of this mean and deviation is from what was recorded.
+    fn loss(&self, [mean, deviation]: [f64; 2]) -> Result<f64> {
         let range = Range {
-            mean: mean.iter().map(|m| *m as f32).collect(),
-            deviation: deviation.iter().map(|d| *d as f32).collect(),
+            mean: vec![mean as f32; self.channels],
+            deviation: vec![deviation as f32; self.channels],
             limits: Vec::new(),
         };
-        let run = |z: &Vec<f32>| -> Result<_> {
+        let sums = |z: &Vec<f32>| -> Result<Vec<Sums>> {
             let run = self.gradient.run(array(&self.shape, range.apply(z)))?;
-            let sums = self.norms.iter().map(|norm| {
-                run.value(norm.x)
-                    .map(|x| Sums::of(&x.view()))
-                    .unwrap_or_default()
-            });
-            Ok((sums.collect::<Vec<Sums>>(), run))
+            let of = |norm: &&Norm| run.value(norm.x).map(|x| Sums::of(&x.view()));
+            Ok(self
+                .norms
+                .iter()
+                .map(|norm| of(norm).unwrap_or_default())
+                .collect())
         };
-        let runs: Vec<_> = self.noise.par_iter().map(run).collect::<Result<_>>()?;
-        let mut loss = 0.0;
-        let mut by = Vec::new();
-        for (i, norm) in self.norms.iter().enumerate() {
+        let parts: Vec<Vec<Sums>> = self.noise.par_iter().map(sums).collect::<Result<_>>()?;
+        let loss = self.norms.iter().enumerate().map(|(i, norm)| {
             let mut sums = Sums::default();
-            runs.iter().for_each(|(each, _)| sums.add(&each[i]));
-            let (own, slopes) = norm.compare(&sums);
-            loss += own;
-            by.push((norm.x, slopes));
-        }
-        let (mut by_mean, mut by_deviation) = (vec![0.0; self.channels], vec![0.0; self.channels]);
-        if !slopes || !loss.is_finite() {
-            return Ok((loss, by_mean, by_deviation));
-        }
-        let back = |((_, run), z): ((_, _), &Vec<f32>)| -> Result<_> {
-            let gradient = self.gradient.back(run, &|value, x, adjoint| {
-                for (_, slopes) in by.iter().filter(|(at, _)| *at == value) {
-                    super::batch::add_slopes(&x.view(), slopes, adjoint);
-                }
-            })?;
-            Ok((gradient, z.clone()))
-        };
-        let runs: Vec<_> = runs.into_iter().zip(&self.noise).collect();
-        let backs: Vec<_> = runs.into_par_iter().map(back).collect::<Result<Vec<_>>>()?;
-        let plane = self.shape[1..].iter().product::<usize>() / self.channels.max(1);
-        for (gradient, z) in &backs {
-            let planes = gradient.chunks(plane.max(1)).zip(z.chunks(plane.max(1)));
-            for (i, (gradient, z)) in planes.enumerate() {
-                for (g, z) in gradient.iter().zip(z) {
-                    by_mean[i % self.channels] += f64::from(*g);
-                    by_deviation[i % self.channels] += f64::from(*g) * f64::from(*z);
-                }
-            }
-        }
-        Ok((loss, by_mean, by_deviation))
+            parts.iter().for_each(|each| sums.add(&each[i]));
+            norm.compare(&sums).0
+        });
+        Ok(loss.sum())
     }
 }
 

@@ -20,13 +20,13 @@ pub fn activations(
     context: &mut PassContext<'_>,
 ) -> Result<Vec<Activations>> {
     let mut measured = FxHashMap::default();
-    if let Some(samples) = context.samples.clone() {
+    if let Some(sampled) = context.sampled() {
         // The patches of a transposed convolution are those of its result.
         let plain = layers.iter().filter(|(_, layout)| !layout.transposed);
         let mut places: Vec<_> = plain.copied().collect();
         in_order(graph, &mut places, |(node, _)| *node);
         let mut progress = |layer: &str, fraction: f64| context.progress(layer, 0.5 * fraction);
-        let found = calibration::patch_moments(graph, &places, &samples, &mut progress);
+        let found = calibration::patch_moments(graph, &places, &sampled, &mut progress);
         measured = measured_or_missed(found, context)?.unwrap_or_default();
         if !measured.is_empty() {
             context.used_samples();

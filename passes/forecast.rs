@@ -44,11 +44,11 @@ impl Limit {
     /// # Errors
     /// When the samples do not fit the network.
     pub fn new(graph: &Graph, context: &mut PassContext<'_>) -> Result<Option<Limit>> {
-        let samples = context.samples.clone();
+        let sampled = context.sampled();
         let original = context.original().unwrap_or(graph);
-        match Forecast::new(original, samples.as_deref(), context.seed) {
+        match Forecast::new(original, sampled.as_ref(), context.seed) {
             Ok(forecast) => {
-                if samples.is_some() {
+                if sampled.is_some() {
                     context.used_samples();
                 }
                 let cost = context.cost.clone();

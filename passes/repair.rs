@@ -13,13 +13,13 @@ pub fn refit(
     tie: &mut dyn FnMut(&mut Graph, NodeId) -> bool,
     context: &mut PassContext<'_>,
 ) -> Result<Vec<String>> {
-    let Some(samples) = context.samples.clone() else {
+    let Some(sampled) = context.sampled() else {
         return Ok(Vec::new());
     };
     let mut progress = |layer: &str, fraction: f64| context.progress(layer, 0.5 + 0.5 * fraction);
     // Of a network that cannot be run to its end nothing is kept.
     let mut repaired = graph.clone();
-    match calibration::refit(original, &mut repaired, &samples, tie, &mut progress) {
+    match calibration::refit(original, &mut repaired, &sampled, tie, &mut progress) {
         Ok(calibration::Refit { fitted, left_out }) => {
             *graph = repaired;
             if !fitted.is_empty() {

@@ -66,7 +66,7 @@ fn weights_that_were_disturbed_are_found_again() {
     let fit = refit(
         &original,
         &mut changed,
-        &Samples::of_array("here", &x),
+        &Samples::of_array("here", &x).into(),
         &mut |_, _| false,
         &mut |_, _| {},
     )
@@ -100,7 +100,7 @@ fn masked_weights_are_fitted_where_they_are_kept() {
     let fit = refit(
         &original,
         &mut changed,
-        &Samples::of_array("here", &x),
+        &Samples::of_array("here", &x).into(),
         &mut |_, _| false,
         &mut |_, _| {},
     )
@@ -134,7 +134,7 @@ fn a_branch_makes_up_for_what_its_sum_lost() {
     let fit = refit(
         &original,
         &mut changed,
-        &Samples::of_array("here", &x),
+        &Samples::of_array("here", &x).into(),
         &mut |_, _| false,
         &mut |_, _| {},
     )
@@ -164,7 +164,7 @@ fn kernels_stay_as_few_as_they_are() {
     refit(
         &original,
         &mut changed,
-        &Samples::of_array("here", &images(64)),
+        &Samples::of_array("here", &images(64)).into(),
         &mut |_, _| false,
         &mut |_, _| {},
     )
@@ -183,7 +183,7 @@ fn moments_are_those_of_the_patches() {
     let node = graph.find("a").unwrap();
     let layout = layout(&graph, node);
     let x = images(40);
-    let samples = Samples::of_array("here", &x);
+    let samples = Samples::of_array("here", &x).into();
     let found = patch_moments(&graph, &[(node, layout)], &samples, &mut |_, _| {}).unwrap();
     let moments = &found[&node];
     // The centre tap sees every pixel once; the first tap all but the last row and column, and a pad of zeros.

@@ -53,7 +53,7 @@ fn images(data: &Data) -> ArrayD<f32> {
 
 /// Mean and variance of each channel of what a batch norm reads.
 fn statistics(graph: &Graph, norm: &str, samples: &ArrayD<f32>) -> Vec<[f32; 2]> {
-    let mut frontier = Frontier::new(graph, &Samples::of_array("seen", samples)).unwrap();
+    let mut frontier = Frontier::new(graph, &Samples::of_array("seen", samples).into()).unwrap();
     let node = graph.find(norm).unwrap();
     frontier.run_to(graph, node).unwrap();
     let arrays = frontier.arrays(graph, graph.operands(node)[0]).unwrap();

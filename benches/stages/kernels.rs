@@ -174,7 +174,7 @@ fn fold_batch_norm(bencher: Bencher) {
 /// Running the samples and adding up what each layer reads.
 #[divan::bench(sample_count = 3, sample_size = 1)]
 fn measure_samples(bencher: Bencher) {
-    let samples = Samples::of_array("random", &samples());
+    let samples = Samples::of_array("random", &samples()).into();
     let graph = &FOLDED.graph;
     let layers = layers(graph);
     bencher.bench_local(|| {

@@ -316,10 +316,10 @@ fn result_moments(
     prior: &PriorMoments,
     context: &mut PassContext<'_>,
 ) -> Result<Vec<ResultMoments>> {
-    if let Some(samples) = context.samples.clone() {
+    if let Some(sampled) = context.sampled() {
         let nodes: Vec<NodeId> = candidates.iter().map(|c| c.layer.node).collect();
         let mut progress = |layer: &str, fraction: f64| context.progress(layer, 0.5 * fraction);
-        let measured = calibration::result_moments(graph, &nodes, &samples, &mut progress);
+        let measured = calibration::result_moments(graph, &nodes, &sampled, &mut progress);
         if let Some(mut measured) = measured_or_missed(measured, context)? {
             let all: Option<Vec<_>> = nodes.iter().map(|node| measured.remove(node)).collect();
             if let Some(all) = all {

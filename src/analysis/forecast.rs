@@ -8,14 +8,15 @@
 //! the data says.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use ndarray::{ArrayD, Axis};
 use rayon::prelude::*;
 
 use super::cost::known_macs;
-use crate::data::{Feeds, Samples};
+use crate::data::Feeds;
 use crate::exec::inputs::{self, BATCH, LENGTHS, refuse_unknown_sizes};
-use crate::exec::{Array, Interpreter};
+use crate::exec::{Array, Foreign, Interpreter, Sampled};
 use crate::ir::{Graph, Op, Value};
 use crate::{Error, Result};
 
@@ -35,6 +36,8 @@ type Outputs = Vec<Vec<ArrayD<f32>>>;
 pub struct Forecast {
     inputs: Inputs,
     outputs: Outputs,
+    /// What runs operators that optc does not know.
+    foreign: Option<Arc<dyn Foreign>>,
     work: u64,
     /// The kinds of inputs: samples, or either kind of noise.
     kinds: Vec<Kind>,
@@ -53,9 +56,14 @@ impl Forecast {
     ///
     /// # Errors
     /// Why it cannot be run.
-    pub fn new(graph: &Graph, samples: Option<&Samples>, seed: u64) -> Result<Forecast> {
+    pub fn new(graph: &Graph, sampled: Option<&Sampled>, seed: u64) -> Result<Forecast> {
+        let foreign = sampled.and_then(|sampled| sampled.foreign.clone());
+        let samples = sampled.map(|sampled| &*sampled.samples);
         let opaque = graph.nodes().find_map(|node| match graph.op(node) {
-            Some(Op::Opaque(opaque)) => Some((node, opaque.name.clone())),
+            Some(Op::Opaque(opaque)) => {
+                let known = foreign.as_ref().is_some_and(|f| f.knows(opaque));
+                (!known).then(|| (node, opaque.name.clone()))
+            }
             _ => None,
         });
         if let Some((node, name)) = opaque {
@@ -71,7 +79,7 @@ impl Forecast {
                 let feeds = Feeds::new(graph, samples, 1)?;
                 let runs = feeds.runs().iter().take(count);
                 let inputs: Vec<_> = runs.map(|run| feeds.arrays(run)).collect::<Result<_>>()?;
-                let outputs = run(graph, &inputs)?;
+                let outputs = run(graph, &inputs, foreign.as_deref())?;
                 (inputs, outputs)
             }
             None => on_noise(graph, count, seed)?,
@@ -98,6 +106,7 @@ impl Forecast {
             work: known_macs(graph).saturating_mul(inputs.len() as u64),
             inputs,
             outputs,
+            foreign,
         })
     }
 
@@ -112,7 +121,7 @@ impl Forecast {
     /// # Errors
     /// That it cannot be run.
     pub fn change(&self, graph: &Graph) -> Result<f64> {
-        let outputs = run(graph, &self.inputs)?;
+        let outputs = run(graph, &self.inputs, self.foreign.as_deref())?;
         let of_output = |kind: &Kind, k: usize| {
             let spread = kind.spread[k]?;
             let trials = kind.trials.clone();
@@ -143,10 +152,11 @@ impl Forecast {
     }
 }
 
-fn run(graph: &Graph, inputs: &Inputs) -> Result<Outputs> {
+fn run(graph: &Graph, inputs: &Inputs, foreign: Option<&dyn Foreign>) -> Result<Outputs> {
     let interpreter = Interpreter::<f32>::new(graph)?;
     let one = |inputs: &Vec<ArrayD<f32>>| {
-        let outputs = interpreter.run(inputs.iter().map(|x| x.clone().into()).collect())?;
+        let inputs = inputs.iter().map(|x| x.clone().into()).collect();
+        let outputs = interpreter.run_by(inputs, foreign)?;
         Ok(outputs.into_iter().map(Array::into_owned).collect())
     };
     inputs.par_iter().map(one).collect()
@@ -169,7 +179,7 @@ fn on_noise(graph: &Graph, count: usize, seed: u64) -> Result<(Inputs, Outputs)>
     let mut failed = None;
     for length in LENGTHS {
         let inputs = noise(graph, count, seed, length)?;
-        match run(graph, &inputs) {
+        match run(graph, &inputs, None) {
             Ok(outputs) => return Ok((inputs, outputs)),
             Err(error) => failed = failed.or(Some(error)),
         }

@@ -19,17 +19,17 @@ use std::sync::Arc;
 use clap::Parser;
 use optc::analysis::latency::{Latency, LatencyTable, Machine, Roofline};
 use optc::data::{Data, DataSpec, Samples, Split};
-use optc::exec::Device;
+use optc::exec::{self, Device, Foreign};
 use optc::formats::{self, InputShape, ReadOptions};
 use optc::ir::Graph;
 use optc::pipeline::{self, Cancellation, Checkpoint, RunOptions, Verify};
 use optc::report::{self, Report};
-use optc::{Error, Pipeline};
+use optc::{Error, Model, Pipeline};
 
 use args::{Args, Command, JudgeChoice};
 use judging::Judging;
 use measuring::{Made, Measuring};
-use warnings::complain;
+use warnings::{NAMED, complain, note_filled};
 use watch::{PrintAfter, Progress, Watch};
 
 /// Why a run ended early: the message, and the exit status that stands for it.
@@ -100,7 +100,7 @@ fn run(args: &Args) -> Result<(), Failure> {
     progress.say(format!("reading {}", model_path.display()));
     let read = formats::read_with(model_path, &job.read)?;
     let left_out: Vec<String> = read.left_out().into_iter().map(str::to_owned).collect();
-    let (run, held_out) = with_data(&job, args, &read.graph, &progress)?;
+    let (run, held_out) = with_data(&job, args, &read, &progress)?;
     end_on_ctrl_c(&run.cancellation);
     let mut watch = Watch {
         progress: &progress,
@@ -259,11 +259,15 @@ fn end_on_ctrl_c(cancellation: &Cancellation) {
 fn with_data(
     job: &Job,
     args: &Args,
-    graph: &Graph,
+    model: &Model,
     progress: &Progress,
 ) -> Result<(RunOptions, Option<Arc<Samples>>), Error> {
+    let graph = &model.graph;
     let mut held_out = None;
     let mut run = job.run.clone();
+    if job.data.is_some() || job.eval.is_some() {
+        run.foreign = foreign(model);
+    }
     if let Some(spec) = &job.eval {
         progress.say(format!("opening {spec}"));
         run.eval = Some(Arc::new(open(spec, graph, args, progress)?));
@@ -293,19 +297,31 @@ fn with_data(
     Ok((run, held_out))
 }
 
-/// Says which inputs the data has nothing for, and what they get.
-fn note_filled(data: &Data) {
-    let filled = data.filled().iter();
-    let inputs: Vec<String> = filled
-        .map(|input| format!("`{}` gets {}", input.name, input.with))
-        .collect();
-    if !inputs.is_empty() {
-        let name = data.name();
+/// What runs the operators that optc does not know. What nobody here can run is said before any work is done.
+fn foreign(model: &Model) -> Option<Arc<dyn Foreign>> {
+    if exec::unknown_operators(&model.graph, None).is_empty() {
+        return None;
+    }
+    let (found, help) = match optc::judge::operators(model) {
+        Ok(found) => (found, String::new()),
+        Err(Error::Usage { what, help }) => (None, format!("\n  help: {what}; {help}")),
+        Err(error) => (None, format!("\n  help: {error}")),
+    };
+    let unknown = exec::unknown_operators(&model.graph, found.as_deref());
+    if !unknown.is_empty() {
+        let named = unknown[..unknown.len().min(NAMED)].join(", ");
+        let more = match unknown.len().saturating_sub(NAMED) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
         complain(
-            "note",
-            &format!("{name} has no array for some inputs: {}", inputs.join(", ")),
+            "warning",
+            &format!(
+                "nothing here runs {named}{more}, so no sample says anything of what is behind{help}"
+            ),
         );
     }
+    found
 }
 
 /// Data for the network, made from it where the specification says so.

@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::io::{self, Write};
 
 use optc::Model;
+use optc::data::Data;
 use optc::report::Report;
 
 use super::judging;
@@ -52,7 +53,7 @@ pub fn complain(how: &str, what: &dyn Display) {
 }
 
 /// How many things of a kind are named.
-const NAMED: usize = 3;
+pub const NAMED: usize = 3;
 
 /// Names the first few parameters that are gone.
 fn complain_of_unread(left_out: &[String]) {
@@ -82,5 +83,20 @@ fn complain_of_some(what: &str, all: &[String]) {
     if all.len() > NAMED {
         let more = all.len() - NAMED;
         complain("warning", &format!("{what}: {more} more"));
+    }
+}
+
+/// Says which inputs the data has nothing for, and what they get.
+pub fn note_filled(data: &Data) {
+    let filled = data.filled().iter();
+    let inputs: Vec<String> = filled
+        .map(|input| format!("`{}` gets {}", input.name, input.with))
+        .collect();
+    if !inputs.is_empty() {
+        let name = data.name();
+        complain(
+            "note",
+            &format!("{name} has no array for some inputs: {}", inputs.join(", ")),
+        );
     }
 }

@@ -16,7 +16,7 @@ use crate::{Error, Result};
 pub(super) static NPZ: Kind = Kind {
     name: "npz",
     takes: "FILE",
-    help: "arrays [n, ...] named like the inputs, x for the only one, y [n] for labels; or a folder",
+    help: "arrays [n, ...] named like the inputs (x if one), y [n] for labels; or a folder",
     options: &["x", "y", "mean", "std", "flip", "crop"],
     mean_std: None,
     augment: Augment::NONE,

@@ -215,7 +215,7 @@ fn behind(graph: &Graph, order: &[NodeId]) -> (FxHashSet<usize>, Vec<String>) {
     (behind.map(|(k, _)| k).collect(), operators)
 }
 
-type CutHandler<'h, 'g, T> = dyn FnMut(NodeId, &Opaque, &Bindings, &[Array<'g, T>]) -> Result<Vec<Array<'g, T>>, String>
+type CutHandler<'h, 'g, T> = dyn FnMut(NodeId, &Opaque, &mut Bindings, &[Array<'g, T>]) -> Result<Vec<Array<'g, T>>, String>
     + 'h;
 
 fn run<'g, T: Real>(

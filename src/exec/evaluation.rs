@@ -4,6 +4,7 @@ use ndarray::{ArrayViewD, Axis, Slice};
 
 use super::array::Array;
 use super::difference::{Difference, argmax};
+use super::foreign::Foreign;
 use super::interpreter::Interpreter;
 use crate::Result;
 use crate::data::{Data, Feeds, Run, Samples};
@@ -73,7 +74,7 @@ pub fn top1(graph: &Graph, data: &Data, mut progress: impl FnMut(f64)) -> Result
     Ok(count)
 }
 
-/// Runs both graphs, for which `data` was opened, on all of it. `progress` is called with the fraction that is done.
+/// Runs both graphs, for which `data` was opened, on all of it, operators that optc does not know by `foreign`. `progress` is called with the fraction that is done.
 ///
 /// # Errors
 /// As [`top1`]; data without labels is no error.
@@ -81,6 +82,7 @@ pub fn agree(
     before: &Graph,
     after: &Graph,
     data: &Data,
+    foreign: Option<&dyn Foreign>,
     mut progress: impl FnMut(f64),
 ) -> Result<Evaluated> {
     let networks = [
@@ -98,8 +100,9 @@ pub fn agree(
         left_out.extend(read.left_out.iter().cloned());
         let feeds = Feeds::new(before, &read, BATCH)?;
         for run in feeds.runs() {
-            let old = networks[0].run(fed(&feeds, run)?)?;
-            let new = networks[1].run(fed(&Feeds::new(after, &read, BATCH)?, run)?)?;
+            let old = networks[0].run_by(fed(&feeds, run)?, foreign)?;
+            let fed_after = fed(&Feeds::new(after, &read, BATCH)?, run)?;
+            let new = networks[1].run_by(fed_after, foreign)?;
             if let Some(labels) = labels(&read, run) {
                 labelled = true;
                 for (count, outputs) in top1.iter_mut().zip([&old, &new]) {

@@ -3,6 +3,8 @@
 //! All samples stand at the same place in the graph, so a caller can stop before any operator, look at what it reads over all
 //! samples, even give it other weights, and go on. Only values that are still to be read are kept.
 
+use std::sync::Arc;
+
 use ndarray::{ArcArray, IxDyn};
 use rayon::prelude::*;
 use rustc_hash::FxHashMap;
@@ -10,10 +12,11 @@ use smallvec::SmallVec;
 
 use super::array::Array;
 use super::evaluate::evaluate;
+use super::foreign::{Foreign, Returned, Sampled, learn};
 use super::interpreter::{bind, run_error};
 use crate::Result;
-use crate::data::{Feeds, Run, Samples};
-use crate::ir::{Bindings, Graph, NodeId, NodeKind, Value};
+use crate::data::{Feeds, Run};
+use crate::ir::{Bindings, Graph, NodeId, NodeKind, Op, Value};
 
 /// Samples in a batch.
 const BATCH: usize = 16;
@@ -26,11 +29,13 @@ pub struct Frontier {
     /// How often each value is still read.
     reads: FxHashMap<Value, usize>,
     batches: Vec<Batch>,
+    foreign: Option<Arc<dyn Foreign>>,
 }
 
 struct Batch {
     bindings: Bindings,
     values: FxHashMap<Value, ArcArray<f32, IxDyn>>,
+    returned: Returned,
 }
 
 impl Frontier {
@@ -38,7 +43,7 @@ impl Frontier {
     ///
     /// # Errors
     /// [`Error::Usage`](crate::Error::Usage) when the samples do not fit the inputs; [`Error::Run`](crate::Error::Run) on a cycle.
-    pub fn new(graph: &Graph, samples: &Samples) -> Result<Frontier> {
+    pub fn new(graph: &Graph, sampled: &Sampled) -> Result<Frontier> {
         let order = graph
             .topological_order()
             .map_err(|node| run_error(graph, node, "it is on a cycle"))?;
@@ -47,7 +52,7 @@ impl Frontier {
         for value in operands.chain(graph.outputs().iter().map(|o| o.value)) {
             *reads.entry(value).or_default() += 1;
         }
-        let feeds = Feeds::new(graph, samples, BATCH)?;
+        let feeds = Feeds::new(graph, &sampled.samples, BATCH)?;
         let batch = |run: &Run| {
             let arrays = feeds.arrays::<f32>(run)?.into_iter();
             let inputs: Vec<ArcArray<f32, IxDyn>> = arrays.map(|x| x.into_shared()).collect();
@@ -57,6 +62,7 @@ impl Frontier {
             Ok(Batch {
                 bindings,
                 values: values.zip(inputs).collect(),
+                returned: Returned::default(),
             })
         };
         Ok(Frontier {
@@ -64,6 +70,7 @@ impl Frontier {
             reads,
             batches: feeds.runs().iter().map(batch).collect::<Result<_>>()?,
             order,
+            foreign: sampled.foreign.clone(),
         })
     }
 
@@ -77,6 +84,7 @@ impl Frontier {
         if self.read(value) {
             for batch in &mut self.batches {
                 batch.values.remove(&value);
+                batch.returned.forget(value);
             }
         }
     }
@@ -123,24 +131,33 @@ impl Frontier {
                 .iter()
                 .map(|value| (*value, self.read(*value)))
                 .collect();
-            let result = Value::from(node);
-            let wanted = self.reads.contains_key(&result);
-            self.batches.par_iter_mut().try_for_each(|batch| {
-                let operands: Result<SmallVec<[Array<'_, f32>; 4]>> = reads
+            // What is made of constants only is the same for all samples, unless the interpreter has it where it lies.
+            let once = matches!(op, Op::Opaque(_))
+                && operands
                     .iter()
-                    .map(|(value, last)| batch.take(graph, *value, *last))
-                    .collect();
-                let array = evaluate(op, operands?, &batch.bindings)
-                    .map_err(|what| run_error(graph, node, &what))?;
-                let array = match array {
-                    Array::Shared(array) => array,
-                    Array::Borrowed(view) => view.to_owned().into_shared(),
-                };
-                if wanted {
-                    batch.values.insert(result, array);
+                    .all(|value| graph.constant(value.node).is_some());
+            let foreign = self.foreign.as_deref();
+            let compute = |batch: &mut Batch| -> Result<()> {
+                let results = batch.compute(graph, node, op, &reads, foreign)?;
+                for (port, array) in (0..).zip(results) {
+                    let result = Value { node, port };
+                    if self.reads.contains_key(&result) {
+                        batch.values.insert(result, array);
+                    } else {
+                        batch.returned.forget(result);
+                    }
                 }
                 Ok(())
-            })?;
+            };
+            match self.batches.split_first_mut() {
+                Some((first, others)) if once => {
+                    compute(first)?;
+                    for other in others {
+                        other.copy_results(graph, node, first);
+                    }
+                }
+                _ => self.batches.par_iter_mut().try_for_each(compute)?,
+            }
         }
         Ok(())
     }
@@ -157,6 +174,50 @@ impl Frontier {
 }
 
 impl Batch {
+    /// The results of an operator.
+    fn compute(
+        &mut self,
+        graph: &Graph,
+        node: NodeId,
+        op: &Op,
+        reads: &[(Value, bool)],
+        foreign: Option<&dyn Foreign>,
+    ) -> Result<Vec<ArcArray<f32, IxDyn>>> {
+        let failed = |what: String| run_error(graph, node, &what);
+        let operands: SmallVec<[Array<'_, f32>; 4]> = reads
+            .iter()
+            .map(|(value, last)| self.take(graph, *value, *last))
+            .collect::<Result<_>>()?;
+        let results = match op {
+            Op::Opaque(_) => {
+                let returned = &mut self.returned;
+                returned.run(graph, node, &operands, &mut self.bindings, foreign)
+            }
+            op => evaluate(op, operands, &self.bindings).map(|result| vec![result]),
+        };
+        for (value, _) in reads.iter().filter(|(_, last)| *last) {
+            self.returned.forget(*value);
+        }
+        let results = results.map_err(failed)?.into_iter();
+        let shared = |array| match array {
+            Array::Shared(array) => array,
+            Array::Borrowed(view) => view.to_owned().into_shared(),
+        };
+        Ok(results.map(shared).collect())
+    }
+
+    /// Takes the results of a node from another batch.
+    fn copy_results(&mut self, graph: &Graph, node: NodeId, from: &Batch) {
+        for port in 0..graph.node(node).outputs.len() as u32 {
+            let value = Value { node, port };
+            if let Some(array) = from.values.get(&value) {
+                self.values.insert(value, array.clone());
+                self.returned.copy(&from.returned, value);
+                learn(graph, value, array.shape(), &mut self.bindings);
+            }
+        }
+    }
+
     fn take<'g>(&mut self, graph: &'g Graph, value: Value, last: bool) -> Result<Array<'g, f32>> {
         if let Some(constant) = graph.constant(value.node) {
             return Ok(Array::from(&constant.tensor));

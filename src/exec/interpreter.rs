@@ -5,11 +5,12 @@ use smallvec::SmallVec;
 
 use super::array::Array;
 use super::evaluate::evaluate;
+use super::foreign::{Foreign, Returned};
 use crate::error::{Error, Result};
 use crate::ir::{Bindings, Dim, Graph, NodeId, NodeKind, Opaque, Real, Type, Value};
 
 /// Computes the results of opaque operators: the node, its operator, its operands -> one array a result.
-pub(super) type OpaqueHandler<'h, 'g, T> = dyn FnMut(NodeId, &Opaque, &Bindings, &[Array<'g, T>]) -> Result<Vec<Array<'g, T>>, String>
+pub(super) type OpaqueHandler<'h, 'g, T> = dyn FnMut(NodeId, &Opaque, &mut Bindings, &[Array<'g, T>]) -> Result<Vec<Array<'g, T>>, String>
     + 'h;
 
 /// Elements of the largest weight that is converted once for all runs.
@@ -82,7 +83,7 @@ impl<'g, T: Real> Interpreter<'g, T> {
         opaque: &mut OpaqueHandler<'_, 'g, T>,
     ) -> Result<Vec<Array<'g, T>>> {
         let shapes: Vec<&[usize]> = inputs.iter().map(Array::shape).collect();
-        let bindings = bind(self.graph, &shapes)?;
+        let mut bindings = bind(self.graph, &shapes)?;
         let mut values: FxHashMap<Value, Array<'g, T>> = FxHashMap::default();
         let mut reads = self.reads.clone();
         for (node, input) in self.graph.inputs().iter().zip(inputs) {
@@ -101,7 +102,7 @@ impl<'g, T: Real> Interpreter<'g, T> {
             let failed = |what: String| run_error(self.graph, *node, &what);
             let results = match op {
                 crate::ir::Op::Opaque(op) => {
-                    opaque(*node, op, &bindings, &operands).map_err(failed)?
+                    opaque(*node, op, &mut bindings, &operands).map_err(failed)?
                 }
                 op => vec![evaluate(op, operands, &bindings).map_err(failed)?],
             };
@@ -142,6 +143,23 @@ impl<'g, T: Real> Interpreter<'g, T> {
             _ => values.get(&value).cloned(),
         }
         .ok_or_else(|| run_error(self.graph, value.node, "it has no such result"))
+    }
+}
+
+impl<'g> Interpreter<'g, f32> {
+    /// As [`run`](Self::run), operators that optc does not know being run by `foreign`.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn run_by(
+        &self,
+        inputs: Vec<Array<'g, f32>>,
+        foreign: Option<&dyn Foreign>,
+    ) -> Result<Vec<Array<'g, f32>>> {
+        let mut returned = Returned::default();
+        self.run_with(inputs, &mut |node, _, bindings, operands| {
+            returned.run(self.graph, node, operands, bindings, foreign)
+        })
     }
 }
 

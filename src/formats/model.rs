@@ -1,7 +1,12 @@
 //! A model: the graph that passes change, and what its file format needs to write it back.
 
+#[cfg(feature = "onnxruntime")]
+use std::sync::Arc;
+
 use super::Origin;
-use crate::ir::Graph;
+#[cfg(feature = "onnxruntime")]
+use super::onnx;
+use crate::ir::{Dialect, Graph};
 
 /// A network as it was read from a file.
 #[derive(Clone, Debug)]
@@ -25,6 +30,25 @@ impl Model {
     /// change is not: what is written of this model leaves its inputs as they are.
     pub fn written_inputs(&self) -> &[String] {
         self.origin.written_inputs()
+    }
+
+    /// The format that it is from; `None` for the text form.
+    pub(crate) fn dialect(&self) -> Option<Dialect> {
+        match &self.origin {
+            Origin::None => None,
+            Origin::TorchScript(_) => Some(Dialect::TorchScript),
+            Origin::ExportedProgram(_) => Some(Dialect::ExportedProgram),
+            Origin::Onnx(_) => Some(Dialect::Onnx),
+        }
+    }
+
+    /// What its ONNX file holds beside the graph; `None` for other models.
+    #[cfg(feature = "onnxruntime")]
+    pub(crate) fn onnx_source(&self) -> Option<Arc<onnx::Source>> {
+        match &self.origin {
+            Origin::Onnx(source) => Some(source.clone()),
+            _ => None,
+        }
     }
 
     /// The names of parameters and buffers of modules of which nothing is read, in order. They are not written again.

@@ -8,6 +8,8 @@ mod difference;
 mod inputs;
 #[cfg(feature = "onnxruntime")]
 mod onnxruntime;
+#[cfg(feature = "onnxruntime")]
+mod operators;
 mod runtime;
 mod timing;
 #[cfg(feature = "torch")]
@@ -24,10 +26,10 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::data::Samples;
-use crate::exec::Small;
+use crate::exec::{Foreign, Small};
 use crate::formats;
-use crate::ir::{Graph, Tensor};
-use crate::{Error, Result};
+use crate::ir::{Dialect, Graph, Tensor};
+use crate::{Error, Model, Result};
 use difference::Differences;
 use inputs::Feeds;
 use runtime::{Absent, Judge, Output};
@@ -70,6 +72,27 @@ impl Default for Options {
             optimisations: Optimisations::All,
             tolerance: None,
         }
+    }
+}
+
+/// What runs the operators of `model` that optc does not know: ONNX Runtime for ONNX's, and optc itself for some of an
+/// ExportedProgram's. `None` for other formats.
+///
+/// # Errors
+/// [`Error::Usage`] when ONNX Runtime is not here; it says how to get it.
+pub fn operators(model: &Model) -> Result<Option<Arc<dyn Foreign>>> {
+    #[cfg(feature = "onnxruntime")]
+    if let Some(operators) = operators::Operators::of(model)? {
+        return Ok(Some(Arc::new(operators)));
+    }
+    Ok(model.dialect().and_then(operators_of))
+}
+
+/// What runs operators of a format that optc does not know, without any file of theirs.
+pub fn operators_of(dialect: Dialect) -> Option<Arc<dyn Foreign>> {
+    match dialect {
+        Dialect::ExportedProgram => Some(Arc::new(formats::exported_program::evaluate::Operators)),
+        _ => None,
     }
 }
 

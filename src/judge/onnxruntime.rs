@@ -46,7 +46,8 @@ impl Runtime for Judge {
     }
 }
 
-struct Open(ort::session::Session);
+/// A network that is open in ONNX Runtime.
+pub(super) struct Open(pub(super) ort::session::Session);
 
 impl Session for Open {
     fn run(&mut self, feed: &[(String, Tensor)]) -> Result<Vec<Output>, String> {
@@ -125,7 +126,7 @@ fn said(error: ort::Error) -> String {
 }
 
 /// What the runtime says is long, and ends in the file of its own where it was said.
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     const LENGTH: usize = 400;
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     match line.char_indices().nth(LENGTH) {

@@ -6,6 +6,7 @@ use super::training::TrainingContext;
 use crate::analysis::Cost;
 use crate::analysis::prior::PriorMoments;
 use crate::data::Samples;
+use crate::exec::{Foreign, Sampled};
 use crate::ir::Graph;
 use crate::report::{Remark, RemarkKind};
 
@@ -23,6 +24,8 @@ pub struct PassContext<'a> {
     pub cost: Cost,
     /// Inputs to calibrate on, where the user gave some: what fits a network's weights to data fits them to these.
     pub samples: Option<Arc<Samples>>,
+    /// What runs operators that optc does not know, where there is such a thing.
+    pub foreign: Option<Arc<dyn Foreign>>,
     /// What only passes that train ask for.
     #[doc(hidden)]
     pub training: TrainingContext<'a>,
@@ -52,6 +55,7 @@ impl<'a> PassContext<'a> {
             seed,
             cost,
             samples: None,
+            foreign: None,
             training: TrainingContext::default(),
             stop_reason: None,
             prior: PriorMoments::default(),
@@ -76,6 +80,19 @@ impl<'a> PassContext<'a> {
     #[doc(hidden)]
     pub fn with_samples(self, samples: Option<Arc<Samples>>) -> PassContext<'a> {
         PassContext { samples, ..self }
+    }
+
+    /// This context, with what runs operators that optc does not know.
+    pub fn with_foreign(self, foreign: Option<Arc<dyn Foreign>>) -> PassContext<'a> {
+        PassContext { foreign, ..self }
+    }
+
+    /// The samples, and what it takes to run a network on them.
+    pub fn sampled(&self) -> Option<Sampled> {
+        Some(Sampled {
+            samples: self.samples.clone()?,
+            foreign: self.foreign.clone(),
+        })
     }
 
     /// This context, with the graph as it was before the first pass.

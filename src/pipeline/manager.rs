@@ -18,7 +18,7 @@ use super::{Pipeline, Step};
 use crate::analysis::prior::PriorMoments;
 use crate::analysis::{CostModel, Sparsity};
 use crate::data::{Data, Samples};
-use crate::exec::{self, Device, Interpreter};
+use crate::exec::{self, Device, Foreign, Interpreter};
 use crate::formats::{InputShape, bind_inputs};
 use crate::ir::{Graph, NodeId};
 use crate::report::{Calibration, Change, Evaluation, PassReport, Report, Stats, Verification};
@@ -43,6 +43,8 @@ pub struct RunOptions {
     /// Inputs that passes calibrate on, opened for the model's graph; labels are not used. Sizes of the network's inputs that
     /// have no number in [`Graph::bindings`] get the first sample's, with a batch of one.
     pub samples: Option<Arc<Samples>>,
+    /// What runs operators that optc does not know, on samples and on data to evaluate on; see [`judge::operators`](crate::judge::operators).
+    pub foreign: Option<Arc<dyn Foreign>>,
     /// Data that passes train on, opened for the model's graph; read only if one asks for it.
     pub data: Option<Arc<Data>>,
     /// Labelled data, opened for the model's graph, on which top-1 is measured before the first pass and after the last.
@@ -68,6 +70,7 @@ impl Default for RunOptions {
             tolerance: None,
             inputs: 4,
             samples: None,
+            foreign: None,
             data: None,
             eval: None,
             device: Device::default(),
@@ -167,7 +170,7 @@ fn run_here(
     let eval = options
         .eval
         .as_deref()
-        .map(|data| evaluate(&original, &graph, data, observer))
+        .map(|data| evaluate(&original, &graph, data, options, observer))
         .transpose()?;
     let seconds = |graph: &Graph| CostModel::new(&options.cost, &graph.bindings).seconds(graph);
     let predicted_seconds = match options.cost {
@@ -193,7 +196,9 @@ fn run_here(
         judge: None,
         time: None,
         calibration: options.samples.as_deref().map(|samples| {
-            Calibration::of(samples, samples_used || pipeline.trains(), samples_missed)
+            let used = samples_used || pipeline.trains();
+            let foreign = options.foreign.as_deref();
+            Calibration::of(samples, used, samples_missed, foreign.map(Foreign::title))
         }),
         eval,
     };
@@ -206,9 +211,12 @@ fn evaluate(
     original: &Graph,
     result: &Graph,
     data: &Data,
+    options: &RunOptions,
     observer: &mut dyn Observer,
 ) -> Result<Evaluation> {
-    let found = exec::agree(original, result, data, |done| observer.evaluating(done))?;
+    let found = exec::agree(original, result, data, options.foreign.as_deref(), |done| {
+        observer.evaluating(done)
+    })?;
     let share = |k: usize| found.top1.as_ref().map(|top1| top1[k].share());
     Ok(Evaluation {
         data: data.name().to_string(),
@@ -368,6 +376,7 @@ impl Manager<'_> {
         };
         let mut context = PassContext::new(self.options.seed, self.options.cost.clone())
             .with_samples(self.options.samples.clone())
+            .with_foreign(self.options.foreign.clone())
             .with_original(self.original)
             .with_training(training)
             .with_progress(&mut progress);

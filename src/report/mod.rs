@@ -90,6 +90,8 @@ pub struct Calibration {
     pub samples: usize,
     /// Whether any pass learnt something from them.
     pub used: bool,
+    /// What ran the network on them: optc's interpreter, and for the operators that it does not know a runtime.
+    pub run_by: String,
     /// What could not use them, pass by pass, and why.
     pub missed: Vec<String>,
     /// Damaged samples that were left out, and why.
@@ -97,10 +99,20 @@ pub struct Calibration {
 }
 
 impl Calibration {
-    pub(crate) fn of(samples: &Samples, used: bool, missed: Vec<String>) -> Calibration {
+    pub(crate) fn of(
+        samples: &Samples,
+        used: bool,
+        missed: Vec<String>,
+        foreign: Option<String>,
+    ) -> Calibration {
+        let own = "the reference interpreter";
         Calibration {
             used,
             missed,
+            run_by: match foreign {
+                Some(foreign) => format!("{own} and {foreign}"),
+                None => own.to_string(),
+            },
             data: samples.name.clone(),
             samples: samples.len(),
             left_out: samples.left_out.clone(),

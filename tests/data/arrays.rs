@@ -112,7 +112,10 @@ fn a_network_with_a_batch_of_its_own_gets_that() {
         );
         // All of it runs, and a sample counts once.
         let data = open(&npz(folder.path(), &x), &graph).unwrap();
-        assert_eq!(agree(&graph, &graph, &data, |_| {}).unwrap().samples, 6);
+        assert_eq!(
+            agree(&graph, &graph, &data, None, |_| {}).unwrap().samples,
+            6
+        );
     }
 }
 
@@ -145,7 +148,10 @@ fn samples_in_a_folder_may_have_any_sizes() {
         .collect();
     assert_eq!(positions, [&[0, 2][..], &[1]]);
     let data = open(&spec, &graph).unwrap();
-    assert_eq!(agree(&graph, &graph, &data, |_| {}).unwrap().samples, 3);
+    assert_eq!(
+        agree(&graph, &graph, &data, None, |_| {}).unwrap().samples,
+        3
+    );
     // The same with a batch of one in each file.
     for (name, n) in [("a", 2), ("b", 3), ("c", 2)] {
         let ones = vec![1; n];

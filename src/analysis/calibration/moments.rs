@@ -10,8 +10,7 @@ use rustc_hash::FxHashMap;
 use super::{Layer, RIDGE, add_all, in_parts};
 use crate::Result;
 use crate::analysis::kernels::KernelLayout;
-use crate::data::Samples;
-use crate::exec::Frontier;
+use crate::exec::{Frontier, Sampled};
 use crate::ir::{Graph, NodeId};
 
 /// The most elements of a patch, over all channels, whose covariances are measured jointly.
@@ -37,10 +36,10 @@ pub struct PatchMoments {
 pub fn patch_moments(
     graph: &Graph,
     layers: &[(NodeId, KernelLayout)],
-    samples: &Samples,
+    sampled: &Sampled,
     progress: &mut dyn FnMut(&str, f64),
 ) -> Result<FxHashMap<NodeId, PatchMoments>> {
-    let mut frontier = Frontier::new(graph, samples)?;
+    let mut frontier = Frontier::new(graph, sampled)?;
     let mut found = FxHashMap::default();
     for (i, (node, layout)) in layers.iter().enumerate() {
         progress(&graph.node(*node).name, i as f64 / layers.len() as f64);
@@ -72,10 +71,10 @@ pub fn patch_moments(
 pub fn result_moments(
     graph: &Graph,
     layers: &[NodeId],
-    samples: &Samples,
+    sampled: &Sampled,
     progress: &mut dyn FnMut(&str, f64),
 ) -> Result<FxHashMap<NodeId, ResultMoments>> {
-    let mut frontier = Frontier::new(graph, samples)?;
+    let mut frontier = Frontier::new(graph, sampled)?;
     let mut found = FxHashMap::default();
     for node in layers {
         frontier.hold((*node).into());

@@ -14,8 +14,7 @@ use crate::Result;
 use crate::analysis::kernels::KernelLayout;
 use crate::analysis::moments::scales;
 use crate::analysis::refinement::refine;
-use crate::data::Samples;
-use crate::exec::Frontier;
+use crate::exec::{Frontier, Sampled};
 use crate::ir::{DType, Graph, Mask, NodeId, Op, Tensor, Value};
 
 /// The most features that a layer is refitted for: its Gram matrix has the square of that.
@@ -56,14 +55,14 @@ pub struct Refitted {
 pub fn refit(
     original: &Graph,
     changed: &mut Graph,
-    samples: &Samples,
+    sampled: &Sampled,
     tie: &mut dyn FnMut(&mut Graph, NodeId) -> bool,
     progress: &mut dyn FnMut(&str, f64),
 ) -> Result<Refit> {
     let (fits, left_out) = fits(original, changed);
     let mut fitted = Vec::new();
-    let mut before = Frontier::new(original, samples)?;
-    let mut after = Frontier::new(changed, samples)?;
+    let mut before = Frontier::new(original, sampled)?;
+    let mut after = Frontier::new(changed, sampled)?;
     for fit in &fits {
         before.hold(fit.source.into());
         fit.sum

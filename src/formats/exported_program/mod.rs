@@ -6,6 +6,7 @@
 //! - `write` and what is in it make a program of a graph, from scratch or in place of the one that was read.
 
 mod builder;
+pub(crate) mod evaluate;
 mod node;
 mod numbers;
 mod opaque;

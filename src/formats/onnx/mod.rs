@@ -6,6 +6,7 @@
 //! - `limits` refuses files whose messages would take more memory than their size justifies;
 //! - `content`, `fold` and `rearrange` follow sizes through the nodes that compute them;
 //! - `kept` keeps each node with what it became;
+//! - `single` makes a model of one opaque operator, for a runtime to run it;
 //! - `write` makes a model of a graph: what is `unchanged` as it was, while `emit` says each other operator in the model's own
 //!   version, `sizes` computes what is symbolic, and `store` writes the messages and the weights.
 
@@ -24,6 +25,8 @@ mod opaque;
 mod proto;
 mod read;
 mod rearrange;
+#[cfg(feature = "onnxruntime")]
+pub(crate) mod single;
 mod sizes;
 mod source;
 mod store;

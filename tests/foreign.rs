@@ -249,3 +249,36 @@ fn an_exported_program_is_run_without_any_runtime() {
     let found = outputs(&graph, &sampled(samples, &foreign)).unwrap();
     assert_eq!(found, [4.0, 5.0, -1.0, -1.0, 0.0, 1.0]);
 }
+
+/// Without samples nothing says what linear layers can lose, and `lrf` leaves them alone.
+#[test]
+fn linear_layers_of_a_network_without_convolutions_lose_what_samples_do_not_show() {
+    let text = r#"
+        graph net(%x: f32[N,32]) {
+          @a.weight = parameter normal(1) : f32[32,32]
+          @n.weight = parameter normal(2) : f32[4,32]
+          @b.weight = parameter normal(3) : f32[32,4]
+          @c.weight = parameter normal(4) : f32[32,32]
+          %narrow = linear(%x, @n.weight)
+          %wide = linear(%narrow, @b.weight)
+          %gate = opaque "onnx::HardSigmoid"(%wide) {template="{\"op\":\"HardSigmoid\",\"inputs\":[0],\"outputs\":1,\"attributes\":{\"alpha\":0.02,\"beta\":0.5}}", dialect=onnx} : f32[N,32]
+          %a = linear(%gate, @a.weight)
+          %relu = relu(%a)
+          %c = linear(%relu, @c.weight)
+          return %c
+        }"#;
+    let Some((mut model, foreign)) = onnx(text) else {
+        return;
+    };
+    let options = RunOptions {
+        samples: Some(Samples::of_array("here", &waves(&[64, 32])).into()),
+        foreign: Some(foreign),
+        ..RunOptions::default()
+    };
+    let pipeline = Pipeline::parse("lrf{error=0.05}").unwrap();
+    let report = pipeline.run_with(&mut model, &options, &mut ()).unwrap();
+    // What the gate hardly bends is made of four neurons.
+    let (before, after) = (report.before.macs, report.after.macs);
+    assert!(before.is_some() && after < before, "{before:?} {after:?}");
+    assert!(report.calibration.unwrap().used);
+}

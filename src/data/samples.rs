@@ -113,6 +113,11 @@ impl Samples {
         (0..self.len()).map(of_sample).max().unwrap_or(0)
     }
 
+    /// The first of them alone.
+    pub fn first(&self) -> Samples {
+        self.at((0..self.len().min(1)).collect())
+    }
+
     /// How many samples it takes to fit to `fitted` of them and [hold out](Samples::hold_out) the others.
     pub fn with_held_out(fitted: usize) -> usize {
         fitted.saturating_add(fitted.div_ceil(4).max(LEAST_HELD_OUT))

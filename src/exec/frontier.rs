@@ -21,6 +21,24 @@ use crate::ir::{Bindings, Graph, NodeId, NodeKind, Op, Value};
 /// Samples in a batch.
 const BATCH: usize = 16;
 
+/// Gives sizes that only a run tells the numbers that they have for the first sample, as far as the network can be run on it. They go
+/// to [`Graph::bindings`].
+pub(crate) fn learn_sizes(graph: &mut Graph, sampled: &Sampled) {
+    let first = Sampled {
+        samples: sampled.samples.first().into(),
+        foreign: sampled.foreign.clone(),
+    };
+    let Ok(mut frontier) = Frontier::new(graph, &first) else {
+        return;
+    };
+    // Where it ends early, what was learnt so far is as true.
+    let _ = frontier.run(graph, usize::MAX);
+    let found = { frontier.batches }.into_iter().next();
+    for (symbol, n) in found.map(|batch| batch.bindings).unwrap_or_default() {
+        graph.bindings.entry(symbol).or_insert(n);
+    }
+}
+
 /// The values of all samples that operators not yet run will read.
 pub struct Frontier {
     order: Vec<NodeId>,

@@ -39,6 +39,7 @@ pub use evaluate::evaluate;
 pub use evaluation::{Evaluated, Top1, agree, top1};
 pub use foreign::{Foreign, Operand, Sampled, unknown_operators};
 pub use frontier::Frontier;
+pub(crate) use frontier::learn_sizes;
 pub use gradient::{Gradient, Run, Seed, reachable};
 pub use interpreter::Interpreter;
 pub use state::State;

@@ -18,7 +18,7 @@ use super::{Pipeline, Step};
 use crate::analysis::prior::PriorMoments;
 use crate::analysis::{CostModel, Sparsity};
 use crate::data::{Data, Samples};
-use crate::exec::{self, Device, Foreign, Interpreter};
+use crate::exec::{self, Device, Foreign, Interpreter, Sampled};
 use crate::formats::{InputShape, bind_inputs};
 use crate::ir::{Graph, NodeId};
 use crate::report::{Calibration, Change, Evaluation, PassReport, Report, Stats, Verification};
@@ -122,6 +122,13 @@ fn run_here(
     if let Some(samples) = &options.samples {
         bind_to(&mut original, samples)?;
         exec::inputs::refuse_unfit_samples(&original, samples)?;
+        if options.foreign.is_some() && !exec::unknown_operators(&original, None).is_empty() {
+            let sampled = Sampled {
+                samples: samples.clone(),
+                foreign: options.foreign.clone(),
+            };
+            exec::learn_sizes(&mut original, &sampled);
+        }
     }
     if let Cost::Latency(_) = options.cost {
         // Time depends on every size; a guess would decide everything.

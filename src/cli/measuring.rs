@@ -64,7 +64,12 @@ impl Measuring<'_> {
                 return Ok(made);
             };
             pipeline = pipeline.without(&pass);
-            let why = format!("the network takes {time} as long with it");
+            let scatters = if is_undecided(&time) {
+                "; the times scatter too much to be sure, as something else was running"
+            } else {
+                ""
+            };
+            let why = format!("the network takes {time} as long with it{scatters}");
             taken_back.push(TakenBack { pass, why });
         }
     }

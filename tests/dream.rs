@@ -138,5 +138,18 @@ fn what_cannot_be_made_says_why() {
         refused("dream:4,range=2/1", &folded),
         refused("dream:4,x=x", &folded),
     ];
+    let vast = graph(&NET.replace("[N,3,12,12]", "[N,3,1000000,1000000]"));
+    for message in [
+        refused("dream:4", &vast),
+        refused(
+            "dream:1000000,steps=1",
+            &graph(&NET.replace("12,12", "120,120")),
+        ),
+    ] {
+        assert!(
+            message.contains("there is no room for the samples"),
+            "{message}"
+        );
+    }
     common::snapshot("errors/dream", &messages.join("\n\n"));
 }

@@ -250,9 +250,8 @@ fn an_exported_program_is_run_without_any_runtime() {
     assert_eq!(found, [4.0, 5.0, -1.0, -1.0, 0.0, 1.0]);
 }
 
-/// Without samples nothing says what linear layers can lose, and `lrf` leaves them alone.
 #[test]
-fn linear_layers_of_a_network_without_convolutions_lose_what_samples_do_not_show() {
+fn linear_layers_behind_such_operators_lose_what_samples_do_not_show() {
     let text = r#"
         graph net(%x: f32[N,32]) {
           @a.weight = parameter normal(1) : f32[32,32]
@@ -275,7 +274,7 @@ fn linear_layers_of_a_network_without_convolutions_lose_what_samples_do_not_show
         foreign: Some(foreign),
         ..RunOptions::default()
     };
-    let pipeline = Pipeline::parse("lrf{error=0.05}").unwrap();
+    let pipeline = Pipeline::parse("lrf{error=0.05,scope=all}").unwrap();
     let report = pipeline.run_with(&mut model, &options, &mut ()).unwrap();
     // What the gate hardly bends is made of four neurons.
     let (before, after) = (report.before.macs, report.after.macs);

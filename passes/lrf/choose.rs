@@ -2,9 +2,9 @@
 
 use rayon::prelude::*;
 
+use super::Lrf;
 use super::factor::{Kept, Weighed};
 use super::layer::Layer;
-use super::{Lrf, Scope};
 use crate::analysis::CostModel;
 use crate::analysis::cost::known_macs;
 use crate::analysis::tradeoff::{Budget, Point, Tradeoff, refuse_unreachable, within_macs};
@@ -153,7 +153,7 @@ impl Lrf {
             .map(saved)
             .sum();
         let whole = known_macs(graph);
-        if self.scope != Scope::All && (whole - saved) as f64 <= target * whole as f64 {
+        if !self.all && (whole - saved) as f64 <= target * whole as f64 {
             help +=
                 "\nscope=all, which takes 1x1 convolutions and linear layers too, would reach it";
         }

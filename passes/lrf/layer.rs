@@ -74,19 +74,6 @@ pub fn layers(graph: &Graph, all: bool, context: &mut PassContext<'_>) -> Vec<La
     layers
 }
 
-/// Whether there are convolutions with kernels of several elements, but for the first.
-pub fn has_kernels(graph: &Graph) -> bool {
-    let is_kernel = |node: &NodeId| {
-        let weight = graph.operands(*node).get(1).map(|weight| graph.ty(*weight));
-        let shape = weight.and_then(Type::shape).unwrap_or_default();
-        let shape: Option<Vec<usize>> = shape.iter().map(|n| n.as_len()).collect();
-        let layout = graph.op(*node).zip(shape);
-        let layout = layout.and_then(|(op, shape)| KernelLayout::dense(op, &shape));
-        layout.is_some_and(|layout| layout.taps > 1)
-    };
-    graph.nodes().filter(is_kernel).nth(1).is_some()
-}
-
 impl Layer {
     /// All of it.
     pub fn all(&self) -> Kept {

@@ -35,7 +35,7 @@ use crate::pipeline::{
 use crate::{Error, Result, options, words};
 use choose::Amount;
 use factor::{Choice, Kept, Pieces, Weighed};
-use layer::{Layer, has_kernels, layers};
+use layer::{Layer, layers};
 use training::Training;
 use weigh::Weigh;
 
@@ -51,7 +51,6 @@ pub static LRF: PassInfo = PassInfo {
 words! {
     /// Which layers.
     enum Scope {
-        Auto = "auto",
         Kernels = "kernels",
         All = "all",
     }
@@ -95,8 +94,8 @@ options! {
             "instead of `ratio`: the fraction of the network's multiply-adds to keep, spread over the layers by what each loses; 1 for none";
         error: Option<f64> = "auto", Values::NumberOrAuto { min: 0.0, max: 1.0 },
             "instead of `ratio`: the most that the result of a layer may change, relative to its deviation; auto for what changes the network's outputs by 15 % of their deviation at most, and by no more than it is worth, as forecast by running it";
-        scope: Scope = "auto", Values::Words(Scope::WORDS),
-            "which layers: convolutions with kernels of several elements, but the first (kernels); 1x1 convolutions and linear layers too (all); auto for kernels, or with samples for all where there are no such kernels";
+        scope: Scope = "kernels", Values::Words(Scope::WORDS),
+            "which layers: convolutions with kernels of several elements, but the first; or 1x1 convolutions and linear layers too";
         sides: Sides = "both", Values::Words(Sides::WORDS),
             "what goes: filters and input channels, filters only, or input channels only";
         weigh: Counts = "auto", Values::Words(Counts::WORDS),
@@ -122,7 +121,7 @@ fn build(options: &Options) -> Result<Box<dyn Pass>> {
     let options = LrfOptions::of(options)?;
     Ok(Box::new(Lrf {
         amount: amount(&options)?,
-        scope: options.scope,
+        all: options.scope == Scope::All,
         sides: match options.sides {
             Sides::Both => [true, true],
             Sides::Output => [true, false],
@@ -170,7 +169,7 @@ fn amount(options: &LrfOptions) -> Result<Amount> {
 
 struct Lrf {
     amount: Amount,
-    scope: Scope,
+    all: bool,
     /// Whether filters go, and whether channels do.
     sides: [bool; 2],
     /// `None` to go by what is known.
@@ -199,13 +198,12 @@ impl Pass for Lrf {
         if let Amount::Budget(Budget::Macs(_)) = self.amount {
             refuse_unknown_sizes("the target `flops`", graph)?;
         }
-        let all = self.takes_all(graph, context);
-        let layers = layers(graph, all, context);
+        let layers = layers(graph, self.all, context);
         if let (true, Amount::Budget(Budget::Macs(target))) = (layers.is_empty(), self.amount) {
             self.refuse_unreachable(graph, target, 1.0, context)?;
         }
         if layers.is_empty() {
-            let more = if all {
+            let more = if self.all {
                 ""
             } else {
                 ": scope=all takes 1x1 convolutions and linear layers too"
@@ -231,19 +229,6 @@ impl Pass for Lrf {
 }
 
 impl Lrf {
-    /// Whether 1x1 convolutions and linear layers lose filters, too.
-    fn takes_all(&self, graph: &Graph, context: &PassContext<'_>) -> bool {
-        match self.scope {
-            Scope::All => true,
-            Scope::Kernels => false,
-            // What the authors do is for convolutions, and nothing but samples says what linear layers can lose.
-            Scope::Auto => {
-                let by_samples = context.samples.is_some();
-                by_samples && !matches!(self.amount, Amount::Ratio(_)) && !has_kernels(graph)
-            }
-        }
-    }
-
     /// Removes all that goes, then repairs the network.
     fn at_once(
         &self,

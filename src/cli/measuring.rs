@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use optc::files::Staged;
+use optc::formats;
 use optc::ir::Graph;
 use optc::judge::{self, Choice, LARGEST, Options, Time, Timing};
 use optc::report::{Measured, Report, TakenBack};
@@ -94,6 +95,11 @@ impl Measuring<'_> {
             return Ok(measured);
         }
         let written = made.staged.view()?;
+        if formats::dialect_of(&written.path) != formats::dialect_of(self.path) {
+            let why = "the files are of different formats, which different runtimes open";
+            measured.not_measured = Some(why.to_string());
+            return Ok(measured);
+        }
         let asked = self.args.threads.map_or(1, usize::from);
         for threads in [1, asked] {
             if measured

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use ndarray::ArrayD;
 
 use crate::data::{Data, DataSpec, Dreams, write_npz};
-use crate::exec::Gradient;
+use crate::exec::{Gradient, element_count};
 use crate::ir::Graph;
 use crate::{Error, Result};
 use batch::Batch;
@@ -73,6 +73,12 @@ pub fn samples(
     progress: &mut (dyn FnMut(f64) + Send),
 ) -> Result<ArrayD<f32>> {
     let sample = sizes(dreams)?;
+    let all = [&[dreams.count.max(range::SAMPLES)], &sample[..]].concat();
+    element_count::<f32>(&all).map_err(|what| Error::Usage {
+        what: format!("there is no room for the samples: {what}"),
+        help: "ask for fewer, or give the input smaller sizes, such as --input 1x3x224x224"
+            .to_string(),
+    })?;
     let norms = Norms::of(graph)?;
     let targets: Vec<_> = norms.values().chain(norms.logits).collect();
     let gradient = Gradient::new(graph, &targets)?;

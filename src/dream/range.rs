@@ -11,7 +11,7 @@ use crate::exec::Gradient;
 use crate::ir::{Graph, Value};
 
 /// Samples that it is found on.
-const SAMPLES: usize = 16;
+pub const SAMPLES: usize = 16;
 /// Deviations that are tried, as powers of two, and means in units of these.
 const POWERS: std::ops::RangeInclusive<i32> = -8..=8;
 const MEANS: [f64; 4] = [0.0, 1.0, 2.0, -1.0];

@@ -130,7 +130,7 @@ impl<'a, T: Real> From<&'a Tensor> for Array<'a, T> {
 ///
 /// # Errors
 /// When they would take more than [`MAX_ARRAY_BYTES`].
-pub(super) fn element_count<T>(shape: &[usize]) -> Result<usize, String> {
+pub(crate) fn element_count<T>(shape: &[usize]) -> Result<usize, String> {
     let count = shape
         .iter()
         .try_fold(1usize, |product, n| product.checked_mul(*n));

@@ -30,6 +30,7 @@ pub mod torch;
 mod verification;
 mod window;
 
+pub(crate) use array::element_count;
 pub use array::{Array, MAX_ARRAY_BYTES};
 pub use compare::{Reference, compare};
 pub(crate) use conv::patches;

@@ -118,7 +118,7 @@ fn staged(model: &Model, path: &Path) -> Result<Staged> {
 }
 
 /// Which format the file at `path` is of; `None` for the text form.
-pub(crate) fn dialect_of(path: &Path) -> Option<Dialect> {
+pub fn dialect_of(path: &Path) -> Option<Dialect> {
     recognise(path).dialect()
 }
 

@@ -79,9 +79,11 @@ impl fmt::Display for Timing {
 /// [`Error::Usage`] when there is no runtime for the files, or when it refuses one of them.
 pub fn time(files: &[&Path], graph: &Graph, options: &Options) -> Result<Timing> {
     let unusable = |Absent { what, help }| Error::Usage { what, help };
-    let refused = |path: &Path, what: String| Error::Usage {
+    let refused = |path: &Path, what: String| {
+        Error::Usage {
         what: format!("{}: the runtime refuses it: {what}", path.display()),
-        help: String::new(),
+        help: "give the inputs' shapes, such as --input 1x3x224x224; all files have to take the same inputs".to_string(),
+    }
     };
     let threads = options.threads.max(1);
     let options = Options {
@@ -100,7 +102,7 @@ pub fn time(files: &[&Path], graph: &Graph, options: &Options) -> Result<Timing>
     let Some(first) = sessions.first_mut() else {
         return Err(Error::Usage {
             what: "there is nothing to time".to_string(),
-            help: String::new(),
+            help: "name files".to_string(),
         });
     };
     let feed =

@@ -41,6 +41,10 @@ pub fn table(report: &Report) -> String {
     }
     if let Some(time) = &report.time {
         text += &measured(time);
+        // Where nobody judges, that line says why already.
+        if let (Some(why), Some(Verdict::Judged(_))) = (&time.not_measured, &report.judge) {
+            text += &format!("time: not measured: {why}\n");
+        }
     }
     if let Some(eval) = &report.eval {
         if let (Some(before), Some(after)) = (eval.top1_before, eval.top1_after) {

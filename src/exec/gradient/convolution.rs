@@ -156,6 +156,11 @@ fn single_precision<T: Real>(array: &Array<T>) -> Option<Vec<f32>> {
     bytemuck::try_cast_vec(elements).ok()
 }
 
+fn geometry(op: &Op) -> Result<(&Ints, &Padding, &Ints, usize), String> {
+    let geometry = op.convolution();
+    geometry.ok_or_else(|| format!("{} is no convolution", op.name()))
+}
+
 /// What a convolution's adjoint makes of the adjoint of its result, for an operand of this shape.
 pub(super) fn conv_back<'a, T: Real>(
     op: &Op,
@@ -163,15 +168,7 @@ pub(super) fn conv_back<'a, T: Real>(
     shape: &[usize],
     adjoint: &Array<T>,
 ) -> Result<Array<'a, T>, String> {
-    let Op::Conv {
-        stride,
-        pad,
-        dilation,
-        groups,
-    } = op
-    else {
-        return Err(format!("{} is not a convolution", op.name()));
-    };
+    let (stride, pad, dilation, groups) = geometry(op)?;
     // What no window reaches at the end of the operand.
     let left = |d: usize| -> Option<usize> {
         let span = dilation.get(d)? * weight.shape().get(d + 2)?.checked_sub(1)? + 1;
@@ -184,7 +181,7 @@ pub(super) fn conv_back<'a, T: Real>(
         pad: pad.clone(),
         output_pad: output_pad.ok_or_else(|| format!("the window does not fit {shape:?}"))?,
         dilation: dilation.clone(),
-        groups: *groups,
+        groups,
     };
     conv_transpose(&transposed, adjoint, weight, None)
 }
@@ -195,21 +192,12 @@ pub(super) fn conv_transpose_back<'a, T: Real>(
     weight: &Array<T>,
     adjoint: &Array<T>,
 ) -> Result<Array<'a, T>, String> {
-    let Op::ConvTranspose {
-        stride,
-        pad,
-        dilation,
-        groups,
-        ..
-    } = op
-    else {
-        return Err(format!("{} is not a transposed convolution", op.name()));
-    };
+    let (stride, pad, dilation, groups) = geometry(op)?;
     let straight = Op::Conv {
         stride: stride.clone(),
         pad: pad.clone(),
         dilation: dilation.clone(),
-        groups: *groups,
+        groups,
     };
     conv(&straight, adjoint, weight, None)
 }

@@ -29,6 +29,21 @@ impl CandidateOp {
         self.results[0].clone()
     }
 
+    /// The operator.
+    pub(crate) fn op(&self) -> &Op {
+        &self.op
+    }
+
+    /// The types of its operands.
+    pub(crate) fn operands(&self) -> &[Type] {
+        &self.operands
+    }
+
+    /// The types of its results.
+    pub(crate) fn results(&self) -> &[Type] {
+        &self.results
+    }
+
     /// Its multiply-adds; `None` where they depend on sizes without a number.
     pub fn macs(&self, bindings: &Bindings) -> Option<u64> {
         let operands: Vec<&Type> = self.operands.iter().collect();
@@ -42,12 +57,11 @@ impl CandidateOp {
     }
 }
 
-/// The multiply-adds and the cost of operators together; `None` where they depend on sizes without a number.
+/// The multiply-adds and the cost of operators together, each on the result of the one before; `None` where they depend on sizes
+/// without a number, or the runtime in which they are timed refuses them.
 pub fn total(plan: &[CandidateOp], bindings: &Bindings, model: &CostModel) -> Option<(u64, u64)> {
-    plan.iter().try_fold((0u64, 0u64), |(macs, cost), step| {
-        Some((
-            macs.saturating_add(step.macs(bindings)?),
-            cost.saturating_add(step.cost(model)),
-        ))
-    })
+    let macs = plan.iter().try_fold(0u64, |macs, step| {
+        Some(macs.saturating_add(step.macs(bindings)?))
+    })?;
+    Some((macs, model.plan(plan)?))
 }

@@ -3,8 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::candidate::CandidateOp;
 use super::cost::op_macs;
-use super::latency::{Latency, Shape};
+use super::latency::Latency;
 use crate::ir::{Bindings, Dim, Graph, Op, Symbol, Type};
 
 /// What sizes without a number count as, where two alternatives are weighed against each other.
@@ -22,6 +23,8 @@ const OTHER: u64 = 1;
 /// How much faster something has to be predicted to be than what is there, as a fraction of its time: operators that are timed
 /// alone are faster than in a network, where others take the cache.
 const MARGIN: f64 = 0.15;
+/// The same for operators that were timed themselves: little more than times scatter.
+const MEASURED_MARGIN: f64 = 0.05;
 
 /// The most that one operator costs, so that a sum over a graph cannot overflow.
 const MOST: u64 = (u32::MAX as u64) << 20;
@@ -39,13 +42,38 @@ pub enum Cost {
     Latency(Arc<Latency>),
 }
 
-/// `flops`, `params`, `latency: table of ...`.
+/// `macs`, `params`, `latency: table of ...`, `time: ...`.
 impl fmt::Display for Cost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Cost::Macs => f.write_str("macs"),
             Cost::Params => f.write_str("params"),
-            Cost::Latency(latency) => write!(f, "latency: {latency}"),
+            Cost::Latency(latency) => write!(f, "{}: {latency}", self.name()),
+        }
+    }
+}
+
+impl Cost {
+    /// The word for it: `macs`, `params`, `latency`, or `time` where that is measured.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Cost::Macs => "macs",
+            Cost::Params => "params",
+            Cost::Latency(latency) => match **latency {
+                Latency::Measured(_) => "time",
+                _ => "latency",
+            },
+        }
+    }
+
+    /// The cost as it is printed, and how much was measured so far.
+    pub fn described(&self) -> String {
+        match self {
+            Cost::Latency(latency) => match &**latency {
+                Latency::Measured(measured) => format!("time: {}", measured.described()),
+                _ => self.to_string(),
+            },
+            _ => self.to_string(),
         }
     }
 }
@@ -82,8 +110,8 @@ impl<'a> CostModel<'a> {
     /// Only costs of the same model can be compared.
     pub fn op(&self, op: &Op, operands: &[&Type], results: &[Type]) -> u64 {
         if let Cost::Latency(latency) = self.cost {
-            let shape = Shape::of(op, operands, results, &|dim| self.number(dim));
-            return ((1000.0 * latency.nanoseconds(&shape)).round() as u64).clamp(1, MOST);
+            let ns = latency.nanoseconds(op, operands, results, &|dim| self.number(dim));
+            return picoseconds(ns);
         }
         let macs = op_macs(op, operands, results);
         let macs = macs.map_or(0, |macs| macs.number(|size| self.number(size)));
@@ -103,6 +131,22 @@ impl<'a> CostModel<'a> {
             _ => OTHER,
         };
         (macs.saturating_add(written.saturating_mul(WRITE)) + own).min(MOST)
+    }
+
+    /// What one run of these operators costs, each on the result of the one before; `None` where the runtime in which they are timed
+    /// refuses them.
+    pub(super) fn plan(&self, plan: &[CandidateOp]) -> Option<u64> {
+        if let Cost::Latency(latency) = self.cost
+            && let Latency::Measured(measured) = &**latency
+        {
+            let ns = measured.chain(plan, &|dim| self.number(dim));
+            return ns.map(picoseconds);
+        }
+        Some(
+            plan.iter()
+                .map(|step| step.cost(self))
+                .fold(0, u64::saturating_add),
+        )
     }
 
     /// The cost of a chain of operators that together do one thing, each on the result of the one before.
@@ -125,10 +169,14 @@ impl<'a> CostModel<'a> {
 
     /// Whether operators of cost `new` are worth having for those of cost `old`, as far as the prediction can be trusted.
     pub fn pays(&self, new: u64, old: u64) -> bool {
-        match self.cost {
-            Cost::Latency(_) => (new as f64) < (1.0 - MARGIN) * old as f64,
-            Cost::Macs | Cost::Params => new < old,
-        }
+        let margin = match self.cost {
+            Cost::Latency(latency) => match **latency {
+                Latency::Measured(_) => MEASURED_MARGIN,
+                _ => MARGIN,
+            },
+            Cost::Macs | Cost::Params => return new < old,
+        };
+        (new as f64) < (1.0 - margin) * old as f64
     }
 
     /// The seconds that one run of a graph is predicted to take; `None` unless the cost is [`Cost::Latency`] and every size has a
@@ -146,8 +194,8 @@ impl<'a> CostModel<'a> {
             let operands = graph.operands(node);
             let operands: Vec<&Type> = operands.iter().map(|value| graph.ty(*value)).collect();
             let results = &graph.node(node).outputs;
-            let shape = Shape::of(graph.op(node)?, &operands, results, &|dim| self.number(dim));
-            Some(latency.nanoseconds(&shape))
+            let number = |dim: &Dim| self.number(dim);
+            Some(latency.nanoseconds(graph.op(node)?, &operands, results, &number))
         };
         Some(graph.nodes().filter_map(of_node).sum::<f64>() / 1e9)
     }
@@ -177,6 +225,11 @@ impl<'a> CostModel<'a> {
             .map_or(0, |n| n.max(0) as u64)
             .min(MOST)
     }
+}
+
+/// Picoseconds that an operator costs.
+fn picoseconds(ns: f64) -> u64 {
+    ((1000.0 * ns).round() as u64).clamp(1, MOST)
 }
 
 #[cfg(test)]

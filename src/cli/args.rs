@@ -76,9 +76,10 @@ pub struct Args {
     #[arg(long, value_name = "SPEC")]
     pub eval: Option<String>,
 
-    /// What to make smaller: multiply-adds (macs), stored weights (params) or time (latency), which is predicted from a FILE that
-    /// `optc profile` wrote, or coarsely without one
-    #[arg(long, value_name = "macs|params|latency[:FILE]", default_value = "macs", value_parser = cost)]
+    /// What to make smaller: multiply-adds (macs), stored weights (params), or time. That is measured in ONNX Runtime as far as
+    /// passes ask for it (time), with --threads threads or one, and kept in the user's cache or in a FILE; or predicted (latency) from
+    /// a FILE that `optc profile` wrote, or coarsely without one
+    #[arg(long, value_name = "macs|params|time[:FILE]|latency[:FILE]", default_value = "macs", value_parser = cost)]
     pub cost: Cost,
 
     /// Where passes that train compute: cpu, cuda or cuda:N
@@ -177,6 +178,8 @@ pub enum JudgeChoice {
 pub enum Cost {
     Macs,
     Params,
+    /// Time as it is measured, kept in a file or in the user's cache.
+    Time(Option<PathBuf>),
     /// Time, from the table in a file or without one.
     Latency(Option<PathBuf>),
 }
@@ -186,8 +189,10 @@ fn cost(text: &str) -> Result<Cost, String> {
         None if text == "macs" => Ok(Cost::Macs),
         None if text == "params" => Ok(Cost::Params),
         None if text == "latency" => Ok(Cost::Latency(None)),
+        None if text == "time" => Ok(Cost::Time(None)),
+        Some(("time", file)) if !file.is_empty() => Ok(Cost::Time(Some(file.into()))),
         Some(("latency", file)) if !file.is_empty() => Ok(Cost::Latency(Some(file.into()))),
-        _ => Err("it must be macs, params, latency or latency:FILE".to_string()),
+        _ => Err("it must be macs, params, time, time:FILE, latency or latency:FILE".to_string()),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod args;
 mod bench;
+mod cost;
 mod inspect;
 mod judging;
 mod listing;
@@ -17,12 +18,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
-use optc::analysis::latency::{Latency, LatencyTable, Machine, Roofline};
 use optc::data::{Data, DataSpec, Samples, Split};
 use optc::exec::{self, Device, Foreign};
 use optc::formats::{self, InputShape, ReadOptions};
 use optc::ir::Graph;
-use optc::pipeline::{self, Cancellation, Checkpoint, RunOptions, Verify};
+use optc::pipeline::{Cancellation, Checkpoint, RunOptions, Verify};
 use optc::report::{self, Report};
 use optc::{Error, Model, Pipeline};
 
@@ -163,6 +163,7 @@ fn run(args: &Args) -> Result<(), Failure> {
     }
     drop(progress);
 
+    cost::keep(&run.cost);
     warnings::all(&model, &report, &left_out, masks);
     say(&summary(args, &job.output, &report))?;
     if args.emit_ir == Some(None) {
@@ -205,7 +206,7 @@ impl Job {
                 device: device(args.device)?,
                 checkpoint,
                 threads: args.threads.unwrap_or(0).into(),
-                cost: cost(&args.cost)?,
+                cost: cost::open(args)?,
                 verify: match (args.no_verify, args.verify_each) {
                     (true, _) => Verify::Nothing,
                     (_, true) => Verify::Each,
@@ -227,6 +228,9 @@ impl Job {
                 .as_deref()
                 .map(|path| ("--checkpoint", path)),
         );
+        if let args::Cost::Time(Some(path)) = &args.cost {
+            targets.push(("--cost time", path));
+        }
         targets.extend(args.report.as_deref().map(|path| ("--report", path)));
         targets.extend(args.masks.as_deref().map(|path| ("--masks", path)));
         targets.extend(
@@ -364,21 +368,6 @@ fn device(device: Device) -> Result<Device, Error> {
         });
     }
     Ok(device)
-}
-
-/// What `--cost` names; reads the table if there is one.
-fn cost(cost: &args::Cost) -> Result<pipeline::Cost, Error> {
-    let latency = match cost {
-        args::Cost::Macs => return Ok(pipeline::Cost::Macs),
-        args::Cost::Params => return Ok(pipeline::Cost::Params),
-        args::Cost::Latency(None) => Latency::Roofline(Roofline::of_this_machine()),
-        args::Cost::Latency(Some(path)) => Latency::Table(LatencyTable::read(
-            path,
-            &Machine::this(),
-            profile::installed,
-        )?),
-    };
-    Ok(pipeline::Cost::Latency(Arc::new(latency)))
 }
 
 /// The table, and with `--remarks` what passes had to say.

@@ -7,6 +7,8 @@
 mod difference;
 mod inputs;
 #[cfg(feature = "onnxruntime")]
+mod meter;
+#[cfg(feature = "onnxruntime")]
 mod onnxruntime;
 #[cfg(feature = "onnxruntime")]
 mod operators;
@@ -25,6 +27,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::analysis::latency::Meter;
 use crate::data::Samples;
 use crate::exec::{Foreign, Small};
 use crate::formats;
@@ -94,6 +97,22 @@ pub fn operators_of(dialect: Dialect) -> Option<Arc<dyn Foreign>> {
         Dialect::ExportedProgram => Some(Arc::new(formats::exported_program::evaluate::Operators)),
         _ => None,
     }
+}
+
+/// What times networks for [`Cost::Latency`](crate::pipeline::Cost): ONNX Runtime, with so many threads.
+///
+/// # Errors
+/// [`Error::Usage`] when it is not here; it says how to get it.
+pub fn meter(threads: usize) -> Result<Box<dyn Meter>> {
+    #[cfg(feature = "onnxruntime")]
+    return Ok(Box::new(meter::OrtMeter::load(threads)?));
+    #[cfg(not(feature = "onnxruntime"))]
+    Err(Error::Usage {
+        what: format!(
+            "times are measured in ONNX Runtime with {threads} threads, and this optc was built without onnxruntime"
+        ),
+        help: "build one with it: cargo install --path . in a checkout".to_string(),
+    })
 }
 
 /// The largest weights, in bytes, that [`Choice::Auto`] judges: a runtime takes several times as much memory.

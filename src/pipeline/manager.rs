@@ -132,7 +132,8 @@ fn run_here(
     }
     if let Cost::Latency(_) = options.cost {
         // Time depends on every size; a guess would decide everything.
-        refuse_unknown_sizes("the cost `latency`", &original)?;
+        let what = format!("the cost `{}`", options.cost.name());
+        refuse_unknown_sizes(&what, &original)?;
     }
     // What cannot be done is known before any work is.
     if pipeline.trains() && options.data.is_none() {
@@ -192,7 +193,7 @@ fn run_here(
         model: String::new(),
         pipeline: pipeline.to_string(),
         seed: options.seed,
-        cost: options.cost.to_string(),
+        cost: options.cost.described(),
         predicted_seconds,
         before,
         after: Stats::of(&graph),

@@ -18,7 +18,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustc_hash::FxHashMap;
 
-use crate::analysis::latency::{Entry, FORMAT, LatencyTable, Machine, Roofline, Runtime, Shape};
+use crate::analysis::latency::{
+    Entry, FORMAT, LEAST_SHARE, LatencyTable, Machine, Roofline, Runtime, Shape,
+};
 use crate::ir::{Dim, Graph, NodeId, Type};
 use crate::{Error, Result};
 
@@ -63,10 +65,6 @@ impl Default for Care {
 
 /// Runs of a network in a round, at least.
 const LEAST_RUNS: usize = 5;
-
-/// The least that an operator is taken to cost, as a share of what a roofline says: next to nothing, where the runtime does it
-/// together with another.
-const LEAST_SHARE: f64 = 0.02;
 
 /// Times every case. `progress` is told what is being timed, and the share of the work that is done.
 ///

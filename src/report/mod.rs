@@ -34,7 +34,7 @@ pub struct Report {
     pub pipeline: String,
     /// The start of all random numbers.
     pub seed: u64,
-    /// What was made smaller, such as "macs"; for time also what it was predicted from.
+    /// What was made smaller, such as "macs"; for time also what it was predicted from, or where and how often it was measured.
     pub cost: String,
     /// What one run takes, as that predicts; null unless it is time.
     pub predicted_seconds: Option<Change>,

@@ -93,3 +93,46 @@ fn times_are_not_asked_for_where_they_would_decide_nothing() {
         }
     }
 }
+
+#[test]
+fn times_that_were_measured_once_are_kept() {
+    if !suffixes().contains(&"onnx") {
+        return;
+    }
+    let (folder, model) = with_network("onnx");
+    let run = |cost: &str| {
+        let args = [
+            "--cost", cost, "--input", "1x3x8x8", "--report", "r.json", "-o",
+        ];
+        let mut command = folder.command(&[&args[..], &["new.onnx", &model]].concat());
+        let output = command.env("XDG_CACHE_HOME", folder.path()).output();
+        let output = output.unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let written = std::fs::read(folder.path().join("new.onnx")).unwrap();
+        let cost = json(&folder.read("r.json"))["cost"].to_string();
+        assert!(cost.starts_with("\"time: onnxruntime "), "{cost}");
+        (written, cost)
+    };
+    for cost in ["time", "time:times.json"] {
+        let (first, measured) = run(cost);
+        assert!(!measured.ends_with(" 0 of them new\""), "{measured}");
+        let (second, kept) = run(cost);
+        assert!(kept.ends_with(" 0 of them new\""), "{kept}");
+        assert!(first == second, "the same times give the same file");
+    }
+    let cached = std::fs::read_dir(folder.path().join("optc")).unwrap();
+    assert_eq!(cached.count(), 1);
+}
+
+#[cfg(feature = "onnxruntime")]
+#[test]
+fn times_take_a_runtime_to_measure_them() {
+    let folder = Folder::new();
+    let mut command = folder.command(&["--cost", "time", "model.ir"]);
+    let output = command.env("ORT_DYLIB_PATH", "").env("PATH", "").output();
+    let output = output.unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let error = text(&output.stderr);
+    assert!(error.contains("ONNX Runtime is not here"), "{error}");
+    assert!(error.contains("pip install onnxruntime"), "{error}");
+}

@@ -1,35 +1,53 @@
-//! How long operators take: from a table measured in a runtime on this machine, or from a roofline.
+//! How long operators take: measured in a runtime when it is asked, from a table of such times, or from a roofline.
 //!
 //! Multiply-adds are not time: small layers wait for memory and for threads to start, and runtimes have fast ways only for some
 //! shapes.
 
 mod machine;
+pub(crate) mod measured;
 mod roofline;
 mod shape;
 mod table;
 
 pub use machine::Machine;
+pub use measured::{Limits, Measured, Meter, Setting, Time};
 pub use roofline::Roofline;
 pub use shape::{Kind, Shape};
 pub use table::{Entry, FORMAT, LatencyTable, Runtime};
 
 use std::fmt;
 
+use crate::ir::{Dim, Op, Type};
+
 /// What predicts the time of an operator.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, PartialEq)]
 pub enum Latency {
     /// What the processor can do at most.
     Roofline(Roofline),
-    /// What was measured.
+    /// What was measured of operators like it.
     Table(LatencyTable),
+    /// What is measured of it.
+    Measured(Measured),
 }
 
+/// The least that an operator is taken to cost, as a share of what a roofline says: next to nothing, where the runtime does it
+/// together with another.
+pub(crate) const LEAST_SHARE: f64 = 0.02;
+
 impl Latency {
-    /// Nanoseconds that an operator takes; never negative.
-    pub fn nanoseconds(&self, shape: &Shape) -> f64 {
+    /// Nanoseconds that `op` takes on operands of these types, where `number` gives sizes their numbers; never negative.
+    pub fn nanoseconds(
+        &self,
+        op: &Op,
+        operands: &[&Type],
+        results: &[Type],
+        number: &dyn Fn(&Dim) -> u64,
+    ) -> f64 {
+        let shape = || Shape::of(op, operands, results, number);
         match self {
-            Latency::Roofline(roofline) => roofline.nanoseconds(shape),
-            Latency::Table(table) => table.nanoseconds(shape),
+            Latency::Roofline(roofline) => roofline.nanoseconds(&shape()),
+            Latency::Table(table) => table.nanoseconds(&shape()),
+            Latency::Measured(measured) => measured.operator(op, operands, results, number),
         }
     }
 }
@@ -39,15 +57,8 @@ impl fmt::Display for Latency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Latency::Roofline(roofline) => roofline.fmt(f),
-            Latency::Table(table) => {
-                let Runtime { name, version } = &table.runtime;
-                let s = if table.threads == 1 { "" } else { "s" };
-                write!(
-                    f,
-                    "table of {name} {version} on {}, {} thread{s}",
-                    table.machine, table.threads
-                )
-            }
+            Latency::Table(table) => write!(f, "table of {}", table.setting()),
+            Latency::Measured(measured) => measured.fmt(f),
         }
     }
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::machine::Machine;
+use super::measured::Setting;
 use super::roofline::Roofline;
 use super::shape::{Kind, Shape};
 use crate::files::write_whole;
@@ -127,6 +128,15 @@ impl LatencyTable {
             return refuse("it has no entries".to_string());
         }
         Ok(table)
+    }
+
+    /// Where it was measured.
+    pub fn setting(&self) -> Setting {
+        Setting {
+            runtime: self.runtime.clone(),
+            machine: self.machine.clone(),
+            threads: self.threads,
+        }
     }
 
     /// Writes the table to a file, whole or not at all.

@@ -45,6 +45,7 @@ mod tests;
 
 pub(crate) use elements::normal;
 pub use parse::parse;
+pub(crate) use print::operation;
 pub use print::print;
 #[doc(hidden)]
 pub use print::statement;

@@ -110,7 +110,7 @@ fn statement_with(graph: &Graph, node: NodeId, full: usize) -> String {
 }
 
 /// The operator's name and its attributes in braces.
-fn operation(op: &Op, ranks: &[Option<usize>]) -> (Cow<'static, str>, String) {
+pub(crate) fn operation(op: &Op, ranks: &[Option<usize>]) -> (Cow<'static, str>, String) {
     let (name, attributes) = match op {
         Op::Opaque(opaque) => {
             let mut attributes = vec![("template", opaque.template.print())];

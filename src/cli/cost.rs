@@ -1,0 +1,53 @@
+//! What `--cost` names: tables are read, and measured times kept.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use optc::analysis::latency::{Latency, LatencyTable, Machine, Measured, Roofline};
+use optc::pipeline::Cost;
+use optc::{Error, judge};
+
+use super::args::{self, Args};
+use super::profile;
+use super::warnings::complain;
+
+/// The cost, with the table or the measurements that its file has.
+pub fn open(args: &Args) -> Result<Cost, Error> {
+    let latency = match &args.cost {
+        args::Cost::Macs => return Ok(Cost::Macs),
+        args::Cost::Params => return Ok(Cost::Params),
+        args::Cost::Time(file) => {
+            let threads = args.threads.map_or(1, usize::from);
+            Latency::Measured(measured(file.as_deref(), threads)?)
+        }
+        args::Cost::Latency(None) => Latency::Roofline(Roofline::of_this_machine()),
+        args::Cost::Latency(Some(path)) => Latency::Table(LatencyTable::read(
+            path,
+            &Machine::this(),
+            profile::installed,
+        )?),
+    };
+    Ok(Cost::Latency(Arc::new(latency)))
+}
+
+fn measured(file: Option<&Path>, threads: usize) -> Result<Measured, Error> {
+    let meter = judge::meter(threads)?;
+    if let Some(file) = file {
+        return Measured::pinned(file, meter);
+    }
+    let (measured, warning) = Measured::cached(meter);
+    if let Some(warning) = warning {
+        complain("warning", &warning);
+    }
+    Ok(measured)
+}
+
+/// Keeps what was measured.
+pub fn keep(cost: &Cost) {
+    if let Cost::Latency(latency) = cost
+        && let Latency::Measured(measured) = &**latency
+        && let Err(error) = measured.save()
+    {
+        complain("warning", &format!("measured times are not kept: {error}"));
+    }
+}

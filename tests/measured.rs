@@ -333,6 +333,24 @@ fn the_same_measurements_give_the_same_network() {
     assert!(report.cost.ends_with(", 0 of them new"), "{}", report.cost);
 }
 
+#[test]
+fn nothing_is_measured_for_sizes_without_a_number() {
+    let fake = Fake::default();
+    let mut model = Model::new(BLOCK.replace(" where N=1", "").parse().unwrap());
+    let options = RunOptions {
+        cost: time(Measured::new(Box::new(fake.clone()))),
+        ..RunOptions::default()
+    };
+    let pipeline = Pipeline::parse("red{hash=none}").unwrap();
+    let error = pipeline.run_with(&mut model, &options, &mut ());
+    let error = error.unwrap_err().to_string();
+    assert!(
+        error.starts_with("the cost `time` needs the size of the input `x`"),
+        "{error}"
+    );
+    assert!(fake.timed().is_empty());
+}
+
 /// What ONNX Runtime takes, as far as that is the same everywhere: a layer of many more multiply-adds takes longer.
 #[cfg(feature = "onnxruntime")]
 #[test]

@@ -132,8 +132,7 @@ fn run_here(
     }
     if let Cost::Latency(_) = options.cost {
         // Time depends on every size; a guess would decide everything.
-        let what = format!("the cost `{}`", options.cost.name());
-        refuse_unknown_sizes(&what, &original)?;
+        refuse_unknown_sizes(&format!("the cost `{}`", options.cost.name()), &original)?;
     }
     // What cannot be done is known before any work is.
     if pipeline.trains() && options.data.is_none() {

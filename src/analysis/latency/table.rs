@@ -176,7 +176,7 @@ impl LatencyTable {
         let (mut sum, mut weights) = (0.0, 0.0);
         for entry in &self.entries {
             let weight = if held && entry.shape.op == shape.op {
-                (shape.distance(&entry.shape) + NEAR).powi(-4)
+                nearness(shape.distance(&entry.shape))
             } else if !held && stands_in(entry.shape.op) {
                 1.0
             } else {
@@ -191,6 +191,11 @@ impl LatencyTable {
             expected
         }
     }
+}
+
+/// How much what was measured at this distance counts.
+pub(super) fn nearness(distance: f64) -> f64 {
+    (distance + NEAR).powi(-4)
 }
 
 /// A distance below which entries count as the same, in powers of two.

@@ -76,7 +76,8 @@ impl Chain {
         self.shapes().map(|shape| shape.op).collect()
     }
 
-    fn shapes(&self) -> impl Iterator<Item = Shape> + '_ {
+    /// What the times of its operators depend on.
+    pub(super) fn shapes(&self) -> impl Iterator<Item = Shape> + '_ {
         let number = |dim: &Dim| dim.as_len().unwrap_or(0) as u64;
         self.0.iter().map(move |step| {
             let operands: Vec<&Type> = step.operands().iter().collect();

@@ -16,6 +16,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::table::nearness;
 use super::{Kind, LEAST_SHARE, Machine, Roofline, Runtime, Shape};
 use crate::analysis::candidate::CandidateOp;
 use crate::ir::{Dim, Graph, Op, Type};
@@ -84,9 +85,15 @@ struct State {
     /// How many single operators were asked for, and how many chains of candidates.
     operators: usize,
     chains: usize,
-    /// How far what was measured is from the roofline: the sum of the logarithms and how many, by kinds of operators and for all.
-    off: FxHashMap<Vec<Kind>, (f64, usize)>,
-    off_all: (f64, usize),
+    /// What was measured, by kinds of operators.
+    known: FxHashMap<Vec<Kind>, Vec<Known>>,
+}
+
+/// How far a chain that was measured is from the roofline: its operators, and the logarithm of the ratio.
+#[derive(Debug)]
+struct Known {
+    shapes: Vec<Shape>,
+    off: f64,
 }
 
 /// What is said of a chain.
@@ -319,21 +326,34 @@ impl State {
     fn learn(&mut self, chain: &Chain, ns: f64, roofline: &Roofline) {
         let expected = chain.expected(roofline);
         if expected > 0.0 {
-            let off = (ns / expected).ln();
-            for (sum, count) in [
-                self.off.entry(chain.kinds()).or_default(),
-                &mut self.off_all,
-            ] {
-                *sum += off;
-                *count += 1;
-            }
+            self.known.entry(chain.kinds()).or_default().push(Known {
+                shapes: chain.shapes().collect(),
+                off: (ns / expected).ln(),
+            });
         }
     }
 
-    /// What the roofline says, as far off as it is for the same kinds of operators, or for all.
+    /// What the roofline says, as far off as it is where the same kinds of operators were measured, the nearest counting most; or as
+    /// it is for all.
     fn estimate(&self, chain: &Chain, roofline: &Roofline) -> f64 {
-        let (sum, count) = *self.off.get(&chain.kinds()).unwrap_or(&self.off_all);
-        chain.expected(roofline) * (sum / count.max(1) as f64).exp()
+        let shapes: Vec<Shape> = chain.shapes().collect();
+        let weighed = |known: &Known| {
+            let apart = shapes.iter().zip(&known.shapes).map(|(a, b)| a.distance(b));
+            (nearness(apart.sum()), known.off)
+        };
+        let offs: Vec<(f64, f64)> = match self.known.get(&chain.kinds()) {
+            Some(alike) => alike.iter().map(weighed).collect(),
+            None => self
+                .known
+                .values()
+                .flatten()
+                .map(|k| (1.0, k.off))
+                .collect(),
+        };
+        let weights: f64 = offs.iter().map(|(weight, _)| weight).sum();
+        let sum: f64 = offs.iter().map(|(weight, off)| weight * off).sum();
+        let off = if weights > 0.0 { sum / weights } else { 0.0 };
+        chain.expected(roofline) * off.exp()
     }
 }
 

@@ -2,13 +2,16 @@
 
 pub(crate) mod activations;
 mod canonicalize;
+mod cut;
 mod drop;
 #[cfg(feature = "torch")]
 mod equalization;
 mod finetune;
 mod fold_batch_norm;
 mod forecast;
+mod lowrank;
 pub mod lrf;
+mod market;
 mod quantised;
 pub mod red;
 mod repair;
@@ -23,6 +26,8 @@ pub static ALL: &[&PassInfo] = &[
     &canonicalize::CANONICALIZE,
     &red::RED,
     &lrf::LRF,
+    &lowrank::LOWRANK,
+    &cut::CUT,
     &fold_batch_norm::FOLD_BATCH_NORM,
     &finetune::FINETUNE,
     &drop::DROP,
@@ -33,6 +38,7 @@ impl Registry {
     pub fn standard() -> Registry {
         ALL.iter()
             .fold(Registry::empty(), |all, pass| all.with(pass))
+            .with_group(&market::WITHIN)
     }
 }
 
@@ -49,5 +55,13 @@ impl Pipeline {
     /// [`Error::Text`](crate::Error::Text), pointing at the mistake and listing what would be right there.
     pub fn parse(text: &str) -> Result<Pipeline> {
         Registry::standard().parse(text)
+    }
+
+    /// This pipeline with adjacent lossy passes that have no budget of their own under one: `macs=0.7`, `agreement=0.99`.
+    ///
+    /// # Errors
+    /// As [`Registry::under`].
+    pub fn within(self, goal: &str) -> Result<Pipeline> {
+        Registry::standard().under(self, &format!("{}{{{goal}}}", market::WITHIN.info.name))
     }
 }

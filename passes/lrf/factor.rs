@@ -41,6 +41,7 @@ pub struct Around {
 }
 
 /// The covariance of the patches that a layer reads.
+#[derive(Clone)]
 pub enum Reads {
     /// All elements count the same.
     Alike,
@@ -94,6 +95,18 @@ pub struct Losses {
 }
 
 impl Weighed {
+    /// The same layer with another weight.
+    pub fn with_weight(&self, weight: Vec<f64>) -> Weighed {
+        Weighed {
+            weight,
+            around: self.around.clone(),
+            rows: self.rows.clone(),
+            mean: self.mean.clone(),
+            reads: self.reads.clone(),
+            ..*self
+        }
+    }
+
     fn group_inputs(&self) -> usize {
         self.layout.inputs / self.layout.groups
     }

@@ -3,8 +3,9 @@
 use crate::analysis::CostModel;
 use crate::analysis::candidate::{CandidateOp, total};
 use crate::analysis::kernels::KernelLayout;
+use crate::analysis::price::share;
 use crate::ir::{Constant, Graph, NodeId, Op, Tensor, Type, Value};
-use crate::pipeline::PassContext;
+use crate::pipeline::{Cost, PassContext};
 
 use super::factor::{Kept, Pieces};
 
@@ -98,6 +99,11 @@ impl Layer {
     pub fn flops_in_pieces(&self, graph: &Graph, kept: Kept, model: &CostModel) -> Option<u64> {
         let (macs, cost) = total(&self.plan(graph, kept)?, &graph.bindings, model)?;
         (macs < self.whole.0 && model.pays(cost, self.whole.1)).then_some(macs)
+    }
+
+    /// The share of its price that its pieces cost.
+    pub fn share(&self, graph: &Graph, kept: Kept, cost: &Cost) -> Option<f64> {
+        share(graph, self.node, &self.plan(graph, kept)?, cost)
     }
 
     fn plan(&self, graph: &Graph, kept: Kept) -> Option<Vec<CandidateOp>> {

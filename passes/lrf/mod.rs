@@ -16,7 +16,8 @@ pub mod factor;
 mod forecast;
 #[cfg(any(feature = "torch", test))]
 mod interleaved;
-mod layer;
+pub mod layer;
+mod offers;
 mod training;
 mod weigh;
 
@@ -29,7 +30,7 @@ use crate::ir::Graph;
 use crate::passes::repair::{refit, say_left_out};
 use crate::passes::{quantised, rules};
 use crate::pipeline::{
-    Changed, Kind, Options, Pass, PassContext, PassInfo, Values, refuse_non_finite,
+    Changed, Kind, Method, Options, Pass, PassContext, PassInfo, Values, refuse_non_finite,
     refuse_unknown_sizes,
 };
 use crate::{Error, Result, options, words};
@@ -167,6 +168,7 @@ fn amount(options: &LrfOptions) -> Result<Amount> {
     }
 }
 
+#[derive(Clone)]
 struct Lrf {
     amount: Amount,
     all: bool,
@@ -190,6 +192,11 @@ impl Pass for Lrf {
             Some(_) => Kind::Trained,
             None => LRF.kind,
         }
+    }
+
+    fn method(&self) -> Option<std::sync::Arc<dyn Method>> {
+        let free = self.amount == Amount::Forecast && self.training.is_none();
+        free.then(|| std::sync::Arc::new(self.clone()) as std::sync::Arc<dyn Method>)
     }
 
     fn run(&self, graph: &mut Graph, context: &mut PassContext<'_>) -> Result<Changed> {

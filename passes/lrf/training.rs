@@ -18,6 +18,7 @@ mod without_torch {
     use crate::passes::training::not_built_in;
 
     /// What this build cannot do.
+    #[derive(Clone)]
     pub(in crate::passes::lrf) enum Training {}
 
     impl Training {
@@ -60,6 +61,7 @@ mod with_torch {
     }
 
     /// How the network is trained while it loses filters and channels.
+    #[derive(Clone)]
     pub(in crate::passes::lrf) struct Training {
         /// Epochs before the first goes.
         warmup: usize,

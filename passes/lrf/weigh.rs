@@ -68,6 +68,20 @@ pub(super) fn weighed(
     };
     let mut reads = reads.into_iter();
     let of = |(placed, layout): &(Placed, KernelLayout)| {
+        Weighed::of(graph, placed, *layout, weigh, reads.next())
+    };
+    Ok(places.iter().map(of).collect())
+}
+
+impl Weighed {
+    /// A layer's weight, and what counts in it; `reads` is what the layer reads, where that counts.
+    pub(super) fn of(
+        graph: &Graph,
+        placed: &Placed,
+        layout: KernelLayout,
+        weigh: Weigh,
+        reads: Option<Activations>,
+    ) -> Weighed {
         let weight = |node: NodeId| graph.operand_elements(node, 1);
         let around = Around {
             squeeze: placed.squeeze.map(weight),
@@ -81,22 +95,19 @@ pub(super) fn weighed(
             Weigh::Alike => None,
             Weigh::Norms | Weigh::Moments => scales(graph, placed.last()),
         };
-        let (mean, reads) = match reads.next() {
+        let (mean, reads) = match reads {
             Some(Activations {
                 mean,
                 joint,
                 patches,
-            }) => (
-                Some(mean),
-                match joint {
-                    Some(joint) => Reads::Joint(joint),
-                    None => Reads::Channels(patches),
-                },
-            ),
+            }) => {
+                let reads = joint.map_or(Reads::Channels(patches), Reads::Joint);
+                (Some(mean), reads)
+            }
             None => (None, Reads::Alike),
         };
         Weighed {
-            layout: *layout,
+            layout,
             weight: weight(placed.core),
             around,
             rows: rows.unwrap_or_else(|| vec![1.0; results]),
@@ -104,11 +115,8 @@ pub(super) fn weighed(
             reads,
             through: weigh != Weigh::Alike,
         }
-    };
-    Ok(places.iter().map(of).collect())
-}
+    }
 
-impl Weighed {
     /// Lets the bias of the layer, or of the 1x1 convolution behind it, take the mean of what the result loses.
     pub(super) fn shift_bias(&self, graph: &mut Graph, last: NodeId, lost: &[f64]) {
         let Some(mean) = &self.mean else { return };

@@ -102,6 +102,16 @@ pub(super) fn merge(
     Ok(changed)
 }
 
+/// The graph without what is redundant; `None` if nothing is.
+pub(in crate::passes) fn exact_rules(
+    graph: &Graph,
+    context: &mut PassContext<'_>,
+) -> Result<Option<Graph>> {
+    let mut merged = graph.clone();
+    let changed = merge(&mut merged, &mut Origins::of(graph), context)?;
+    Ok(changed.is_yes().then_some(merged))
+}
+
 /// How often saturation is repeated at most: each time because products became zero that were not.
 const MOST_ROUNDS: usize = 8;
 

@@ -14,6 +14,7 @@ pub mod hashing;
 mod kernels;
 mod merging;
 mod neurons;
+mod offers;
 mod projection;
 mod relaxed;
 mod scalars;
@@ -25,12 +26,14 @@ use crate::passes::activations::PriorMoments;
 use crate::passes::forecast::Limit;
 use crate::passes::{fold_batch_norm, quantised};
 use crate::pipeline::{
-    Changed, Kind, Options, Pass, PassContext, PassInfo, Values, refuse_non_finite,
+    Changed, Kind, Method, Options, Pass, PassContext, PassInfo, Values, refuse_non_finite,
     refuse_unknown_sizes,
 };
 use crate::{Error, Result, options, words};
 use kernels::ByKernel;
 use merging::Origins;
+pub(super) use merging::exact_rules;
+use offers::Kernels;
 use relaxed::Relaxed;
 use scalars::Hashing;
 
@@ -130,6 +133,16 @@ impl Pass for Red {
             (None, Hash::None) => Kind::Exact,
             _ => Kind::Lossy,
         }
+    }
+
+    fn method(&self) -> Option<std::sync::Arc<dyn Method>> {
+        let free = match &self.hash {
+            Hash::None => false,
+            Hash::Scalars { error } => error.is_none(),
+            Hash::Kernels(kernels) => kernels.budget.is_none(),
+        };
+        (free && self.relaxed.is_none())
+            .then(|| std::sync::Arc::new(Kernels) as std::sync::Arc<dyn Method>)
     }
 
     fn run(&self, graph: &mut Graph, context: &mut PassContext<'_>) -> Result<Changed> {

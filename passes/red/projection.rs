@@ -16,10 +16,11 @@ use crate::analysis::CostModel;
 use crate::analysis::candidate::{CandidateOp, total};
 use crate::analysis::elimination::{Criterion, Elimination, compensate, eliminate};
 use crate::analysis::kernels::{KernelLayout, Spectrum};
+use crate::analysis::price::share;
 use crate::analysis::tradeoff::{Budget, Point, Tradeoff, within_macs};
 use crate::ir::{Graph, NodeId, Op, Type};
 use crate::passes::activations::Activations;
-use crate::pipeline::PassContext;
+use crate::pipeline::{Cost, PassContext};
 
 /// What is added to the variance of a direction before a covariance is inverted.
 const RIDGE: f64 = 1e-4;
@@ -206,6 +207,27 @@ impl Projection {
                 curve.apply(graph, layer, kernels);
             }
         }
+    }
+
+    /// For each number of kernels that a layer may have, what its result loses, squared and relative.
+    pub fn points(&self, layer: usize) -> impl Iterator<Item = (usize, f64)> {
+        let curve = &self.curves[layer];
+        let points = curve.tradeoff.points().iter().zip(&curve.kernels);
+        points.filter_map(|(point, kernels)| Some(((*kernels)?, point.error)))
+    }
+
+    /// The share of its price that a layer with so many kernels costs.
+    pub fn share(&self, graph: &Graph, layer: usize, kernels: usize, cost: &Cost) -> Option<f64> {
+        let Layer { node, layout, .. } = &self.layers[layer];
+        let operands = graph.operands(*node);
+        let [x, weight] = [0, 1].map(|i| graph.ty(operands[i]));
+        let plan = separated_form(graph.op(*node)?, layout, x, weight, kernels)?;
+        share(graph, *node, &plan, cost)
+    }
+
+    /// Projects the weight of one layer to so many kernels.
+    pub fn project(&self, graph: &mut Graph, layer: usize, kernels: usize) {
+        self.curves[layer].apply(graph, &self.layers[layer], kernels);
     }
 
     /// Says what was chosen for each layer.

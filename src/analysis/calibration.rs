@@ -7,13 +7,14 @@
 //! Only Gram matrices are accumulated, and of the activations only those that layers to come will read are kept, for both
 //! networks. The idea of fitting to the changed network's own input is asymmetric reconstruction (Zhang et al. 2016).
 
+mod least_squares;
 mod moments;
 mod refit;
 
 use std::ops::AddAssign;
 
 use faer::Mat;
-use ndarray::{ArcArray, ArrayView2, CowArray, IxDyn};
+use ndarray::{ArcArray, ArrayView2, CowArray, Ix2, IxDyn, s};
 use rayon::prelude::*;
 
 use super::kernels::{KernelLayout, Separation};
@@ -28,6 +29,33 @@ const PARTS: usize = 4;
 
 /// What is added to the diagonal of a covariance before it is inverted, relative to the diagonal's mean.
 const RIDGE: f64 = 1e-4;
+
+/// How many positions are looked at for each feature, about, and how many at least where there are as many: those beside each other
+/// say nearly the same.
+const POSITIONS: usize = 50;
+const LEAST_POSITIONS: usize = 20_000;
+
+/// Of which positions one is looked at, so that there are enough for the features of a layer over all arrays that it reads.
+fn every<'x>(layer: &Layer, arrays: impl Iterator<Item = &'x ArcArray<f32, IxDyn>>) -> usize {
+    let channels = match layer.op {
+        Op::Linear {} => layer.features(),
+        _ => layer.weight.shape()[1],
+    };
+    let elements: usize = arrays.map(|x| x.len()).sum();
+    let wanted = (POSITIONS * layer.features()).max(LEAST_POSITIONS);
+    (elements / channels.max(1) / wanted).max(1)
+}
+
+/// One of so many columns. An odd step meets all places in a row of an image in turn, where those are even in number.
+fn sampled(rows: ArrayView2<'_, f32>, every: usize) -> CowArray<'_, f32, Ix2> {
+    match every {
+        0 | 1 => rows.into(),
+        every => {
+            let step = every - usize::from(every.is_multiple_of(2));
+            rows.slice(s![.., ..;step]).to_owned().into()
+        }
+    }
+}
 
 fn add_all(sums: &mut [f64], others: &[f64]) {
     sums.iter_mut().zip(others).for_each(|(sum, x)| *sum += x);

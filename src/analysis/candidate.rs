@@ -50,6 +50,16 @@ impl CandidateOp {
         op_macs(&self.op, &operands, &self.results)?.eval(bindings)
     }
 
+    /// The elements of its weights: of all operands but the first.
+    pub fn weights(&self) -> Option<u64> {
+        let weights = self.operands.iter().skip(1);
+        let size = |ty: &Type| -> Option<u64> {
+            let lengths = ty.shape()?.iter().map(|n| Some(n.as_len()? as u64));
+            lengths.product()
+        };
+        weights.map(size).sum()
+    }
+
     /// What it costs.
     pub fn cost(&self, model: &CostModel) -> u64 {
         let operands: Vec<&Type> = self.operands.iter().collect();

@@ -55,7 +55,6 @@ impl fmt::Display for Cost {
 
 impl Cost {
     /// The word for it: `macs`, `params`, `latency`, or `time` where that is measured.
-    #[doc(hidden)]
     pub fn name(&self) -> &'static str {
         match self {
             Cost::Macs => "macs",
@@ -68,7 +67,6 @@ impl Cost {
     }
 
     /// The cost as it is printed, and how much was measured so far.
-    #[doc(hidden)]
     pub fn described(&self) -> String {
         match self {
             Cost::Latency(latency) => match &**latency {
@@ -166,6 +164,14 @@ impl<'a> CostModel<'a> {
         match (wanted, self.cost) {
             (0, Cost::Latency(_)) => 8,
             (wanted, _) => wanted.max(1),
+        }
+    }
+
+    /// How many alternatives for a layer are weighed where it could be `most`: each that has to be timed takes a while.
+    pub fn alternatives(&self, most: usize) -> usize {
+        match self.cost {
+            Cost::Latency(latency) if matches!(**latency, Latency::Measured(_)) => most.div_ceil(3),
+            _ => most,
         }
     }
 

@@ -5,8 +5,12 @@
 //! inverse is enough to remove features one by one, each time the one whose loss is least, at O(n²) each. The closed form of
 //! the greedy removal that LRF does filter by filter (Joo, Yi, Baek, Kim, AAAI 2021), which fits all anew for every candidate.
 
+mod blocks;
+
 use faer::linalg::solvers::Solve;
 use faer::{Mat, Side};
+
+pub use blocks::{BlockElimination, BlockReader, Features, eliminate_blocks};
 
 /// What is left of a feature when all others are taken from it, squared and relative, below which it is made of them: the
 /// rounding of 32-bit weights.
@@ -106,7 +110,7 @@ fn eliminate_regular(
         }
     };
     let energy = |j: usize| squared(&weight, j);
-    let chosen: Option<Vec<usize>> = match criterion {
+    let planned: Option<Vec<usize>> = match criterion {
         Criterion::Backward => None,
         Criterion::Forward => Some(forward(&gram, &weight)),
         Criterion::Pivot => {
@@ -123,7 +127,7 @@ fn eliminate_regular(
     };
     let mut left = Left::new(gram, inverse, weight);
     for k in 0..(most - found.order.len()).min(independent.len()) {
-        let j = match &chosen {
+        let j = match &planned {
             Some(order) => order[k],
             None => left.cheapest()?,
         };

@@ -110,6 +110,7 @@ fn mixed(graph: &Graph, node: NodeId, x: &Moments) -> Option<Moments> {
 }
 
 /// What is known of the activations that a layer reads.
+#[derive(Clone)]
 pub struct Activations {
     /// The mean of each tap, `[inputs * taps]`.
     pub mean: Vec<f64>,

@@ -50,9 +50,20 @@ pub struct Args {
     #[command(subcommand)]
     pub command: Option<Command>,
 
-    /// Passes to run, such as 'red{hash=none},repeat(fold-batch-norm,red)'
-    #[arg(long, value_name = "PIPELINE", default_value = "red")]
-    pub passes: String,
+    /// Passes to run, such as 'red{hash=none},repeat(fold-batch-norm,red)' [default: red, or red,lrf,lowrank,cut with --target or
+    /// --keep]
+    #[arg(long, value_name = "PIPELINE")]
+    pub passes: Option<String>,
+
+    /// How much is to be left: of time, of multiply-adds (macs) or of stored weights (params), such as macs=0.7. Adjacent lossy
+    /// passes without a budget of their own compete for it, layer by layer
+    #[arg(long, value_name = "time|macs|params=FRACTION", value_parser = target)]
+    pub target: Option<String>,
+
+    /// How much of the answers is to stay, on samples of --data that are held out: agreement=0.99, or cosine=0.995. The same passes
+    /// go as far as that holds
+    #[arg(long, value_name = "agreement|cosine=X", value_parser = keep, conflicts_with = "target")]
+    pub keep: Option<String>,
 
     /// The file to write; another suffix converts [default: MODEL's name with .opt before its suffix, beside it]
     #[arg(short, long, value_name = "PATH")]
@@ -163,6 +174,18 @@ pub struct Args {
     pub quiet: bool,
 }
 
+impl Args {
+    /// The goal that passes share, as a pipeline has it.
+    pub fn goal(&self) -> Option<&str> {
+        self.target.as_deref().or(self.keep.as_deref())
+    }
+
+    /// The fraction of the time that is to be left, where that is the goal.
+    pub fn time_target(&self) -> Option<f64> {
+        self.target.as_ref()?.strip_prefix("time=")?.parse().ok()
+    }
+}
+
 /// Who compares files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum JudgeChoice {
@@ -193,6 +216,30 @@ fn cost(text: &str) -> Result<Cost, String> {
         Some(("time", file)) if !file.is_empty() => Ok(Cost::Time(Some(file.into()))),
         Some(("latency", file)) if !file.is_empty() => Ok(Cost::Latency(Some(file.into()))),
         _ => Err("it must be macs, params, time, time:FILE, latency or latency:FILE".to_string()),
+    }
+}
+
+fn target(text: &str) -> Result<String, String> {
+    goal(text, &["time", "macs", "params"])
+}
+
+fn keep(text: &str) -> Result<String, String> {
+    goal(text, &["agreement", "cosine"])
+}
+
+/// A goal, one of these names with a share.
+fn goal(text: &str, names: &[&str]) -> Result<String, String> {
+    let known = text.split_once('=').filter(|(name, share)| {
+        let share = share.parse::<f64>();
+        names.contains(name) && share.is_ok_and(|share| share > 0.0 && share <= 1.0)
+    });
+    match known {
+        Some(_) => Ok(text.to_string()),
+        None => Err(format!(
+            "it must be one of {} with a number from 0 to 1, such as {}=0.7",
+            names.join(", "),
+            names[names.len() - 1]
+        )),
     }
 }
 

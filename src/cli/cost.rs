@@ -14,6 +14,11 @@ use super::warnings::complain;
 /// The cost, with the table or the measurements that its file has.
 pub fn open(args: &Args) -> Result<Cost, Error> {
     let latency = match &args.cost {
+        // A target of time needs times.
+        args::Cost::Macs if args.time_target().is_some() => {
+            let threads = args.threads.map_or(1, usize::from);
+            Latency::Measured(measured(None, threads)?)
+        }
         args::Cost::Macs => return Ok(Cost::Macs),
         args::Cost::Params => return Ok(Cost::Params),
         args::Cost::Time(file) => {

@@ -5,10 +5,12 @@ use optc::pipeline::{OptionSpec, REPEAT, Registry};
 /// Every pass with its kind, its options and their defaults.
 pub fn passes() -> String {
     let registry = Registry::standard();
-    let width = registry.passes().iter().map(|pass| pass.name.len()).max();
+    let groups = registry.groups().iter().map(|group| group.info);
+    let passes = || registry.passes().iter().copied().chain(groups.clone());
+    let width = passes().map(|pass| pass.name.len()).max();
     let width = width.unwrap_or(0).max(REPEAT.name.len());
     let mut text = String::new();
-    for pass in registry.passes() {
+    for pass in passes() {
         text += &format!(
             "{:width$}  {:7}  {}\n{}",
             pass.name,

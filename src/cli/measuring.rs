@@ -19,6 +19,12 @@ const SLOWER: f64 = 1.03;
 const SCATTERS: f64 = 0.1;
 /// How often.
 const AGAIN: usize = 2;
+/// How often a target of time is aimed at, how near is near enough, and what is not aimed below.
+const AIMS: usize = 4;
+const NEAR: f64 = 0.03;
+const LEAST_AIM: f64 = 0.05;
+/// The least share of what layers save that the network is taken to save.
+const LEAST_GAIN: f64 = 0.2;
 
 /// What a pipeline made of a model, as files that are pending.
 pub struct Made {
@@ -72,6 +78,42 @@ impl Measuring<'_> {
             };
             let why = format!("the network takes {time} as long with it{scatters}");
             taken_back.push(TakenBack { pass, why });
+        }
+    }
+
+    /// What a pipeline makes that leaves about `fraction` of the time, as the runtime says: `pipeline` makes one that aims at a
+    /// fraction of the layers' time, and is asked again where the whole network is off.
+    pub fn in_time(
+        &self,
+        fraction: f64,
+        pipeline: impl Fn(f64) -> Result<Pipeline, Error>,
+        mut make: impl FnMut(&Pipeline, Option<usize>) -> Result<Made, Error>,
+    ) -> Result<Made, Error> {
+        let mut aim = fraction;
+        let mut best: Option<(f64, Made)> = None;
+        for _ in 0..AIMS {
+            let mut made = make(&pipeline(aim)?, None)?;
+            if self.is_off() {
+                return Ok(made);
+            }
+            let measured = self.measured(&made)?;
+            let ratio = slowest_of(&measured.timings).map(|time| time.ratio);
+            made.report.time = Some(measured);
+            let Some(ratio) = ratio else { return Ok(made) };
+            let off = (ratio - fraction).abs();
+            if best.as_ref().is_none_or(|(least, _)| off < *least) {
+                best = Some((off, made));
+            }
+            if off <= NEAR {
+                break;
+            }
+            // What is not in layers takes its time all the same.
+            let gained = ((1.0 - ratio) / (1.0 - aim)).max(LEAST_GAIN);
+            aim = (1.0 - (1.0 - fraction) / gained).clamp(LEAST_AIM, 1.0);
+        }
+        match best {
+            Some((_, made)) => Ok(made),
+            None => make(&pipeline(fraction)?, None),
         }
     }
 

@@ -145,7 +145,13 @@ fn run(args: &Args) -> Result<(), Failure> {
         model,
         mut report,
         staged,
-    } = measuring.never_slower(job.pipeline, make)?;
+    } = match args.time_target() {
+        Some(fraction) => {
+            let aimed = |aim| pipeline(args, Some(&format!("time={aim}")));
+            measuring.in_time(fraction, aimed, make)?
+        }
+        None => measuring.never_slower(job.pipeline, make)?,
+    };
     report.judge = judging.verdict(&read.graph, &staged, &report, &progress)?;
     judging.refuse_far(&report)?;
     staged.commit()?;
@@ -189,7 +195,7 @@ impl Job {
             Some(path) => path.clone(),
             None => paths::default_output(model),
         };
-        let pipeline = Pipeline::parse(&args.passes)?;
+        let pipeline = pipeline(args, args.goal())?;
         let checkpoint = checkpoint(args, &pipeline, &output)?;
         let spec = |text: &Option<String>| text.as_deref().map(str::parse::<DataSpec>).transpose();
         let job = Job {
@@ -247,6 +253,19 @@ impl Job {
     }
 }
 
+/// The passes to run, under a goal if there is one.
+fn pipeline(args: &Args, goal: Option<&str>) -> Result<Pipeline, Error> {
+    let default = match goal {
+        Some(_) => "red,lrf,lowrank,cut",
+        None => "red",
+    };
+    let pipeline = Pipeline::parse(args.passes.as_deref().unwrap_or(default))?;
+    match goal {
+        Some(goal) => pipeline.within(goal),
+        None => Ok(pipeline),
+    }
+}
+
 /// Ctrl-C ends the process at once, or, while a network is trained, when it has said where training can go on.
 fn end_on_ctrl_c(cancellation: &Cancellation) {
     let cancellation = cancellation.clone();
@@ -292,6 +311,7 @@ fn with_data(
                     .sample(Samples::with_held_out(wanted), args.seed)?
                     .hold_out();
                 held_out = held.map(Arc::new);
+                run.held_out = held_out.clone();
                 samples
             }
         };

@@ -31,7 +31,6 @@ impl Type {
     }
 
     /// Whether this is a tensor of floating-point numbers.
-    #[doc(hidden)]
     pub fn is_float(&self) -> bool {
         self.dtype().is_some_and(DType::is_float)
     }
@@ -45,13 +44,18 @@ impl Type {
     }
 
     /// The size of `axis`, if it is known to be a number.
-    #[doc(hidden)]
     pub fn len(&self, axis: usize) -> Option<usize> {
         self.shape()?.get(axis)?.as_len()
     }
 
+    /// The same with another size of `axis`; `None` where there is no such axis.
+    pub(crate) fn with_len(&self, axis: usize, len: usize) -> Option<Type> {
+        let mut shape = self.shape()?.to_vec();
+        *shape.get_mut(axis)? = len.into();
+        Some(Type::tensor(self.dtype()?, shape))
+    }
+
     /// The number of dimensions, if it is known.
-    #[doc(hidden)]
     pub fn rank(&self) -> Option<usize> {
         self.shape().map(<[Dim]>::len)
     }

@@ -23,17 +23,17 @@ pub struct PassContext<'a> {
     /// What to make smaller.
     pub cost: Cost,
     /// Inputs to calibrate on, where the user gave some: what fits a network's weights to data fits them to these.
-    #[doc(hidden)]
     pub samples: Option<Arc<Samples>>,
+    /// Inputs that nothing is fitted to, to measure on how much of the answers is kept.
+    pub held_out: Option<Arc<Samples>>,
     /// What runs operators that optc does not know, where there is such a thing.
-    #[doc(hidden)]
     pub foreign: Option<Arc<dyn Foreign>>,
     /// What only passes that train ask for.
     #[doc(hidden)]
     pub training: TrainingContext<'a>,
     /// Why an iterative pass stopped, such as "saturated" or "node limit"; the pass sets it.
     pub stop_reason: Option<String>,
-    /// The prior moments of batch norms that are folded by now.
+    /// What batch norms promised that are folded by now.
     pub(crate) prior: PriorMoments,
     /// Whether samples told the pass something.
     samples_used: bool,
@@ -57,6 +57,7 @@ impl<'a> PassContext<'a> {
             seed,
             cost,
             samples: None,
+            held_out: None,
             foreign: None,
             training: TrainingContext::default(),
             stop_reason: None,
@@ -84,14 +85,18 @@ impl<'a> PassContext<'a> {
         PassContext { samples, ..self }
     }
 
-    /// This context, with what runs operators that optc does not know.
+    /// This context, with inputs that nothing is fitted to.
     #[doc(hidden)]
+    pub fn with_held_out(self, held_out: Option<Arc<Samples>>) -> PassContext<'a> {
+        PassContext { held_out, ..self }
+    }
+
+    /// This context, with what runs operators that optc does not know.
     pub fn with_foreign(self, foreign: Option<Arc<dyn Foreign>>) -> PassContext<'a> {
         PassContext { foreign, ..self }
     }
 
     /// The samples, and what it takes to run a network on them.
-    #[doc(hidden)]
     pub fn sampled(&self) -> Option<Sampled> {
         Some(Sampled {
             samples: self.samples.clone()?,

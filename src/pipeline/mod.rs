@@ -22,11 +22,11 @@ mod check;
 mod checkpoint;
 mod context;
 mod manager;
+mod method;
 mod observer;
 mod options;
 mod pass;
 mod registry;
-mod remarks;
 mod text;
 mod training;
 
@@ -45,11 +45,12 @@ pub use check::rounding;
 pub use checkpoint::Checkpoint;
 pub use context::PassContext;
 pub use manager::{RunOptions, Verify};
+pub use method::{Apply, Lot, Method, Methods, Offer, Unit};
 pub use observer::Observer;
 #[doc(hidden)]
 pub use options::{FromOption, OptionValue};
 pub use options::{OptionSpec, Options, Values};
-pub use pass::{Changed, Pass, PassInfo};
+pub use pass::{Changed, Group, Pass, PassInfo};
 pub use registry::Registry;
 #[doc(hidden)]
 pub use text::{Combinator, REPEAT};
@@ -73,6 +74,14 @@ enum Step {
         options: Options,
         steps: Vec<Step>,
     },
+    Group {
+        group: &'static Group,
+        options: Options,
+        /// What is in parentheses, to be printed.
+        steps: Vec<Step>,
+        /// What they are together.
+        pass: Box<dyn Pass>,
+    },
 }
 
 impl Pipeline {
@@ -83,13 +92,13 @@ impl Pipeline {
             steps.iter().any(|step| match step {
                 Step::Pass { pass, .. } => pass.kind() == Kind::Trained,
                 Step::Repeat { steps, .. } => any(steps),
+                Step::Group { .. } => false,
             })
         }
         any(&self.steps)
     }
 
     /// The pipeline without a pass, wherever it stands.
-    #[doc(hidden)]
     pub fn without(self, pass: &str) -> Pipeline {
         fn kept(steps: Vec<Step>, pass: &str) -> Vec<Step> {
             let step = |step| match step {
@@ -105,7 +114,9 @@ impl Pipeline {
                 step => step,
             };
             let others = steps.into_iter().map(step).filter(|step| match step {
-                Step::Pass { pass: own, .. } => own.info().name != pass,
+                Step::Pass { pass: own, .. } | Step::Group { pass: own, .. } => {
+                    own.info().name != pass
+                }
                 Step::Repeat { steps, .. } => !steps.is_empty(),
             });
             others.collect()

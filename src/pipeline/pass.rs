@@ -1,8 +1,10 @@
 //! What a pass is.
 
 use std::ops::{BitOr, BitOrAssign};
+use std::sync::Arc;
 
 use super::context::PassContext;
+use super::method::{Method, Methods};
 use super::options::{OptionSpec, Options};
 use crate::Result;
 use crate::ir::Graph;
@@ -43,6 +45,11 @@ pub trait Pass: Send + Sync {
         self.info().kind
     }
 
+    /// What it can offer where several passes share a budget; `None` for a pass that cannot, or that has a budget of its own.
+    fn method(&self) -> Option<Arc<dyn Method>> {
+        None
+    }
+
     /// Changes the graph. Inputs and outputs keep their names, order, types and meaning.
     ///
     /// # Errors
@@ -66,6 +73,15 @@ pub struct PassInfo {
     pub build: fn(&Options) -> Result<Box<dyn Pass>>,
 }
 
+/// A pass that is made of the passes in parentheses behind it: `within{macs=0.7}(red,lrf)`.
+#[derive(Debug)]
+pub struct Group {
+    /// Name, summary, kind and options. Its `build` is not asked.
+    pub info: &'static PassInfo,
+    /// Makes the pass of what those in parentheses offer.
+    pub build: fn(&Options, Methods) -> Result<Box<dyn Pass>>,
+}
+
 /// Whether a pass changed the graph.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[must_use]
@@ -79,7 +95,6 @@ pub enum Changed {
 
 impl Changed {
     /// Whether this is [`Changed::Yes`].
-    #[doc(hidden)]
     pub fn is_yes(self) -> bool {
         self == Changed::Yes
     }

@@ -9,8 +9,11 @@
 //! Blanks may stand between any two of these. An empty pipeline has no passes.
 
 use std::fmt;
+use std::sync::Arc;
 
+use super::method::Method;
 use super::options::{OptionSpec, OptionValue, Options, Values};
+use super::pass::Group;
 use super::registry::Registry;
 use super::{Pipeline, Step};
 use crate::error::nearest;
@@ -39,7 +42,7 @@ pub static REPEAT: Combinator = Combinator {
     }],
 };
 
-/// How deep `repeat` may be nested.
+/// How deep parentheses may be nested.
 const MAX_NESTING: usize = 16;
 
 impl fmt::Display for Pipeline {
@@ -55,14 +58,27 @@ fn write_steps(f: &mut fmt::Formatter<'_>, steps: &[Step]) -> fmt::Result {
         }
         match step {
             Step::Pass { pass, options } => write!(f, "{}{options}", pass.info().name)?,
-            Step::Repeat { options, steps, .. } => {
-                write!(f, "{}{options}(", REPEAT.name)?;
-                write_steps(f, steps)?;
-                f.write_str(")")?;
-            }
+            Step::Repeat { options, steps, .. } => write_held(f, REPEAT.name, options, steps)?,
+            Step::Group {
+                group,
+                options,
+                steps,
+                ..
+            } => write_held(f, group.info.name, options, steps)?,
         }
     }
     Ok(())
+}
+
+fn write_held(
+    f: &mut fmt::Formatter<'_>,
+    name: &str,
+    options: &Options,
+    steps: &[Step],
+) -> fmt::Result {
+    write!(f, "{name}{options}(")?;
+    write_steps(f, steps)?;
+    f.write_str(")")
 }
 
 /// `{name=value,...}` with what differs from the defaults; nothing if all are defaults.
@@ -99,6 +115,69 @@ pub(super) fn parse(text: &str, registry: &Registry) -> Result<Pipeline> {
     }
 }
 
+/// The pipeline with adjacent passes that offer something sharing one budget, such as `within{macs=0.7}`.
+pub(super) fn under(pipeline: Pipeline, budget: &str, registry: &Registry) -> Result<Pipeline> {
+    let mut parser = Parser {
+        text: budget,
+        at: 0,
+        registry,
+    };
+    let (at, name) = parser.name();
+    let Some(group) = registry.group(name) else {
+        return Err(parser.unknown_pass(at, name));
+    };
+    let options = parser.options(&format!("`{name}`"), group.info.options)?;
+    let mut steps = Vec::new();
+    let mut sharing: Vec<Step> = Vec::new();
+    let mut shared = false;
+    for step in pipeline.steps {
+        if method_of(&step).is_some() {
+            sharing.push(step);
+            continue;
+        }
+        shared |= !sharing.is_empty();
+        steps.extend(share(group, &options, &mut sharing)?);
+        steps.push(step);
+    }
+    shared |= !sharing.is_empty();
+    steps.extend(share(group, &options, &mut sharing)?);
+    if shared {
+        return Ok(Pipeline { steps });
+    }
+    let pipeline = Pipeline { steps };
+    Err(Error::Usage {
+        what: format!("no pass of `{pipeline}` can share a budget"),
+        help: "those that can are lossy ones without a budget of their own, such as red,lrf,lowrank,cut".into(),
+    })
+}
+
+/// What a step can offer.
+fn method_of(step: &Step) -> Option<Arc<dyn Method>> {
+    match step {
+        Step::Pass { pass, .. } => pass.method(),
+        _ => None,
+    }
+}
+
+/// One step of those that share a budget, if there are any.
+fn share(
+    group: &'static Group,
+    options: &Options,
+    sharing: &mut Vec<Step>,
+) -> Result<Option<Step>> {
+    if sharing.is_empty() {
+        return Ok(None);
+    }
+    let steps = std::mem::take(sharing);
+    let methods = steps.iter().filter_map(method_of).collect();
+    Ok(Some(Step::Group {
+        group,
+        options: options.clone(),
+        steps,
+        pass: (group.build)(options, methods)?,
+    }))
+}
+
 struct Parser<'a> {
     text: &'a str,
     at: usize,
@@ -119,14 +198,14 @@ impl<'a> Parser<'a> {
         if name == REPEAT.name {
             return self.repeat(at, depth);
         }
+        if let Some(group) = self.registry.group(name) {
+            return self.group(at, group, depth);
+        }
         let Some(info) = self.registry.find(name) else {
             return Err(self.unknown_pass(at, name));
         };
         let options = self.options(&format!("the pass `{name}`"), info.options)?;
-        let pass = (info.build)(&options).map_err(|error| match error {
-            Error::Usage { what, help } => self.error_at(at, what, help),
-            error => self.error_at(at, error, ""),
-        })?;
+        let pass = self.built(at, (info.build)(&options))?;
         if self.peek() == Some('(') {
             let repeat = REPEAT.name;
             let what = format!("`{name}` takes no passes in parentheses");
@@ -139,15 +218,50 @@ impl<'a> Parser<'a> {
 
     fn repeat(&mut self, at: usize, depth: usize) -> Result<Step> {
         let repeat = REPEAT.name;
-        if depth == MAX_NESTING {
-            let what = format!("`{repeat}` is nested deeper than {MAX_NESTING}");
+        let options = self.options(&format!("`{repeat}`"), REPEAT.options)?;
+        let steps = self.held(at, repeat, "repeat", depth)?;
+        let max = options.get("max")?;
+        Ok(Step::Repeat {
+            max,
+            options,
+            steps,
+        })
+    }
+
+    /// A pass that is made of those in parentheses.
+    fn group(&mut self, at: usize, group: &'static Group, depth: usize) -> Result<Step> {
+        let name = group.info.name;
+        let options = self.options(&format!("`{name}`"), group.info.options)?;
+        let inside = self.skip_blanks(self.at) + 1;
+        let steps = self.held(at, name, "choose among", depth)?;
+        let mut methods = Vec::new();
+        for step in &steps {
+            let Some(method) = method_of(step) else {
+                let what = format!("a pass in `{name}` offers nothing to choose from");
+                let help = "passes that have a budget of their own, and exact ones, go beside it";
+                return Err(self.error_at(inside, what, help));
+            };
+            methods.push(method);
+        }
+        let pass = self.built(at, (group.build)(&options, methods))?;
+        Ok(Step::Group {
+            group,
+            options,
+            steps,
+            pass,
+        })
+    }
+
+    /// The steps in parentheses behind `name`, which are there to `verb`.
+    fn held(&mut self, at: usize, name: &str, verb: &str, depth: usize) -> Result<Vec<Step>> {
+        if depth >= MAX_NESTING {
+            let what = format!("`{name}` is nested deeper than {MAX_NESTING}");
             return Err(self.error_at(at, what, ""));
         }
-        let options = self.options(&format!("`{repeat}`"), REPEAT.options)?;
         let open = self.skip_blanks(self.at);
         if !self.eat('(') {
-            let what = format!("`{repeat}` needs the passes to repeat");
-            return Err(self.error(what, format!("write `{repeat}(PASS,...)`")));
+            let what = format!("`{name}` needs the passes to {verb}");
+            return Err(self.error(what, format!("write `{name}(PASS,...)`")));
         }
         let steps = self.steps(depth + 1)?;
         match self.peek() {
@@ -155,11 +269,14 @@ impl<'a> Parser<'a> {
             None => return Err(self.error_at(open, "`(` is not closed", "")),
             Some(_) => return Err(self.error("expected `,` and another pass, or `)`", "")),
         }
-        let max = options.get("max")?;
-        Ok(Step::Repeat {
-            max,
-            options,
-            steps,
+        Ok(steps)
+    }
+
+    /// What was built, or what is wrong with the options at `at`.
+    fn built<T>(&self, at: usize, built: Result<T>) -> Result<T> {
+        built.map_err(|error| match error {
+            Error::Usage { what, help } => self.error_at(at, what, help),
+            error => self.error_at(at, error, ""),
         })
     }
 
@@ -243,7 +360,8 @@ impl<'a> Parser<'a> {
 
     fn unknown_pass(&self, at: usize, name: &str) -> Error {
         let known = || self.registry.passes().iter().map(|pass| pass.name);
-        let names = known().chain([REPEAT.name]);
+        let groups = self.registry.groups().iter().map(|group| group.info.name);
+        let names = known().chain([REPEAT.name]).chain(groups);
         let what = match name {
             "" => "expected the name of a pass".to_string(),
             _ => format!("there is no pass `{name}`"),

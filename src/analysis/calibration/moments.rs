@@ -7,7 +7,7 @@ use ndarray::linalg::general_mat_mul;
 use ndarray::{Array2, ArrayView2};
 use rustc_hash::FxHashMap;
 
-use super::{Layer, RIDGE, add_all, in_parts};
+use super::{Layer, RIDGE, add_all, every, in_parts, sampled as some_of};
 use crate::Result;
 use crate::analysis::kernels::KernelLayout;
 use crate::exec::{Frontier, Sampled};
@@ -52,10 +52,11 @@ pub fn patch_moments(
         } else {
             (layout.inputs, layout.taps)
         };
+        let every = every(&layer, x.iter().copied());
         let sums = in_parts(
             &x,
             || PatchSums::new(blocks, size),
-            |sums, x| layer.each_image(x, |features| sums.add(features)),
+            |sums, x| layer.each_image(x, |features| sums.add(some_of(features, every).view())),
         )?;
         found.insert(*node, sums.moments(layout.taps));
     }

@@ -1,19 +1,13 @@
 //! Repairing: weights and biases by least squares, layer after layer.
 
-use std::ops::AddAssign;
-
-use faer::linalg::solvers::Solve;
-use faer::{Mat, Side};
-use ndarray::linalg::general_mat_mul;
-use ndarray::{ArcArray, Array2, IxDyn};
 use rayon::prelude::*;
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::{Layer, RIDGE, add_all, in_parts};
+use super::Layer;
+use super::least_squares::{Form, Solution, Sums, elements};
 use crate::Result;
 use crate::analysis::kernels::KernelLayout;
 use crate::analysis::moments::scales;
-use crate::analysis::refinement::refine;
 use crate::exec::{Frontier, Sampled};
 use crate::ir::{DType, Graph, Mask, NodeId, Op, Tensor, Value};
 
@@ -101,15 +95,18 @@ pub fn refit(
                 Sums::over(&layer, &features, &left.iter().collect::<Vec<_>>())?
             }
         };
-        let form = match (fit.inner, mask_of(changed, fit.node)) {
+        let mask = mask_of(changed, fit.inner.unwrap_or(fit.node));
+        let unread = mask.and_then(|mask| unread_features(mask, layer.features()));
+        let form = match (fit.inner, mask) {
             (Some(inner), _) => Form::Product {
                 rank: Layer::of(changed, inner)?.outputs(),
                 scales: scales(changed, fit.node),
             },
-            (None, Some(mask)) => Form::Masked(mask.clone()),
-            (None, None) => Form::Any,
+            (None, Some(mask)) if unread.is_none() => Form::Masked(mask.clone()),
+            (None, _) => Form::Any,
         };
-        if let Some((solution, error)) = sums.solve(&layer, &form) {
+        let unread = unread.unwrap_or_default();
+        if let Some((solution, error)) = sums.solve(&layer, &form, &unread) {
             let Solution {
                 weight,
                 inner,
@@ -216,9 +213,9 @@ fn inner_of(graph: &Graph, node: NodeId) -> Option<NodeId> {
         (Op::Linear {}, Op::Linear {}) | (Op::Conv { .. }, Op::Conv { groups: 1, .. })
     );
     let bare = graph.operands(inner).len() == 2;
-    let masked = [node, inner]
-        .iter()
-        .any(|layer| mask_of(graph, *layer).is_some());
+    let features = |mask: &Mask| mask.len() / layout_rows(graph, inner);
+    let masked = mask_of(graph, node).is_some()
+        || mask_of(graph, inner).is_some_and(|m| unread_features(m, features(m)).is_none());
     let alone = graph.only_reader(inner.into()).is_some();
     (layout.taps == 1 && pointwise && linear && bare && alone && !masked).then_some(inner)
 }
@@ -245,218 +242,26 @@ fn mask_of(graph: &Graph, node: NodeId) -> Option<&Mask> {
     graph.mask(graph.operands(node).get(1)?.node)
 }
 
+/// The rows of a layer's weight.
+fn layout_rows(graph: &Graph, node: NodeId) -> usize {
+    let weight = graph.operands(node).get(1).map(|w| graph.ty(*w));
+    weight.and_then(|ty| ty.len(0)).unwrap_or(1).max(1)
+}
+
+/// The features that no row of a mask keeps; `None` where rows differ, of which each is then a system of its own.
+fn unread_features(mask: &Mask, features: usize) -> Option<Vec<usize>> {
+    let kept = |row: usize, i: usize| mask.keeps(row * features + i);
+    let rows = mask.len() / features.max(1);
+    let alike = (1..rows).all(|row| (0..features).all(|i| kept(row, i) == kept(0, i)));
+    alike.then(|| (0..features).filter(|i| !kept(0, *i)).collect())
+}
+
 /// Whether the rows of a masked weight with `n` features, each of which is a system of its own, are not too much work.
 fn is_solvable(mask: Option<&Mask>, n: usize) -> bool {
     let work = |row: &[bool]| row.iter().filter(|kept| **kept).count().pow(3);
     let kept = |mask: &Mask| mask.iter().collect::<Vec<bool>>();
-    mask.is_none_or(|mask| kept(mask).chunks(n.max(1)).map(work).sum::<usize>() <= MOST_WORK)
-}
-
-/// The elements of a matrix, row by row.
-fn elements(matrix: &Mat<f64>) -> Vec<f64> {
-    let at = (0..matrix.nrows()).flat_map(|i| (0..matrix.ncols()).map(move |j| (i, j)));
-    at.map(|at| matrix[at]).collect()
-}
-
-/// Sums over positions, of features and of what they should give.
-struct Sums {
-    count: f64,
-    feature: Vec<f64>,
-    target: Vec<f64>,
-    /// The square of each target's sum.
-    target_squares: f64,
-    /// `[features, features]`.
-    gram: Array2<f64>,
-    /// `[outputs, features]`.
-    cross: Array2<f64>,
-}
-
-impl Sums {
-    fn over(
-        layer: &Layer,
-        features: &[&ArcArray<f32, IxDyn>],
-        target: &[&ArcArray<f32, IxDyn>],
-    ) -> Result<Sums> {
-        let (n, m) = (layer.features(), layer.outputs());
-        let empty = || Sums {
-            count: 0.0,
-            feature: vec![0.0; n],
-            target: vec![0.0; m],
-            target_squares: 0.0,
-            gram: Array2::zeros((n, n)),
-            cross: Array2::zeros((m, n)),
-        };
-        let pairs: Vec<_> = features.iter().zip(target).collect();
-        in_parts(&pairs, empty, |sums, (x, y)| {
-            let y = y.as_standard_layout();
-            let mut targets = layer.results(&y);
-            let mut gram = Array2::<f32>::zeros((n, n));
-            let mut cross = Array2::<f32>::zeros((m, n));
-            layer.each_image(x, |x| {
-                let Some(y) = targets.next() else { return };
-                sums.count += x.ncols() as f64;
-                general_mat_mul(1.0, &x, &x.t(), 1.0, &mut gram);
-                general_mat_mul(1.0, &y, &x.t(), 1.0, &mut cross);
-                for (sum, row) in sums.feature.iter_mut().zip(x.rows()) {
-                    *sum += f64::from(row.sum());
-                }
-                for (sum, row) in sums.target.iter_mut().zip(y.rows()) {
-                    *sum += f64::from(row.sum());
-                    sums.target_squares += f64::from(row.dot(&row));
-                }
-            })?;
-            sums.gram
-                .zip_mut_with(&gram, |sum, x| *sum += f64::from(*x));
-            sums.cross
-                .zip_mut_with(&cross, |sum, x| *sum += f64::from(*x));
-            Ok(())
-        })
-    }
-
-    /// The weight and the bias of `layer` that give the targets best, near the present ones where the features do not say; and
-    /// the relative errors before, with the best bias, and after. `None` if there is no unique solution.
-    fn solve(&self, layer: &Layer, form: &Form) -> Option<(Solution, [f64; 2])> {
-        let weight = layer.matrix();
-        let (m, n) = (weight.nrows(), weight.ncols());
-        let mean = |sums: &[f64]| -> Vec<f64> { sums.iter().map(|s| s / self.count).collect() };
-        let (x, y) = (mean(&self.feature), mean(&self.target));
-        let covariance = Mat::from_fn(n, n, |i, j| self.gram[(i, j)] / self.count - x[i] * x[j]);
-        let cross = Mat::from_fn(m, n, |o, i| self.cross[(o, i)] / self.count - y[o] * x[i]);
-        let variance = self.target_squares / self.count - y.iter().map(|y| y * y).sum::<f64>();
-        let diagonal: f64 = (0..n).map(|i| covariance[(i, i)]).sum();
-        // The ridge draws towards the present weight.
-        let ridge = RIDGE * diagonal / n as f64 + f64::from(f32::MIN_POSITIVE);
-        let mut regular = covariance.clone();
-        (0..n).for_each(|i| regular[(i, i)] += ridge);
-        let wanted = &cross + &weight * faer::Scale(ridge);
-        let free = || -> Option<Mat<f64>> {
-            let solved = regular.llt(Side::Lower).ok()?.solve(wanted.transpose());
-            Some(solved.transpose().to_owned())
-        };
-        let (solution, pair) = match (form, layer.separation()) {
-            (Form::Product { rank, scales }, _) => {
-                let [outer, inner] = truncate(&free()?, &covariance, *rank, scales.as_deref())?;
-                (&outer * &inner, Some([outer, inner]))
-            }
-            (Form::Masked(mask), _) => (solve_masked(&regular, &wanted, mask)?, None),
-            (Form::Any, Some((layout, separation))) => {
-                (refine(&layout, &separation, &regular, &wanted)?, None)
-            }
-            (Form::Any, None) => (free()?, None),
-        };
-        let error = |w: &Mat<f64>| {
-            let through = w * &covariance;
-            let dot = |a: &Mat<f64>| {
-                let elements = (0..m).flat_map(|o| (0..n).map(move |i| (o, i)));
-                elements.map(|at| a[at] * w[at]).sum::<f64>()
-            };
-            let residual = variance - 2.0 * dot(&cross) + dot(&through);
-            (residual.max(0.0) / variance.max(f64::MIN_POSITIVE)).sqrt()
-        };
-        let bias = (0..m).map(|o| y[o] - (0..n).map(|i| solution[(o, i)] * x[i]).sum::<f64>());
-        let bias: Vec<f64> = bias.collect();
-        let errors = [error(&weight), error(&solution)];
-        let finite = bias.iter().all(|b| b.is_finite()) && errors[1].is_finite();
-        let (weight, inner) = match pair {
-            Some([outer, inner]) => (outer, Some(inner)),
-            None => (solution, None),
-        };
-        finite.then_some((
-            Solution {
-                weight,
-                inner,
-                bias,
-            },
-            errors,
-        ))
-    }
-}
-
-/// The rows of `W` with `W regular` = `wanted` in the least squares' sense, each over the features that `mask` keeps in it.
-fn solve_masked(regular: &Mat<f64>, wanted: &Mat<f64>, mask: &Mask) -> Option<Mat<f64>> {
-    let (m, n) = (wanted.nrows(), wanted.ncols());
-    let row = |o: usize| -> Option<Vec<(usize, f64)>> {
-        let kept: Vec<usize> = (0..n).filter(|i| mask.keeps(o * n + i)).collect();
-        let system = Mat::from_fn(kept.len(), kept.len(), |i, j| regular[(kept[i], kept[j])]);
-        let wanted = Mat::from_fn(kept.len(), 1, |i, _| wanted[(o, kept[i])]);
-        let solved = if kept.is_empty() {
-            wanted
-        } else {
-            system.llt(Side::Lower).ok()?.solve(wanted)
-        };
-        Some((0..kept.len()).map(|i| (kept[i], solved[(i, 0)])).collect())
-    };
-    let rows: Option<Vec<_>> = (0..m).into_par_iter().map(row).collect();
-    let mut solution = Mat::zeros(m, n);
-    for (o, row) in rows?.into_iter().enumerate() {
-        row.into_iter().for_each(|(i, w)| solution[(o, i)] = w);
-    }
-    Some(solution)
-}
-
-impl AddAssign for Sums {
-    fn add_assign(&mut self, other: Sums) {
-        self.count += other.count;
-        self.target_squares += other.target_squares;
-        add_all(&mut self.feature, &other.feature);
-        add_all(&mut self.target, &other.target);
-        self.gram += &other.gram;
-        self.cross += &other.cross;
-    }
-}
-
-struct Solution {
-    /// `[outputs, features]`, or `[outputs, rank]` if there is an inner weight.
-    weight: Mat<f64>,
-    /// `[rank, features]`.
-    inner: Option<Mat<f64>>,
-    bias: Vec<f64>,
-}
-
-/// What a weight has to be.
-enum Form {
-    /// Anything; if its kernels are made of few, it stays so.
-    Any,
-    /// Zero where nothing is kept.
-    Masked(Mask),
-    /// The product of two layers' weights, of so many results between them. `scales` is how much each result counts; `None` for
-    /// all alike.
-    Product {
-        rank: usize,
-        scales: Option<Vec<f64>>,
-    },
-}
-
-/// The factors, `[outputs, rank]` and `[rank, features]`, whose product's result is nearest to that of `weight` on features
-/// of this covariance: reduced-rank regression, if the weight is that of the regression.
-fn truncate(
-    weight: &Mat<f64>,
-    covariance: &Mat<f64>,
-    rank: usize,
-    scales: Option<&[f64]>,
-) -> Option<[Mat<f64>; 2]> {
-    let m = weight.nrows();
-    let scale = |o: usize| match scales {
-        Some(scales) if scales.len() == m => scales[o].max(f64::from(f32::EPSILON)),
-        _ => 1.0,
-    };
-    let seen = Mat::from_fn(m, weight.ncols(), |o, i| scale(o) * weight[(o, i)]);
-    let eigen = (&seen * covariance * seen.transpose())
-        .self_adjoint_eigen(Side::Lower)
-        .ok()?;
-    // Eigenvalues come smallest first.
-    let first = m.saturating_sub(rank);
-    let directions = eigen.U().subcols(first, m - first);
-    let outer = Mat::from_fn(m, rank, |o, k| {
-        if k < m - first {
-            directions[(o, k)] / scale(o)
-        } else {
-            0.0
-        }
-    });
-    let mut inner = Mat::zeros(rank, weight.ncols());
-    inner
-        .subrows_mut(0, m - first)
-        .copy_from(directions.transpose() * &seen);
-    Some([outer, inner])
+    mask.is_none_or(|mask| {
+        unread_features(mask, n).is_some()
+            || kept(mask).chunks(n.max(1)).map(work).sum::<usize>() <= MOST_WORK
+    })
 }

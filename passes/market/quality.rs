@@ -1,0 +1,144 @@
+//! Quality: how much of what the original answers a changed network still answers, on samples that nothing is fitted to.
+
+use std::sync::Arc;
+
+use ndarray::{ArrayD, ArrayViewD};
+use rayon::prelude::*;
+
+use crate::data::{Feeds, Samples};
+use crate::exec::difference::Difference;
+use crate::exec::{Array, Interpreter, Sampled};
+use crate::ir::Graph;
+use crate::pipeline::PassContext;
+use crate::{Error, Result};
+
+/// How many of the samples that are fitted to are looked at, too.
+const FITTED: usize = 32;
+
+/// For each run, an array for each output.
+type Outputs = Vec<Vec<ArrayD<f32>>>;
+
+/// The original's answers.
+pub struct Quality {
+    parts: Vec<Part>,
+}
+
+/// Samples, and what the original makes of them.
+struct Part {
+    sampled: Sampled,
+    outputs: Outputs,
+}
+
+/// How alike the answers are.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Alike {
+    /// The share of the same answers, of the output where it is least: the same largest class, or where there are none the cosine.
+    pub agreement: f64,
+    /// The cosine of the angle between both, of the sample and the output where it is smallest.
+    pub cosine: f64,
+}
+
+impl Quality {
+    /// Runs the original on the samples that are held out, and on some of those that are fitted to: few samples say little.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] without samples; [`Error::Run`] when the network cannot be run.
+    pub fn new(graph: &Graph, context: &PassContext<'_>) -> Result<Quality> {
+        let Some(fitted) = context.sampled() else {
+            return Err(Error::Usage {
+                what: "how much of the answers is kept is measured on samples, and there are none"
+                    .into(),
+                help: "give some by --data, or say what to save instead: --target macs=0.7".into(),
+            });
+        };
+        let mut parts = Vec::new();
+        let few: Arc<Samples> = fitted.samples.few(FITTED).into();
+        for samples in context.held_out.clone().into_iter().chain([few]) {
+            let sampled = Sampled {
+                samples,
+                foreign: fitted.foreign.clone(),
+            };
+            let outputs = run(graph, &sampled)?;
+            parts.push(Part { sampled, outputs });
+        }
+        Ok(Quality { parts })
+    }
+
+    /// How many samples it is measured on.
+    pub fn samples(&self) -> usize {
+        self.parts.iter().map(|part| part.outputs.len()).sum()
+    }
+
+    /// How alike the answers of a network are with the same inputs and outputs: of the held out samples or the others, whichever are
+    /// less alike.
+    ///
+    /// # Errors
+    /// That it cannot be run.
+    pub fn of(&self, graph: &Graph) -> Result<Alike> {
+        let mut alike = Alike {
+            agreement: 1.0,
+            cosine: 1.0,
+        };
+        for part in &self.parts {
+            let outputs = run(graph, &part.sampled)?;
+            for (k, output) in graph.outputs().iter().enumerate() {
+                let failed = |what| Error::Run {
+                    node: output.name.to_string(),
+                    what,
+                };
+                let pairs = part.outputs.iter().zip(&outputs);
+                let pairs = pairs.map(|(a, b)| (a[k].view(), b[k].view()));
+                let is_float = graph.ty(output.value).dtype().is_some_and(|t| t.is_float());
+                let [agreement, cosine] = alike_in(pairs, is_float).map_err(failed)?;
+                alike.agreement = alike.agreement.min(agreement);
+                alike.cosine = alike.cosine.min(cosine);
+            }
+        }
+        Ok(alike)
+    }
+}
+
+/// The share of samples with the same answer, and the least cosine. A sequence of classes is one answer; of a map the share of
+/// its positions counts. Where there are no classes, the least cosine stands for the share.
+fn alike_in<'x>(
+    pairs: impl Iterator<Item = (ArrayViewD<'x, f32>, ArrayViewD<'x, f32>)>,
+    is_float: bool,
+) -> Result<[f64; 2], String> {
+    let (mut same, mut samples, mut least) = (0.0, 0.0, 1.0f64);
+    let mut classes = true;
+    for (a, b) in pairs {
+        let mut difference = Difference::default();
+        difference.add(a.clone(), b.clone())?;
+        let is_map = a.ndim() > 3;
+        if !is_float {
+            difference.add_equal(a, b);
+        } else if a.ndim() > 1 {
+            difference.add_classes(a, b);
+        }
+        least = least.min(difference.cosine());
+        samples += 1.0;
+        match difference.agreement() {
+            Some(share) if is_map => same += share,
+            Some(share) => same += f64::from(u8::from(share == 1.0)),
+            None => classes = false,
+        }
+    }
+    let agreement = if classes && samples > 0.0 {
+        same / samples
+    } else {
+        least
+    };
+    Ok([agreement, least])
+}
+
+fn run(graph: &Graph, sampled: &Sampled) -> Result<Outputs> {
+    let interpreter = Interpreter::<f32>::new(graph)?;
+    // One by one, so that each has its own answer.
+    let feeds = Feeds::new(graph, &sampled.samples, 1)?;
+    let one = |run| {
+        let arrays = feeds.arrays::<f32>(run)?.into_iter().map(Array::from);
+        let outputs = interpreter.run_by(arrays.collect(), sampled.foreign.as_deref())?;
+        Ok(outputs.into_iter().map(Array::into_owned).collect())
+    };
+    feeds.runs().par_iter().map(one).collect()
+}

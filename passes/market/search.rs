@@ -1,0 +1,396 @@
+//! The search: how far to go until the goal is reached, with what is taken in place and refitted.
+
+use super::goal::{Goal, network_price};
+use super::planner::{Plan, Planner};
+use super::quality::{Alike, Quality};
+use crate::analysis::forecast::Forecast;
+use crate::ir::{Graph, Mask, NodeId, Op};
+use crate::passes::red::exact_rules;
+use crate::passes::repair::{refit, say_left_out};
+use crate::pipeline::{Cost, PassContext, Unit};
+use crate::{Error, Result};
+
+/// The squared relative error of a layer at which it is tried how much that counts at the outputs, about.
+const PROBE: f64 = 0.03;
+
+/// The multiply-adds of all such trials, about.
+const MOST_WORK: u64 = 600_000_000_000;
+
+/// How far what was tried is trusted, as a power: a refit repairs much of it, and all layers alike would be 0. Chosen on training
+/// images for a ResNet-20 at 30 % of its multiply-adds.
+const TRUST: f64 = 0.5;
+
+/// How often a target is aimed at again after what was taken has shown what it saves.
+const ROUNDS: usize = 8;
+
+/// By how much more than it was off the aim moves: what is taken is cheaper alone than beside others.
+const STRIDE: f64 = 1.3;
+
+/// How far below a target it may end, as a fraction of the network.
+const SLACK: f64 = 0.005;
+
+/// How often the range of costs in which the least is looked for is halved, without a refit and with one.
+const UNFITTED: usize = 6;
+const FITTED: usize = 3;
+
+/// The least that a refit may save further, as a fraction of what the layers cost without one.
+const REACH: f64 = 0.6;
+
+/// A search for the smallest network, or the best of a size.
+pub struct Search<'a> {
+    graph: &'a Graph,
+    planner: Planner,
+    goal: Goal,
+    /// What the network cost when it was read.
+    whole: f64,
+    /// By what the exact rules choose: unread channels are worth removing whatever is counted.
+    rules_cost: Cost,
+    quality: Option<Quality>,
+}
+
+impl<'a> Search<'a> {
+    /// Tries out how much each layer counts.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when the goal asks for samples and there are none.
+    pub fn new(
+        graph: &'a Graph,
+        planner: Planner,
+        goal: Goal,
+        context: &mut PassContext<'_>,
+    ) -> Result<Search<'a>> {
+        let original = context.original().unwrap_or(graph);
+        let quality = match goal {
+            Goal::Target { .. } => None,
+            Goal::Keep { .. } => Some(Quality::new(original, context)?),
+        };
+        let rules_cost = match &context.cost {
+            Cost::Latency(_) => Cost::Macs,
+            cost => cost.clone(),
+        };
+        let mut search = Search {
+            whole: network_price(original, &rules_cost),
+            rules_cost,
+            graph,
+            planner,
+            goal,
+            quality,
+        };
+        search.count(context)?;
+        Ok(search)
+    }
+
+    /// The network that reaches the goal; `None`, and a remark, where that is the network as it is.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when the goal cannot be reached; it names what can be.
+    pub fn run(&self, context: &mut PassContext<'_>) -> Result<Option<Graph>> {
+        let found = match &self.quality {
+            None => {
+                let plan = self.at_target(context)?;
+                let is_empty = plan.iter().all(Option::is_none);
+                let refitted = if is_empty {
+                    None
+                } else {
+                    Some(self.refitted(&plan, context)?)
+                };
+                refitted.map(|changed| (plan, changed))
+            }
+            Some(quality) => self.least(quality, context)?,
+        };
+        let Some((plan, mut changed)) = found else {
+            return Ok(None);
+        };
+        let counted = std::mem::replace(&mut context.cost, self.rules_cost.clone());
+        let smaller = exact_rules(&changed, context);
+        context.cost = counted;
+        changed = smaller?.unwrap_or(changed);
+        self.explain(&plan, context);
+        Ok(Some(changed))
+    }
+
+    /// Finds out what the outputs lose for what each layer does.
+    fn count(&mut self, context: &mut PassContext<'_>) -> Result<()> {
+        let sampled = context.sampled();
+        let forecast = match Forecast::new(self.graph, sampled.as_ref(), context.seed) {
+            Ok(forecast) => forecast,
+            Err(error @ Error::Run { .. }) => {
+                let why = format!("every layer's error counts the same: {error}");
+                context.missed_samples("", why);
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        let probes = self.probes();
+        let most = (MOST_WORK / forecast.work().max(1)) as usize;
+        if probes.len() > most {
+            let why = "every layer's error counts the same: to try out each would take long";
+            context.analysis("", why);
+            return Ok(());
+        }
+        for (i, (stall, offer, layers)) in probes.iter().enumerate() {
+            let (_, offer) = &self.planner.stalls[*stall].offers[*offer];
+            let name = self.graph.node(layers[0]).name.clone();
+            context.progress(&name, i as f64 / probes.len() as f64);
+            let mut changed = self.graph.clone();
+            (offer.apply)(&mut changed)?;
+            let change = forecast.change(&changed)?.powi(2);
+            let own: f64 = offer.losses.iter().map(|(_, loss)| loss).sum();
+            // What is not seen at the outputs is not free, and what breaks them has a price too.
+            let count = (change / own.max(f64::MIN_POSITIVE)).clamp(1e-6, 1e6);
+            for layer in layers {
+                self.planner.set_count(*layer, count.powf(TRUST));
+            }
+        }
+        Ok(())
+    }
+
+    /// For each layer an offer that changes it about as much as a probe has to: the unit, the offer, and the layers it stands for.
+    fn probes(&self) -> Vec<(usize, usize, Vec<NodeId>)> {
+        let mut known: Vec<NodeId> = Vec::new();
+        let mut probes = Vec::new();
+        let stalls = || self.planner.stalls.iter().enumerate();
+        let forms = stalls().filter(|(_, stall)| matches!(stall.of, Unit::Layer(_)));
+        let channels = stalls().filter(|(_, stall)| matches!(stall.of, Unit::Channels(_)));
+        for (i, stall) in forms.chain(channels) {
+            let off = |o: usize| {
+                let loss: f64 = stall.offers[o].1.losses.iter().map(|(_, loss)| loss).sum();
+                (loss.max(f64::MIN_POSITIVE) / PROBE).ln().abs()
+            };
+            let nearest = (0..stall.offers.len()).min_by(|a, b| off(*a).total_cmp(&off(*b)));
+            let Some(offer) = nearest else { continue };
+            let losses = stall.offers[offer].1.losses.iter();
+            let new: Vec<NodeId> = losses
+                .map(|(node, _)| *node)
+                .filter(|node| !known.contains(node))
+                .collect();
+            if !new.is_empty() {
+                known.extend(&new);
+                probes.push((i, offer, new));
+            }
+        }
+        probes
+    }
+
+    /// The plan under which the network costs the fraction asked for of what it did.
+    fn at_target(&self, context: &mut PassContext<'_>) -> Result<Plan> {
+        let Goal::Target { fraction, .. } = self.goal else {
+            return Ok(Vec::new());
+        };
+        if let Cost::Latency(_) = context.cost {
+            // Of what the layers take; whoever times the whole network aims again.
+            return Ok(self.planner.plan(fraction * self.planner.price()));
+        }
+        let target = fraction * self.whole;
+        let others = network_price(self.graph, &context.cost) - self.planner.price();
+        let mut aim = target - others;
+        let mut best: Option<(f64, Plan)> = None;
+        // The nearest aims that end above the target, and at or below it, with where they end.
+        let [mut above, mut below]: [Option<(f64, f64)>; 2] = [None, None];
+        for round in 0..ROUNDS {
+            context.progress("plan", round as f64 / ROUNDS as f64);
+            let plan = self.planner.plan(aim);
+            let price = self.price(&plan, context)?;
+            if price > target {
+                above = Some((aim, price));
+            } else {
+                below = Some((aim, price));
+                if best.as_ref().is_none_or(|(most, _)| price > *most) {
+                    best = Some((price, plan));
+                }
+                if price >= target - SLACK * self.whole {
+                    break;
+                }
+            }
+            let middle = (1.0 - SLACK / 2.0) * target;
+            aim = match (above, below) {
+                (Some((high, over)), Some((low, under))) => {
+                    let share = (middle - under) / (over - under).max(f64::MIN_POSITIVE);
+                    low + (high - low) * share.clamp(0.1, 0.9)
+                }
+                _ => aim + STRIDE * (middle - price),
+            };
+        }
+        match best {
+            Some((_, plan)) => Ok(plan),
+            None => {
+                let least = self.price(&self.planner.plan(0.0), context)? / self.whole;
+                let help = format!("what is offered leaves {least:.3}: ask for no less");
+                let what = format!("{} cannot be reached", self.goal);
+                Err(Error::Usage { what, help })
+            }
+        }
+    }
+
+    /// The network that costs least and keeps as much of the answers as asked, and its plan.
+    ///
+    /// A refit takes long and only helps. So it is first found out how far to go without one, then how much further with it.
+    fn least(
+        &self,
+        quality: &Quality,
+        context: &mut PassContext<'_>,
+    ) -> Result<Option<(Plan, Graph)>> {
+        let mut found: Option<(Plan, Graph, Alike)> = None;
+        let mut refused: Option<Alike> = None;
+        let (mut low, mut high) = (0.0, self.planner.price());
+        let unfitted = std::iter::repeat_n(false, UNFITTED);
+        let fitted = std::iter::repeat_n(true, FITTED);
+        for (round, fit) in unfitted.chain(fitted).enumerate() {
+            context.progress("how far", round as f64 / (UNFITTED + FITTED) as f64);
+            if round == UNFITTED {
+                low = REACH * high;
+            }
+            let aim = (low + high) / 2.0;
+            let plan = self.planner.plan(aim);
+            if plan.iter().all(Option::is_none) {
+                high = aim;
+                continue;
+            }
+            let changed = if fit {
+                self.refitted(&plan, &mut self.quiet(context))?
+            } else {
+                self.changed(&plan)?
+            };
+            let alike = quality.of(&changed)?;
+            if self.goal.allows(&alike) {
+                (found, high) = (Some((plan, changed, alike)), aim);
+            } else {
+                (refused, low) = (Some(alike), aim);
+            }
+        }
+        let on = quality.samples();
+        if let Some((plan, changed, Alike { agreement, cosine })) = found {
+            let what = format!("on {on} samples, agreement {agreement:.4}, cosine {cosine:.4}");
+            context.analysis("", what);
+            context.used_samples();
+            return Ok(Some((plan, changed)));
+        }
+        if let Some(Alike { agreement, cosine }) = refused {
+            context.used_samples();
+            context.missed(
+                "",
+                format!("nothing that saves anything keeps {}: on {on} samples the least that was tried has agreement {agreement:.4}, cosine {cosine:.4}", self.goal),
+            );
+        }
+        Ok(None)
+    }
+
+    /// What the network costs under a plan.
+    fn price(&self, plan: &Plan, context: &mut PassContext<'_>) -> Result<f64> {
+        let changed = self.changed(plan)?;
+        let smaller = exact_rules(&changed, &mut self.quiet(context))?;
+        Ok(network_price(
+            smaller.as_ref().unwrap_or(&changed),
+            &context.cost,
+        ))
+    }
+
+    /// The network under a plan.
+    fn changed(&self, plan: &Plan) -> Result<Graph> {
+        let mut changed = self.graph.clone();
+        self.apply(plan, &mut changed)?;
+        Ok(changed)
+    }
+
+    /// The network under a plan, refitted where there are samples.
+    fn refitted(&self, plan: &Plan, context: &mut PassContext<'_>) -> Result<Graph> {
+        let mut changed = self.changed(plan)?;
+        let masked = mask_unread(self.graph, &mut changed);
+        let untied = &mut |_: &mut Graph, _| false;
+        say_left_out(&refit(self.graph, &mut changed, untied, context)?, context);
+        for constant in masked {
+            changed.set_mask(constant, None);
+        }
+        Ok(changed)
+    }
+
+    /// A context for what is only tried.
+    fn quiet(&self, context: &PassContext<'_>) -> PassContext<'static> {
+        PassContext::new(context.seed, self.rules_cost.clone())
+            .with_samples(context.samples.clone())
+            .with_foreign(context.foreign.clone())
+    }
+
+    /// Puts what a plan takes in place: channels first, since a layer's new form is made of what is left of it.
+    fn apply(&self, plan: &Plan, graph: &mut Graph) -> Result<()> {
+        for channels in [true, false] {
+            for (unit, _, offer) in self.planner.taken(plan) {
+                if matches!(unit, Unit::Channels(_)) == channels {
+                    (offer.apply)(graph)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Says of each unit what was offered, and what won.
+    fn explain(&self, plan: &Plan, context: &mut PassContext<'_>) {
+        for (stall, taken) in self.planner.stalls.iter().zip(plan) {
+            let name = &self.graph.node(stall.of.node()).name;
+            let mut methods: Vec<&str> = stall.offers.iter().map(|(method, _)| *method).collect();
+            methods.dedup();
+            let offered = format!("{} offers by {}", stall.offers.len(), methods.join(", "));
+            let kind = match stall.of {
+                Unit::Layer(_) => "",
+                Unit::Channels(_) => "channels: ",
+            };
+            match taken {
+                Some(taken) => {
+                    let (method, offer) = &stall.offers[*taken];
+                    let change = 100.0 * self.planner.loss(offer).sqrt();
+                    context.applied(name, format!("{kind}{method}: {}, of {offered}; by forecast the outputs change by {change:.1} % for it", offer.what));
+                }
+                None => context.missed(
+                    name,
+                    format!("{kind}left: each of {offered} loses more than it saves"),
+                ),
+            }
+        }
+    }
+}
+
+/// Masks the input channels that layers do not read in `changed` and did in `before`, so that a refit leaves them out; the weights
+/// that have such a mask now.
+fn mask_unread(before: &Graph, changed: &mut Graph) -> Vec<NodeId> {
+    let mut masked = Vec::new();
+    for node in changed.nodes().collect::<Vec<_>>() {
+        let dense = matches!(
+            changed.op(node),
+            Some(Op::Conv { groups: 1, .. } | Op::Linear {})
+        );
+        let Some(weight) = changed
+            .operands(node)
+            .get(1)
+            .map(|w| w.node)
+            .filter(|_| dense)
+        else {
+            continue;
+        };
+        let Some(tensor) = changed.constant(weight).map(|c| c.tensor.clone()) else {
+            continue;
+        };
+        let unread = unread_features(&tensor.elements::<f64>(), tensor.shape());
+        let same = before.get(weight).is_some()
+            && before.constant(weight).is_some_and(|c| c.tensor == tensor);
+        if same || changed.mask(weight).is_some() || !unread.contains(&true) {
+            continue;
+        }
+        let mask = Mask::from_fn(tensor.len(), |i| !unread[i % unread.len()]);
+        changed.set_mask(weight, Some(mask));
+        masked.push(weight);
+    }
+    masked
+}
+
+/// The features, all inputs and taps, whose weights are zero for each input channel as a whole.
+fn unread_features(elements: &[f64], shape: &[usize]) -> Vec<bool> {
+    let features = shape[1..].iter().product::<usize>().max(1);
+    let taps = shape[2..].iter().product::<usize>().max(1);
+    let mut read = vec![false; features / taps];
+    for row in elements.chunks(features) {
+        for (channel, taps) in row.chunks(taps).enumerate() {
+            read[channel] |= taps.iter().any(|w| *w != 0.0);
+        }
+    }
+    (0..features).map(|i| !read[i / taps]).collect()
+}

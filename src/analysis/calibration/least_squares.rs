@@ -1,0 +1,239 @@
+//! Least squares: the weight and the bias of one layer that give its targets best.
+
+use std::ops::AddAssign;
+
+use faer::linalg::solvers::Solve;
+use faer::{Mat, Side};
+use ndarray::linalg::general_mat_mul;
+use ndarray::{ArcArray, Array2, IxDyn};
+use rayon::prelude::*;
+
+use super::{Layer, RIDGE, add_all, every, in_parts, sampled};
+use crate::Result;
+use crate::analysis::refinement::refine;
+use crate::ir::Mask;
+
+/// The elements of a matrix, row by row.
+pub(super) fn elements(matrix: &Mat<f64>) -> Vec<f64> {
+    let at = (0..matrix.nrows()).flat_map(|i| (0..matrix.ncols()).map(move |j| (i, j)));
+    at.map(|at| matrix[at]).collect()
+}
+
+/// Sums over positions, of features and of what they should give.
+pub(super) struct Sums {
+    count: f64,
+    feature: Vec<f64>,
+    target: Vec<f64>,
+    /// The square of each target's sum.
+    target_squares: f64,
+    /// `[features, features]`.
+    gram: Array2<f64>,
+    /// `[outputs, features]`.
+    cross: Array2<f64>,
+}
+
+impl Sums {
+    pub(super) fn over(
+        layer: &Layer,
+        features: &[&ArcArray<f32, IxDyn>],
+        target: &[&ArcArray<f32, IxDyn>],
+    ) -> Result<Sums> {
+        let (n, m) = (layer.features(), layer.outputs());
+        let empty = || Sums {
+            count: 0.0,
+            feature: vec![0.0; n],
+            target: vec![0.0; m],
+            target_squares: 0.0,
+            gram: Array2::zeros((n, n)),
+            cross: Array2::zeros((m, n)),
+        };
+        let pairs: Vec<_> = features.iter().zip(target).collect();
+        let every = every(layer, features.iter().copied());
+        in_parts(&pairs, empty, |sums, (x, y)| {
+            let y = y.as_standard_layout();
+            let mut targets = layer.results(&y);
+            let mut gram = Array2::<f32>::zeros((n, n));
+            let mut cross = Array2::<f32>::zeros((m, n));
+            layer.each_image(x, |x| {
+                let Some(y) = targets.next() else { return };
+                let [x, y] = [x, y].map(|rows| sampled(rows, every));
+                sums.count += x.ncols() as f64;
+                general_mat_mul(1.0, &x, &x.t(), 1.0, &mut gram);
+                general_mat_mul(1.0, &y, &x.t(), 1.0, &mut cross);
+                for (sum, row) in sums.feature.iter_mut().zip(x.rows()) {
+                    *sum += f64::from(row.sum());
+                }
+                for (sum, row) in sums.target.iter_mut().zip(y.rows()) {
+                    *sum += f64::from(row.sum());
+                    sums.target_squares += f64::from(row.dot(&row));
+                }
+            })?;
+            sums.gram
+                .zip_mut_with(&gram, |sum, x| *sum += f64::from(*x));
+            sums.cross
+                .zip_mut_with(&cross, |sum, x| *sum += f64::from(*x));
+            Ok(())
+        })
+    }
+
+    /// The weight and the bias of `layer` that give the targets best, near the present ones where the features do not say; and
+    /// the relative errors before, with the best bias, and after. Features that are `unread` get no weight. `None` if there is
+    /// no unique solution.
+    pub(super) fn solve(
+        &self,
+        layer: &Layer,
+        form: &Form,
+        unread: &[usize],
+    ) -> Option<(Solution, [f64; 2])> {
+        let weight = layer.matrix();
+        let (m, n) = (weight.nrows(), weight.ncols());
+        let mean = |sums: &[f64]| -> Vec<f64> { sums.iter().map(|s| s / self.count).collect() };
+        let (x, y) = (mean(&self.feature), mean(&self.target));
+        let covariance = Mat::from_fn(n, n, |i, j| self.gram[(i, j)] / self.count - x[i] * x[j]);
+        let cross = Mat::from_fn(m, n, |o, i| self.cross[(o, i)] / self.count - y[o] * x[i]);
+        let variance = self.target_squares / self.count - y.iter().map(|y| y * y).sum::<f64>();
+        let diagonal: f64 = (0..n).map(|i| covariance[(i, i)]).sum();
+        // The ridge draws towards the present weight.
+        let ridge = RIDGE * diagonal / n as f64 + f64::from(f32::MIN_POSITIVE);
+        let mut regular = covariance.clone();
+        (0..n).for_each(|i| regular[(i, i)] += ridge);
+        let mut wanted = &cross + &weight * faer::Scale(ridge);
+        // They say nothing of the others, and nothing is wanted of them.
+        for i in unread {
+            let own = regular[(*i, *i)];
+            regular.row_mut(*i).fill(0.0);
+            regular.col_mut(*i).fill(0.0);
+            regular[(*i, *i)] = own;
+            wanted.col_mut(*i).fill(0.0);
+        }
+        let free = || -> Option<Mat<f64>> {
+            let solved = regular.llt(Side::Lower).ok()?.solve(wanted.transpose());
+            Some(solved.transpose().to_owned())
+        };
+        let (solution, pair) = match (form, layer.separation()) {
+            (Form::Product { rank, scales }, _) => {
+                let [outer, inner] = truncate(&free()?, &covariance, *rank, scales.as_deref())?;
+                (&outer * &inner, Some([outer, inner]))
+            }
+            (Form::Masked(mask), _) => (solve_masked(&regular, &wanted, mask)?, None),
+            (Form::Any, Some((layout, separation))) => {
+                (refine(&layout, &separation, &regular, &wanted)?, None)
+            }
+            (Form::Any, None) => (free()?, None),
+        };
+        let error = |w: &Mat<f64>| {
+            let through = w * &covariance;
+            let dot = |a: &Mat<f64>| {
+                let elements = (0..m).flat_map(|o| (0..n).map(move |i| (o, i)));
+                elements.map(|at| a[at] * w[at]).sum::<f64>()
+            };
+            let residual = variance - 2.0 * dot(&cross) + dot(&through);
+            (residual.max(0.0) / variance.max(f64::MIN_POSITIVE)).sqrt()
+        };
+        let bias = (0..m).map(|o| y[o] - (0..n).map(|i| solution[(o, i)] * x[i]).sum::<f64>());
+        let bias: Vec<f64> = bias.collect();
+        let errors = [error(&weight), error(&solution)];
+        let finite = bias.iter().all(|b| b.is_finite()) && errors[1].is_finite();
+        let (weight, inner) = match pair {
+            Some([outer, inner]) => (outer, Some(inner)),
+            None => (solution, None),
+        };
+        finite.then_some((
+            Solution {
+                weight,
+                inner,
+                bias,
+            },
+            errors,
+        ))
+    }
+}
+
+/// The rows of `W` with `W regular` = `wanted` in the least squares' sense, each over the features that `mask` keeps in it.
+fn solve_masked(regular: &Mat<f64>, wanted: &Mat<f64>, mask: &Mask) -> Option<Mat<f64>> {
+    let (m, n) = (wanted.nrows(), wanted.ncols());
+    let row = |o: usize| -> Option<Vec<(usize, f64)>> {
+        let kept: Vec<usize> = (0..n).filter(|i| mask.keeps(o * n + i)).collect();
+        let system = Mat::from_fn(kept.len(), kept.len(), |i, j| regular[(kept[i], kept[j])]);
+        let wanted = Mat::from_fn(kept.len(), 1, |i, _| wanted[(o, kept[i])]);
+        let solved = if kept.is_empty() {
+            wanted
+        } else {
+            system.llt(Side::Lower).ok()?.solve(wanted)
+        };
+        Some((0..kept.len()).map(|i| (kept[i], solved[(i, 0)])).collect())
+    };
+    let rows: Option<Vec<_>> = (0..m).into_par_iter().map(row).collect();
+    let mut solution = Mat::zeros(m, n);
+    for (o, row) in rows?.into_iter().enumerate() {
+        row.into_iter().for_each(|(i, w)| solution[(o, i)] = w);
+    }
+    Some(solution)
+}
+
+impl AddAssign for Sums {
+    fn add_assign(&mut self, other: Sums) {
+        self.count += other.count;
+        self.target_squares += other.target_squares;
+        add_all(&mut self.feature, &other.feature);
+        add_all(&mut self.target, &other.target);
+        self.gram += &other.gram;
+        self.cross += &other.cross;
+    }
+}
+
+pub(super) struct Solution {
+    /// `[outputs, features]`, or `[outputs, rank]` if there is an inner weight.
+    pub weight: Mat<f64>,
+    /// `[rank, features]`.
+    pub inner: Option<Mat<f64>>,
+    pub bias: Vec<f64>,
+}
+
+/// What a weight has to be.
+pub(super) enum Form {
+    /// Anything; if its kernels are made of few, it stays so.
+    Any,
+    /// Zero where nothing is kept.
+    Masked(Mask),
+    /// The product of two layers' weights, of so many results between them. `scales` is how much each result counts; `None` for
+    /// all alike.
+    Product {
+        rank: usize,
+        scales: Option<Vec<f64>>,
+    },
+}
+
+/// The factors, `[outputs, rank]` and `[rank, features]`, whose product's result is nearest to that of `weight` on features
+/// of this covariance: reduced-rank regression, if the weight is that of the regression.
+fn truncate(
+    weight: &Mat<f64>,
+    covariance: &Mat<f64>,
+    rank: usize,
+    scales: Option<&[f64]>,
+) -> Option<[Mat<f64>; 2]> {
+    let m = weight.nrows();
+    let scale = |o: usize| match scales {
+        Some(scales) if scales.len() == m => scales[o].max(f64::from(f32::EPSILON)),
+        _ => 1.0,
+    };
+    let seen = Mat::from_fn(m, weight.ncols(), |o, i| scale(o) * weight[(o, i)]);
+    let eigen = (&seen * covariance * seen.transpose())
+        .self_adjoint_eigen(Side::Lower)
+        .ok()?;
+    // Eigenvalues come smallest first.
+    let first = m.saturating_sub(rank);
+    let directions = eigen.U().subcols(first, m - first);
+    let outer = Mat::from_fn(m, rank, |o, k| {
+        if k < m - first {
+            directions[(o, k)] / scale(o)
+        } else {
+            0.0
+        }
+    });
+    let mut inner = Mat::zeros(rank, weight.ncols());
+    inner
+        .subrows_mut(0, m - first)
+        .copy_from(directions.transpose() * &seen);
+    Some([outer, inner])
+}

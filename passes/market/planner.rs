@@ -139,6 +139,18 @@ impl Planner {
             .sum()
     }
 
+    /// The fraction of the layers' price that a plan leaves.
+    pub fn left(&self, plan: &Plan) -> f64 {
+        let mut left = self.prices.clone();
+        let costs = self.taken(plan).flat_map(|(.., offer)| &offer.costs);
+        for (node, share) in costs {
+            if let Some(left) = left.get_mut(node) {
+                *left *= share;
+            }
+        }
+        left.values().sum::<f64>() / self.price().max(f64::MIN_POSITIVE)
+    }
+
     /// The offers of a plan.
     pub fn taken<'p>(&'p self, plan: &'p Plan) -> impl Iterator<Item = (Unit, &'p str, &'p Offer)> {
         let stalls = self.stalls.iter().zip(plan);

@@ -32,7 +32,8 @@ struct Part {
 /// How alike the answers are.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Alike {
-    /// The share of the same answers, of the output where it is least: the same largest class, or where there are none the cosine.
+    /// The share of the same answers, a class or a sequence of them, or of the variance that is explained: whichever is less, of
+    /// the output where it is least.
     pub agreement: f64,
     /// The cosine of the angle between both, of the sample and the output where it is smallest.
     pub cosine: f64,
@@ -98,17 +99,18 @@ impl Quality {
     }
 }
 
-/// The share of samples with the same answer, and the least cosine. A sequence of classes is one answer; of a map the share of
-/// its positions counts. Where there are no classes, the least cosine stands for the share.
+/// The share of samples with the same answer, or of the outputs' variance that is explained, whichever is less, and the least
+/// cosine. A sequence of classes is one answer; of a map the share of its positions counts.
 fn alike_in<'x>(
     pairs: impl Iterator<Item = (ArrayViewD<'x, f32>, ArrayViewD<'x, f32>)>,
     is_float: bool,
 ) -> Result<[f64; 2], String> {
     let (mut same, mut samples, mut least) = (0.0, 0.0, 1.0f64);
-    let mut classes = true;
+    let mut spread = Spread::default();
     for (a, b) in pairs {
         let mut difference = Difference::default();
         difference.add(a.clone(), b.clone())?;
+        spread.add(&a, &b);
         let is_map = a.ndim() > 3;
         if !is_float {
             difference.add_equal(a, b);
@@ -117,18 +119,45 @@ fn alike_in<'x>(
         }
         least = least.min(difference.cosine());
         samples += 1.0;
-        match difference.agreement() {
-            Some(share) if is_map => same += share,
-            Some(share) => same += f64::from(u8::from(share == 1.0)),
-            None => classes = false,
+        same += match difference.agreement() {
+            Some(share) if is_map => share,
+            Some(share) => f64::from(u8::from(share == 1.0)),
+            None => 1.0,
+        };
+    }
+    let share = if samples > 0.0 { same / samples } else { 1.0 };
+    Ok([share.min(spread.explained()), least])
+}
+
+/// How far an output is from what it was, and from its mean.
+#[derive(Default)]
+struct Spread {
+    count: f64,
+    sum: f64,
+    squares: f64,
+    moved: f64,
+}
+
+impl Spread {
+    fn add(&mut self, before: &ArrayViewD<f32>, after: &ArrayViewD<f32>) {
+        for (a, b) in before.iter().zip(after) {
+            let (a, b) = (f64::from(*a), f64::from(*b));
+            self.count += 1.0;
+            self.sum += a;
+            self.squares += a * a;
+            self.moved += (a - b).powi(2);
         }
     }
-    let agreement = if classes && samples > 0.0 {
-        same / samples
-    } else {
-        least
-    };
-    Ok([agreement, least])
+
+    /// The share of the variance that is explained; 1 where nothing moved.
+    fn explained(&self) -> f64 {
+        let variance = self.squares - self.sum * self.sum / f64::max(self.count, 1.0);
+        match self.moved {
+            0.0 => 1.0,
+            moved if moved.is_finite() => 1.0 - moved / variance.max(f64::MIN_POSITIVE),
+            _ => f64::NEG_INFINITY,
+        }
+    }
 }
 
 fn run(graph: &Graph, sampled: &Sampled) -> Result<Outputs> {

@@ -33,6 +33,9 @@ const SLACK: f64 = 0.005;
 const UNFITTED: usize = 6;
 const FITTED: usize = 3;
 
+/// What has to be left of the layers' cost at most, for any loss to be worth it.
+const MOST_LEFT: f64 = 0.97;
+
 /// The least that a refit may save further, as a fraction of what the layers cost without one.
 const REACH: f64 = 0.6;
 
@@ -259,6 +262,17 @@ impl<'a> Search<'a> {
             }
         }
         let on = quality.samples();
+        let left = found
+            .as_ref()
+            .map_or(1.0, |(plan, ..)| self.planner.left(plan));
+        if left > MOST_LEFT && found.is_some() {
+            context.used_samples();
+            context.missed(
+                "",
+                format!("left: what keeps {} saves too little", self.goal),
+            );
+            return Ok(None);
+        }
         if let Some((plan, changed, Alike { agreement, cosine })) = found {
             let what = format!("on {on} samples, agreement {agreement:.4}, cosine {cosine:.4}");
             context.analysis("", what);

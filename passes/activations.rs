@@ -9,7 +9,7 @@ use crate::ir::{Graph, NodeId};
 use crate::pipeline::PassContext;
 use crate::{Error, Result};
 
-/// What each layer, a node and how its weight lies, reads: measured where there are samples, else as promised, else the same for all channels.
+/// What each layer, a node and how its weight lies, reads: measured where there are samples, else the prior's, else the same for all channels.
 ///
 /// # Errors
 /// When the samples do not fit the network.

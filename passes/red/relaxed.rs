@@ -2,7 +2,7 @@
 //! the exact rules then compute them once.
 //!
 //! Which neurons are near each other, [`neurons`](super::neurons) says, by the moments of what their layer computes: measured on
-//! samples, else promised by batch norms. A neuron counts as much as the weights that read it. The average of a cluster's rows
+//! samples, else by the batch norms behind it. A neuron counts as much as the weights that read it. The average of a cluster's rows
 //! replaces all of them, and what the mean of each neuron loses goes into the biases of the layers that read it. With samples these
 //! are refitted. Layers coupled to others, to outputs or to constants of single channels are left alone.
 
@@ -309,7 +309,7 @@ fn columns(graph: &Graph, reader: &Reader) -> Option<Vec<Mat<f64>>> {
     Some(reader.columns.iter().map(of).collect())
 }
 
-/// The moments of what each layer computes: measured where there are samples, else as promised, else as weights alone say.
+/// The moments of what each layer computes: measured where there are samples, else the prior's, else what weights alone say.
 fn result_moments(
     graph: &Graph,
     candidates: &[Candidate],

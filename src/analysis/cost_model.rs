@@ -55,6 +55,7 @@ impl fmt::Display for Cost {
 
 impl Cost {
     /// The word for it: `macs`, `params`, `latency`, or `time` where that is measured.
+    #[doc(hidden)]
     pub fn name(&self) -> &'static str {
         match self {
             Cost::Macs => "macs",
@@ -67,6 +68,7 @@ impl Cost {
     }
 
     /// The cost as it is printed, and how much was measured so far.
+    #[doc(hidden)]
     pub fn described(&self) -> String {
         match self {
             Cost::Latency(latency) => match &**latency {

@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn channels_dealt_out_anew_are_followed_and_split_ones_are_not() {
+    fn shuffled_channels_are_followed_and_split_ones_are_not() {
         let text = "
             graph net(%x: f32[N,2,H,W]) {
               @a.weight = parameter 1 : f32[4,2,1,1]

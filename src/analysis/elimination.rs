@@ -110,7 +110,7 @@ fn eliminate_regular(
         }
     };
     let energy = |j: usize| squared(&weight, j);
-    let planned: Option<Vec<usize>> = match criterion {
+    let chosen: Option<Vec<usize>> = match criterion {
         Criterion::Backward => None,
         Criterion::Forward => Some(forward(&gram, &weight)),
         Criterion::Pivot => {
@@ -127,7 +127,7 @@ fn eliminate_regular(
     };
     let mut left = Left::new(gram, inverse, weight);
     for k in 0..(most - found.order.len()).min(independent.len()) {
-        let j = match &planned {
+        let j = match &chosen {
             Some(order) => order[k],
             None => left.cheapest()?,
         };

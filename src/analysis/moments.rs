@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn moments_are_those_of_batch_norms_carried_forward() {
+    fn moments_of_batch_norms_are_propagated() {
         let text = "
             graph net(%x: f32[N,2,8,8]) {
               @bn.weight = parameter [2.0, 0.5] : f32[2]

@@ -48,6 +48,7 @@ impl DataSpec {
     ///
     /// # Errors
     /// [`Error::Usage`] when the network has not one input, and [`Error::Data`] when what was said of its channels does not fit it.
+    #[doc(hidden)]
     pub fn dreams(&self, graph: &Graph) -> Result<Option<Dreams>> {
         let Some(count) = self.dreamt().filter(|_| self.kind.name == DREAM.name) else {
             return Ok(None);

@@ -114,6 +114,7 @@ impl Data {
     }
 
     /// The specification's text, for reports; it says which part was taken of data that has two.
+    #[doc(hidden)]
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -128,6 +129,7 @@ impl Data {
     ///
     /// # Errors
     /// [`Error::Data`] when a sample holds what is not a finite number.
+    #[doc(hidden)]
     pub fn read(&self, positions: &[usize]) -> Result<Samples> {
         let opened = &self.opened;
         let mut columns: Vec<Vec<Tensor>> = vec![Vec::new(); opened.inputs.len()];
@@ -177,6 +179,7 @@ impl Data {
     }
 
     /// Inputs that the data has nothing for, and what they get.
+    #[doc(hidden)]
     pub fn filled(&self) -> &[Filled] {
         &self.opened.filled
     }
@@ -255,6 +258,7 @@ impl Data {
     ///
     /// # Errors
     /// As [`Data::sample`], and [`Error::Data`] when samples are to be flipped or cropped that are no images `[C, H, W]`.
+    #[doc(hidden)]
     pub fn training_set(&self) -> Result<TrainingSet> {
         if let Some(set) = self.training.get() {
             return Ok(set.clone());

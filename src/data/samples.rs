@@ -16,14 +16,19 @@ const LEAST_HELD_OUT: usize = 4;
 #[derive(Clone, Debug)]
 pub struct Samples {
     /// The specification they come from, for reports.
+    #[doc(hidden)]
     pub name: String,
     /// What there is for each input; for all of them as many samples.
+    #[doc(hidden)]
     pub inputs: Vec<InputSamples>,
     /// Inputs that the data has nothing for, and what they get.
+    #[doc(hidden)]
     pub filled: Vec<Filled>,
     /// The class of each sample, where the data says so.
+    #[doc(hidden)]
     pub labels: Option<Vec<i64>>,
     /// Damaged samples that were left out, and why.
+    #[doc(hidden)]
     pub left_out: Vec<String>,
 }
 
@@ -67,6 +72,7 @@ impl fmt::Display for Fill {
 
 impl Samples {
     /// The rows of `[n, ...]`, for a network with one input.
+    #[doc(hidden)]
     pub fn of_array(name: &str, rows: &ArrayD<f32>) -> Samples {
         let row = |row: ndarray::ArrayViewD<'_, f32>| {
             Tensor::from_vec(row.shape(), row.iter().copied().collect())
@@ -99,12 +105,14 @@ impl Samples {
     }
 
     /// The samples of the first input as one array `[n, ...]`; `None` where their sizes differ.
+    #[doc(hidden)]
     pub fn stacked(&self) -> Option<ArrayD<f32>> {
         let samples = &self.inputs.first()?.samples;
         stack(&samples.iter().collect::<Vec<_>>())
     }
 
     /// The elements of the largest sample, over all inputs.
+    #[doc(hidden)]
     pub fn largest(&self) -> usize {
         let of_sample = |i: usize| {
             let inputs = self.inputs.iter();
@@ -114,6 +122,7 @@ impl Samples {
     }
 
     /// The first of them alone.
+    #[doc(hidden)]
     pub fn first(&self) -> Samples {
         self.at((0..self.len().min(1)).collect())
     }
@@ -125,12 +134,14 @@ impl Samples {
     }
 
     /// How many samples it takes to fit to `fitted` of them and [hold out](Samples::hold_out) the others.
+    #[doc(hidden)]
     pub fn with_held_out(fitted: usize) -> usize {
         fitted.saturating_add(fitted.div_ceil(4).max(LEAST_HELD_OUT))
     }
 
     /// Takes a fifth of the samples away, at least four, from all over them: what is fitted to the others is judged on these.
     /// `None` where that would leave fewer to fit to.
+    #[doc(hidden)]
     pub fn hold_out(self) -> (Samples, Option<Samples>) {
         let held = (self.len() / 5).max(LEAST_HELD_OUT);
         if self.len() < 2 * held {

@@ -155,6 +155,7 @@ impl DataSpec {
     }
 
     /// This data, of which `split` is taken where it has both parts and the text names none; else that is the train part.
+    #[doc(hidden)]
     pub fn prefer(self, split: Split) -> DataSpec {
         DataSpec {
             preferred: split,

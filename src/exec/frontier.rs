@@ -117,7 +117,7 @@ impl Frontier {
     /// Runs every operator before `node`: what it reads is there then. Nothing happens if that is past.
     ///
     /// # Errors
-    /// [`Error::Run`] with the operator that cannot be computed, such as an opaque one.
+    /// [`Error::Run`](crate::Error::Run) with the operator that cannot be computed, such as an opaque one.
     pub fn run_to(&mut self, graph: &Graph, node: NodeId) -> Result<()> {
         let end = self.position(node);
         self.run(graph, end)
@@ -183,7 +183,7 @@ impl Frontier {
     /// A value that was computed and is still to be read, one array `[samples, ...]` a batch.
     ///
     /// # Errors
-    /// [`Error::Run`] when it was not, or is not.
+    /// [`Error::Run`](crate::Error::Run) when it was not, or is not.
     pub fn arrays(&self, graph: &Graph, value: Value) -> Result<Vec<&ArcArray<f32, IxDyn>>> {
         let arrays = self.batches.iter().map(|batch| batch.values.get(&value));
         let arrays: Option<Vec<_>> = arrays.collect();

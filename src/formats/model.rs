@@ -28,6 +28,7 @@ impl Model {
 
     /// The inputs into which the network that was read writes. What is computed from them is kept; that its caller sees the
     /// change is not: what is written of this model leaves its inputs as they are.
+    #[doc(hidden)]
     pub fn written_inputs(&self) -> &[String] {
         self.origin.written_inputs()
     }
@@ -52,6 +53,7 @@ impl Model {
     }
 
     /// The names of parameters and buffers of modules of which nothing is read, in order. They are not written again.
+    #[doc(hidden)]
     pub fn left_out(&self) -> Vec<&str> {
         self.origin.left_out(&self.graph)
     }

@@ -5,11 +5,14 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// Who owns bytes: memory of our own, or a mapped file.
+#[doc(hidden)]
 pub trait Memory: Send + Sync {
     /// All of them.
+    #[doc(hidden)]
     fn bytes(&self) -> &[u8];
 
     /// That somebody is about to read a part as long as this, so that what was read before it may leave memory.
+    #[doc(hidden)]
     fn expect_read(&self, _part: &Range<usize>) {}
 }
 
@@ -27,18 +30,20 @@ pub struct Bytes {
 }
 
 impl Bytes {
-    /// All bytes of `owner`.
+    /// All bytes of `owner`, which is anything that has some, such as a `Vec<u8>`.
     pub fn new(owner: Arc<dyn Memory>) -> Bytes {
         let range = 0..owner.bytes().len();
         Bytes { owner, range }
     }
 
     /// How many bytes these are.
+    #[doc(hidden)]
     pub fn len(&self) -> usize {
         self.range.len()
     }
 
     /// Whether there are none.
+    #[doc(hidden)]
     pub fn is_empty(&self) -> bool {
         self.range.is_empty()
     }

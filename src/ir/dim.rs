@@ -87,11 +87,13 @@ impl Dim {
     }
 
     /// The number as a length, if this is a non-negative number.
+    #[doc(hidden)]
     pub fn as_len(&self) -> Option<usize> {
         self.as_number().and_then(|n| usize::try_from(n).ok())
     }
 
     /// The symbol, if this is a bare one.
+    #[doc(hidden)]
     pub fn as_symbol(&self) -> Option<&Symbol> {
         let Repr::Sum(sum) = &self.0 else { return None };
         match sum.products.iter().next() {

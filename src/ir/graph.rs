@@ -25,6 +25,7 @@ impl NodeId {
     }
 
     /// The node's number in order of making, from 0; those of removed nodes are not given again at once.
+    #[doc(hidden)]
     pub fn index(self) -> usize {
         self.0.index()
     }
@@ -64,6 +65,7 @@ pub struct Node {
     /// What the node is.
     pub kind: NodeKind,
     /// The types of its results.
+    #[doc(hidden)]
     pub outputs: SmallVec<[Type; 1]>,
 }
 
@@ -75,6 +77,7 @@ pub struct Constant {
     /// What the source format takes it for.
     pub role: Role,
     /// Further names under which the source format keeps the same tensor.
+    #[doc(hidden)]
     pub aliases: Vec<Arc<str>>,
     /// Which elements are held at zero; `None` for no such promise. The graph sees to it that they are: see
     /// [`Graph::set_mask`].
@@ -129,6 +132,7 @@ pub struct Graph {
     /// Numbers for some of the sizes, for cost and verification only.
     pub bindings: Bindings,
     /// What inputs hold where a caller gives nothing, by name; to run the network only, as a caller may give anything.
+    #[doc(hidden)]
     pub defaults: FxHashMap<Arc<str>, Tensor>,
     pub(super) graph: StableDiGraph<Node, Edge, u32>,
     pub(super) inputs: Vec<NodeId>,
@@ -336,6 +340,7 @@ impl Graph {
     }
 
     /// Gives a node another name, made unique.
+    #[doc(hidden)]
     pub fn rename(&mut self, node: NodeId, name: &str) {
         let old = self.graph[node.0].name.clone();
         self.names.release(&old);

@@ -31,12 +31,14 @@ impl Mask {
     }
 
     /// The number of elements, kept or not.
+    #[doc(hidden)]
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
     /// The number of elements that are kept.
+    #[doc(hidden)]
     pub fn count(&self) -> usize {
         self.0.count_ones(..)
     }

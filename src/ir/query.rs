@@ -24,12 +24,14 @@ impl Graph {
     }
 
     /// Whether an operation or an output reads this node.
+    #[doc(hidden)]
     pub fn is_read(&self, node: NodeId) -> bool {
         let mut readers = self.graph.neighbors_directed(node.0, Outgoing);
         readers.next().is_some() || self.returned.contains_key(&node)
     }
 
     /// Whether the network returns a value.
+    #[doc(hidden)]
     pub fn is_output(&self, value: Value) -> bool {
         self.output_of(value).is_some()
     }
@@ -109,6 +111,7 @@ impl Graph {
     }
 
     /// The only reader of a value, and its operand position; `None` if there are several, or none, or the network returns it.
+    #[doc(hidden)]
     pub fn only_reader(&self, value: Value) -> Option<(NodeId, usize)> {
         let edges = self.graph.edges_directed(value.node.0, Outgoing);
         let mut readers = edges.filter(|edge| edge.weight().port == value.port);
@@ -146,6 +149,7 @@ impl Graph {
     }
 
     /// Whether there are no nodes.
+    #[doc(hidden)]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -80,6 +80,7 @@ impl Tensor {
     ///
     /// # Panics
     /// As [`Tensor::from_vec`].
+    #[doc(hidden)]
     pub fn from_f64(
         dtype: DType,
         shape: &[usize],
@@ -176,6 +177,7 @@ impl Tensor {
     }
 
     /// How many bytes the elements take; reads none of them.
+    #[doc(hidden)]
     pub fn byte_len(&self) -> usize {
         self.bytes.len()
     }
@@ -198,6 +200,7 @@ impl Tensor {
     ///
     /// # Errors
     /// When the shape is of another length.
+    #[doc(hidden)]
     pub fn reshaped(&self, shape: &[usize]) -> Result<Tensor, TypeError> {
         let bytes = if self.by_columns {
             Bytes::new(Arc::new(self.bytes().into_owned()))

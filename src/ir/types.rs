@@ -31,6 +31,7 @@ impl Type {
     }
 
     /// Whether this is a tensor of floating-point numbers.
+    #[doc(hidden)]
     pub fn is_float(&self) -> bool {
         self.dtype().is_some_and(DType::is_float)
     }
@@ -44,6 +45,7 @@ impl Type {
     }
 
     /// The size of `axis`, if it is known to be a number.
+    #[doc(hidden)]
     pub fn len(&self, axis: usize) -> Option<usize> {
         self.shape()?.get(axis)?.as_len()
     }
@@ -56,6 +58,7 @@ impl Type {
     }
 
     /// The number of dimensions, if it is known.
+    #[doc(hidden)]
     pub fn rank(&self) -> Option<usize> {
         self.shape().map(<[Dim]>::len)
     }

@@ -1,17 +1,19 @@
 //! The rules of the IR, and the verifier that finds every breach of them.
 
+mod interface;
+
 use std::fmt;
 use std::ops::Deref;
-use std::sync::Arc;
 
 use rustc_hash::FxHashSet;
 
 use super::dim::{Dim, Symbol};
 use super::graph::{Graph, NodeId, NodeKind};
-use super::infer::{are_different, check_arity, infer};
+use super::infer::{check_arity, infer};
 use super::op::Op;
 use super::text;
 use super::types::Type;
+pub use interface::Interface;
 
 /// The invariants of a [`Graph`]. The verifier reports breaches of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -62,12 +64,15 @@ impl fmt::Display for Rule {
 #[non_exhaustive]
 pub struct Violation {
     /// The rule that is broken.
+    #[doc(hidden)]
     pub rule: Rule,
     /// The node where, if it is at one.
     pub node: Option<NodeId>,
     /// The node as printed, or the output.
+    #[doc(hidden)]
     pub text: String,
     /// How the rule is broken.
+    #[doc(hidden)]
     pub what: String,
 }
 
@@ -291,88 +296,6 @@ fn fits(has: &Type, inferred: &Type) -> bool {
     }
 }
 
-/// What a network shows to its users: names and types of inputs and outputs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Interface {
-    /// Names and types of the inputs, in order.
-    pub inputs: Vec<(Arc<str>, Type)>,
-    /// Names and types of the outputs, in order.
-    pub outputs: Vec<(Arc<str>, Type)>,
-}
-
-impl Interface {
-    /// The interface of a graph that keeps the rules.
-    pub fn of(graph: Validated<'_>) -> Interface {
-        let inputs = graph.inputs().iter().map(|n| {
-            let ty = graph.ty((*n).into()).clone();
-            (graph.node(*n).name.clone(), ty)
-        });
-        let outputs = graph.outputs().iter();
-        Interface {
-            inputs: inputs.collect(),
-            outputs: outputs
-                .map(|o| (o.name.clone(), graph.ty(o.value).clone()))
-                .collect(),
-        }
-    }
-
-    /// Checks that `after` is still this interface, by [`Rule::Interface`].
-    ///
-    /// # Errors
-    /// All violations.
-    pub fn check(&self, after: &Interface) -> Result<(), Vec<Violation>> {
-        let mut violations = Vec::new();
-        for (what, old, new) in [
-            ("input", &self.inputs, &after.inputs),
-            ("output", &self.outputs, &after.outputs),
-        ] {
-            for i in 0..old.len().max(new.len()) {
-                let print = |entry: Option<&(Arc<str>, Type)>| match entry {
-                    Some((name, ty)) => format!("{what} {name}: {ty}"),
-                    None => format!("no {what} {i}"),
-                };
-                let (old, new) = (old.get(i), new.get(i));
-                let kept = match (old, new) {
-                    (Some((name, ty)), Some((new_name, new_ty))) => {
-                        name == new_name && is_kept(ty, new_ty)
-                    }
-                    _ => false,
-                };
-                if !kept {
-                    violations.push(Violation {
-                        rule: Rule::Interface,
-                        node: None,
-                        text: print(new),
-                        what: format!("before there was {}", print(old)),
-                    });
-                }
-            }
-        }
-        if violations.is_empty() {
-            Ok(())
-        } else {
-            Err(violations)
-        }
-    }
-}
-
-/// Whether a value of type `new` is what users of one of type `old` expect.
-fn is_kept(old: &Type, new: &Type) -> bool {
-    match (old, new) {
-        (Type::Tensor(old, None), Type::Tensor(new, _)) => old == new,
-        (Type::Tensor(old, Some(old_shape)), Type::Tensor(new, Some(new_shape))) => {
-            let is_kept = |(old, new): (&Dim, &Dim)| {
-                let frozen = old.as_number().is_none() && new.as_number().is_some();
-                !frozen && !are_different(old, new)
-            };
-            old == new
-                && old_shape.len() == new_shape.len()
-                && old_shape.iter().zip(new_shape).all(is_kept)
-        }
-        _ => old == new,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::{Constant, Mask, Role, Tensor, Value};
@@ -477,27 +400,6 @@ mod tests {
                 "`%z: f32[batch size]`: sizes are well formed, but `batch size` is no word",
                 "`@tied.bias = parameter 1.0 : f32[]`: names are unique, but another constant is tied.bias, too",
             ]
-        );
-    }
-
-    #[test]
-    fn the_interface_may_learn_but_not_change() {
-        let interface = |inputs: &[&str]| Interface {
-            inputs: inputs.iter().map(|t| ("x".into(), ty(t))).collect(),
-            outputs: Vec::new(),
-        };
-        let check = |old: &[&str], new: &[&str]| interface(old).check(&interface(new)).is_ok();
-        assert!(check(&["f32[N,3]"], &["f32[N,3]"]));
-        assert!(check(&["f32[*]"], &["f32[N,3]"]));
-        assert!(!check(&["f32[N,3]"], &["f32[*]"]));
-        assert!(!check(&["f32[N,3]"], &["f32[1,3]"]));
-        assert!(!check(&["f32[N,3]"], &["f32[N,4]"]));
-        assert!(!check(&["f32[N,3]"], &["f16[N,3]"]));
-        assert!(!check(&["f32[N]"], &[]));
-        let violations = interface(&["f32[N]"]).check(&interface(&[])).unwrap_err();
-        assert_eq!(
-            violations[0].to_string(),
-            "`no input 0`: the interface stays, but before there was input x: f32[N]"
         );
     }
 }

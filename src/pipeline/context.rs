@@ -23,17 +23,19 @@ pub struct PassContext<'a> {
     /// What to make smaller.
     pub cost: Cost,
     /// Inputs to calibrate on, where the user gave some: what fits a network's weights to data fits them to these.
+    #[doc(hidden)]
     pub samples: Option<Arc<Samples>>,
     /// Inputs that nothing is fitted to, to measure on how much of the answers is kept.
     pub held_out: Option<Arc<Samples>>,
     /// What runs operators that optc does not know, where there is such a thing.
+    #[doc(hidden)]
     pub foreign: Option<Arc<dyn Foreign>>,
     /// What only passes that train ask for.
     #[doc(hidden)]
     pub training: TrainingContext<'a>,
     /// Why an iterative pass stopped, such as "saturated" or "node limit"; the pass sets it.
     pub stop_reason: Option<String>,
-    /// What batch norms promised that are folded by now.
+    /// The prior moments of batch norms that are folded by now.
     pub(crate) prior: PriorMoments,
     /// Whether samples told the pass something.
     samples_used: bool,
@@ -92,11 +94,13 @@ impl<'a> PassContext<'a> {
     }
 
     /// This context, with what runs operators that optc does not know.
+    #[doc(hidden)]
     pub fn with_foreign(self, foreign: Option<Arc<dyn Foreign>>) -> PassContext<'a> {
         PassContext { foreign, ..self }
     }
 
     /// The samples, and what it takes to run a network on them.
+    #[doc(hidden)]
     pub fn sampled(&self) -> Option<Sampled> {
         Some(Sampled {
             samples: self.samples.clone()?,

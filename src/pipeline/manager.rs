@@ -11,6 +11,7 @@ use super::context::PassContext;
 use super::observer::Observer;
 use super::pass::{Changed, Pass};
 use super::refuse_unknown_sizes;
+use super::remarks::{lost_mask, masked, overridable};
 use super::text::REPEAT;
 use super::training::{TrainingContext, no_training_data};
 use super::{Cost, Kind, Remark, RemarkKind};
@@ -20,7 +21,7 @@ use crate::analysis::{CostModel, Sparsity};
 use crate::data::{Data, Samples};
 use crate::exec::{self, Device, Foreign, Interpreter, Sampled};
 use crate::formats::{InputShape, bind_inputs};
-use crate::ir::{Graph, NodeId};
+use crate::ir::Graph;
 use crate::report::{Calibration, Change, Evaluation, PassReport, Report, Stats, Verification};
 use crate::{Error, Model, Result};
 
@@ -46,19 +47,24 @@ pub struct RunOptions {
     /// Inputs that nothing is fitted to, opened likewise: what is measured on the way is measured on these.
     pub held_out: Option<Arc<Samples>>,
     /// What runs operators that optc does not know, on samples and on data to evaluate on; see [`judge::operators`](crate::judge::operators).
+    #[doc(hidden)]
     pub foreign: Option<Arc<dyn Foreign>>,
     /// Data that passes train on, opened for the model's graph; read only if one asks for it.
+    #[doc(hidden)]
     pub data: Option<Arc<Data>>,
     /// Labelled data, opened for the model's graph, on which top-1 is measured before the first pass and after the last.
     pub eval: Option<Arc<Data>>,
     /// Where passes that train compute.
+    #[doc(hidden)]
     pub device: Device,
     /// Where passes that train save what they have done, to go on from it in the next run if this one is broken off. Whoever
     /// has written the result [removes](super::Checkpoint::remove) the file.
+    #[doc(hidden)]
     pub checkpoint: Option<PathBuf>,
     /// Asks the run to end before it is done.
     pub cancellation: Cancellation,
     /// Stop after so many runs of passes, to find the one that breaks something by bisection.
+    #[doc(hidden)]
     pub stop_after: Option<usize>,
 }
 
@@ -121,26 +127,7 @@ fn run_here(
     options: &RunOptions,
     observer: &mut dyn Observer,
 ) -> Result<Report> {
-    let mut original = model.graph.clone();
-    if let Some(samples) = &options.samples {
-        bind_to(&mut original, samples)?;
-        exec::inputs::refuse_unfit_samples(&original, samples)?;
-        if options.foreign.is_some() && !exec::unknown_operators(&original, None).is_empty() {
-            let sampled = Sampled {
-                samples: samples.clone(),
-                foreign: options.foreign.clone(),
-            };
-            exec::learn_sizes(&mut original, &sampled);
-        }
-    }
-    if let Cost::Latency(_) = options.cost {
-        // Time depends on every size; a guess would decide everything.
-        refuse_unknown_sizes(&format!("the cost `{}`", options.cost.name()), &original)?;
-    }
-    // What cannot be done is known before any work is.
-    if pipeline.trains() && options.data.is_none() {
-        return Err(no_training_data());
-    }
+    let original = prepared(pipeline, &model.graph, options)?;
     let check = Check::new(&original, options)?;
     let checkpoint = match &options.checkpoint {
         Some(path) if pipeline.trains() => {
@@ -182,21 +169,13 @@ fn run_here(
         .as_deref()
         .map(|data| evaluate(&original, &graph, data, options, observer))
         .transpose()?;
-    let seconds = |graph: &Graph| CostModel::new(&options.cost, &graph.bindings).seconds(graph);
-    let predicted_seconds = match options.cost {
-        Cost::Macs | Cost::Params => None,
-        Cost::Latency(_) => Some(Change {
-            before: seconds(&original),
-            after: seconds(&graph),
-        }),
-    };
     let report = Report {
         optc: env!("CARGO_PKG_VERSION"),
         model: String::new(),
         pipeline: pipeline.to_string(),
         seed: options.seed,
         cost: options.cost.described(),
-        predicted_seconds,
+        predicted_seconds: predicted(&options.cost, &original, &graph),
         before,
         after: Stats::of(&graph),
         sparsity: Sparsity::of(&graph),
@@ -214,6 +193,43 @@ fn run_here(
     };
     model.graph = graph;
     Ok(report)
+}
+
+/// The graph as the run starts from it, with the sizes that samples have; refuses what the options cannot be used on.
+fn prepared(pipeline: &Pipeline, graph: &Graph, options: &RunOptions) -> Result<Graph> {
+    let mut original = graph.clone();
+    if let Some(samples) = &options.samples {
+        bind_to(&mut original, samples)?;
+        exec::inputs::refuse_unfit_samples(&original, samples)?;
+        if options.foreign.is_some() && !exec::unknown_operators(&original, None).is_empty() {
+            let sampled = Sampled {
+                samples: samples.clone(),
+                foreign: options.foreign.clone(),
+            };
+            exec::learn_sizes(&mut original, &sampled);
+        }
+    }
+    if let Cost::Latency(_) = options.cost {
+        // Time depends on every size; a guess would decide everything.
+        refuse_unknown_sizes(&format!("the cost `{}`", options.cost.name()), &original)?;
+    }
+    // What cannot be done is known before any work is.
+    if pipeline.trains() && options.data.is_none() {
+        return Err(no_training_data());
+    }
+    Ok(original)
+}
+
+/// What one run of either graph takes, where time is what is made smaller.
+fn predicted(cost: &Cost, original: &Graph, result: &Graph) -> Option<Change> {
+    let seconds = |graph: &Graph| CostModel::new(cost, &graph.bindings).seconds(graph);
+    match cost {
+        Cost::Macs | Cost::Params => None,
+        Cost::Latency(_) => Some(Change {
+            before: seconds(original),
+            after: seconds(result),
+        }),
+    }
 }
 
 /// How both graphs do on the data of `--eval`.
@@ -264,50 +280,6 @@ fn bind_to(graph: &mut Graph, samples: &Samples) -> Result<()> {
     bind_inputs(graph, &shapes)
 }
 
-/// The names of constants that have masks.
-fn masked(graph: &Graph) -> Vec<Arc<str>> {
-    let masked = |node: &NodeId| graph.mask(*node).is_some();
-    let name = |node| graph.node(node).name.clone();
-    graph.nodes().filter(masked).map(name).collect()
-}
-
-/// That the constant `name`, which had a mask, has none any more: its zeros are no longer promised.
-fn lost_mask(graph: &Graph, name: &str) -> Option<Remark> {
-    let text = match graph.find(name) {
-        Some(node) if graph.mask(node).is_some() => return None,
-        Some(_) => "its mask is gone: what it is computed from now is not masked",
-        None => "it is gone, and its mask with it",
-    };
-    Some(Remark {
-        kind: RemarkKind::Analysis,
-        node: name.to_string(),
-        text: text.to_string(),
-    })
-}
-
-/// That weights which callers may override are left as they are.
-fn overridable(graph: &Graph) -> Option<Remark> {
-    const NAMED: usize = 3;
-    let may_change = |node: &&NodeId| {
-        let default = graph.defaults.get(&graph.node(**node).name);
-        default.is_some_and(|tensor| tensor.dtype().is_float()) && graph.is_read(**node)
-    };
-    let names = graph.inputs().iter().filter(may_change);
-    let names: Vec<&str> = names.map(|node| &*graph.node(*node).name).collect();
-    let named = names.iter().take(NAMED).map(|name| format!("`{name}`"));
-    let mut text = named.collect::<Vec<_>>().join(", ");
-    if let Some(more @ 1..) = names.len().checked_sub(NAMED) {
-        text += &format!(" and {more} more");
-    }
-    Some(Remark {
-        kind: RemarkKind::Missed,
-        node: names.first()?.to_string(),
-        text: format!(
-            "nothing is folded into weights that are also inputs, which callers may override, nor merged: {text}"
-        ),
-    })
-}
-
 struct Manager<'a> {
     graph: Graph,
     original: &'a Graph,
@@ -316,7 +288,7 @@ struct Manager<'a> {
     observer: &'a mut dyn Observer,
     checkpoint: Option<Checkpoint>,
     reports: Vec<PassReport>,
-    /// What batch norms promise, also those that passes have folded.
+    /// Prior moments, from all batch norms, also those that passes have folded.
     prior: PriorMoments,
     /// Whether any pass learnt something from the samples.
     samples_used: bool,
@@ -419,18 +391,7 @@ impl Manager<'_> {
         self.check.graph(&stage, &self.graph)?;
         refuse_new_non_finite(&stage, &before, &self.graph)?;
         self.exact &= pass.kind() == Kind::Exact || !changed.is_yes();
-        if self.options.verify == Verify::Each {
-            self.observer.verifying(&stage);
-            let moved = self.check.compare(&stage, &before, &self.graph)?;
-            if pass.kind() == Kind::Exact {
-                moved.within(self.check.tolerance, &stage)?;
-            }
-            remarks.push(Remark {
-                kind: RemarkKind::Analysis,
-                node: String::new(),
-                text: format!("outputs: {moved}"),
-            });
-        }
+        remarks.extend(self.check_each(&stage, &before, pass.kind())?);
         let stats = Stats::of(&self.graph);
         let report = PassReport {
             name: info.name.to_string(),
@@ -446,6 +407,23 @@ impl Manager<'_> {
         self.observer.pass_finished(&report, &self.graph);
         self.reports.push(report);
         Ok(changed)
+    }
+
+    /// Compares the outputs with those before the pass, if every pass is to be compared; gives a remark of how far they moved.
+    fn check_each(&mut self, stage: &str, before: &Graph, kind: Kind) -> Result<Option<Remark>> {
+        if self.options.verify != Verify::Each {
+            return Ok(None);
+        }
+        self.observer.verifying(stage);
+        let moved = self.check.compare(stage, before, &self.graph)?;
+        if kind == Kind::Exact {
+            moved.within(self.check.tolerance, stage)?;
+        }
+        Ok(Some(Remark {
+            kind: RemarkKind::Analysis,
+            node: String::new(),
+            text: format!("outputs: {moved}"),
+        }))
     }
 
     /// Compares the outputs with the original's.

@@ -27,6 +27,7 @@ mod observer;
 mod options;
 mod pass;
 mod registry;
+mod remarks;
 mod text;
 mod training;
 
@@ -99,6 +100,7 @@ impl Pipeline {
     }
 
     /// The pipeline without a pass, wherever it stands.
+    #[doc(hidden)]
     pub fn without(self, pass: &str) -> Pipeline {
         fn kept(steps: Vec<Step>, pass: &str) -> Vec<Step> {
             let step = |step| match step {

@@ -186,6 +186,7 @@ impl Options {
     ///
     /// # Errors
     /// [`Error::Usage`] when there is no such option, or one of other values: a mistake in the pass.
+    #[doc(hidden)]
     pub fn get<T: FromOption>(&self, name: &str) -> Result<T> {
         let found = self.values.iter().find(|(spec, _)| spec.name == name);
         let value = found.and_then(|(_, value)| T::from_option(*value));

@@ -95,6 +95,7 @@ pub enum Changed {
 
 impl Changed {
     /// Whether this is [`Changed::Yes`].
+    #[doc(hidden)]
     pub fn is_yes(self) -> bool {
         self == Changed::Yes
     }

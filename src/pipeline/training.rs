@@ -13,7 +13,7 @@ use crate::{Error, Result};
 pub struct TrainingContext<'a> {
     /// Where libtorch computes.
     pub device: Device,
-    /// Whether somebody wants the run to end; a pass that takes long says that it heeds it.
+    /// Asks the run to end; a pass that takes long checks it.
     pub cancellation: Cancellation,
     /// What to train on.
     pub data: Option<Arc<Data>>,

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use comfy_table::CellAlignment;
+use comfy_table::{CellAlignment, Table};
 
 use super::table::{grouped, numbers};
 use super::{Inspection, Typed};
@@ -10,7 +10,6 @@ use super::{Inspection, Typed};
 /// The file's facts, inputs and outputs, sums, layers, and what passes will not touch.
 pub fn inspection_table(inspection: &Inspection) -> String {
     let Inspection { file, stats, .. } = inspection;
-    let or_unknown = |n: Option<u64>| n.map_or_else(|| "?".to_string(), grouped);
     let mut text = format!("{} {}\n", inspection.model, inspection.name);
     let mut say = |what: &str, is: &str| {
         let _ = writeln!(text, "{what:13} {is}");
@@ -55,6 +54,20 @@ pub fn inspection_table(inspection: &Inspection) -> String {
             &format!("{names}, read by {readers}"),
         );
     }
+    if !inspection.layers.is_empty() {
+        let _ = writeln!(text, "\n{}", layers(inspection).trim_fmt());
+    }
+    if stats.macs.is_none() {
+        text += "?: depends on sizes that have no number; --input gives them one\n";
+    }
+    if let Some(line) = stats.left_out() {
+        text += &format!("{line}\n");
+    }
+    text
+}
+
+/// A row for each layer.
+fn layers(inspection: &Inspection) -> Table {
     let mut table = numbers(&[
         "layer",
         "operator",
@@ -75,7 +88,7 @@ pub fn inspection_table(inspection: &Inspection) -> String {
                 0 => String::new(),
                 zeros => format!("{:.1} %", 100.0 * zeros as f64 / layer.params as f64),
             },
-            if stats.uncounted.contains_key(&layer.operator) && layer.macs.is_none() {
+            if inspection.stats.uncounted.contains_key(&layer.operator) && layer.macs.is_none() {
                 "not counted".to_string()
             } else {
                 or_unknown(layer.macs)
@@ -83,14 +96,9 @@ pub fn inspection_table(inspection: &Inspection) -> String {
             layer.ty.clone(),
         ]);
     }
-    if !inspection.layers.is_empty() {
-        let _ = writeln!(text, "\n{}", table.trim_fmt());
-    }
-    if stats.macs.is_none() {
-        text += "?: depends on sizes that have no number; --input gives them one\n";
-    }
-    if let Some(line) = stats.left_out() {
-        text += &format!("{line}\n");
-    }
-    text
+    table
+}
+
+fn or_unknown(n: Option<u64>) -> String {
+    n.map_or_else(|| "?".to_string(), grouped)
 }

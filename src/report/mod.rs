@@ -22,7 +22,7 @@ pub use crate::exec::{Behind, Moved, Verification};
 pub use crate::formats::FileFacts;
 use crate::judge::{Timing, Verdict};
 
-/// What a pipeline did to a model. As JSON it is the file that `optc --report` writes.
+/// What a pipeline did to a model. As JSON it is the file that `optc --report` writes, with all that was measured and compared.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Report {
@@ -37,27 +37,34 @@ pub struct Report {
     /// What was made smaller, such as "macs"; for time also what it was predicted from, or where and how often it was measured.
     pub cost: String,
     /// What one run takes, as that predicts; null unless it is time.
+    #[doc(hidden)]
     pub predicted_seconds: Option<Change>,
     /// The graph's size and cost before the first pass.
     pub before: Stats,
     /// The same after the last.
     pub after: Stats,
     /// What masks hold at zero after the last pass; null where no constant is masked.
+    #[doc(hidden)]
     pub sparsity: Option<Sparsity>,
     /// Every run of a pass, in order.
     pub passes: Vec<PassReport>,
     /// Whether every pass that changed something is exact.
     pub exact: bool,
     /// How far the outputs moved as optc itself computes it, a forecast; null when verification was switched off.
+    #[doc(hidden)]
     pub verify: Option<Verification>,
     /// How far the outputs moved as a runtime finds it in the files; null where none was asked.
+    #[doc(hidden)]
     pub judge: Option<Verdict>,
     /// How long the file that was read and the one that was written take, and what was taken back since it made the network slower;
     /// null when it was not asked for.
+    #[doc(hidden)]
     pub time: Option<Measured>,
     /// The inputs that passes could calibrate on; null when there were none.
+    #[doc(hidden)]
     pub calibration: Option<Calibration>,
     /// The share of right answers before and after; null when it was not asked for.
+    #[doc(hidden)]
     pub eval: Option<Evaluation>,
 }
 

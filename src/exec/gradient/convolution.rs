@@ -1,4 +1,4 @@
-//! Convolutions: what is to be carried back through one goes through the other kind.
+//! Derivatives of convolutions and transposed convolutions: each is a convolution of the other kind.
 
 use std::any::TypeId;
 

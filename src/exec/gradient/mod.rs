@@ -54,7 +54,7 @@ pub struct Run<'g, T: Real> {
     bindings: Bindings,
 }
 
-/// Adds to what was carried back to a target, `[elements]` in row-major order, the derivative of what is minimised by the target
+/// Adds to what was propagated back to a target, `[elements]` in row-major order, the derivative of what is minimised by the target
 /// itself.
 pub type Seed<'s, T> = dyn Fn(Value, &Array<T>, &mut [T]) + Sync + 's;
 
@@ -282,7 +282,7 @@ impl<'g, T: Real> Gradient<'g, T> {
         Ok(adjoint.map(Array::into_vec).unwrap_or_default())
     }
 
-    /// What was carried back to a value, and what it adds itself; `None` where nothing depends on it.
+    /// The derivative with respect to a value: what was propagated back to it, and what it adds itself; `None` where nothing depends on it.
     fn adjoint(
         &self,
         value: Value,
@@ -290,16 +290,16 @@ impl<'g, T: Real> Gradient<'g, T> {
         adjoints: &mut FxHashMap<Value, Array<'g, T>>,
         seed: &Seed<T>,
     ) -> Result<Option<Array<'g, T>>, String> {
-        let carried = adjoints.remove(&value);
+        let propagated = adjoints.remove(&value);
         let Some(own) = run
             .values
             .get(&value)
             .filter(|_| self.targets.contains(&value))
         else {
-            return Ok(carried);
+            return Ok(propagated);
         };
-        let mut elements = match carried {
-            Some(carried) => carried.into_vec(),
+        let mut elements = match propagated {
+            Some(propagated) => propagated.into_vec(),
             None => super::array::zeros(own.shape())?,
         };
         seed(value, own, &mut elements);

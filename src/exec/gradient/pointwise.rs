@@ -60,6 +60,7 @@ fn derivative<T: Real>(op: &Op, x: T) -> Option<T> {
     let number = T::from_f64;
     let (zero, one, two) = (T::zero(), T::one(), number(2.0));
     let of = |op: Op| scalar(&op, x).unwrap_or_default();
+    let where_negative = |slope: T| if x < zero { slope } else { one };
     let inside = |min: T, max: T| if x < min || x > max { zero } else { one };
     let sigmoid = || of(Op::Sigmoid {});
     Some(match op {
@@ -70,21 +71,9 @@ fn derivative<T: Real>(op: &Op, x: T) -> Option<T> {
                 zero
             }
         }
-        Op::LeakyRelu { slope } => {
-            if x < zero {
-                number(slope.0)
-            } else {
-                one
-            }
-        }
+        Op::LeakyRelu { slope } => where_negative(number(slope.0)),
         Op::Clip { min, max } => inside(number(min.0), number(max.0)),
-        Op::Elu { alpha } => {
-            if x < zero {
-                number(alpha.0) * x.exp()
-            } else {
-                one
-            }
-        }
+        Op::Elu { alpha } => where_negative(number(alpha.0) * x.exp()),
         Op::Selu {} => {
             if x < zero {
                 // An exponential is the function less its limit.

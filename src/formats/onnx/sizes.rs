@@ -97,11 +97,11 @@ impl Writer<'_> {
     /// Refuses what could not be written of the sizes of a node.
     pub(super) fn known_rank(
         &self,
-        spelled: &super::write::Spelled<'_>,
+        emitted: &super::write::Emitted<'_>,
         i: usize,
     ) -> Result<usize, OnnxError> {
-        spelled.types[i].rank().ok_or_else(|| {
-            let name = &self.graph.node(spelled.id).name;
+        emitted.types[i].rank().ok_or_else(|| {
+            let name = &self.graph.node(emitted.id).name;
             OnnxError::unwritable(
                 format!(
                     "`{name}` has an operand of which not even the number of dimensions is known"

@@ -1,6 +1,6 @@
 //! Writing: from a graph to the messages of an ONNX file.
 //!
-//! Every operator is spelled anew, in the version of the model's own operators. What the file had beside them - names, doc strings,
+//! Every operator is emitted anew, in the version of the model's own operators. What the file had beside them - names, doc strings,
 //! metadata - comes back where the value it belongs to is still there.
 
 mod opaque;
@@ -73,8 +73,8 @@ pub(super) struct Writer<'g> {
     pub split: FxHashSet<NodeId>,
 }
 
-/// An operation to be spelled.
-pub(super) struct Spelled<'g> {
+/// An operation to be emitted, with what its nodes are made of.
+pub(super) struct Emitted<'g> {
     pub id: NodeId,
     pub operands: Vec<Value>,
     pub types: Vec<&'g Type>,
@@ -83,7 +83,7 @@ pub(super) struct Spelled<'g> {
     pub out: String,
 }
 
-impl Spelled<'_> {
+impl Emitted<'_> {
     /// The spatial sizes of operand `i`.
     pub(super) fn spatial(&self, i: usize) -> Option<&[Dim]> {
         self.types[i].shape()?.get(2..)
@@ -250,14 +250,14 @@ impl<'g> Writer<'g> {
                     MISTAKE,
                 ));
             };
-            let spelled = Spelled {
+            let emitted = Emitted {
                 id,
                 types: operands.iter().map(|v| self.graph.ty(*v)).collect(),
                 operands,
                 result,
                 out: self.names.get(&id.into()).cloned().unwrap_or_default(),
             };
-            emit::emit(self, op, &spelled)?;
+            emit::emit(self, op, &emitted)?;
         }
         if let Some(symbol) = self.missing.take() {
             let what = format!(
@@ -325,41 +325,41 @@ impl<'g> Writer<'g> {
         self.nodes.push(proto);
     }
 
-    /// Adds the node whose result is that of `spelled`.
+    /// Adds the node whose result is that of `emitted`.
     pub(super) fn last(
         &mut self,
-        spelled: &Spelled<'_>,
+        emitted: &Emitted<'_>,
         op: &str,
         inputs: &[String],
         attributes: Vec<AttributeProto>,
     ) -> Result<(), OnnxError> {
-        self.emit(op, inputs, attributes, &spelled.out);
+        self.emit(op, inputs, attributes, &emitted.out);
         Ok(())
     }
 
-    /// Adds a node on the way to `spelled`, and gives the name of its result.
+    /// Adds a node on the way to `emitted`, and gives the name of its result.
     pub(super) fn step(
         &mut self,
-        spelled: &Spelled<'_>,
+        emitted: &Emitted<'_>,
         op: &str,
         inputs: &[String],
         attributes: Vec<AttributeProto>,
     ) -> String {
-        let name = self.fresh(&format!("{}/{op}", spelled.out));
+        let name = self.fresh(&format!("{}/{op}", emitted.out));
         self.emit(op, inputs, attributes, &name);
         name
     }
 
     /// The name of the product that a linear layer adds its bias to: that which it had in the file.
-    pub(super) fn product(&mut self, spelled: &Spelled<'_>) -> String {
-        let known = self.info(spelled.id).and_then(|info| info.product.clone());
+    pub(super) fn product(&mut self, emitted: &Emitted<'_>) -> String {
+        let known = self.info(emitted.id).and_then(|info| info.product.clone());
         match known {
             Some(name) => {
                 let name = self.claim(&name);
                 self.claimed.insert(name.clone());
                 name
             }
-            None => self.fresh(&format!("{}/MatMul", spelled.out)),
+            None => self.fresh(&format!("{}/MatMul", emitted.out)),
         }
     }
 

@@ -6,6 +6,7 @@ use super::{Atom, Dim, Sum};
 
 impl Dim {
     /// The quotient by `divisor`, rounded down. A divisor that is 0 gives 0, as there is no such size.
+    #[doc(hidden)]
     pub fn floor_div(&self, divisor: &Dim) -> Dim {
         if let Some(d) = divisor.as_number() {
             return match d {
@@ -26,6 +27,7 @@ impl Dim {
     }
 
     /// The quotient by `divisor`, rounded up.
+    #[doc(hidden)]
     pub fn ceil_div(&self, divisor: &Dim) -> Dim {
         match divisor.as_number() {
             Some(d @ 1..) => (self.clone() + Dim::from(d - 1)).floor_div(divisor),
@@ -34,6 +36,7 @@ impl Dim {
     }
 
     /// The larger of the two.
+    #[doc(hidden)]
     pub fn maximum(&self, other: &Dim) -> Dim {
         if let Some(difference) = (self.clone() - other.clone()).as_number() {
             return if difference >= 0 {
@@ -51,6 +54,7 @@ impl Dim {
     }
 
     /// The smaller of the two.
+    #[doc(hidden)]
     pub fn minimum(&self, other: &Dim) -> Dim {
         -(-self.clone()).maximum(&-other.clone())
     }

@@ -22,15 +22,7 @@ pub(super) fn check(op: &Op) -> Result<(), String> {
             groups,
         } => {
             convolution(stride, pad, dilation, *groups)?;
-            spatial("output_pad", output_pad.len(), stride.len())?;
-            for (i, extra) in output_pad.iter().enumerate() {
-                if *extra >= stride[i].max(dilation[i]) {
-                    return Err(format!(
-                        "output_pad {extra} is not below the stride or the dilation"
-                    ));
-                }
-            }
-            Ok(())
+            output_padding(output_pad, stride, dilation)
         }
         Op::MaxPool {
             kernel,
@@ -85,6 +77,21 @@ pub(super) fn check(op: &Op) -> Result<(), String> {
             None => Ok(()),
         },
         _ => Ok(()),
+    }
+}
+
+fn output_padding(output_pad: &Ints, stride: &Ints, dilation: &Ints) -> Result<(), String> {
+    spatial("output_pad", output_pad.len(), stride.len())?;
+    let room = stride.iter().zip(dilation).map(|(s, d)| s.max(d));
+    match output_pad
+        .iter()
+        .zip(room)
+        .find(|(extra, room)| extra >= room)
+    {
+        Some((extra, _)) => Err(format!(
+            "output_pad {extra} is not below the stride or the dilation"
+        )),
+        None => Ok(()),
     }
 }
 

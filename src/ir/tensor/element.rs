@@ -22,6 +22,7 @@ pub enum DType {
 
 impl DType {
     /// Every element type, with the name that the text form uses.
+    #[doc(hidden)]
     pub const ALL: [(DType, &'static str); 10] = [
         (DType::F64, "f64"),
         (DType::F32, "f32"),
@@ -93,10 +94,13 @@ pub trait Real:
     + 'static
 {
     /// The element type of a tensor of such numbers.
+    #[doc(hidden)]
     const DTYPE: DType;
     /// The nearest number to `x`.
+    #[doc(hidden)]
     fn from_f64(x: f64) -> Self;
     /// The number in double precision.
+    #[doc(hidden)]
     fn to_f64(self) -> f64;
 }
 

@@ -27,6 +27,7 @@ const MAX_POSITIONS: usize = 1 << 24;
 ///
 /// # Errors
 /// [`Error::Text`] points at the first mistake; [`Error::Invalid`] lists which rules of the IR the graph breaks.
+#[doc(hidden)]
 pub fn parse(text: &str, weights: &Graph) -> Result<Graph> {
     let mut parser = Parser {
         cursor: Cursor::new(text),

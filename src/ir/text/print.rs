@@ -19,6 +19,7 @@ const USUALLY_FULL: usize = 4;
 ///
 /// Operations come in topological order, each constant before its first reader. A graph that breaks the rules of the IR is
 /// printed as far as it goes.
+#[doc(hidden)]
 pub fn print(graph: &Graph, full: usize) -> String {
     let inputs: Vec<String> = graph
         .inputs()

@@ -11,18 +11,8 @@ pub(in crate::formats) fn write(w: &Written<'_>) -> Result<Option<Expression>, S
     };
     Ok(Some(match w.op {
         Op::Reshape { shape } => reshape(w, shape),
-        Op::Flatten { start, end } => {
-            if w.core {
-                let from = w.shape(0)?;
-                let joined = Dim::product(from.get(*start..=*end).unwrap_or_default());
-                let joined = joined.ok_or("it has too many sizes")?;
-                let before = from.iter().take(*start).cloned();
-                let after = from.iter().skip(*end + 1).cloned();
-                reshape(w, &before.chain([joined]).chain(after).collect())
-            } else {
-                call("flatten", "using_ints", &[int(*start), int(*end)])
-            }
-        }
+        Op::Flatten { start, end } if w.core => flattened(w, *start, *end)?,
+        Op::Flatten { start, end } => call("flatten", "using_ints", &[int(*start), int(*end)]),
         Op::Transpose { perm } => call("permute", "default", &[Expression::ints(perm)]),
         Op::Squeeze { axes } if w.core => call("squeeze", "dims", &[Expression::ints(axes)]),
         Op::Squeeze { axes } => {
@@ -84,6 +74,16 @@ pub(in crate::formats) fn write(w: &Written<'_>) -> Result<Option<Expression>, S
         }
         _ => return Ok(None),
     }))
+}
+
+/// A flattening as the reshape that core operators have for it.
+fn flattened(w: &Written<'_>, start: usize, end: usize) -> Result<Expression, String> {
+    let from = w.shape(0)?;
+    let joined = Dim::product(from.get(start..=end).unwrap_or_default());
+    let joined = joined.ok_or("it has too many sizes")?;
+    let before = from.iter().take(start).cloned();
+    let after = from.iter().skip(end + 1).cloned();
+    Ok(reshape(w, &before.chain([joined]).chain(after).collect()))
 }
 
 /// A pad of the last `used` axes with what is there, which PyTorch does to one, two or three axes behind two others.

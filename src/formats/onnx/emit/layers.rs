@@ -3,7 +3,7 @@
 use crate::formats::onnx::attributes::{int, ints, string};
 use crate::formats::onnx::error::{MISTAKE, OnnxError};
 use crate::formats::onnx::proto::AttributeProto;
-use crate::formats::onnx::write::{Spelled, Writer};
+use crate::formats::onnx::write::{Emitted, Writer};
 use crate::ir::{DType, Dim, Op, Padding, ResizeMode, Tensor};
 
 pub(super) fn all_ints(name: &str, lengths: &[usize]) -> AttributeProto {
@@ -15,11 +15,11 @@ pub(super) fn pads(pad: &Padding) -> AttributeProto {
     ints("pads", both.map(|n| *n as i64))
 }
 
-pub(super) fn conv(w: &mut Writer<'_>, op: &Op, spelled: &Spelled<'_>) -> Result<(), OnnxError> {
+pub(super) fn conv(w: &mut Writer<'_>, op: &Op, emitted: &Emitted<'_>) -> Result<(), OnnxError> {
     let Some((stride, pad, dilation, groups)) = op.convolution() else {
         return Err(OnnxError::unwritable(op.name(), MISTAKE));
     };
-    let inputs = w.values(&spelled.operands)?;
+    let inputs = w.values(&emitted.operands)?;
     let (mut pad, mut extra) = (pad.clone(), None);
     if let Op::ConvTranspose { output_pad, .. } = op {
         let mut output_pad = output_pad.clone();
@@ -31,7 +31,7 @@ pub(super) fn conv(w: &mut Writer<'_>, op: &Op, spelled: &Spelled<'_>) -> Result
                 *more -= less;
             }
             if *more >= stride[i] {
-                let name = &w.graph.node(spelled.id).name;
+                let name = &w.graph.node(emitted.id).name;
                 return Err(OnnxError::unwritable(
                     format!("`{name}` has an output padding of its stride or more"),
                     "write another format",
@@ -46,7 +46,7 @@ pub(super) fn conv(w: &mut Writer<'_>, op: &Op, spelled: &Spelled<'_>) -> Result
         pads(&pad),
         all_ints("strides", stride),
     ];
-    let kernel = spelled
+    let kernel = emitted
         .spatial(1)
         .and_then(|k| k.iter().map(Dim::as_number).collect::<Option<Vec<_>>>());
     if let Some(kernel) = kernel {
@@ -61,17 +61,17 @@ pub(super) fn conv(w: &mut Writer<'_>, op: &Op, spelled: &Spelled<'_>) -> Result
         }
         _ => "Conv",
     };
-    w.last(spelled, name, &inputs, attributes)
+    w.last(emitted, name, &inputs, attributes)
 }
 
 /// A `Gemm` for matrices; a product and a sum for what has more dimensions, or where the file had a product.
-pub(super) fn linear(w: &mut Writer<'_>, spelled: &Spelled<'_>) -> Result<(), OnnxError> {
-    let (x, weight) = (spelled.operands[0], spelled.operands[1]);
-    let bias = spelled.operands.get(2).copied();
+pub(super) fn linear(w: &mut Writer<'_>, emitted: &Emitted<'_>) -> Result<(), OnnxError> {
+    let (x, weight) = (emitted.operands[0], emitted.operands[1]);
+    let bias = emitted.operands.get(2).copied();
     let known = w
-        .info(spelled.id)
+        .info(emitted.id)
         .map(|info| (info.op_type.clone(), info.outputs_first));
-    let matrix = spelled.types[0].rank() == Some(2);
+    let matrix = emitted.types[0].rank() == Some(2);
     let product = known
         .as_ref()
         .is_some_and(|(op, _)| op == "MatMul" || op == "Add");
@@ -94,40 +94,40 @@ pub(super) fn linear(w: &mut Writer<'_>, spelled: &Spelled<'_>) -> Result<(), On
         match bias {
             Some(bias) => inputs.push(w.value(bias)?),
             None if w.opset < 11 => {
-                let dtype = spelled.dtype();
+                let dtype = emitted.dtype();
                 inputs.push(w.literal(Tensor::from_f64(dtype, &[1], [0.0])));
             }
             None => {}
         }
         let attributes = vec![int("transB", first.into())];
-        return w.last(spelled, "Gemm", &inputs, attributes);
+        return w.last(emitted, "Gemm", &inputs, attributes);
     }
     let weight = if is_constant {
         w.transposed(weight)?
     } else {
         let weight = w.value(weight)?;
-        w.step(spelled, "Transpose", &[weight], vec![ints("perm", [1, 0])])
+        w.step(emitted, "Transpose", &[weight], vec![ints("perm", [1, 0])])
     };
     let Some(bias) = bias else {
-        return w.last(spelled, "MatMul", &[x, weight], vec![]);
+        return w.last(emitted, "MatMul", &[x, weight], vec![]);
     };
-    let product = w.product(spelled);
+    let product = w.product(emitted);
     w.emit("MatMul", &[x, weight], vec![], &product);
     let bias = w.value(bias)?;
-    w.last(spelled, "Add", &[product, bias], vec![])
+    w.last(emitted, "Add", &[product, bias], vec![])
 }
 
 /// Refuses what an old version cannot say.
 pub(super) fn needs(
     w: &Writer<'_>,
-    spelled: &Spelled<'_>,
+    emitted: &Emitted<'_>,
     version: i64,
     what: &str,
 ) -> Result<(), OnnxError> {
     if w.opset >= version {
         return Ok(());
     }
-    let name = &w.graph.node(spelled.id).name;
+    let name = &w.graph.node(emitted.id).name;
     Err(OnnxError::unwritable(
         format!(
             "`{name}` is {what}, which ONNX has since version {version} of its operators, and the model uses {}",
@@ -139,12 +139,12 @@ pub(super) fn needs(
 
 pub(super) fn resize(
     w: &mut Writer<'_>,
-    spelled: &Spelled<'_>,
+    emitted: &Emitted<'_>,
     size: &[Dim],
     mode: ResizeMode,
 ) -> Result<(), OnnxError> {
-    let x = w.value(spelled.operands[0])?;
-    let from = spelled.spatial(0).unwrap_or_default();
+    let x = w.value(emitted.operands[0])?;
+    let from = emitted.spatial(0).unwrap_or_default();
     let times = |(from, to): (&Dim, &Dim)| {
         let times = to.floor_div(from);
         (times.clone() * from.clone() == *to)
@@ -163,11 +163,11 @@ pub(super) fn resize(
     };
     if w.opset < 11 {
         let (ResizeMode::Nearest, Some(scales)) = (mode, &scales) else {
-            return needs(w, spelled, 11, "an image resampled to a given size");
+            return needs(w, emitted, 11, "an image resampled to a given size");
         };
         let scales = scale_list(w, scales);
         let name = if w.opset < 10 { "Upsample" } else { "Resize" };
-        return w.last(spelled, name, &[x, scales], vec![string("mode", "nearest")]);
+        return w.last(emitted, name, &[x, scales], vec![string("mode", "nearest")]);
     }
     let (mode, coordinates) = match mode {
         ResizeMode::Nearest => ("nearest", "asymmetric"),
@@ -189,8 +189,8 @@ pub(super) fn resize(
     let inputs = match scales {
         Some(scales) => vec![x, region, scale_list(w, &scales)],
         None => {
-            let Some(shape) = spelled.types[0].shape() else {
-                return w.known_rank(spelled, 0).map(|_| ());
+            let Some(shape) = emitted.types[0].shape() else {
+                return w.known_rank(emitted, 0).map(|_| ());
             };
             let all: Vec<Dim> = shape.iter().take(2).chain(size).cloned().collect();
             let none = match w.opset {
@@ -200,5 +200,5 @@ pub(super) fn resize(
             vec![x, region, none, w.size_list(&all)]
         }
     };
-    w.last(spelled, "Resize", &inputs, attributes)
+    w.last(emitted, "Resize", &inputs, attributes)
 }

@@ -5,23 +5,23 @@ use super::layout::per_channel;
 use crate::formats::onnx::attributes::{float, string};
 use crate::formats::onnx::error::{MISTAKE, OnnxError};
 use crate::formats::onnx::proto::AttributeProto;
-use crate::formats::onnx::write::{Spelled, Writer};
+use crate::formats::onnx::write::{Emitted, Writer};
 use crate::formats::spelling::{self, Formula, Onnx, Spelling, Value};
 use crate::ir::Op;
 
 /// A node of this operator and nothing more, whose operands are all of the result's type.
-pub(super) fn alike(w: &mut Writer<'_>, op: &str, spelled: &Spelled<'_>) -> Result<(), OnnxError> {
-    let inputs = operands(w, spelled)?;
-    w.last(spelled, op, &inputs, vec![])
+pub(super) fn alike(w: &mut Writer<'_>, op: &str, emitted: &Emitted<'_>) -> Result<(), OnnxError> {
+    let inputs = operands(w, emitted)?;
+    w.last(emitted, op, &inputs, vec![])
 }
 
 /// The operands, as of the result's type where they are numbers without dimensions.
-fn operands(w: &mut Writer<'_>, spelled: &Spelled<'_>) -> Result<Vec<String>, OnnxError> {
-    let mut inputs = Vec::with_capacity(spelled.operands.len());
-    for i in 0..spelled.operands.len() {
-        inputs.push(match spelled.result.dtype() {
-            Some(dtype) if spelled.operands.len() > 1 => w.value_as(spelled, i, dtype)?,
-            _ => w.value(spelled.operands[i])?,
+fn operands(w: &mut Writer<'_>, emitted: &Emitted<'_>) -> Result<Vec<String>, OnnxError> {
+    let mut inputs = Vec::with_capacity(emitted.operands.len());
+    for i in 0..emitted.operands.len() {
+        inputs.push(match emitted.result.dtype() {
+            Some(dtype) if emitted.operands.len() > 1 => w.value_as(emitted, i, dtype)?,
+            _ => w.value(emitted.operands[i])?,
         });
     }
     Ok(inputs)
@@ -31,36 +31,36 @@ fn operands(w: &mut Writer<'_>, spelled: &Spelled<'_>) -> Result<Vec<String>, On
 pub(super) fn with(
     w: &mut Writer<'_>,
     op: &str,
-    spelled: &Spelled<'_>,
+    emitted: &Emitted<'_>,
     attribute: AttributeProto,
 ) -> Result<(), OnnxError> {
-    let inputs = w.values(&spelled.operands)?;
-    w.last(spelled, op, &inputs, vec![attribute])
+    let inputs = w.values(&emitted.operands)?;
+    w.last(emitted, op, &inputs, vec![attribute])
 }
 
 /// A quotient; of 1 it is a reciprocal.
-pub(super) fn quotient(w: &mut Writer<'_>, spelled: &Spelled<'_>) -> Result<(), OnnxError> {
+pub(super) fn quotient(w: &mut Writer<'_>, emitted: &Emitted<'_>) -> Result<(), OnnxError> {
     let one = w
         .graph
-        .constant(spelled.operands[0].node)
+        .constant(emitted.operands[0].node)
         .is_some_and(|constant| {
             let tensor = &constant.tensor;
             tensor.shape().is_empty() && tensor.elements::<f64>().first() == Some(&1.0)
         });
-    if one && spelled.types[1].shape() == spelled.result.shape() {
-        let x = w.value_as(spelled, 1, spelled.dtype())?;
-        return w.last(spelled, "Reciprocal", &[x], vec![]);
+    if one && emitted.types[1].shape() == emitted.result.shape() {
+        let x = w.value_as(emitted, 1, emitted.dtype())?;
+        return w.last(emitted, "Reciprocal", &[x], vec![]);
     }
-    alike(w, "Div", spelled)
+    alike(w, "Div", emitted)
 }
 
 pub(super) fn clip(
     w: &mut Writer<'_>,
-    spelled: &Spelled<'_>,
+    emitted: &Emitted<'_>,
     min: f64,
     max: f64,
 ) -> Result<(), OnnxError> {
-    let mut inputs = vec![w.value(spelled.operands[0])?];
+    let mut inputs = vec![w.value(emitted.operands[0])?];
     if w.opset < 11 {
         let mut attributes = Vec::new();
         for (name, bound) in [("min", min), ("max", max)] {
@@ -68,12 +68,12 @@ pub(super) fn clip(
                 attributes.push(float(name, bound));
             }
         }
-        return w.last(spelled, "Clip", &inputs, attributes);
+        return w.last(emitted, "Clip", &inputs, attributes);
     }
     let mut bounds = Vec::new();
     for bound in [min, max] {
         bounds.push(if bound.is_finite() {
-            w.scalar(bound, spelled.dtype())
+            w.scalar(bound, emitted.dtype())
         } else {
             String::new()
         });
@@ -82,43 +82,43 @@ pub(super) fn clip(
         bounds.pop();
     }
     inputs.extend(bounds);
-    w.last(spelled, "Clip", &inputs, vec![])
+    w.last(emitted, "Clip", &inputs, vec![])
 }
 
 /// The slopes of channels stand before one axis of length 1 for each dimension after them.
-pub(super) fn prelu(w: &mut Writer<'_>, spelled: &Spelled<'_>) -> Result<(), OnnxError> {
-    let x = w.value(spelled.operands[0])?;
-    let count = spelled.types[1].len(0);
-    let is_constant = w.graph.constant(spelled.operands[1].node).is_some();
+pub(super) fn prelu(w: &mut Writer<'_>, emitted: &Emitted<'_>) -> Result<(), OnnxError> {
+    let x = w.value(emitted.operands[0])?;
+    let count = emitted.types[1].len(0);
+    let is_constant = w.graph.constant(emitted.operands[1].node).is_some();
     let slope = match count {
         // Of one axis it would give the result one.
-        Some(1) if is_constant && spelled.types[0].shape().is_some_and(<[_]>::is_empty) => {
-            w.reshaped(spelled.operands[1], &[])?
+        Some(1) if is_constant && emitted.types[0].shape().is_some_and(<[_]>::is_empty) => {
+            w.reshaped(emitted.operands[1], &[])?
         }
-        Some(1) => w.value(spelled.operands[1])?,
+        Some(1) => w.value(emitted.operands[1])?,
         _ => {
-            let rank = w.known_rank(spelled, 0)?;
-            per_channel(w, spelled, 1, rank)?
+            let rank = w.known_rank(emitted, 0)?;
+            per_channel(w, emitted, 1, rank)?
         }
     };
-    w.last(spelled, "PRelu", &[x, slope], vec![])
+    w.last(emitted, "PRelu", &[x, slope], vec![])
 }
 
 /// A function that the table of all formats has: by its name, or out of others where the version has none.
 pub(super) fn function(
     w: &mut Writer<'_>,
     op: &Op,
-    spelled: &Spelled<'_>,
+    emitted: &Emitted<'_>,
 ) -> Result<(), OnnxError> {
     let row = spelling::of_op(op).ok_or_else(|| OnnxError::unwritable(op.name(), MISTAKE))?;
     let named = row.onnx.as_ref().filter(|(_, since)| w.opset >= *since);
     let (name, inputs, attributes) = match (named, row.formula, &row.onnx) {
-        (Some((onnx, _)), ..) => (onnx.name, operands(w, spelled)?, attributes(row, onnx, op)),
-        (None, Some(formula), _) => composed(w, spelled, &formula())?,
-        (None, None, Some((onnx, since))) => return needs(w, spelled, *since, onnx.name),
+        (Some((onnx, _)), ..) => (onnx.name, operands(w, emitted)?, attributes(row, onnx, op)),
+        (None, Some(formula), _) => composed(w, emitted, &formula())?,
+        (None, None, Some((onnx, since))) => return needs(w, emitted, *since, onnx.name),
         (None, None, None) => return Err(OnnxError::unwritable(op.name(), MISTAKE)),
     };
-    w.last(spelled, name, &inputs, attributes)
+    w.last(emitted, name, &inputs, attributes)
 }
 
 fn attributes(row: &Spelling, onnx: &Onnx, op: &Op) -> Vec<AttributeProto> {
@@ -136,7 +136,7 @@ type Unnamed = (&'static str, Vec<String>, Vec<AttributeProto>);
 /// The last node of a formula, after the others are added.
 fn composed(
     w: &mut Writer<'_>,
-    spelled: &Spelled<'_>,
+    emitted: &Emitted<'_>,
     formula: &Formula,
 ) -> Result<Unnamed, OnnxError> {
     let Formula::Of(op, parts) = formula else {
@@ -147,11 +147,11 @@ fn composed(
     let mut inputs = Vec::with_capacity(parts.len());
     for part in parts {
         inputs.push(match part {
-            Formula::X => w.value(spelled.operands[0])?,
-            Formula::Number(x) => w.scalar(*x, spelled.dtype()),
+            Formula::X => w.value(emitted.operands[0])?,
+            Formula::Number(x) => w.scalar(*x, emitted.dtype()),
             Formula::Of(..) => {
-                let (name, inputs, attributes) = composed(w, spelled, part)?;
-                w.step(spelled, name, &inputs, attributes)
+                let (name, inputs, attributes) = composed(w, emitted, part)?;
+                w.step(emitted, name, &inputs, attributes)
             }
         });
     }

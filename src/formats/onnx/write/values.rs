@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Data, Spelled, Weight, Writer};
+use super::{Data, Emitted, Weight, Writer};
 use crate::formats::onnx::attributes::int;
 use crate::formats::onnx::error::{MISTAKE, OnnxError};
 use crate::formats::onnx::kept::Form;
@@ -126,12 +126,12 @@ impl Writer<'_> {
     /// The name of a value as one of this type: numbers without dimensions take the type of the others.
     pub fn value_as(
         &mut self,
-        spelled: &Spelled<'_>,
+        emitted: &Emitted<'_>,
         i: usize,
         dtype: DType,
     ) -> Result<String, OnnxError> {
-        let value = spelled.operands[i];
-        if spelled.types[i].dtype() == Some(dtype) {
+        let value = emitted.operands[i];
+        if emitted.types[i].dtype() == Some(dtype) {
             return self.value(value);
         }
         if let Some(constant) = self.graph.constant(value.node)
@@ -142,6 +142,6 @@ impl Writer<'_> {
         }
         let name = self.value(value)?;
         let to = int("to", tensor::code(dtype).into());
-        Ok(self.step(spelled, "Cast", &[name], vec![to]))
+        Ok(self.step(emitted, "Cast", &[name], vec![to]))
     }
 }

@@ -1,6 +1,6 @@
 //! Statements: blocks, branches, loops, assignments.
 
-use ruff_python_ast::{Expr, Stmt, StmtIf};
+use ruff_python_ast::{Expr, Stmt, StmtFor, StmtIf, StmtWhile};
 use ruff_text_size::Ranged;
 
 use super::expressions::retype;
@@ -77,35 +77,53 @@ impl<'a> Evaluator<'a> {
             Stmt::Break(_) => return Ok(Flow::Break),
             Stmt::Continue(_) => return Ok(Flow::Continue),
             Stmt::If(branch) => return self.branch(branch, env, file),
-            Stmt::For(each) => {
-                let iterable = self.expr(&each.iter, env, file)?;
-                self.place = Some((file, each.iter.range()));
-                for item in self.iterate(&iterable)? {
-                    self.step()?;
-                    self.assign(&each.target, item, env, file)?;
-                    match self.block(&each.body, env, file)? {
-                        Flow::Next | Flow::Continue => {}
-                        Flow::Break => break,
-                        flow @ Flow::Return(_) => return Ok(flow),
-                    }
-                }
-            }
-            Stmt::While(each) => loop {
-                self.step()?;
-                let test = self.expr(&each.test, env, file)?;
-                self.place = Some((file, each.test.range()));
-                match self.truth(&test) {
-                    Ok(true) => {}
-                    Ok(false) => break,
-                    Err(what) => return self.depends_on_data(what),
-                }
-                match self.block(&each.body, env, file)? {
-                    Flow::Next | Flow::Continue => {}
-                    Flow::Break => break,
-                    flow @ Flow::Return(_) => return Ok(flow),
-                }
-            },
+            Stmt::For(each) => return self.for_loop(each, env, file),
+            Stmt::While(each) => return self.while_loop(each, env, file),
             _ => return self.unknown_python("this statement"),
+        }
+        Ok(Flow::Next)
+    }
+
+    fn for_loop(
+        &mut self,
+        each: &'a StmtFor,
+        env: &mut Env<'a>,
+        file: &'a SourceFile,
+    ) -> Eval<Flow<'a>> {
+        let iterable = self.expr(&each.iter, env, file)?;
+        self.place = Some((file, each.iter.range()));
+        for item in self.iterate(&iterable)? {
+            self.step()?;
+            self.assign(&each.target, item, env, file)?;
+            match self.block(&each.body, env, file)? {
+                Flow::Next | Flow::Continue => {}
+                Flow::Break => break,
+                flow @ Flow::Return(_) => return Ok(flow),
+            }
+        }
+        Ok(Flow::Next)
+    }
+
+    fn while_loop(
+        &mut self,
+        each: &'a StmtWhile,
+        env: &mut Env<'a>,
+        file: &'a SourceFile,
+    ) -> Eval<Flow<'a>> {
+        loop {
+            self.step()?;
+            let test = self.expr(&each.test, env, file)?;
+            self.place = Some((file, each.test.range()));
+            match self.truth(&test) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(what) => return self.depends_on_data(what),
+            }
+            match self.block(&each.body, env, file)? {
+                Flow::Next | Flow::Continue => {}
+                Flow::Break => break,
+                flow @ Flow::Return(_) => return Ok(flow),
+            }
         }
         Ok(Flow::Next)
     }

@@ -9,67 +9,26 @@ use std::sync::Arc;
 
 use faer::Mat;
 
-use super::market::{Goal, Measure, compete};
+use super::market::{AloneOptions, alone};
+use crate::Result;
 use crate::analysis::candidate::CandidateOp;
-use crate::analysis::channel_groups::{ChannelGroup, GroupReader, channel_groups};
+use crate::analysis::channel_groups::{ChannelGroup, channel_groups};
+use crate::analysis::dependencies;
 use crate::analysis::elimination::{BlockReader, Features, compensate, eliminate_blocks};
 use crate::analysis::price::share;
 use crate::analysis::prior::Activations;
 use crate::analysis::{CostModel, Statistics};
 use crate::ir::{Graph, NodeId, Op, Type};
-use crate::pipeline::{
-    Changed, Kind, Lot, Method, Offer, Options, Pass, PassContext, PassInfo, Unit, Values,
-};
-use crate::{Result, options};
+use crate::pipeline::{Kind, Lot, Method, Offer, PassContext, PassInfo, Unit};
 
 /// `cut`.
 pub static CUT: PassInfo = PassInfo {
     name: "cut",
     summary: "remove channels that the others predict, with a least squares fit in what reads them",
     kind: Kind::Lossy,
-    options: CutOptions::SPECS,
-    build,
+    options: AloneOptions::SPECS,
+    build: |options| alone(&CUT, Channels, options),
 };
-
-options! {
-    /// The options of `cut`.
-    struct CutOptions {
-        macs: Option<f64> = "auto", Values::NumberOrAuto { min: 0.0, max: 1.0 },
-            "the fraction of the network's multiply-adds to keep; auto for 0.9";
-    }
-}
-
-fn build(options: &Options) -> Result<Box<dyn Pass>> {
-    let macs = CutOptions::of(options)?.macs;
-    Ok(Box::new(Cut { macs }))
-}
-
-/// The fraction of the multiply-adds that is kept where nobody says.
-const ALONE: f64 = 0.9;
-
-struct Cut {
-    /// `None` for what others decide, or [`ALONE`].
-    macs: Option<f64>,
-}
-
-impl Pass for Cut {
-    fn info(&self) -> &'static PassInfo {
-        &CUT
-    }
-
-    fn run(&self, graph: &mut Graph, context: &mut PassContext<'_>) -> Result<Changed> {
-        let goal = Goal::Target {
-            of: Measure::Macs,
-            fraction: self.macs.unwrap_or(ALONE),
-        };
-        compete(CUT.name, &[&Channels], goal, graph, context)
-    }
-
-    fn method(&self) -> Option<Arc<dyn Method>> {
-        let free = self.macs.is_none();
-        free.then(|| Arc::new(Channels) as Arc<dyn Method>)
-    }
-}
 
 /// Numbers of channels that are offered for a group, about.
 const OFFERS: usize = 16;
@@ -113,9 +72,7 @@ struct Reader {
     node: NodeId,
     /// The features that each channel is.
     blocks: Vec<Vec<usize>>,
-    /// The covariance of all its features, where it is known.
-    joint: Option<Mat<f64>>,
-    mean: Vec<f64>,
+    reads: Arc<Activations>,
 }
 
 fn offers(
@@ -164,8 +121,8 @@ fn offers(
 /// A reader, as elimination takes it: errors are relative to the variance of its result.
 fn weighed(
     graph: &Graph,
-    reader: &GroupReader,
-    reads: &Activations,
+    reader: &dependencies::Reader,
+    reads: &Arc<Activations>,
 ) -> Option<(Reader, BlockReader)> {
     let shape = graph.ty(graph.operands(reader.node)[1]).shape()?;
     let lengths: Vec<usize> = shape.iter().map(|n| n.as_len()).collect::<Option<_>>()?;
@@ -202,8 +159,7 @@ fn weighed(
     let reader = Reader {
         node: reader.node,
         blocks,
-        joint: reads.joint.clone(),
-        mean: reads.mean.clone(),
+        reads: reads.clone(),
     };
     Some((reader, relative))
 }
@@ -219,14 +175,14 @@ impl Reader {
     /// Lets the layer do without channels: their weights become zero, and the others the best fit.
     fn drop(&self, graph: &mut Graph, gone: &[usize]) {
         let mut elements = graph.operand_elements(self.node, 1);
-        let n = self.mean.len();
+        let n = self.reads.mean.len();
         let mut stays = vec![true; n];
         for feature in gone.iter().flat_map(|q| &self.blocks[*q]) {
             stays[*feature] = false;
         }
         let before = elements.clone();
         let outputs = elements.len() / n;
-        let fitted = self.joint.as_ref().and_then(|joint| {
+        let fitted = self.reads.joint.as_ref().and_then(|joint| {
             let kept: Vec<usize> = (0..n).filter(|i| stays[*i]).collect();
             let weight = Mat::from_fn(outputs, n, |o, i| before[o * n + i]);
             Some((compensate(joint, &weight, &kept)?, kept))
@@ -245,7 +201,8 @@ impl Reader {
         }
         // The bias takes the mean of what is lost.
         let lost = |o: usize| {
-            let features = (0..n).map(|i| (before[o * n + i] - elements[o * n + i]) * self.mean[i]);
+            let features =
+                (0..n).map(|i| (before[o * n + i] - elements[o * n + i]) * self.reads.mean[i]);
             features.sum::<f64>()
         };
         let lost: Vec<f64> = (0..outputs).map(lost).collect();

@@ -4,70 +4,26 @@
 //! `U_r (U_r^T W)`; what it loses is the sum of the other eigenvalues. That this is optimal for the layer's result is known as
 //! whitening (SVD-LLM, Wang et al. 2024, and others). On samples both parts are refitted.
 
-use std::sync::Arc;
-
 use faer::{Mat, Side};
 
 use super::lrf::factor::{Kept, Pieces};
 use super::lrf::layer::{Layer, layers};
-use super::market::{Goal, Measure, compete};
+use super::market::{AloneOptions, alone};
 use crate::analysis::kernels::KernelLayout;
 use crate::analysis::prior::Activations;
 use crate::analysis::{CostModel, Statistics};
 use crate::ir::{Graph, NodeId};
-use crate::pipeline::{
-    Changed, Kind, Lot, Method, Offer, Options, Pass, PassContext, PassInfo, Unit, Values,
-};
-use crate::{Error, Result, options};
+use crate::pipeline::{Kind, Lot, Method, Offer, PassContext, PassInfo, Unit};
+use crate::{Error, Result};
 
 /// `lowrank`.
 pub static LOWRANK: PassInfo = PassInfo {
     name: "lowrank",
     summary: "make layers two of low rank, so that their results change least",
     kind: Kind::Lossy,
-    options: LowRankOptions::SPECS,
-    build,
+    options: AloneOptions::SPECS,
+    build: |options| alone(&LOWRANK, Ranks, options),
 };
-
-options! {
-    /// The options of `lowrank`.
-    struct LowRankOptions {
-        macs: Option<f64> = "auto", Values::NumberOrAuto { min: 0.0, max: 1.0 },
-            "the fraction of the network's multiply-adds to keep; auto for 0.9";
-    }
-}
-
-fn build(options: &Options) -> Result<Box<dyn Pass>> {
-    let macs = LowRankOptions::of(options)?.macs;
-    Ok(Box::new(LowRank { macs }))
-}
-
-/// The fraction of the multiply-adds that is kept where nobody says.
-const ALONE: f64 = 0.9;
-
-struct LowRank {
-    /// `None` for what others decide, or [`ALONE`].
-    macs: Option<f64>,
-}
-
-impl Pass for LowRank {
-    fn info(&self) -> &'static PassInfo {
-        &LOWRANK
-    }
-
-    fn run(&self, graph: &mut Graph, context: &mut PassContext<'_>) -> Result<Changed> {
-        let goal = Goal::Target {
-            of: Measure::Macs,
-            fraction: self.macs.unwrap_or(ALONE),
-        };
-        compete(LOWRANK.name, &[&Ranks], goal, graph, context)
-    }
-
-    fn method(&self) -> Option<Arc<dyn Method>> {
-        let free = self.macs.is_none();
-        free.then(|| Arc::new(Ranks) as Arc<dyn Method>)
-    }
-}
 
 /// Ranks that are offered for a layer, about.
 const OFFERS: usize = 24;

@@ -6,6 +6,7 @@ use super::layer::{Layer, Placed, layers};
 use super::put;
 use super::weigh::Weigh;
 use crate::Result;
+use crate::analysis::prior::Activations;
 use crate::analysis::{CostModel, Statistics};
 use crate::ir::Graph;
 use crate::pipeline::{Lot, Method, Offer, PassContext, Unit};
@@ -27,7 +28,7 @@ impl Method for Lrf {
         let mut quiet = PassContext::new(context.seed, context.cost.clone());
         let layers = layers(graph, false, &mut quiet);
         let lot = |layer: &Layer| {
-            let reads = statistics.reads(layer.node)?.clone();
+            let reads = Activations::clone(statistics.reads(layer.node)?);
             let placed = Placed::whole(layer.node);
             let weighed = Weighed::of(graph, &placed, layer.layout, Weigh::Moments, Some(reads));
             Some(Lot {

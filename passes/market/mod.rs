@@ -5,6 +5,7 @@
 //! out, layer by layer. What is taken is put in place, then the network is refitted on the samples, and the exact rules remove
 //! what nobody reads any more.
 
+mod alone;
 mod goal;
 mod planner;
 mod quality;
@@ -23,6 +24,7 @@ use crate::pipeline::{
     refuse_non_finite, refuse_unknown_sizes,
 };
 use crate::{Error, Result, options};
+pub use alone::{AloneOptions, alone};
 pub use goal::{Answers, Goal, Measure};
 use planner::{Planner, Stall};
 use search::Search;

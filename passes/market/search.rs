@@ -4,7 +4,7 @@ use super::goal::{Goal, network_price};
 use super::planner::{Plan, Planner};
 use super::quality::{Alike, Quality};
 use crate::analysis::forecast::Forecast;
-use crate::ir::{Graph, Mask, NodeId, Op};
+use crate::ir::{Graph, NodeId};
 use crate::passes::red::exact_rules;
 use crate::passes::repair::{refit, say_left_out};
 use crate::pipeline::{Cost, PassContext, Unit};
@@ -309,12 +309,8 @@ impl<'a> Search<'a> {
     /// The network under a plan, refitted where there are samples.
     fn refitted(&self, plan: &Plan, context: &mut PassContext<'_>) -> Result<Graph> {
         let mut changed = self.changed(plan)?;
-        let masked = mask_unread(self.graph, &mut changed);
         let untied = &mut |_: &mut Graph, _| false;
         say_left_out(&refit(self.graph, &mut changed, untied, context)?, context);
-        for constant in masked {
-            changed.set_mask(constant, None);
-        }
         Ok(changed)
     }
 
@@ -361,50 +357,4 @@ impl<'a> Search<'a> {
             }
         }
     }
-}
-
-/// Masks the input channels that layers do not read in `changed` and did in `before`, so that a refit leaves them out; the weights
-/// that have such a mask now.
-fn mask_unread(before: &Graph, changed: &mut Graph) -> Vec<NodeId> {
-    let mut masked = Vec::new();
-    for node in changed.nodes().collect::<Vec<_>>() {
-        let dense = matches!(
-            changed.op(node),
-            Some(Op::Conv { groups: 1, .. } | Op::Linear {})
-        );
-        let Some(weight) = changed
-            .operands(node)
-            .get(1)
-            .map(|w| w.node)
-            .filter(|_| dense)
-        else {
-            continue;
-        };
-        let Some(tensor) = changed.constant(weight).map(|c| c.tensor.clone()) else {
-            continue;
-        };
-        let unread = unread_features(&tensor.elements::<f64>(), tensor.shape());
-        let same = before.get(weight).is_some()
-            && before.constant(weight).is_some_and(|c| c.tensor == tensor);
-        if same || changed.mask(weight).is_some() || !unread.contains(&true) {
-            continue;
-        }
-        let mask = Mask::from_fn(tensor.len(), |i| !unread[i % unread.len()]);
-        changed.set_mask(weight, Some(mask));
-        masked.push(weight);
-    }
-    masked
-}
-
-/// The features, all inputs and taps, whose weights are zero for each input channel as a whole.
-fn unread_features(elements: &[f64], shape: &[usize]) -> Vec<bool> {
-    let features = shape[1..].iter().product::<usize>().max(1);
-    let taps = shape[2..].iter().product::<usize>().max(1);
-    let mut read = vec![false; features / taps];
-    for row in elements.chunks(features) {
-        for (channel, taps) in row.chunks(taps).enumerate() {
-            read[channel] |= taps.iter().any(|w| *w != 0.0);
-        }
-    }
-    (0..features).map(|i| !read[i / taps]).collect()
 }

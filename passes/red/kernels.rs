@@ -4,6 +4,8 @@
 //! promise, about their means, since the bias makes up for what the mean loses. After the projection the exact rules do the
 //! rest; what they leave dense gets its own weights back, and the multiply-adds that are then left go to the others.
 
+use std::sync::Arc;
+
 use super::merging::{self, Origins};
 use super::projection::{Layer, Projection, separable};
 use crate::Result;
@@ -62,6 +64,7 @@ impl ByKernel {
         }
         let places: Vec<_> = layers.iter().map(|l| (l.node, l.layout)).collect();
         let activations = activations(graph, &places, prior, context)?;
+        let activations = activations.into_iter().map(Arc::new).collect();
         let projection = Projection::new(graph, layers, activations, context);
         let budget = match self.budget {
             Some(budget) => budget,

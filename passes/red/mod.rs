@@ -11,6 +11,7 @@
 //! By default as much is given up as changes the network's outputs little, by forecast, and no more than it is worth.
 
 pub mod hashing;
+mod joint;
 mod kernels;
 mod merging;
 mod neurons;

@@ -9,21 +9,20 @@
 //! Relatives: Network Decoupling (Guo et al. 2018) separates by a truncated decomposition of each channel; here channels and
 //! layers share one budget, and an e-graph decides where it pays.
 
+use std::sync::Arc;
+
 use faer::Mat;
 use rayon::prelude::*;
 
+use super::joint::Joint;
 use crate::analysis::CostModel;
 use crate::analysis::candidate::{CandidateOp, total};
-use crate::analysis::elimination::{Criterion, Elimination, compensate, eliminate};
 use crate::analysis::kernels::{KernelLayout, Spectrum};
 use crate::analysis::price::share;
 use crate::analysis::tradeoff::{Budget, Point, Tradeoff, within_macs};
 use crate::ir::{Graph, NodeId, Op, Type};
 use crate::passes::activations::Activations;
 use crate::pipeline::{Cost, PassContext};
-
-/// What is added to the variance of a direction before a covariance is inverted.
-const RIDGE: f64 = 1e-4;
 
 /// Candidates for the number of kernels that are weighed for a layer, about.
 const CANDIDATES: usize = 256;
@@ -148,7 +147,7 @@ impl Projection {
     pub fn new(
         graph: &Graph,
         layers: Vec<Layer>,
-        activations: Vec<Activations>,
+        activations: Vec<Arc<Activations>>,
         context: &mut PassContext<'_>,
     ) -> Projection {
         let total = layers.len() as f64;
@@ -256,7 +255,7 @@ impl Projection {
 struct Curve {
     /// One for each input channel.
     spectra: Vec<Spectrum>,
-    activations: Activations,
+    activations: Arc<Activations>,
     joint: Option<Joint>,
     tradeoff: Tradeoff,
     /// The kernels in all at each of its points; `None` for the layer as it is.
@@ -264,7 +263,7 @@ struct Curve {
 }
 
 impl Curve {
-    fn of(graph: &Graph, layer: &Layer, activations: Activations) -> Option<Curve> {
+    fn of(graph: &Graph, layer: &Layer, activations: Arc<Activations>) -> Option<Curve> {
         let layout = &layer.layout;
         let weight = graph.operand_elements(layer.node, 1);
         let spectra: Option<Vec<Spectrum>> = (0..layout.inputs)
@@ -284,12 +283,12 @@ impl Curve {
             })
             .collect();
         let energy: f64 = match &joint {
-            Some(joint) => joint.elimination.loss.last().copied().unwrap_or_default(),
+            Some(joint) => joint.loss(0),
             None => sorted.iter().flatten().sum(),
         };
         let lost = |kernels: usize| -> f64 {
             let lost = match &joint {
-                Some(joint) => joint.elimination.loss[joint.gram.nrows().saturating_sub(kernels)],
+                Some(joint) => joint.loss(kernels),
                 None => {
                     let each = kernels / layout.groups;
                     let rest = |group: &Vec<f64>| group.iter().skip(each).sum::<f64>();
@@ -376,71 +375,6 @@ impl Curve {
         channels
             .map(|((spectrum, matrix), rank)| spectrum.project(matrix, rank))
             .collect()
-    }
-}
-
-/// The directions of all channels' kernels together: which of them to do without, if the others make up for it.
-struct Joint {
-    /// The covariance of the results of all directions, `[inputs * taps, inputs * taps]`.
-    gram: Mat<f64>,
-    /// What the layer makes of them, `[outputs, inputs * taps]`.
-    weight: Mat<f64>,
-    elimination: Elimination,
-}
-
-impl Joint {
-    fn of(
-        layout: &KernelLayout,
-        weight: &[f64],
-        spectra: &[Spectrum],
-        covariance: &Mat<f64>,
-    ) -> Option<Joint> {
-        let (n, taps) = (layout.inputs * layout.taps, layout.taps);
-        let mut gram = Mat::zeros(n, n);
-        let mut of = Mat::zeros(layout.outputs, n);
-        for (c, spectrum) in spectra.iter().enumerate() {
-            let coefficients = spectrum.coefficients(&layout.matrix(weight, c));
-            of.subcols_mut(c * taps, taps).copy_from(&coefficients);
-            for (d, other) in spectra.iter().enumerate() {
-                let block = covariance.submatrix(c * taps, d * taps, taps, taps);
-                let block = spectrum.directions() * block * other.directions().transpose();
-                gram.submatrix_mut(c * taps, d * taps, taps, taps)
-                    .copy_from(&block);
-            }
-        }
-        // Directions have a variance of one, or none.
-        (0..n).for_each(|i| gram[(i, i)] += RIDGE);
-        let elimination = eliminate(&gram, &of, Criterion::Backward, n)?;
-        Some(Joint {
-            gram,
-            weight: of,
-            elimination,
-        })
-    }
-
-    /// The kernels of every channel, `[outputs, taps]` each, made of so many directions in all.
-    fn project(
-        &self,
-        layout: &KernelLayout,
-        spectra: &[Spectrum],
-        kernels: usize,
-    ) -> Vec<Mat<f64>> {
-        let gone = self.gram.nrows().saturating_sub(kernels);
-        let kept = &self.elimination.order[gone..];
-        let mut projected = vec![Mat::zeros(layout.outputs, layout.taps); layout.inputs];
-        let Some(weight) = compensate(&self.gram, &self.weight, kept) else {
-            return projected;
-        };
-        for (a, direction) in kept.iter().enumerate() {
-            let (c, k) = (direction / layout.taps, direction % layout.taps);
-            for output in 0..layout.outputs {
-                for tap in 0..layout.taps {
-                    projected[c][(output, tap)] +=
-                        weight[(output, a)] * spectra[c].directions()[(k, tap)];
-                }
-            }
-        }
-        projected
     }
 }
 

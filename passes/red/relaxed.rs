@@ -152,7 +152,7 @@ impl Candidate {
         let rank = graph.ty(layer.node.into()).rank().ok_or_else(unknown)?;
         let reach = reach(graph, layer.node.into(), dense_axis(op, rank));
         if let Some(first) = reach.obstacles.into_iter().next() {
-            return Err(first);
+            return Err(first.text);
         }
         if let Some(node) = reach.uneven.first() {
             let name = &graph.node(*node).name;

@@ -1,13 +1,13 @@
 //! Channel groups: layers whose output channels can only go together, and the layers that read them.
 //!
 //! What a sum adds has to keep the same channels, so all that write into a residual stream are one group; the hidden channels
-//! between two convolutions are a group of one writer. `ir::channels` says how each operator moves channels.
+//! between two convolutions are a group of one writer. [`reach`] follows the channels of each writer.
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::ir::channels::{Flow, dense_axis, flow};
-use crate::ir::regroup::{Regroup, Spread};
-use crate::ir::{Graph, NodeId, Op, Type, Value};
+use super::dependencies::{Join, Obstacle, Place, Reach, Reader, reach};
+use crate::ir::channels::dense_axis;
+use crate::ir::{Graph, NodeId, Op, Value};
 
 /// Channels that go together.
 #[derive(Debug)]
@@ -19,23 +19,8 @@ pub struct ChannelGroup {
     /// The convolutions with a kernel of its own for each channel, between writers and readers.
     pub depthwise: Vec<NodeId>,
     /// The layers that read them, by a weight that mixes them.
-    pub readers: Vec<GroupReader>,
+    pub readers: Vec<Reader>,
 }
-
-/// A layer that mixes the channels of a group.
-#[derive(Debug)]
-pub struct GroupReader {
-    /// The layer.
-    pub node: NodeId,
-    /// The input channels of the layer that each channel of the group became.
-    pub columns: Columns,
-}
-
-/// For each channel of a group, where it is found along an axis of a value.
-type Columns = Vec<Vec<usize>>;
-
-/// A place in the graph where channels are.
-type Place = (Value, usize);
 
 /// The groups of a graph that can lose channels, and for the others the name of a writer and what stands in the way.
 pub fn channel_groups(graph: &Graph) -> (Vec<ChannelGroup>, Vec<(NodeId, String)>) {
@@ -45,30 +30,35 @@ pub fn channel_groups(graph: &Graph) -> (Vec<ChannelGroup>, Vec<(NodeId, String)
         .into_iter()
         .filter_map(|node| Some((node, output_axis(graph, node)?)))
         .collect();
-    let traces: Vec<Trace> = writers
+    let reached: Vec<Reach> = writers
         .iter()
-        .map(|(node, axis)| Trace::of(graph, (*node).into(), *axis))
+        .map(|(node, axis)| reach(graph, (*node).into(), *axis))
         .collect();
-    let mut parents: Vec<usize> = (0..traces.len()).collect();
+    let mut parents: Vec<usize> = (0..reached.len()).collect();
     let mut at_join: FxHashMap<NodeId, usize> = FxHashMap::default();
-    for (i, trace) in traces.iter().enumerate() {
-        for join in &trace.joins {
-            let first = *at_join.entry(*join).or_insert(i);
+    for (i, reach) in reached.iter().enumerate() {
+        for Join { at, .. } in reach.obstacles.iter().filter_map(aligned) {
+            let first = *at_join.entry(*at).or_insert(i);
             let (a, b) = (root(&parents, first), root(&parents, i));
             parents[b.max(a)] = a.min(b);
         }
     }
     let (mut groups, mut missed) = (Vec::new(), Vec::new());
-    for first in (0..traces.len()).filter(|i| root(&parents, *i) == *i) {
-        let members: Vec<usize> = (first..traces.len())
+    for first in (0..reached.len()).filter(|i| root(&parents, *i) == *i) {
+        let members: Vec<usize> = (first..reached.len())
             .filter(|i| root(&parents, *i) == first)
             .collect();
-        match group(graph, &writers, &traces, &members) {
+        match group(graph, &writers, &reached, &members) {
             Ok(group) => groups.push(group),
             Err(why) => missed.push((writers[first].0, why)),
         }
     }
     (groups, missed)
+}
+
+/// The channels that an obstacle is about, where all can go together.
+fn aligned(obstacle: &Obstacle) -> Option<&Join> {
+    obstacle.join.as_ref().filter(|join| join.aligned)
 }
 
 fn root(parents: &[usize], mut i: usize) -> usize {
@@ -97,44 +87,41 @@ fn is_weight(graph: &Graph, weight: Value) -> bool {
 fn group(
     graph: &Graph,
     writers: &[(NodeId, usize)],
-    traces: &[Trace],
+    reached: &[Reach],
     members: &[usize],
 ) -> Result<ChannelGroup, String> {
+    let (first, axis) = writers[members[0]];
+    let channels = graph.ty(first.into()).len(axis);
+    let channels = channels.ok_or("how many channels it has is not known")?;
     let seen: FxHashSet<Place> = members
         .iter()
-        .flat_map(|i| traces[*i].places.iter().copied())
+        .flat_map(|i| reached[*i].places.iter().copied())
         .collect();
     let mut found = ChannelGroup {
-        channels: traces[members[0]].channels,
+        channels,
         writers: members.iter().map(|i| writers[*i].0).collect(),
         depthwise: Vec::new(),
         readers: Vec::new(),
     };
-    for trace in members.iter().map(|i| &traces[*i]) {
-        if let Some(why) = trace.obstacles.first() {
-            return Err(why.clone());
+    for reach in members.iter().map(|i| &reached[*i]) {
+        let stays = |o: &&Obstacle| aligned(o).is_none_or(|join| !seen.contains(&join.with));
+        if let Some(obstacle) = reach.obstacles.iter().find(stays) {
+            return Err(obstacle.text.clone());
         }
-        if let Some((value, _)) = trace.partners.iter().find(|place| !seen.contains(*place)) {
-            let name = &graph.node(value.node).name;
-            return Err(format!("joined with `{name}`, whose channels cannot go"));
-        }
-        for node in &trace.depthwise {
+        for node in &reach.depthwise {
+            if !is_weight(graph, graph.operands(*node)[1]) {
+                return Err(refused(
+                    graph,
+                    *node,
+                    "its weight is no constant of its own",
+                ));
+            }
             if !found.depthwise.contains(node) {
                 found.depthwise.push(*node);
             }
         }
-        for (node, columns) in &trace.readers {
-            match found.readers.iter().find(|reader| reader.node == *node) {
-                Some(reader) if reader.columns == *columns => {}
-                Some(_) => {
-                    let name = &graph.node(*node).name;
-                    return Err(format!("`{name}` reads its channels in two ways"));
-                }
-                None => found.readers.push(GroupReader {
-                    node: *node,
-                    columns: columns.clone(),
-                }),
-            }
+        for reader in &reach.readers {
+            found.add(graph, reader)?;
         }
     }
     if found.readers.is_empty() {
@@ -143,171 +130,34 @@ fn group(
     Ok(found)
 }
 
-/// Where the output channels of one layer go.
-#[derive(Default)]
-struct Trace {
-    channels: usize,
-    /// Where they are found, each channel at its own position.
-    places: Vec<Place>,
-    /// Operators that combine them with channels of others.
-    joins: Vec<NodeId>,
-    /// Those others.
-    partners: Vec<Place>,
-    depthwise: Vec<NodeId>,
-    readers: Vec<(NodeId, Columns)>,
-    obstacles: Vec<String>,
-}
-
-impl Trace {
-    fn of(graph: &Graph, value: Value, axis: usize) -> Trace {
-        let mut trace = Trace::default();
-        let Some(channels) = graph.ty(value).len(axis) else {
-            trace
-                .obstacles
-                .push("how many channels it has is not known".into());
-            return trace;
+impl ChannelGroup {
+    /// Notes a layer in whose weight channels end.
+    fn add(&mut self, graph: &Graph, reader: &Reader) -> Result<(), String> {
+        let Reader { node, columns } = reader;
+        let op = graph.op(*node);
+        let dense = matches!(op, Some(Op::Conv { groups: 1, .. } | Op::Linear {}));
+        let each = columns.first().map_or(0, Vec::len);
+        let why = match self.readers.iter().find(|known| known.node == *node) {
+            _ if !dense || !is_weight(graph, graph.operands(*node)[1]) => {
+                "its weight cannot lose input channels"
+            }
+            _ if columns.len() != self.channels => "how many it reads is not known",
+            _ if each == 0 || columns.iter().any(|c| c.len() != each) => {
+                "it reads some more often than others"
+            }
+            Some(known) if known.columns != *columns => "it reads them in two ways",
+            Some(_) => return Ok(()),
+            None => {
+                self.readers.push(reader.clone());
+                return Ok(());
+            }
         };
-        trace.channels = channels;
-        let mut seen = FxHashSet::default();
-        let columns: Columns = (0..channels).map(|c| vec![c]).collect();
-        let mut open = vec![(value, axis, columns)];
-        while let Some((value, axis, columns)) = open.pop() {
-            if !seen.insert((value, axis)) {
-                continue;
-            }
-            if is_identity(&columns) {
-                trace.places.push((value, axis));
-            }
-            if let Some(output) = graph.output_of(value) {
-                let what = format!("the network returns it as `{}`", output.name);
-                trace.obstacles.push(what);
-            }
-            for (reader, operand) in graph.readers(value) {
-                match trace.follow(graph, reader, operand, axis, &columns) {
-                    Ok(next) => open.extend(next),
-                    Err(why) => trace.obstacles.push(why),
-                }
-            }
-        }
-        trace
-    }
-
-    /// Where the channels are in the result of `reader`; nowhere where they end in its weight.
-    fn follow(
-        &mut self,
-        graph: &Graph,
-        reader: NodeId,
-        operand: usize,
-        axis: usize,
-        columns: &[Vec<usize>],
-    ) -> Result<Option<(Value, usize, Columns)>, String> {
-        let refused = |why: &str| format!("`{}` reads it: {why}", graph.node(reader).name);
-        let Some(op) = graph.op(reader) else {
-            return Ok(None);
-        };
-        let operands = graph.operands(reader);
-        let types: Vec<&Type> = operands.iter().map(|v| graph.ty(*v)).collect();
-        let result = graph.ty(reader.into());
-        let mut why = None;
-        for out in 0..result.rank().unwrap_or(0) {
-            match flow(op, out, &types, result) {
-                Flow::Keeps(keeps) if keeps.axes.get(operand) == Some(&Some(axis)) => {
-                    self.pass(graph, reader, operand, &keeps.axes, columns)
-                        .map_err(refused)?;
-                    return Ok(Some((reader.into(), out, columns.to_vec())));
-                }
-                Flow::Regroups(all) => {
-                    let found = all.into_iter().find(|r| r.axis == axis);
-                    if let Some(Regroup {
-                        channels, from, to, ..
-                    }) = found
-                        && from == Spread::WHOLE
-                    {
-                        let spread = |c: &usize| to.positions(channels, *c).collect::<Vec<_>>();
-                        let moved = columns.iter().map(|c| c.iter().flat_map(spread).collect());
-                        return Ok(Some((reader.into(), out, moved.collect())));
-                    }
-                }
-                Flow::Offsets { axis: from } if from == axis => {
-                    let before = types[..operand].iter().map(|ty| ty.len(axis));
-                    let offset = before.sum::<Option<usize>>();
-                    let offset = offset.ok_or_else(|| refused("sizes beside it are not known"))?;
-                    let moved = columns
-                        .iter()
-                        .map(|c| c.iter().map(|c| c + offset).collect());
-                    return Ok(Some((reader.into(), out, moved.collect())));
-                }
-                Flow::Mixes { axis: from } if operand == 0 && from == axis => {
-                    return self.end(graph, reader, columns).map_err(refused);
-                }
-                Flow::Groups { axis: from, .. } if operand == 0 && from == axis => {
-                    why = Some("a grouped convolution ties its channels to their groups");
-                }
-                Flow::Refuses(because) => why = why.or(Some(because)),
-                _ => {}
-            }
-        }
-        Err(refused(why.unwrap_or("it mixes the channels")))
-    }
-
-    /// Notes what an operator that keeps the channels does with them besides.
-    fn pass(
-        &mut self,
-        graph: &Graph,
-        reader: NodeId,
-        operand: usize,
-        axes: &[Option<usize>],
-        columns: &[Vec<usize>],
-    ) -> Result<(), &'static str> {
-        let operands = graph.operands(reader);
-        if graph
-            .op(reader)
-            .is_some_and(|op| op.convolution().is_some())
-        {
-            if !is_weight(graph, operands[1]) {
-                return Err("its weight is no constant of its own");
-            }
-            self.depthwise.push(reader);
-            return Ok(());
-        }
-        let others = operands.iter().zip(axes).enumerate();
-        for (i, (other, other_axis)) in others {
-            let Some(other_axis) = other_axis.filter(|_| i != operand) else {
-                continue;
-            };
-            if graph.constant(other.node).is_some() {
-                continue;
-            }
-            if !is_identity(columns) {
-                return Err("it joins them at other positions");
-            }
-            self.partners.push((*other, other_axis));
-            self.joins.push(reader);
-        }
-        Ok(())
-    }
-
-    /// Notes the layer in whose weight channels end.
-    fn end(
-        &mut self,
-        graph: &Graph,
-        reader: NodeId,
-        columns: &[Vec<usize>],
-    ) -> Result<Option<(Value, usize, Columns)>, &'static str> {
-        let dense = matches!(
-            graph.op(reader),
-            Some(Op::Conv { groups: 1, .. } | Op::Linear {})
-        );
-        if !dense || !is_weight(graph, graph.operands(reader)[1]) {
-            return Err("its weight cannot lose input channels");
-        }
-        self.readers.push((reader, columns.to_vec()));
-        Ok(None)
+        Err(refused(graph, *node, why))
     }
 }
 
-fn is_identity(columns: &[Vec<usize>]) -> bool {
-    columns.iter().enumerate().all(|(c, at)| at[..] == [c])
+fn refused(graph: &Graph, reader: NodeId, why: &str) -> String {
+    format!("`{}` reads it: {why}", graph.node(reader).name)
 }
 
 #[cfg(test)]
@@ -351,7 +201,7 @@ mod tests {
              }",
         );
         assert_eq!(groups, ["stem+b >  > a+head", "a > d > b"]);
-        assert_eq!(missed, ["head: the network returns it as `head`"]);
+        assert_eq!(missed, ["head: coupled to the graph output `head`"]);
     }
 
     #[test]
@@ -367,7 +217,7 @@ mod tests {
              }",
         );
         assert!(groups.is_empty());
-        assert_eq!(missed[0], "a: joined with `x`, whose channels cannot go");
+        assert_eq!(missed[0], "a: joined by `sum` with `x`");
     }
 
     #[test]

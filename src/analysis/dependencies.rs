@@ -9,9 +9,12 @@ use crate::ir::{Graph, NodeId, NodeKind, Op, Type, Value};
 /// Where the channels of an axis of a value go, followed through operators that keep channels.
 #[derive(Debug, Default)]
 pub struct Reach {
-    /// Why channels may have to stay as they are: what their readers cannot let go. In words, each naming a node; empty if
-    /// nothing stands in the way.
-    pub obstacles: Vec<String>,
+    /// Why channels may have to stay as they are: what their readers cannot let go. Empty if nothing stands in the way.
+    pub obstacles: Vec<Obstacle>,
+    /// Where they are found, each at its own position.
+    pub places: Vec<Place>,
+    /// Convolutions on the way with a kernel of its own for each channel.
+    pub depthwise: Vec<NodeId>,
     /// Operators on the way that treat every channel in its own way, by constants.
     pub uneven: Vec<NodeId>,
     /// Whether one of them lets no positive factor of a channel pass.
@@ -20,8 +23,31 @@ pub struct Reach {
     pub readers: Vec<Reader>,
 }
 
+/// An axis of a value, where channels are.
+pub type Place = (Value, usize);
+
+/// Why channels may have to stay.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Obstacle {
+    /// In words, naming a node.
+    pub text: String,
+    /// Where it is other channels that these meet: all may go together.
+    pub join: Option<Join>,
+}
+
+/// An operator that combines channels with others.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Join {
+    /// The operator.
+    pub at: NodeId,
+    /// Where the others are.
+    pub with: Place,
+    /// Whether each channel meets the one at its own position.
+    pub aligned: bool,
+}
+
 /// A layer that mixes channels by its weight.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Reader {
     /// The layer.
     pub node: NodeId,
@@ -44,9 +70,11 @@ pub fn reach(graph: &Graph, value: Value, axis: usize) -> Reach {
             continue;
         }
         let (value, axis, columns) = place;
+        if is_identity(&columns) {
+            found.places.push((value, axis));
+        }
         if let Some(output) = graph.output_of(value) {
-            let obstacle = format!("coupled to the graph output `{}`", output.name);
-            found.obstacles.push(obstacle);
+            found.refuse(format!("coupled to the graph output `{}`", output.name));
         }
         for (reader, operand) in graph.readers(value) {
             open.extend(found.follow(graph, reader, operand, axis, &columns));
@@ -58,20 +86,43 @@ pub fn reach(graph: &Graph, value: Value, axis: usize) -> Reach {
 
 /// What stands in the way of removing channels of `axis` of `value`, as in [`Reach::obstacles`].
 pub fn obstacles(graph: &Graph, value: Value, axis: usize) -> Vec<String> {
-    reach(graph, value, axis).obstacles
+    let obstacles = reach(graph, value, axis).obstacles.into_iter();
+    obstacles.map(|obstacle| obstacle.text).collect()
+}
+
+/// Whether each channel is at its own position alone.
+fn is_identity(columns: &Columns) -> bool {
+    columns.iter().enumerate().all(|(c, at)| at[..] == [c])
 }
 
 impl Reach {
+    fn refuse(&mut self, text: String) {
+        self.obstacles.push(Obstacle { text, join: None });
+    }
+
     /// Notes the operands that channels meet in `reader`.
-    fn join(&mut self, graph: &Graph, reader: NodeId, others: impl Iterator<Item = Value>) {
+    fn join(
+        &mut self,
+        graph: &Graph,
+        reader: NodeId,
+        others: impl Iterator<Item = Place>,
+        aligned: bool,
+    ) {
         let name = |node: NodeId| &graph.node(node).name;
-        for other in others {
-            if graph.constant(other.node).is_some() {
+        for with in others {
+            let other = with.0.node;
+            if graph.constant(other).is_some() {
                 self.uneven.push(reader);
                 continue;
             }
-            let what = format!("joined by `{}` with `{}`", name(reader), name(other.node));
-            self.obstacles.push(what);
+            self.obstacles.push(Obstacle {
+                text: format!("joined by `{}` with `{}`", name(reader), name(other)),
+                join: Some(Join {
+                    at: reader,
+                    with,
+                    aligned,
+                }),
+            });
         }
     }
 
@@ -89,7 +140,7 @@ impl Reach {
             return None;
         };
         if let Op::Opaque(opaque) = op {
-            self.obstacles.push(format!(
+            self.refuse(format!(
                 "the opaque operator {} reads it (`{}`)",
                 opaque.name, node.name
             ));
@@ -118,8 +169,12 @@ impl Reach {
                 Flow::Keeps(keeps) if keeps.axes.get(operand) == Some(&Some(axis)) => {
                     self.fixed_scale |= !keeps.factors.allow(2.0);
                     let others = operands.iter().zip(&keeps.axes).enumerate();
-                    let others = others.filter(|(i, (_, a))| *i != operand && a.is_some());
-                    self.join(graph, reader, others.map(|(_, (other, _))| *other));
+                    let others = others.filter(|(i, _)| *i != operand);
+                    let others = others.filter_map(|(_, (other, axis))| Some((*other, (*axis)?)));
+                    self.join(graph, reader, others, is_identity(columns));
+                    if op.convolution().is_some() {
+                        self.depthwise.push(reader);
+                    }
                     return Some((reader.into(), out, columns.clone()));
                 }
                 Flow::Selects { axis: from, source } if from == axis => {
@@ -166,8 +221,7 @@ impl Reach {
             }
         }
         let why = refusal.unwrap_or("it mixes them");
-        let obstacle = format!("`{}` ({}) reads it: {why}", node.name, op.name());
-        self.obstacles.push(obstacle);
+        self.refuse(format!("`{}` ({}) reads it: {why}", node.name, op.name()));
         None
     }
 }
@@ -243,9 +297,8 @@ mod tests {
         assert_eq!(found.readers[0].columns, [[0], [2], [1], [3]]);
         let split = text.replace("return %apart", "return %split, %apart");
         let graph: Graph = split.parse().unwrap();
-        let found = reach(&graph, graph.find("a").unwrap().into(), 1);
         assert_eq!(
-            found.obstacles,
+            obstacles(&graph, graph.find("a").unwrap().into(), 1),
             ["`split` (reshape) reads it: it splits the channels over several axes"]
         );
     }

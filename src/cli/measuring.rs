@@ -11,6 +11,7 @@ use optc::{Error, Model, Pipeline};
 
 use super::args::{Args, Cost, JudgeChoice};
 use super::judging::Judging;
+use super::warnings::complain;
 use super::watch::Progress;
 
 /// How much longer a network may take, as times of the same file scatter by as much.
@@ -111,10 +112,21 @@ impl Measuring<'_> {
             let gained = ((1.0 - ratio) / (1.0 - aim)).max(LEAST_GAIN);
             aim = (1.0 - (1.0 - fraction) / gained).clamp(LEAST_AIM, 1.0);
         }
-        match best {
-            Some((_, made)) => Ok(made),
-            None => make(&pipeline(fraction)?, None),
+        let Some((_, made)) = best else {
+            return make(&pipeline(fraction)?, None);
+        };
+        let timings = made.report.time.as_ref().map(|time| &*time.timings);
+        match timings.and_then(slowest_of) {
+            Some(time) if (time.ratio - fraction).abs() > NEAR => {
+                let missed = format!(
+                    "time={fraction} was missed: the network takes {time} as long, the nearest of {AIMS} tries"
+                );
+                let help = "what cannot be made faster takes its time all the same; `--remarks` says what each layer became";
+                complain("warning", &format!("{missed}\n  help: {help}"));
+            }
+            _ => {}
         }
+        Ok(made)
     }
 
     /// Whether nobody asked for times: where parameters are to be few they may cost time.

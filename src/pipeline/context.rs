@@ -26,6 +26,7 @@ pub struct PassContext<'a> {
     #[doc(hidden)]
     pub samples: Option<Arc<Samples>>,
     /// Inputs that nothing is fitted to, to measure on how much of the answers is kept.
+    #[doc(hidden)]
     pub held_out: Option<Arc<Samples>>,
     /// What runs operators that optc does not know, where there is such a thing.
     #[doc(hidden)]

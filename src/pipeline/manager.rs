@@ -45,6 +45,7 @@ pub struct RunOptions {
     /// have no number in [`Graph::bindings`] get the first sample's, with a batch of one.
     pub samples: Option<Arc<Samples>>,
     /// Inputs that nothing is fitted to, opened likewise: what is measured on the way is measured on these.
+    #[doc(hidden)]
     pub held_out: Option<Arc<Samples>>,
     /// What runs operators that optc does not know, on samples and on data to evaluate on; see [`judge::operators`](crate::judge::operators).
     #[doc(hidden)]

@@ -46,12 +46,15 @@ pub use check::rounding;
 pub use checkpoint::Checkpoint;
 pub use context::PassContext;
 pub use manager::{RunOptions, Verify};
+#[doc(hidden)]
 pub use method::{Apply, Lot, Method, Methods, Offer, Unit};
 pub use observer::Observer;
 #[doc(hidden)]
 pub use options::{FromOption, OptionValue};
 pub use options::{OptionSpec, Options, Values};
-pub use pass::{Changed, Group, Pass, PassInfo};
+#[doc(hidden)]
+pub use pass::Group;
+pub use pass::{Changed, Pass, PassInfo};
 pub use registry::Registry;
 #[doc(hidden)]
 pub use text::{Combinator, REPEAT};

@@ -46,6 +46,7 @@ pub trait Pass: Send + Sync {
     }
 
     /// What it can offer where several passes share a budget; `None` for a pass that cannot, or that has a budget of its own.
+    #[doc(hidden)]
     fn method(&self) -> Option<Arc<dyn Method>> {
         None
     }

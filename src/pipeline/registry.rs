@@ -28,6 +28,7 @@ impl Registry {
     }
 
     /// This registry with a pass more that is made of others.
+    #[doc(hidden)]
     pub fn with_group(mut self, group: &'static Group) -> Registry {
         self.groups.push(group);
         self
@@ -42,6 +43,7 @@ impl Registry {
     }
 
     /// The passes that are made of others.
+    #[doc(hidden)]
     pub fn groups(&self) -> &[&'static Group] {
         &self.groups
     }
@@ -63,6 +65,7 @@ impl Registry {
     ///
     /// # Errors
     /// As [`Registry::parse`] for the budget; [`Error::Usage`](crate::Error::Usage) when there are no such passes.
+    #[doc(hidden)]
     pub fn under(&self, pipeline: Pipeline, budget: &str) -> Result<Pipeline> {
         super::text::under(pipeline, budget, self)
     }

@@ -77,13 +77,13 @@ impl Sums {
     }
 
     /// The weight and the bias of `layer` that give the targets best, near the present ones where the features do not say; and
-    /// the relative errors before, with the best bias, and after. Features that are `unread` get no weight. `None` if there is
-    /// no unique solution.
+    /// the relative errors before, with the best bias, and after. Features that are `masked`, and input channels that the layer
+    /// does not read, get no weight. `None` if there is no unique solution.
     pub(super) fn solve(
         &self,
         layer: &Layer,
         form: &Form,
-        unread: &[usize],
+        masked: &[usize],
     ) -> Option<(Solution, [f64; 2])> {
         let weight = layer.matrix();
         let (m, n) = (weight.nrows(), weight.ncols());
@@ -99,12 +99,12 @@ impl Sums {
         (0..n).for_each(|i| regular[(i, i)] += ridge);
         let mut wanted = &cross + &weight * faer::Scale(ridge);
         // They say nothing of the others, and nothing is wanted of them.
-        for i in unread {
-            let own = regular[(*i, *i)];
-            regular.row_mut(*i).fill(0.0);
-            regular.col_mut(*i).fill(0.0);
-            regular[(*i, *i)] = own;
-            wanted.col_mut(*i).fill(0.0);
+        for i in masked.iter().copied().chain(unread(layer, &weight)) {
+            let own = regular[(i, i)];
+            regular.row_mut(i).fill(0.0);
+            regular.col_mut(i).fill(0.0);
+            regular[(i, i)] = own;
+            wanted.col_mut(i).fill(0.0);
         }
         let free = || -> Option<Mat<f64>> {
             let solved = regular.llt(Side::Lower).ok()?.solve(wanted.transpose());
@@ -147,6 +147,17 @@ impl Sums {
             errors,
         ))
     }
+}
+
+/// The features of input channels that a layer has no weight for: whoever made them so wants them gone.
+fn unread(layer: &Layer, weight: &Mat<f64>) -> impl Iterator<Item = usize> {
+    let taps = layer.weight.shape()[2..].iter().product::<usize>().max(1);
+    let is_zero = |i: usize| weight.col(i).iter().all(|w| *w == 0.0);
+    let channels = (0..weight.ncols() / taps).map(move |c| c * taps..(c + 1) * taps);
+    let unread: Vec<_> = channels
+        .filter(|features| features.clone().all(is_zero))
+        .collect();
+    unread.into_iter().flatten()
 }
 
 /// The rows of `W` with `W regular` = `wanted` in the least squares' sense, each over the features that `mask` keeps in it.

@@ -96,17 +96,16 @@ pub fn refit(
             }
         };
         let mask = mask_of(changed, fit.inner.unwrap_or(fit.node));
-        let unread = mask.and_then(|mask| unread_features(mask, layer.features()));
+        let masked = mask.and_then(|mask| unread_features(mask, layer.features()));
         let form = match (fit.inner, mask) {
             (Some(inner), _) => Form::Product {
                 rank: Layer::of(changed, inner)?.outputs(),
                 scales: scales(changed, fit.node),
             },
-            (None, Some(mask)) if unread.is_none() => Form::Masked(mask.clone()),
+            (None, Some(mask)) if masked.is_none() => Form::Masked(mask.clone()),
             (None, _) => Form::Any,
         };
-        let unread = unread.unwrap_or_default();
-        if let Some((solution, error)) = sums.solve(&layer, &form, &unread) {
+        if let Some((solution, error)) = sums.solve(&layer, &form, &masked.unwrap_or_default()) {
             let Solution {
                 weight,
                 inner,

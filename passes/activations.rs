@@ -19,6 +19,20 @@ pub fn activations(
     prior: &PriorMoments,
     context: &mut PassContext<'_>,
 ) -> Result<Vec<Activations>> {
+    activations_of(graph, layers, calibration::MOST_JOINT, prior, context)
+}
+
+/// The same, with the joint covariance of up to so many features.
+///
+/// # Errors
+/// As [`activations`].
+pub fn activations_of(
+    graph: &Graph,
+    layers: &[(NodeId, KernelLayout)],
+    most_joint: usize,
+    prior: &PriorMoments,
+    context: &mut PassContext<'_>,
+) -> Result<Vec<Activations>> {
     let mut measured = FxHashMap::default();
     if let Some(sampled) = context.sampled() {
         // The patches of a transposed convolution are those of its result.
@@ -26,7 +40,7 @@ pub fn activations(
         let mut places: Vec<_> = plain.copied().collect();
         in_order(graph, &mut places, |(node, _)| *node);
         let mut progress = |layer: &str, fraction: f64| context.progress(layer, 0.5 * fraction);
-        let found = calibration::patch_moments(graph, &places, &sampled, &mut progress);
+        let found = calibration::patch_moments(graph, &places, most_joint, &sampled, &mut progress);
         measured = measured_or_missed(found, context)?.unwrap_or_default();
         if !measured.is_empty() {
             context.used_samples();

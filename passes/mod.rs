@@ -12,6 +12,7 @@ mod forecast;
 mod lowrank;
 pub mod lrf;
 mod market;
+mod prune;
 mod quantised;
 pub mod red;
 mod repair;
@@ -28,6 +29,7 @@ pub static ALL: &[&PassInfo] = &[
     &lrf::LRF,
     &lowrank::LOWRANK,
     &cut::CUT,
+    &prune::PRUNE,
     &fold_batch_norm::FOLD_BATCH_NORM,
     &finetune::FINETUNE,
     &drop::DROP,

@@ -184,7 +184,7 @@ fn moments_are_those_of_the_patches() {
     let layout = layout(&graph, node);
     let x = images(40);
     let samples = Samples::of_array("here", &x).into();
-    let found = patch_moments(&graph, &[(node, layout)], &samples, &mut |_, _| {}).unwrap();
+    let found = patch_moments(&graph, &[(node, layout)], 1000, &samples, &mut |_, _| {}).unwrap();
     let moments = &found[&node];
     // The centre tap sees every pixel once; the first tap all but the last row and column, and a pad of zeros.
     for c in 0..3 {

@@ -9,7 +9,7 @@ use std::sync::{Arc, LazyLock};
 use divan::Bencher;
 use faer::Mat;
 use ndarray::ArrayD;
-use optc::analysis::calibration::patch_moments;
+use optc::analysis::calibration::{MOST_JOINT, patch_moments};
 use optc::analysis::elimination::{Criterion, eliminate};
 use optc::analysis::kernels::{KernelLayout, PatchMoment, Spectrum};
 use optc::data::Samples;
@@ -178,7 +178,7 @@ fn measure_samples(bencher: Bencher) {
     let graph = &FOLDED.graph;
     let layers = layers(graph);
     bencher.bench_local(|| {
-        patch_moments(graph, &layers, &samples, &mut |_, _| ())
+        patch_moments(graph, &layers, MOST_JOINT, &samples, &mut |_, _| ())
             .unwrap_or_else(|error| panic!("{error}"))
     });
 }

@@ -100,6 +100,7 @@ impl Weighed {
                 mean,
                 joint,
                 patches,
+                ..
             }) => {
                 let reads = joint.map_or(Reads::Channels(patches), Reads::Joint);
                 (Some(mean), reads)

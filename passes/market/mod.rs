@@ -6,6 +6,7 @@
 //! what nobody reads any more.
 
 mod alone;
+mod count;
 mod goal;
 mod planner;
 mod quality;
@@ -25,8 +26,9 @@ use crate::pipeline::{
 };
 use crate::{Error, Result, options};
 pub use alone::{AloneOptions, alone};
+pub use count::count;
 pub use goal::{Answers, Goal, Measure};
-use planner::{Planner, Stall};
+pub use planner::{Planner, Stall};
 use search::Search;
 
 /// `within`.

@@ -1,24 +1,14 @@
 //! The search: how far to go until the goal is reached, with what is taken in place and refitted.
 
+use super::count::count;
 use super::goal::{Goal, network_price};
 use super::planner::{Plan, Planner};
 use super::quality::{Alike, Quality};
-use crate::analysis::forecast::Forecast;
-use crate::ir::{Graph, NodeId};
+use crate::ir::Graph;
 use crate::passes::red::exact_rules;
 use crate::passes::repair::{refit, say_left_out};
 use crate::pipeline::{Cost, PassContext, Unit};
 use crate::{Error, Result};
-
-/// The squared relative error of a layer at which it is tried how much that counts at the outputs, about.
-const PROBE: f64 = 0.03;
-
-/// The multiply-adds of all such trials, about.
-const MOST_WORK: u64 = 600_000_000_000;
-
-/// How far what was tried is trusted, as a power: a refit repairs much of it, and all layers alike would be 0. Chosen on training
-/// images for a ResNet-20 at 30 % of its multiply-adds.
-const TRUST: f64 = 0.5;
 
 /// How often a target is aimed at again after what was taken has shown what it saves.
 const ROUNDS: usize = 8;
@@ -58,7 +48,7 @@ impl<'a> Search<'a> {
     /// [`Error::Usage`] when the goal asks for samples and there are none.
     pub fn new(
         graph: &'a Graph,
-        planner: Planner,
+        mut planner: Planner,
         goal: Goal,
         context: &mut PassContext<'_>,
     ) -> Result<Search<'a>> {
@@ -71,16 +61,15 @@ impl<'a> Search<'a> {
             Cost::Latency(_) => Cost::Macs,
             cost => cost.clone(),
         };
-        let mut search = Search {
+        count(graph, &mut planner, context)?;
+        Ok(Search {
             whole: network_price(original, &rules_cost),
             rules_cost,
             graph,
             planner,
             goal,
             quality,
-        };
-        search.count(context)?;
-        Ok(search)
+        })
     }
 
     /// The network that reaches the goal; `None`, and a remark, where that is the network as it is.
@@ -110,69 +99,6 @@ impl<'a> Search<'a> {
         changed = smaller?.unwrap_or(changed);
         self.explain(&plan, context);
         Ok(Some(changed))
-    }
-
-    /// Finds out what the outputs lose for what each layer does.
-    fn count(&mut self, context: &mut PassContext<'_>) -> Result<()> {
-        let sampled = context.sampled();
-        let forecast = match Forecast::new(self.graph, sampled.as_ref(), context.seed) {
-            Ok(forecast) => forecast,
-            Err(error @ Error::Run { .. }) => {
-                let why = format!("every layer's error counts the same: {error}");
-                context.missed_samples("", why);
-                return Ok(());
-            }
-            Err(error) => return Err(error),
-        };
-        let probes = self.probes();
-        let most = (MOST_WORK / forecast.work().max(1)) as usize;
-        if probes.len() > most {
-            let why = "every layer's error counts the same: to try out each would take long";
-            context.analysis("", why);
-            return Ok(());
-        }
-        for (i, (stall, offer, layers)) in probes.iter().enumerate() {
-            let (_, offer) = &self.planner.stalls[*stall].offers[*offer];
-            let name = self.graph.node(layers[0]).name.clone();
-            context.progress(&name, i as f64 / probes.len() as f64);
-            let mut changed = self.graph.clone();
-            (offer.apply)(&mut changed)?;
-            let change = forecast.change(&changed)?.powi(2);
-            let own: f64 = offer.losses.iter().map(|(_, loss)| loss).sum();
-            // What is not seen at the outputs is not free, and what breaks them has a price too.
-            let count = (change / own.max(f64::MIN_POSITIVE)).clamp(1e-6, 1e6);
-            for layer in layers {
-                self.planner.set_count(*layer, count.powf(TRUST));
-            }
-        }
-        Ok(())
-    }
-
-    /// For each layer an offer that changes it about as much as a probe has to: the unit, the offer, and the layers it stands for.
-    fn probes(&self) -> Vec<(usize, usize, Vec<NodeId>)> {
-        let mut known: Vec<NodeId> = Vec::new();
-        let mut probes = Vec::new();
-        let stalls = || self.planner.stalls.iter().enumerate();
-        let forms = stalls().filter(|(_, stall)| matches!(stall.of, Unit::Layer(_)));
-        let channels = stalls().filter(|(_, stall)| matches!(stall.of, Unit::Channels(_)));
-        for (i, stall) in forms.chain(channels) {
-            let off = |o: usize| {
-                let loss: f64 = stall.offers[o].1.losses.iter().map(|(_, loss)| loss).sum();
-                (loss.max(f64::MIN_POSITIVE) / PROBE).ln().abs()
-            };
-            let nearest = (0..stall.offers.len()).min_by(|a, b| off(*a).total_cmp(&off(*b)));
-            let Some(offer) = nearest else { continue };
-            let losses = stall.offers[offer].1.losses.iter();
-            let new: Vec<NodeId> = losses
-                .map(|(node, _)| *node)
-                .filter(|node| !known.contains(node))
-                .collect();
-            if !new.is_empty() {
-                known.extend(&new);
-                probes.push((i, offer, new));
-            }
-        }
-        probes
     }
 
     /// The plan under which the network costs the fraction asked for of what it did.

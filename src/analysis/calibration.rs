@@ -21,7 +21,7 @@ use super::kernels::{KernelLayout, Separation};
 use crate::exec::patches;
 use crate::ir::{Graph, NodeId, Op, Tensor, Value};
 use crate::{Error, Result};
-pub use moments::{PatchMoments, ResultMoments, patch_moments, result_moments};
+pub use moments::{MOST_JOINT, PatchMoments, ResultMoments, patch_moments, result_moments};
 pub use refit::{Refit, Refitted, refit};
 
 /// In how many parts sums over samples are made. Fixed, so that results do not depend on the number of threads.

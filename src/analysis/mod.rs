@@ -15,6 +15,7 @@ pub mod moments;
 mod opaque;
 pub mod price;
 pub mod prior;
+pub mod pruning;
 pub mod refinement;
 mod sparsity;
 mod statistics;

@@ -118,6 +118,8 @@ pub struct Activations {
     pub patches: Vec<PatchMoment>,
     /// The covariance of all patches, `[inputs * taps, inputs * taps]`, where it is known.
     pub joint: Option<Mat<f64>>,
+    /// How many patches were looked at; `None` where nothing was measured.
+    pub count: Option<f64>,
 }
 
 impl Activations {
@@ -137,6 +139,7 @@ impl Activations {
             mean,
             patches,
             joint: None,
+            count: None,
         }
     }
 }
@@ -147,6 +150,7 @@ impl From<PatchMoments> for Activations {
             mean: measured.mean,
             patches: measured.covariance.into_iter().map(PatchMoment).collect(),
             joint: measured.joint,
+            count: Some(measured.count),
         }
     }
 }

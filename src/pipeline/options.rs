@@ -43,12 +43,22 @@ pub enum Values {
         /// The most.
         max: f64,
     },
+    /// Two whole numbers of 1 or more with a sign between them, such as `2:4`, or `none`.
+    PairOrNone {
+        /// The sign.
+        sign: char,
+        /// The most that either may be.
+        max: usize,
+    },
     /// One of these words.
     Words(&'static [&'static str]),
 }
 
 /// What stands for a number that the pass chooses.
 const AUTO: &str = "auto";
+
+/// What stands for no pair.
+const NONE: &str = "none";
 
 impl Values {
     /// Reads a value.
@@ -71,6 +81,12 @@ impl Values {
                 .map(OptionValue::Number),
             Values::NumberOrAuto { .. } if text == AUTO => Some(OptionValue::Word(AUTO)),
             Values::NumberOrAuto { min, max } => Values::Number { min, max }.parse(text).ok(),
+            Values::PairOrNone { .. } if text == NONE => Some(OptionValue::Word(NONE)),
+            Values::PairOrNone { sign, max } => text.split_once(sign).and_then(|(a, b)| {
+                let pair = [a.parse().ok()?, b.parse().ok()?];
+                let fits = pair.iter().all(|n| (1..=max).contains(n));
+                fits.then_some(OptionValue::Pair { sign, pair })
+            }),
             Values::Words(words) => words
                 .iter()
                 .find(|word| **word == text)
@@ -97,6 +113,12 @@ impl fmt::Display for Values {
             Values::NumberOrAuto { min, max } => {
                 write!(f, "{}, or {AUTO}", Values::Number { min, max })
             }
+            Values::PairOrNone { sign, max } => {
+                write!(
+                    f,
+                    "two whole numbers from 1 to {max} as in 1{sign}4, or {NONE}"
+                )
+            }
             Values::Words(words) => match words {
                 [others @ .., last] if !others.is_empty() => {
                     write!(f, "{} or {last}", others.join(", "))
@@ -116,7 +138,14 @@ pub enum OptionValue {
     Count(usize),
     /// Of [`Values::Number`] and [`Values::NumberOrAuto`].
     Number(f64),
-    /// Of [`Values::Words`] and [`Values::NumberOrAuto`].
+    /// Of [`Values::PairOrNone`].
+    Pair {
+        /// The sign between them.
+        sign: char,
+        /// Both numbers.
+        pair: [usize; 2],
+    },
+    /// Of [`Values::Words`], and of [`Values::NumberOrAuto`] and [`Values::PairOrNone`] where there is none.
     Word(&'static str),
 }
 
@@ -130,6 +159,7 @@ impl fmt::Display for OptionValue {
                 let text = format!("{x:?}");
                 f.write_str(text.strip_suffix(".0").unwrap_or(&text))
             }
+            OptionValue::Pair { sign, pair: [a, b] } => write!(f, "{a}{sign}{b}"),
             OptionValue::Word(word) => f.write_str(word),
         }
     }
@@ -182,7 +212,7 @@ impl Options {
     }
 
     /// The value of an option, as the type that its [`Values`] go with: `bool`, `usize`, `f64`, `Option<f64>` with `None` for `auto`,
-    /// and an enum of its words.
+    /// `Option<[usize; 2]>` for a pair, and an enum of its words.
     ///
     /// # Errors
     /// [`Error::Usage`] when there is no such option, or one of other values: a mistake in the pass.
@@ -238,6 +268,16 @@ impl FromOption for Option<f64> {
         match value {
             OptionValue::Number(x) => Some(Some(x)),
             OptionValue::Word(AUTO) => Some(None),
+            _ => None,
+        }
+    }
+}
+
+impl FromOption for Option<[usize; 2]> {
+    fn from_option(value: OptionValue) -> Option<Option<[usize; 2]>> {
+        match value {
+            OptionValue::Pair { pair, .. } => Some(Some(pair)),
+            OptionValue::Word(NONE) => Some(None),
             _ => None,
         }
     }

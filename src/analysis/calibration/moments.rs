@@ -13,8 +13,8 @@ use crate::analysis::kernels::KernelLayout;
 use crate::exec::{Frontier, Sampled};
 use crate::ir::{Graph, NodeId};
 
-/// The most elements of a patch, over all channels, whose covariances are measured jointly.
-const MOST_JOINT: usize = 1152;
+/// The most elements of a patch, over all channels, whose covariances are measured jointly, where nobody needs more.
+pub const MOST_JOINT: usize = 1152;
 
 /// The moments of the patches that the kernels of one convolution meet, by input channel.
 #[derive(Clone, Debug)]
@@ -25,9 +25,12 @@ pub struct PatchMoments {
     pub covariance: Vec<Mat<f64>>,
     /// The covariance of all taps of all channels, `[inputs * taps, inputs * taps]`, where these are few enough.
     pub joint: Option<Mat<f64>>,
+    /// How many patches were looked at.
+    pub count: f64,
 }
 
-/// Measures the patches that convolutions read. `layers` are in the graph's topological order, and none is transposed.
+/// Measures the patches that convolutions read. `layers` are in the graph's topological order, and none is transposed. Patches of
+/// more than `most_joint` elements are measured by channel.
 ///
 /// `progress` is told each layer before its turn, with the fraction done.
 ///
@@ -36,6 +39,7 @@ pub struct PatchMoments {
 pub fn patch_moments(
     graph: &Graph,
     layers: &[(NodeId, KernelLayout)],
+    most_joint: usize,
     sampled: &Sampled,
     progress: &mut dyn FnMut(&str, f64),
 ) -> Result<FxHashMap<NodeId, PatchMoments>> {
@@ -47,7 +51,7 @@ pub fn patch_moments(
         let layer = Layer::of(graph, *node)?;
         let x = frontier.arrays(graph, layer.x)?;
         let all = layout.inputs * layout.taps;
-        let (blocks, size) = if layout.groups == 1 && all <= MOST_JOINT {
+        let (blocks, size) = if layout.groups == 1 && all <= most_joint {
             (1, all)
         } else {
             (layout.inputs, layout.taps)
@@ -176,6 +180,7 @@ impl PatchSums {
         PatchMoments {
             covariance: (0..mean.len()).step_by(taps).map(covariance).collect(),
             joint: blocks.pop().filter(|_| blocks.is_empty()),
+            count: self.count,
             mean,
         }
     }

@@ -55,7 +55,7 @@ impl Method for Channels {
         let total = groups.len();
         for (i, group) in groups.into_iter().enumerate() {
             let name = graph.node(group.writers[0]).name.clone();
-            context.progress(&name, i as f64 / total as f64);
+            context.progress(&name, i as f64 / total as f64)?;
             match offers(graph, group, statistics, context) {
                 Some(lot) => lots.push(lot),
                 None => {

@@ -121,13 +121,11 @@ mod with_torch {
             trainer.epoch(&mut |moment| {
                 let Range { start, end } = round.part;
                 let fraction = start + (end - start) * moment.fraction;
-                context.progress(&round.at(&moment.to_string()), fraction);
-                if context.training.cancellation.is_requested() {
+                let told = context.progress(&round.at(&moment.to_string()), fraction);
+                told.map_err(|_| {
                     let place = round.at(&format!("epoch {}", moment.epoch));
-                    Err(context.training.interrupted(&format!("in {place}")))
-                } else {
-                    Ok(())
-                }
+                    context.training.interrupted(&format!("in {place}"))
+                })
             })?;
             if !context.training.saves() {
                 continue;

@@ -21,7 +21,8 @@
 //! and `dream`, which makes some of the network itself;
 //! `passes`, and `egraph`, equality saturation, which some are made of; `analysis`, what passes ask about a graph; `exec`, the
 //! reference interpreter, and `judge`, runtimes, which compare what was written with what was read; `profile`, how long a runtime
-//! takes for operators. Methods and fields that only those use, and what concerns training, are not documented either.
+//! takes for operators; `job`, runs whose settings are text, for other languages. Methods and fields that only those use, and what
+//! concerns training, are not documented either.
 //!
 //! Without the default features this crate reads and writes model files, and has the graph and the passes. The feature `cli` adds
 //! the command, `images` data that has to be decoded, `onnxruntime` what loads ONNX Runtime to be measured; `torch` links libtorch,
@@ -46,6 +47,8 @@ pub mod formats;
 pub mod fuzzing;
 pub mod ir;
 #[doc(hidden)]
+pub mod job;
+#[doc(hidden)]
 pub mod judge;
 #[doc(hidden)]
 #[path = "../passes/mod.rs"]
@@ -61,6 +64,8 @@ pub use data::{Data, DataSpec, Samples};
 pub use error::{Error, Result};
 #[doc(hidden)]
 pub use exec::Device;
-pub use formats::{InputShape, Model, ReadOptions, read, read_with, write};
+pub use formats::{
+    InputShape, Model, ReadOptions, read, read_bytes, read_with, write, write_bytes,
+};
 pub use pipeline::Pipeline;
 pub use report::Report;

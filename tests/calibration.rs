@@ -68,7 +68,7 @@ fn weights_that_were_disturbed_are_found_again() {
         &mut changed,
         &Samples::of_array("here", &x).into(),
         &mut |_, _| false,
-        &mut |_, _| {},
+        &mut |_, _| Ok(()),
     )
     .unwrap();
     let names: Vec<&str> = fit
@@ -102,7 +102,7 @@ fn masked_weights_are_fitted_where_they_are_kept() {
         &mut changed,
         &Samples::of_array("here", &x).into(),
         &mut |_, _| false,
-        &mut |_, _| {},
+        &mut |_, _| Ok(()),
     )
     .unwrap();
     assert_eq!((fit.fitted.len(), fit.left_out.len()), (3, 0));
@@ -136,7 +136,7 @@ fn a_branch_makes_up_for_what_its_sum_lost() {
         &mut changed,
         &Samples::of_array("here", &x).into(),
         &mut |_, _| false,
-        &mut |_, _| {},
+        &mut |_, _| Ok(()),
     )
     .unwrap();
     assert_eq!(fit.fitted[0].layer, "b");
@@ -166,7 +166,7 @@ fn kernels_stay_as_few_as_they_are() {
         &mut changed,
         &Samples::of_array("here", &images(64)).into(),
         &mut |_, _| false,
-        &mut |_, _| {},
+        &mut |_, _| Ok(()),
     )
     .unwrap();
     let layout = layout(&changed, node);
@@ -184,7 +184,14 @@ fn moments_are_those_of_the_patches() {
     let layout = layout(&graph, node);
     let x = images(40);
     let samples = Samples::of_array("here", &x).into();
-    let found = patch_moments(&graph, &[(node, layout)], 1000, &samples, &mut |_, _| {}).unwrap();
+    let found = patch_moments(
+        &graph,
+        &[(node, layout)],
+        1000,
+        &samples,
+        &mut |_, _| Ok(()),
+    )
+    .unwrap();
     let moments = &found[&node];
     // The centre tap sees every pixel once; the first tap all but the last row and column, and a pad of zeros.
     for c in 0..3 {

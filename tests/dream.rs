@@ -37,7 +37,7 @@ fn graph(text: &str) -> Graph {
 
 fn open(spec: &str, graph: &Graph, seed: u64, threads: usize) -> Result<Data, Error> {
     let spec: DataSpec = spec.parse()?;
-    dream::open(&spec, graph, seed, threads, &mut |_| {})
+    dream::open(&spec, graph, seed, threads, &mut |_| Ok(()))
 }
 
 fn images(data: &Data) -> ArrayD<f32> {

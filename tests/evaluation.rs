@@ -48,14 +48,14 @@ fn answers_are_compared_sample_by_sample() {
         .unwrap();
     let (before, after) = (network(1.0), network(1.75));
     let data = spec.open(&before).unwrap();
-    let same = agree(&before, &before, &data, None, |_| {}).unwrap();
+    let same = agree(&before, &before, &data, None, |_| Ok(())).unwrap();
     assert_eq!(
         (same.samples, same.agreement, same.cosine),
         (4, Some(1.0), 1.0)
     );
     assert!(same.top1.is_none());
     // (2, 1) stays with the first class as (2, 1.75); (3, 2) goes to the second as (3, 3.5).
-    let moved = agree(&before, &after, &data, None, |_| {}).unwrap();
+    let moved = agree(&before, &after, &data, None, |_| Ok(())).unwrap();
     assert_eq!(moved.agreement, Some(0.75));
     let cosine = |a: f64, b: f64| {
         let c = 1.75 * b;
@@ -74,7 +74,7 @@ fn labels_say_how_many_answers_are_right_too() {
     let spec: DataSpec = archive(folder.path(), &arrays).parse().unwrap();
     let (before, after) = (network(1.0), network(1.75));
     let data = spec.open(&before).unwrap();
-    let found = agree(&before, &after, &data, None, |_| {}).unwrap();
+    let found = agree(&before, &after, &data, None, |_| Ok(())).unwrap();
     let right = found.top1.map(|counts| counts.map(|count| count.right));
     assert_eq!(right, Some([4, 3]));
 }
@@ -97,7 +97,7 @@ fn an_input_with_a_default_needs_no_data() {
     other.defaults.insert("k".into(), default(1.75));
     let data = spec.open(&network).unwrap();
     // As the second row of the unit matrix.
-    let moved = agree(&network, &other, &data, None, |_| {}).unwrap();
+    let moved = agree(&network, &other, &data, None, |_| Ok(())).unwrap();
     assert_eq!(moved.agreement, Some(0.75));
     // Passes calibrate on the same.
     let samples = data.read(&[0, 1, 2, 3]).unwrap();

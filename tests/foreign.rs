@@ -83,7 +83,7 @@ fn a_layer_behind_a_recurrent_one_is_fitted_whatever_the_number_of_threads() {
                 &mut changed,
                 &sampled,
                 &mut |_, _| false,
-                &mut |_, _| {},
+                &mut |_, _| Ok(()),
             );
             let error = fit.unwrap().fitted[0].error;
             assert!(error[0] > 0.1 && error[1] < 0.01, "{error:?}");
@@ -165,7 +165,7 @@ fn a_pipeline_learns_from_samples_behind_what_it_does_not_know() {
     assert_eq!(gate.unwrap().len(), 12 * 8 * 4 * 4);
     let layer = model.graph.find("b").unwrap();
     let all = sampled(samples.clone(), &foreign);
-    let moments = result_moments(&model.graph, &[layer], &all, &mut |_, _| {}).unwrap();
+    let moments = result_moments(&model.graph, &[layer], &all, &mut |_, _| Ok(())).unwrap();
     assert!(moments[&layer].mean.iter().all(|mean| mean.is_finite()));
     let options = RunOptions {
         samples: Some(samples.into()),

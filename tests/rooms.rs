@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 /// The folders and files of `src`, and `passes`: the first know nothing, the last everything.
 const ROOMS: &[&str] = &[
     "random", "error", "ir", "files", "data", "exec", "dream", "analysis", "egraph", "formats",
-    "profile", "judge", "report", "pipeline", "passes", "fuzzing", "cli",
+    "profile", "judge", "report", "pipeline", "passes", "job", "fuzzing", "cli",
 ];
 
 /// What the library's root shows of a room, macros included.
@@ -14,7 +14,9 @@ const SHOWN: &[(&str, &str)] = &[
     ("Result", "error"),
     ("Model", "formats"),
     ("read", "formats"),
+    ("read_bytes", "formats"),
     ("write", "formats"),
+    ("write_bytes", "formats"),
     ("Pipeline", "pipeline"),
     ("Report", "report"),
     ("options", "pipeline"),

@@ -178,7 +178,7 @@ fn measure_samples(bencher: Bencher) {
     let graph = &FOLDED.graph;
     let layers = layers(graph);
     bencher.bench_local(|| {
-        patch_moments(graph, &layers, MOST_JOINT, &samples, &mut |_, _| ())
+        patch_moments(graph, &layers, MOST_JOINT, &samples, &mut |_, _| Ok(()))
             .unwrap_or_else(|error| panic!("{error}"))
     });
 }

@@ -104,7 +104,7 @@ impl Lrf {
         align: usize,
         context: &mut PassContext<'_>,
     ) -> Result<Vec<Option<Kept>>> {
-        let curves = self.curves(graph, layers, weighed, align, context);
+        let curves = self.curves(graph, layers, weighed, align, context)?;
         let tradeoffs: Vec<&Tradeoff> = curves.iter().map(|curve| &curve.tradeoff).collect();
         let chosen = match budget {
             Budget::Error(error) => tradeoffs.iter().map(|t| t.within(error)).collect(),
@@ -168,8 +168,8 @@ impl Lrf {
         weighed: &[Weighed],
         align: usize,
         context: &mut PassContext<'_>,
-    ) -> Vec<Curve> {
-        context.progress("losses", 0.0);
+    ) -> Result<Vec<Curve>> {
+        context.progress("losses", 0.0)?;
         let cost = context.cost.clone();
         let curves: Vec<Option<Curve>> = layers
             .par_iter()
@@ -182,7 +182,7 @@ impl Lrf {
                 Curve::whole(layer)
             })
         };
-        layers.iter().zip(curves).map(or_whole).collect()
+        Ok(layers.iter().zip(curves).map(or_whole).collect())
     }
 
     /// What a layer loses for what it costs.

@@ -30,7 +30,7 @@ impl Lrf {
         let Some(limit) = Limit::new(graph, context)? else {
             return Ok(vec![None; layers.len()]);
         };
-        let mut curves = self.curves(graph, layers, weighed, align, context);
+        let mut curves = self.curves(graph, layers, weighed, align, context)?;
         self.see_outer_losses(graph, layers, weighed, &limit, &mut curves, context)?;
         let tradeoffs: Vec<&Tradeoff> = curves.iter().map(|curve| &curve.tradeoff).collect();
         let mut high: u64 = layers.iter().map(Layer::macs).sum();
@@ -79,7 +79,7 @@ impl Lrf {
         let probes = PROBES.len().min(limit.forecasts() / layers.len().max(1));
         let probes = &PROBES[(PROBES.len() - probes) / 2..][..probes];
         for (i, curve) in curves.iter_mut().enumerate() {
-            context.progress(&graph.node(layers[i].node).name.clone(), 0.2);
+            context.progress(&graph.node(layers[i].node).name.clone(), 0.2)?;
             curve.see_outer_losses(probes, |kept| {
                 let Some(pieces) = weighed[i].split(kept, self.choice) else {
                     return Ok(None);

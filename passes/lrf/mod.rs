@@ -246,7 +246,7 @@ impl Lrf {
         context: &mut PassContext<'_>,
     ) -> Result<()> {
         let original = graph.clone();
-        context.progress("elimination", 0.2);
+        context.progress("elimination", 0.2)?;
         let pieces = self.pieces(layers, weighed, kept);
         for (i, pieces) in pieces.into_iter().enumerate() {
             let Some(kept) = kept[i] else { continue };
@@ -317,7 +317,7 @@ fn misfit(what: String) -> Error {
 /// Lets what is linear anyway take the 1x1 convolutions in, where that is cheaper.
 fn absorb(graph: &mut Graph, context: &mut PassContext<'_>) -> Result<()> {
     static RULES: &[&dyn Rule] = &[&rules::ComposeLinear];
-    context.progress("absorption", 0.9);
+    context.progress("absorption", 0.9)?;
     // Of what was taken apart, so that the network as it was stores more all the same.
     let bounds = Bounds {
         may_store_more: true,

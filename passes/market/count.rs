@@ -42,7 +42,7 @@ pub fn count(graph: &Graph, planner: &mut Planner, context: &mut PassContext<'_>
     for (i, (stall, offer, layers)) in probes.iter().enumerate() {
         let (_, offer) = &planner.stalls[*stall].offers[*offer];
         let name = graph.node(layers[0]).name.clone();
-        context.progress(&name, i as f64 / probes.len() as f64);
+        context.progress(&name, i as f64 / probes.len() as f64)?;
         let mut changed = graph.clone();
         (offer.apply)(&mut changed)?;
         let change = forecast.change(&changed)?.powi(2);

@@ -139,7 +139,7 @@ fn under_cost(
     graph: &mut Graph,
     context: &mut PassContext<'_>,
 ) -> Result<Changed> {
-    context.progress("batch norms", 0.0);
+    context.progress("batch norms", 0.0)?;
     let mut prior = std::mem::take(&mut context.prior).and(graph);
     let mut changed = fold_batch_norm::fold(graph, context)?;
     let statistics = measure(graph, &prior, context)?;
@@ -191,7 +191,7 @@ fn offers(
 ) -> Result<Planner> {
     let mut stalls: Vec<Stall> = Vec::new();
     for (i, method) in methods.iter().enumerate() {
-        context.progress(method.name(), i as f64 / methods.len() as f64);
+        context.progress(method.name(), i as f64 / methods.len() as f64)?;
         for lot in method.offers(graph, statistics, context)? {
             let named = lot.offers.into_iter().map(|offer| (method.name(), offer));
             match stalls.iter_mut().find(|stall| stall.of == lot.of) {

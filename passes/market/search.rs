@@ -117,7 +117,7 @@ impl<'a> Search<'a> {
         // The nearest aims that end above the target, and at or below it, with where they end.
         let [mut above, mut below]: [Option<(f64, f64)>; 2] = [None, None];
         for round in 0..ROUNDS {
-            context.progress("plan", round as f64 / ROUNDS as f64);
+            context.progress("plan", round as f64 / ROUNDS as f64)?;
             let plan = self.planner.plan(aim);
             let price = self.price(&plan, context)?;
             if price > target {
@@ -165,7 +165,7 @@ impl<'a> Search<'a> {
         let unfitted = std::iter::repeat_n(false, UNFITTED);
         let fitted = std::iter::repeat_n(true, FITTED);
         for (round, fit) in unfitted.chain(fitted).enumerate() {
-            context.progress("how far", round as f64 / (UNFITTED + FITTED) as f64);
+            context.progress("how far", round as f64 / (UNFITTED + FITTED) as f64)?;
             if round == UNFITTED {
                 low = REACH * high;
             }
@@ -245,6 +245,7 @@ impl<'a> Search<'a> {
         PassContext::new(context.seed, self.rules_cost.clone())
             .with_samples(context.samples.clone())
             .with_foreign(context.foreign.clone())
+            .with_cancellation(context.training.cancellation.clone())
     }
 
     /// Puts what a plan takes in place: channels first, since a layer's new form is made of what is left of it.

@@ -67,7 +67,7 @@ pub fn layers(
     let mut layers = Vec::new();
     for (i, ((node, layout), reads)) in places.iter().zip(reads).enumerate() {
         let name = &graph.node(*node).name;
-        context.progress(name, 0.3 + 0.05 * i as f64 / places.len() as f64);
+        context.progress(name, 0.3 + 0.05 * i as f64 / places.len() as f64)?;
         let features = layout.inputs / layout.groups * layout.taps;
         if let Some(Activations {
             count: Some(count), ..

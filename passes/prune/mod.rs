@@ -104,7 +104,7 @@ impl Pass for Prune {
     fn run(&self, graph: &mut Graph, context: &mut PassContext<'_>) -> Result<Changed> {
         refuse_non_finite(PRUNE.name, graph)?;
         quantised::explain(graph, context);
-        context.progress("batch norms", 0.0);
+        context.progress("batch norms", 0.0)?;
         let mut prior = std::mem::take(&mut context.prior).and(graph);
         let mut changed = fold_batch_norm::fold(graph, context)?;
         let (by, damping) = (self.options.by, self.options.damping);
@@ -151,7 +151,7 @@ impl Prune {
         let (mut gone, mut all) = (0, 0);
         for (i, (layer, zeros)) in layers.iter().zip(zeros).enumerate() {
             let name = graph.node(layer.node).name.clone();
-            context.progress(&name, 0.4 + 0.1 * i as f64 / layers.len() as f64);
+            context.progress(&name, 0.4 + 0.1 * i as f64 / layers.len() as f64)?;
             all += layer.len();
             let pruned = layer.fitted(layer.prune(*zeros));
             let zero = pruned.kept.iter().filter(|kept| !**kept).count();

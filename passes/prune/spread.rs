@@ -48,15 +48,15 @@ pub fn by_outputs(
     block: [usize; 2],
     context: &mut PassContext<'_>,
 ) -> Result<Vec<f64>> {
-    let stalls = layers.iter().enumerate().map(|(i, layer)| {
+    let mut stalls = Vec::with_capacity(layers.len());
+    for (i, layer) in layers.iter().enumerate() {
         let name = &graph.node(layer.node).name;
-        context.progress(name, 0.35 + 0.05 * i as f64 / layers.len() as f64);
-        Stall {
+        context.progress(name, 0.35 + 0.05 * i as f64 / layers.len() as f64)?;
+        stalls.push(Stall {
             of: Unit::Layer(layer.node),
             offers: offers(layer, block),
-        }
-    });
-    let stalls = stalls.collect();
+        });
+    }
     let prices = layers.iter().map(|layer| (layer.node, layer.len() as f64));
     let mut planner = Planner::new(stalls, prices.collect());
     count(graph, &mut planner, context)?;

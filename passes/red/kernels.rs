@@ -65,7 +65,7 @@ impl ByKernel {
         let places: Vec<_> = layers.iter().map(|l| (l.node, l.layout)).collect();
         let activations = activations(graph, &places, prior, context)?;
         let activations = activations.into_iter().map(Arc::new).collect();
-        let projection = Projection::new(graph, layers, activations, context);
+        let projection = Projection::new(graph, layers, activations, context)?;
         let budget = match self.budget {
             Some(budget) => budget,
             None => match by_forecast(graph, &projection, context)? {
@@ -148,7 +148,7 @@ fn project(
     let mut tried: Vec<(i64, i64)> = Vec::new();
     let mut best: Option<Round> = None;
     for round in 0..ROUNDS {
-        context.progress("saturation", round as f64 / ROUNDS as f64);
+        context.progress("saturation", round as f64 / ROUNDS as f64)?;
         let round = Round::new(graph, projection, budget, &dense, room, target, context)?;
         let mut settled = true;
         for layer in &round.reverted {

@@ -158,7 +158,7 @@ impl Pass for Red {
         }
         let whole = known_macs(graph);
         let mut prior = std::mem::take(&mut context.prior).and(graph);
-        context.progress("batch norms", 0.0);
+        context.progress("batch norms", 0.0)?;
         let mut changed = fold_batch_norm::fold(graph, context)?;
         let folded = graph.clone();
         let mut origins = Origins::of(graph);
@@ -181,7 +181,7 @@ impl Pass for Red {
             }
             lossy |= by_kernel.run(graph, &mut origins, whole, &prior, context)?;
         }
-        context.progress("saturation", 0.5);
+        context.progress("saturation", 0.5)?;
         if lossy.is_yes() {
             merged |= merging::merge(graph, &mut origins, context)?;
         }

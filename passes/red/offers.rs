@@ -37,7 +37,7 @@ impl Method for Kernels {
                 known.push(layer);
             }
         }
-        let projection = Arc::new(Projection::new(graph, known, reads, &mut quiet));
+        let projection = Arc::new(Projection::new(graph, known, reads, &mut quiet)?);
         let lot = |i: usize| {
             let node = projection.layers()[i].node;
             let points: Vec<_> = projection.points(i).collect();

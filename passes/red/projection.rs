@@ -15,6 +15,7 @@ use faer::Mat;
 use rayon::prelude::*;
 
 use super::joint::Joint;
+use crate::Result;
 use crate::analysis::CostModel;
 use crate::analysis::candidate::{CandidateOp, total};
 use crate::analysis::kernels::{KernelLayout, Spectrum};
@@ -149,7 +150,7 @@ impl Projection {
         layers: Vec<Layer>,
         activations: Vec<Arc<Activations>>,
         context: &mut PassContext<'_>,
-    ) -> Projection {
+    ) -> Result<Projection> {
         let total = layers.len() as f64;
         let mut projection = Projection {
             layers: Vec::with_capacity(layers.len()),
@@ -157,7 +158,7 @@ impl Projection {
         };
         for (i, (layer, activations)) in layers.into_iter().zip(activations).enumerate() {
             let name = graph.node(layer.node).name.clone();
-            context.progress(&name, i as f64 / total);
+            context.progress(&name, i as f64 / total)?;
             match Curve::of(graph, &layer, activations) {
                 Some(curve) => {
                     projection.curves.push(curve);
@@ -169,7 +170,7 @@ impl Projection {
                 ),
             }
         }
-        projection
+        Ok(projection)
     }
 
     /// The layers, in the order in which they were given.

@@ -117,7 +117,7 @@ impl Hashing {
         let total = all.len().max(1) as f64;
         for (i, layer) in all.into_iter().enumerate() {
             let name = graph.node(layer.weight).name.clone();
-            context.progress(&name, 0.3 * i as f64 / total);
+            context.progress(&name, 0.3 * i as f64 / total)?;
             if *seen
                 .entry(layer.weight)
                 .and_modify(|n| *n += 1)

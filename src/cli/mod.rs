@@ -18,10 +18,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
-use optc::data::{Data, DataSpec, Samples, Split};
+use optc::data::{Data, DataSpec, Split};
 use optc::exec::{self, Device, Foreign};
 use optc::formats::{self, InputShape, ReadOptions};
 use optc::ir::Graph;
+use optc::job;
 use optc::pipeline::{Cancellation, Checkpoint, RunOptions, Verify};
 use optc::report::{self, Report};
 use optc::{Error, Model, Pipeline};
@@ -100,7 +101,7 @@ fn run(args: &Args) -> Result<(), Failure> {
     progress.say(format!("reading {}", model_path.display()));
     let read = formats::read_with(model_path, &job.read)?;
     let left_out: Vec<String> = read.left_out().into_iter().map(str::to_owned).collect();
-    let (run, held_out) = with_data(&job, args, &read, &progress)?;
+    let run = with_data(&job, args, &read, &progress)?;
     end_on_ctrl_c(&run.cancellation);
     let mut watch = Watch {
         progress: &progress,
@@ -108,8 +109,8 @@ fn run(args: &Args) -> Result<(), Failure> {
     };
     let judging = Judging {
         args,
-        held_out: held_out.is_some() && !job.pipeline.trains(),
-        samples: held_out.or(run.samples.clone()),
+        held_out: run.held_out.is_some() && !job.pipeline.trains(),
+        samples: run.held_out.clone().or(run.samples.clone()),
     };
     let measuring = Measuring {
         args,
@@ -255,15 +256,7 @@ impl Job {
 
 /// The passes to run, under a goal if there is one.
 fn pipeline(args: &Args, goal: Option<&str>) -> Result<Pipeline, Error> {
-    let default = match goal {
-        Some(_) => "red,lrf,lowrank,cut",
-        None => "red",
-    };
-    let pipeline = Pipeline::parse(args.passes.as_deref().unwrap_or(default))?;
-    match goal {
-        Some(goal) => pipeline.within(goal),
-        None => Ok(pipeline),
-    }
+    job::pipeline(args.passes.as_deref(), goal)
 }
 
 /// Ctrl-C ends the process at once, or, while a network is trained, when it has said where training can go on.
@@ -277,16 +270,14 @@ fn end_on_ctrl_c(cancellation: &Cancellation) {
     });
 }
 
-/// The run's options with the data that the network is calibrated and evaluated on, which must fit its input; and the samples
-/// that are held out for the judge.
+/// The run's options with the data that the network is calibrated and evaluated on, which must fit its input.
 fn with_data(
     job: &Job,
     args: &Args,
     model: &Model,
     progress: &Progress,
-) -> Result<(RunOptions, Option<Arc<Samples>>), Error> {
+) -> Result<RunOptions, Error> {
     let graph = &model.graph;
-    let mut held_out = None;
     let mut run = job.run.clone();
     if job.data.is_some() || job.eval.is_some() {
         run.foreign = foreign(model);
@@ -303,30 +294,14 @@ fn with_data(
         let wanted = spec
             .dreams(graph)?
             .map_or(args.samples, |dreams| dreams.count);
-        let samples = match args.judge {
-            JudgeChoice::None => data.sample(wanted, args.seed)?,
-            // Where there are enough, those that are held out come on top.
-            _ => {
-                let (samples, held) = data
-                    .sample(Samples::with_held_out(wanted), args.seed)?
-                    .hold_out();
-                held_out = held.map(Arc::new);
-                run.held_out = held_out.clone();
-                samples
-            }
-        };
-        run.samples = Some(Arc::new(samples));
-        run.data = Some(Arc::new(data));
+        run = job::calibrated(run, data, wanted, args.judge != JudgeChoice::None)?;
     }
-    Ok((run, held_out))
+    Ok(run)
 }
 
 /// What runs the operators that optc does not know. What nobody here can run is said before any work is done.
 fn foreign(model: &Model) -> Option<Arc<dyn Foreign>> {
-    if exec::unknown_operators(&model.graph, None).is_empty() {
-        return None;
-    }
-    let (found, help) = match optc::judge::operators(model) {
+    let (found, help) = match job::foreign(model) {
         Ok(found) => (found, String::new()),
         Err(Error::Usage { what, help }) => (None, format!("\n  help: {what}; {help}")),
         Err(error) => (None, format!("\n  help: {error}")),
@@ -353,6 +328,7 @@ fn open(spec: &DataSpec, graph: &Graph, args: &Args, progress: &Progress) -> Res
     let threads = args.threads.unwrap_or(0).into();
     optc::dream::open(spec, graph, args.seed, threads, &mut |done| {
         progress.say(format!("making samples {:.0} %", 100.0 * done));
+        Ok(())
     })
 }
 

@@ -12,6 +12,7 @@ mod cifar10;
 mod dream;
 #[cfg(feature = "images")]
 mod folder;
+mod given;
 #[cfg(feature = "images")]
 mod idx;
 #[cfg(feature = "images")]

@@ -41,7 +41,7 @@ pub fn open(
     graph: &Graph,
     seed: u64,
     threads: usize,
-    progress: &mut (dyn FnMut(f64) + Send),
+    progress: &mut (dyn FnMut(f64) -> Result<()> + Send),
 ) -> Result<Data> {
     let Some(dreams) = spec.dreams(graph)? else {
         return spec.open(graph);
@@ -70,7 +70,7 @@ pub fn samples(
     graph: &Graph,
     dreams: &Dreams,
     seed: u64,
-    progress: &mut (dyn FnMut(f64) + Send),
+    progress: &mut (dyn FnMut(f64) -> Result<()> + Send),
 ) -> Result<ArrayD<f32>> {
     let sample = sizes(dreams)?;
     let all = [&[dreams.count.max(range::SAMPLES)], &sample[..]].concat();
@@ -94,7 +94,7 @@ pub fn samples(
         let mut batch = Batch::new(positions, &norms, &range, &sample, chunk, seed);
         for step in 0..steps {
             batch.step(&gradient, step, steps)?;
-            progress((i as f64 + (step + 1) as f64 / steps as f64) / batches as f64);
+            progress((i as f64 + (step + 1) as f64 / steps as f64) / batches as f64)?;
         }
         made.extend(batch.samples());
     }

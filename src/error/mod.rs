@@ -186,18 +186,22 @@ pub enum Error {
 }
 
 impl Error {
+    /// What stands for the file in messages about a model that is in memory.
+    pub(crate) const IN_MEMORY: &str = "<memory>";
+
     /// The file or folder that is at fault, where it is one.
     pub fn path(&self) -> Option<&Path> {
-        match self {
+        let path = match self {
             Error::Io { path, .. }
             | Error::Model { path, .. }
             | Error::Format { path, .. }
             | Error::Data { path, .. }
             | Error::Latency { path, .. }
-            | Error::Checkpoint { path, .. } => Some(path),
+            | Error::Checkpoint { path, .. } => Some(path.as_path()),
             Error::Pass { source, .. } => source.path(),
             _ => None,
-        }
+        };
+        path.filter(|path| *path != Path::new(Error::IN_MEMORY))
     }
 
     /// A mistake in, or of, the file at `path`.

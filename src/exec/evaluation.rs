@@ -83,7 +83,7 @@ pub fn agree(
     after: &Graph,
     data: &Data,
     foreign: Option<&dyn Foreign>,
-    mut progress: impl FnMut(f64),
+    mut progress: impl FnMut(f64) -> Result<()>,
 ) -> Result<Evaluated> {
     let networks = [
         Interpreter::<f32>::new(before)?,
@@ -95,7 +95,7 @@ pub fn agree(
     let (mut samples, mut cosines) = (0, 0.0);
     let mut first = Difference::default();
     for start in (0..data.len()).step_by(batch(before)) {
-        progress(start as f64 / data.len() as f64);
+        progress(start as f64 / data.len() as f64)?;
         let read = read(before, data, start)?;
         left_out.extend(read.left_out.iter().cloned());
         let feeds = Feeds::new(before, &read, BATCH)?;

@@ -17,7 +17,7 @@ use crate::error::FormatError;
 use crate::ir::Bytes;
 pub(crate) use foreign::other_zip;
 use foreign::without_zip;
-pub(crate) use write::{ArchiveWriter, root_name};
+pub(crate) use write::{ArchiveWriter, UNNAMED, root_name};
 
 /// Deflate cannot expand by more than 1032; what claims more is lying.
 pub(crate) const MAX_RATIO: u64 = 1100;

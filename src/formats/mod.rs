@@ -3,6 +3,7 @@
 //! A file's content decides which `Format` reads it; what it came from, or the name's suffix, which writes it.
 
 mod aten;
+mod content;
 mod dtypes;
 pub mod exported_program;
 mod facts;
@@ -28,7 +29,7 @@ pub use input::{InputShape, bind_inputs};
 pub use masks::write_masks;
 pub use model::Model;
 
-use std::ffi::OsStr;
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::BufWriter;
 use std::path::Path;
@@ -36,8 +37,9 @@ use std::sync::Arc;
 
 use crate::error::FormatError;
 use crate::files::{PendingFile, Staged};
-use crate::ir::{Dialect, Graph, Op, Validated, verify};
+use crate::ir::{Bytes, Dialect, Graph, Op, Validated, verify};
 use crate::{Error, Result};
+use content::{Content, suffix};
 use exported_program::ExportedProgram;
 use onnx::Onnx;
 use text::TextForm;
@@ -65,8 +67,25 @@ pub fn read(path: impl AsRef<Path>) -> Result<Model> {
 /// [`Error::Io`] or [`Error::Format`] when the file is not a model that can be taken, and [`Error::Usage`] when an input shape
 /// does not fit the model.
 pub fn read_with(path: impl AsRef<Path>, options: &ReadOptions) -> Result<Model> {
-    let path = path.as_ref();
-    let mut model = recognise(path).read(path, options)?;
+    read_content(&Content::open(path.as_ref())?, options)
+}
+
+/// Reads a model from the bytes of its file, which the model goes on to share: weights are not copied where they lie in the bytes
+/// as they are needed. What it is is told by the content.
+///
+/// An ONNX model whose weights are in files beside it has to be read from its path.
+///
+/// # Errors
+/// As [`read_with`].
+pub fn read_bytes(bytes: Bytes, options: &ReadOptions) -> Result<Model> {
+    read_content(&Content { bytes, path: None }, options)
+}
+
+fn read_content(content: &Content<'_>, options: &ReadOptions) -> Result<Model> {
+    if content.bytes.is_empty() && content.path.is_none() {
+        return Err(content.wrong(FormatError::Empty));
+    }
+    let mut model = recognise(content).read(content, options)?;
     faults::of_reader(&mut model.graph);
     bind_inputs(&mut model.graph, &options.inputs)?;
     Ok(model)
@@ -80,6 +99,27 @@ pub fn write(model: &Model, path: impl AsRef<Path>) -> Result<()> {
     stage(model, path)?.commit()
 }
 
+/// The bytes of a model file: of the format with this suffix, such as `onnx`, or of the one that the model is from, which for a graph
+/// without a file is the text form.
+///
+/// # Errors
+/// [`Error::Format`] when the format cannot hold the model, [`Error::Usage`] when the suffix is of no format, and
+/// [`Error::Invalid`] for a graph that breaks the IR's rules.
+pub fn write_bytes(model: &Model, suffix: Option<&str>) -> Result<Vec<u8>> {
+    let model = &*as_written(model);
+    let memory = Path::new(Error::IN_MEMORY);
+    let own = || FORMATS.into_iter().find(|f| f.dialect() == model.dialect());
+    let writer = match suffix {
+        Some(suffix) => with_suffix(suffix),
+        None => own(),
+    };
+    let writer = writer.ok_or_else(|| unknown_format(suffix.unwrap_or_default(), ""))?;
+    let graph = writable(&model.graph, writer, memory)?;
+    writer
+        .write_bytes(graph, &model.origin)
+        .map_err(|e| Error::format(memory, e))
+}
+
 /// Writes a model file that is not there under its name before somebody has looked at it.
 ///
 /// # Errors
@@ -87,27 +127,13 @@ pub fn write(model: &Model, path: impl AsRef<Path>) -> Result<()> {
 /// model's own file, [`Error::Usage`] when the suffix is of no format, and [`Error::Invalid`] for a graph that breaks the IR's rules.
 pub fn stage(model: &Model, path: impl AsRef<Path>) -> Result<Staged> {
     let path = path.as_ref();
-    if let Some(graph) = faults::of_writer(&model.graph) {
-        let wrong = Model {
-            graph,
-            origin: model.origin.clone(),
-        };
-        return staged(&wrong, path);
-    }
-    staged(model, path)
-}
-
-fn staged(model: &Model, path: &Path) -> Result<Staged> {
+    let model = &*as_written(model);
     let own = model.origin.path();
     let writer = writer(path, own)?;
     if own.is_some_and(|own| same_file(own, path)) {
         return Err(Error::format(path, FormatError::OverwritesInput));
     }
-    refuse_foreign(&model.graph, writer).map_err(|e| Error::format(path, e))?;
-    let graph = verify(&model.graph).map_err(|violations| Error::Invalid {
-        stage: "the program that built it".into(),
-        violations: violations.iter().map(ToString::to_string).collect(),
-    })?;
+    let graph = writable(&model.graph, writer, path)?;
     let mut files = Vec::new();
     let file = PendingFile::new(path, |out| {
         files = writer.write(graph, &model.origin, path, out)?;
@@ -117,9 +143,29 @@ fn staged(model: &Model, path: &Path) -> Result<Staged> {
     Ok(Staged(files))
 }
 
+/// The model, with the fault that a test of the tests may have planted.
+fn as_written(model: &Model) -> Cow<'_, Model> {
+    match faults::of_writer(&model.graph) {
+        None => Cow::Borrowed(model),
+        Some(graph) => Cow::Owned(Model {
+            graph,
+            origin: model.origin.clone(),
+        }),
+    }
+}
+
+/// The graph, if this format can hold it.
+fn writable<'g>(graph: &'g Graph, writer: &dyn Format, path: &Path) -> Result<Validated<'g>> {
+    refuse_foreign(graph, writer).map_err(|e| Error::format(path, e))?;
+    verify(graph).map_err(|violations| Error::Invalid {
+        stage: "the program that built it".into(),
+        violations: violations.iter().map(ToString::to_string).collect(),
+    })
+}
+
 /// Which format the file at `path` is of; `None` for the text form.
 pub fn dialect_of(path: &Path) -> Option<Dialect> {
-    recognise(path).dialect()
+    format_of(path).dialect()
 }
 
 /// Refuses a graph with opaque operators of which only another format knows what they are.
@@ -158,8 +204,8 @@ trait Format {
     fn suffixes(&self) -> &'static [&'static str];
     /// The opaque operators that such files can hold; `None` for all.
     fn dialect(&self) -> Option<Dialect>;
-    /// The model in the file.
-    fn read(&self, path: &Path, options: &ReadOptions) -> Result<Model>;
+    /// The model in such a file.
+    fn read(&self, content: &Content<'_>, options: &ReadOptions) -> Result<Model>;
     /// Writes the graph, with what its file had beside it; `path` is where the file will stand. Gives the files that will stand beside it.
     fn write(
         &self,
@@ -168,34 +214,51 @@ trait Format {
         path: &Path,
         out: &mut BufWriter<&mut File>,
     ) -> Result<Vec<PendingFile>>;
+    /// The same as bytes, with all weights in them.
+    fn write_bytes(
+        &self,
+        graph: Validated<'_>,
+        origin: &Origin,
+    ) -> std::result::Result<Vec<u8>, FormatError>;
 }
 
 /// Every format.
 const FORMATS: [&dyn Format; 4] = [&TorchScript, &ExportedProgram, &Onnx, &TextForm];
 
-/// What reads a file: its content says so, but for the text form.
-fn recognise(path: &Path) -> &'static dyn Format {
-    match suffix(path) {
+/// What reads a model: its content says so, but for files of the text form.
+fn recognise(content: &Content<'_>) -> &'static dyn Format {
+    match content.suffix() {
         text::SUFFIX => &TextForm,
-        _ if exported_program::recognises(path) => &ExportedProgram,
-        _ if onnx::recognises(path) => &Onnx,
+        _ if exported_program::recognises(&content.bytes) => &ExportedProgram,
+        suffix if onnx::recognises(content.bytes.as_ref(), suffix) => &Onnx,
+        _ if content.path.is_none() && text::recognises(content.bytes.as_ref()) => &TextForm,
         // What is not TorchScript either is told by this reader, with what it is instead.
         _ => &TorchScript,
     }
 }
 
+/// The format of a file; where it cannot be opened, that of the reader who says why.
+fn format_of(path: &Path) -> &'static dyn Format {
+    match suffix(path) {
+        text::SUFFIX => &TextForm,
+        _ => Content::open(path).map_or(&TorchScript, |content| recognise(&content)),
+    }
+}
+
+fn with_suffix(suffix: &str) -> Option<&'static dyn Format> {
+    let mut formats = FORMATS.into_iter();
+    formats.find(|format| format.suffixes().contains(&suffix))
+}
+
 /// The writer of files with this name, for a model that was read from the file `from`.
 fn writer(path: &Path, from: Option<&Path>) -> Result<&'static dyn Format> {
     let suffix = suffix(path);
-    let known = FORMATS
-        .into_iter()
-        .find(|format| format.suffixes().contains(&suffix));
-    match known {
+    match with_suffix(suffix) {
         Some(format) => Ok(format),
         // Whatever the user calls such files.
         None => match from.filter(|from| !suffix.is_empty() && self::suffix(from) == suffix) {
-            Some(from) => Ok(recognise(from)),
-            None => Err(unknown_format(path)),
+            Some(from) => Ok(format_of(from)),
+            None => Err(unknown_format(suffix, &format!("{}: ", path.display()))),
         },
     }
 }
@@ -254,12 +317,13 @@ impl Origin {
         names
     }
 
+    /// The file; `None` for a model that was read from bytes.
     fn path(&self) -> Option<&Path> {
         match self {
             Origin::None => None,
-            Origin::TorchScript(source) => Some(&source.path),
-            Origin::ExportedProgram(source) => Some(&source.path),
-            Origin::Onnx(source) => Some(&source.path),
+            Origin::TorchScript(source) => source.path.as_deref(),
+            Origin::ExportedProgram(source) => source.path.as_deref(),
+            Origin::Onnx(source) => source.path.as_deref(),
         }
     }
 }
@@ -271,16 +335,12 @@ fn same_file(a: &Path, b: &Path) -> bool {
     }
 }
 
-fn suffix(path: &Path) -> &str {
-    path.extension().and_then(OsStr::to_str).unwrap_or_default()
-}
-
-fn unknown_format(path: &Path) -> Error {
-    let path_text = path.display();
+/// That no format has such files; `place` says which file.
+fn unknown_format(suffix: &str, place: &str) -> Error {
     Error::Usage {
-        what: match suffix(path) {
-            "" => format!("{path_text}: the name has no suffix to tell the format by"),
-            suffix => format!("{path_text}: `.{suffix}` is no model format"),
+        what: match suffix {
+            "" => format!("{place}the name has no suffix to tell the format by"),
+            suffix => format!("{place}`.{suffix}` is no model format"),
         },
         help: "the formats are .pt (TorchScript), .pt2 (ExportedProgram), .onnx and .ir (text)"
             .to_string(),

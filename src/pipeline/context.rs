@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use super::cancellation::Cancellation;
 use super::training::TrainingContext;
+use crate::Result;
 use crate::analysis::Cost;
 use crate::analysis::prior::PriorMoments;
 use crate::data::Samples;
@@ -124,6 +126,13 @@ impl<'a> PassContext<'a> {
         PassContext { training, ..self }
     }
 
+    /// This context, whose pass ends when it is asked to.
+    #[doc(hidden)]
+    pub fn with_cancellation(mut self, cancellation: Cancellation) -> PassContext<'a> {
+        self.training.cancellation = cancellation;
+        self
+    }
+
     /// The graph as it was before the first pass; `None` where a pass is run by itself.
     #[doc(hidden)]
     pub fn original(&self) -> Option<&'a Graph> {
@@ -190,9 +199,13 @@ impl<'a> PassContext<'a> {
     }
 
     /// Says that the pass now works on `layer`, with `fraction` (0 to 1) of its work done.
-    pub fn progress(&mut self, layer: &str, fraction: f64) {
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`](crate::Error::Interrupted) when the run was asked to end, which the pass hands on.
+    pub fn progress(&mut self, layer: &str, fraction: f64) -> Result<()> {
         if let Some(progress) = &mut self.progress {
             progress(layer, fraction);
         }
+        self.training.cancellation.check()
     }
 }

@@ -242,7 +242,8 @@ fn evaluate(
     observer: &mut dyn Observer,
 ) -> Result<Evaluation> {
     let found = exec::agree(original, result, data, options.foreign.as_deref(), |done| {
-        observer.evaluating(done)
+        observer.evaluating(done);
+        options.cancellation.check()
     })?;
     let share = |k: usize| found.top1.as_ref().map(|top1| top1[k].share());
     Ok(Evaluation {
@@ -339,6 +340,7 @@ impl Manager<'_> {
             return Ok(Changed::No);
         }
         let info = pass.info();
+        self.options.cancellation.check()?;
         let failed = |source| match source {
             Error::Interrupted(_) => source,
             source => Error::Pass {
@@ -416,6 +418,7 @@ impl Manager<'_> {
             return Ok(None);
         }
         self.observer.verifying(stage);
+        self.options.cancellation.check()?;
         let moved = self.check.compare(stage, before, &self.graph)?;
         if kind == Kind::Exact {
             moved.within(self.check.tolerance, stage)?;
@@ -434,6 +437,7 @@ impl Manager<'_> {
         }
         let stage = "the pipeline";
         self.observer.verifying(stage);
+        self.options.cancellation.check()?;
         let moved = self.check.compare(stage, self.original, &self.graph)?;
         if self.exact {
             moved.within(self.check.tolerance, stage)?;

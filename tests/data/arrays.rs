@@ -113,7 +113,9 @@ fn a_network_with_a_batch_of_its_own_gets_that() {
         // All of it runs, and a sample counts once.
         let data = open(&npz(folder.path(), &x), &graph).unwrap();
         assert_eq!(
-            agree(&graph, &graph, &data, None, |_| {}).unwrap().samples,
+            agree(&graph, &graph, &data, None, |_| Ok(()))
+                .unwrap()
+                .samples,
             6
         );
     }
@@ -149,7 +151,9 @@ fn samples_in_a_folder_may_have_any_sizes() {
     assert_eq!(positions, [&[0, 2][..], &[1]]);
     let data = open(&spec, &graph).unwrap();
     assert_eq!(
-        agree(&graph, &graph, &data, None, |_| {}).unwrap().samples,
+        agree(&graph, &graph, &data, None, |_| Ok(()))
+            .unwrap()
+            .samples,
         3
     );
     // The same with a batch of one in each file.

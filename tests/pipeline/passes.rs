@@ -40,7 +40,7 @@ static PEEL: PassInfo = PassInfo {
             info: &PEEL,
             kind: Kind::Exact,
             run: |graph, context| {
-                context.progress("relu", 0.5);
+                context.progress("relu", 0.5)?;
                 let Some((node, operand)) = second_relu(graph) else {
                     context.missed("", "no relu of a relu");
                     return Ok(Changed::No);

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use optc::ir::{Constant, Graph, NodeKind, Role, Tensor, Value};
+use optc::ir::{Constant, Graph, NodeKind, Op, Role, Tensor, Value};
 use optc::{Model, Pipeline};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -31,7 +31,7 @@ fn main() -> Result<()> {
     let program = network();
     let mut model = Model::new(lower(&program)?);
     let report = Pipeline::parse("red{hash=none}")?.run(&mut model)?;
-    let optimised = raise(&model.graph);
+    let optimised = raise(&model.graph, &program);
     println!(
         "{} weights became {}; {} instructions became {}",
         report.before.params,
@@ -39,13 +39,35 @@ fn main() -> Result<()> {
         program.len(),
         optimised.len()
     );
-    for instruction in &optimised {
+    for Raised {
+        instruction,
+        origin,
+    } in &optimised
+    {
         if let Instruction::Call { operator, .. } = instruction {
-            println!("  {operator}");
+            let from = origin.map_or("nothing".to_string(), |number| {
+                format!("instruction {number}")
+            });
+            println!("  {operator}, from {from}");
         }
     }
     assert!(report.after.params < report.before.params);
+    let calls = optimised.iter().filter(|raised| raised.is_call());
+    assert!(calls.count() > 0 && optimised.iter().all(|raised| raised.origin.is_some()));
     Ok(())
+}
+
+/// An instruction of the result, with the number of the one that it comes from, for what the compiler knows of that: its line in a
+/// source, its place in a schedule.
+struct Raised {
+    instruction: Instruction,
+    origin: Option<usize>,
+}
+
+impl Raised {
+    fn is_call(&self) -> bool {
+        matches!(self.instruction, Instruction::Call { .. })
+    }
 }
 
 /// Two convolutions with an activation between them; half of the first one's filters are the same as others.
@@ -76,7 +98,7 @@ fn network() -> Program {
     ]
 }
 
-/// The program as optc's graph. An instruction's number is its name, so that what is left of it can be recognised.
+/// The program as optc's graph. An instruction's number is its name, which what is made of it keeps.
 fn lower(program: &Program) -> Result<Graph> {
     let mut graph = Graph::new("program");
     let mut values: Vec<Value> = Vec::new();
@@ -102,11 +124,11 @@ fn lower(program: &Program) -> Result<Graph> {
 }
 
 /// The graph as a program again.
-fn raise(graph: &Graph) -> Program {
+fn raise(graph: &Graph, program: &Program) -> Vec<Raised> {
     // What a pipeline returns was verified: it has no cycle.
     let order = graph.topological_order().unwrap_or_default();
     let mut numbers = HashMap::new();
-    let mut program = Program::new();
+    let mut raised = Vec::new();
     for node in order {
         let instruction = match &graph.node(node).kind {
             NodeKind::Input => Instruction::Input {
@@ -116,24 +138,37 @@ fn raise(graph: &Graph) -> Program {
                 shape: constant.tensor.shape().to_vec(),
                 elements: constant.tensor.elements::<f32>().into_owned(),
             },
-            NodeKind::Op(op) => {
-                let attributes = op.attributes();
-                let attributes: Vec<String> = attributes
+            NodeKind::Op(op) => Instruction::Call {
+                operator: format!("{}{{{}}}", op.name(), attributes(op)),
+                operands: graph
+                    .operands(node)
                     .iter()
-                    .map(|(name, value)| format!("{name}={value}"))
-                    .collect();
-                Instruction::Call {
-                    operator: format!("{}{{{}}}", op.name(), attributes.join(",")),
-                    operands: graph
-                        .operands(node)
-                        .iter()
-                        .map(|value| numbers[&value.node])
-                        .collect(),
-                }
-            }
+                    .map(|value| numbers[&value.node])
+                    .collect(),
+            },
         };
-        numbers.insert(node, program.len());
-        program.push(instruction);
+        numbers.insert(node, raised.len());
+        let origin = origin(&graph.node(node).name).filter(|number| *number < program.len());
+        raised.push(Raised {
+            instruction,
+            origin,
+        });
     }
-    program
+    raised
+}
+
+/// What an operator has beside its operands, as `lower` writes it.
+fn attributes(op: &Op) -> String {
+    let attributes = op.attributes();
+    let attributes: Vec<String> = attributes
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    attributes.join(",")
+}
+
+/// The instruction that a node comes from: `i4`, or what a pass has called after it, `i4.1` or `i4.bias`.
+fn origin(name: &str) -> Option<usize> {
+    let number = name.strip_prefix('i')?;
+    number.split('.').next()?.parse().ok()
 }

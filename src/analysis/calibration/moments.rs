@@ -32,7 +32,7 @@ pub struct PatchMoments {
 /// Measures the patches that convolutions read. `layers` are in the graph's topological order, and none is transposed. Patches of
 /// more than `most_joint` elements are measured by channel.
 ///
-/// `progress` is told each layer before its turn, with the fraction done.
+/// `progress` is told each layer before its turn, with the fraction done; where it fails, so does this.
 ///
 /// # Errors
 /// When the samples do not fit the network, or it has an operator before a layer that cannot be run.
@@ -41,12 +41,12 @@ pub fn patch_moments(
     layers: &[(NodeId, KernelLayout)],
     most_joint: usize,
     sampled: &Sampled,
-    progress: &mut dyn FnMut(&str, f64),
+    progress: &mut dyn FnMut(&str, f64) -> Result<()>,
 ) -> Result<FxHashMap<NodeId, PatchMoments>> {
     let mut frontier = Frontier::new(graph, sampled)?;
     let mut found = FxHashMap::default();
     for (i, (node, layout)) in layers.iter().enumerate() {
-        progress(&graph.node(*node).name, i as f64 / layers.len() as f64);
+        progress(&graph.node(*node).name, i as f64 / layers.len() as f64)?;
         frontier.run_to(graph, *node)?;
         let layer = Layer::of(graph, *node)?;
         let x = frontier.arrays(graph, layer.x)?;
@@ -69,7 +69,7 @@ pub fn patch_moments(
 
 /// Measures what comes out of convolutions of one group and linear layers, which are in the graph's topological order.
 ///
-/// `progress` is told each layer before its turn, with the fraction done.
+/// `progress` is told each layer before its turn, with the fraction done; where it fails, so does this.
 ///
 /// # Errors
 /// As [`patch_moments`].
@@ -77,7 +77,7 @@ pub fn result_moments(
     graph: &Graph,
     layers: &[NodeId],
     sampled: &Sampled,
-    progress: &mut dyn FnMut(&str, f64),
+    progress: &mut dyn FnMut(&str, f64) -> Result<()>,
 ) -> Result<FxHashMap<NodeId, ResultMoments>> {
     let mut frontier = Frontier::new(graph, sampled)?;
     let mut found = FxHashMap::default();
@@ -85,7 +85,7 @@ pub fn result_moments(
         frontier.hold((*node).into());
     }
     for (i, node) in layers.iter().enumerate() {
-        progress(&graph.node(*node).name, i as f64 / layers.len() as f64);
+        progress(&graph.node(*node).name, i as f64 / layers.len() as f64)?;
         frontier.run_past(graph, *node)?;
         let layer = Layer::of(graph, *node)?;
         let results = frontier.arrays(graph, (*node).into())?;

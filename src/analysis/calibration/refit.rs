@@ -51,7 +51,7 @@ pub fn refit(
     changed: &mut Graph,
     sampled: &Sampled,
     tie: &mut dyn FnMut(&mut Graph, NodeId) -> bool,
-    progress: &mut dyn FnMut(&str, f64),
+    progress: &mut dyn FnMut(&str, f64) -> Result<()>,
 ) -> Result<Refit> {
     let (fits, left_out) = fits(original, changed);
     let mut fitted = Vec::new();
@@ -65,7 +65,7 @@ pub fn refit(
     }
     for (i, fit) in fits.iter().enumerate() {
         let name = changed.node(fit.node).name.to_string();
-        progress(&name, i as f64 / fits.len() as f64);
+        progress(&name, i as f64 / fits.len() as f64)?;
         after.run_to(changed, fit.inner.unwrap_or(fit.node))?;
         let composite;
         let layer = match &fit.inner {

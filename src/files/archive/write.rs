@@ -50,6 +50,9 @@ impl<'r, W: Write + Seek> ArchiveWriter<'r, W> {
     }
 }
 
+/// The name of an archive's root folder where the archive is in no file, as PyTorch has it.
+pub(crate) const UNNAMED: &str = "archive";
+
 /// The name of an archive's root folder: the file's own.
 pub(crate) fn root_name(path: &Path) -> String {
     let stem = path
@@ -67,7 +70,7 @@ pub(crate) fn root_name(path: &Path) -> String {
         })
         .collect();
     if name.trim_matches('.').is_empty() {
-        "archive".to_owned()
+        UNNAMED.to_owned()
     } else {
         name
     }

@@ -18,11 +18,13 @@ mod symbolic;
 mod write;
 
 use std::fs::File;
-use std::io::BufWriter;
+use std::io::{BufWriter, Cursor};
 use std::path::Path;
 use std::sync::Arc;
 
+use super::content::Content;
 use super::{Format, Origin, ReadOptions};
+use crate::error::FormatError;
 use crate::files::{PendingFile, archive};
 use crate::ir::{Dialect, Validated};
 use crate::{Error, Model, Result};
@@ -42,8 +44,10 @@ impl Format for ExportedProgram {
         Some(Dialect::ExportedProgram)
     }
 
-    fn read(&self, path: &Path, _: &ReadOptions) -> Result<Model> {
-        let (graph, source) = read::read(path).map_err(|e| Error::format(path, e))?;
+    fn read(&self, content: &Content<'_>, _: &ReadOptions) -> Result<Model> {
+        let read = read_bytes(content.bytes.clone());
+        let (graph, mut source) = read.map_err(|e| content.wrong(e))?;
+        source.path = content.path.map(Path::to_path_buf);
         let origin = Origin::ExportedProgram(Arc::new(source));
         Ok(Model { graph, origin })
     }
@@ -55,12 +59,22 @@ impl Format for ExportedProgram {
         path: &Path,
         out: &mut BufWriter<&mut File>,
     ) -> Result<Vec<PendingFile>> {
-        let source = match origin {
-            Origin::ExportedProgram(source) => Some(&**source),
-            _ => None,
-        };
         let root = archive::root_name(path);
-        write(&graph, source, &root, out).map_err(|e| Error::format(path, e))?;
+        write(&graph, source(origin), &root, out).map_err(|e| Error::format(path, e))?;
         Ok(Vec::new())
+    }
+
+    fn write_bytes(&self, graph: Validated<'_>, origin: &Origin) -> Result<Vec<u8>, FormatError> {
+        let mut out = Cursor::new(Vec::new());
+        write(&graph, source(origin), archive::UNNAMED, &mut out)?;
+        Ok(out.into_inner())
+    }
+}
+
+/// What the graph's file had beside it, if that was such a file.
+fn source(origin: &Origin) -> Option<&Source> {
+    match origin {
+        Origin::ExportedProgram(source) => Some(source),
+        _ => None,
     }
 }

@@ -2,8 +2,6 @@
 
 mod interface;
 
-use std::path::Path;
-
 use indexmap::IndexMap;
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde_json::Value as Json;
@@ -13,25 +11,16 @@ use super::schema::{NamedArgument, Node, Program, TensorMeta, name_of};
 use super::source::{Placeholder, ResultSlot, Source, State};
 use super::symbolic::Symbols;
 use crate::error::FormatError;
-use crate::files::MappedFile;
 use crate::files::archive::{Archive, other_zip};
 use crate::formats::aten::{Eval, Stop, TensorRef, is_written};
 use crate::ir::{self, Bytes, DType, Dim, Dims, Graph, NodeId, Symbol, Type};
 
+/// Whether these bytes are an archive of `torch.export.save`, or of what else PyTorch keeps in the same format.
+pub(crate) fn recognises(bytes: &Bytes) -> bool {
+    Archive::open(bytes.clone()).is_ok_and(|archive| is_package(&archive))
+}
+
 /// Reads an exported program.
-pub(crate) fn read(path: &Path) -> Result<(Graph, Source), FormatError> {
-    let (graph, mut source) = read_bytes(MappedFile::open(path)?)?;
-    source.path = path.to_path_buf();
-    Ok((graph, source))
-}
-
-/// Whether a file is an archive of `torch.export.save`, or of what else PyTorch keeps in the same format.
-pub(crate) fn recognises(path: &Path) -> bool {
-    let archive = MappedFile::open(path).and_then(Archive::open);
-    archive.is_ok_and(|archive| is_package(&archive))
-}
-
-/// Reads an exported program from memory.
 pub(crate) fn read_bytes(bytes: Bytes) -> Result<(Graph, Source), FormatError> {
     let archive = Archive::open(bytes)?;
     if !is_package(&archive)

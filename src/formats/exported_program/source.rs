@@ -16,8 +16,8 @@ use crate::ir::{Bytes, Dialect, Dim, Tensor};
 /// What is needed to write a graph back as the ExportedProgram that it came from.
 #[derive(Clone, Debug)]
 pub struct Source {
-    /// The file, which is never overwritten.
-    pub(crate) path: PathBuf,
+    /// The file, which is never overwritten; `None` for bytes.
+    pub(crate) path: Option<PathBuf>,
     /// How the archive keeps its tensors.
     pub(super) container: Container,
     /// The program's name in the archive.

@@ -22,7 +22,11 @@ pub(super) struct Mapped {
 
 impl Mapped {
     pub(super) fn open(path: &Path) -> Result<Mapped, FormatError> {
-        let bytes = MappedFile::open(path)?;
+        Mapped::over(MappedFile::open(path)?, path)
+    }
+
+    /// The file at `path`, which is mapped already.
+    pub(super) fn over(bytes: Bytes, path: &Path) -> Result<Mapped, FormatError> {
         let file = File::open(path).map_err(|source| FormatError::Io {
             doing: "cannot open the file",
             source,
@@ -156,8 +160,8 @@ impl External {
         }
         let Some(folder) = &self.folder else {
             return Err(refused(
-                "the model itself is in no file".to_owned(),
-                "write the model to a file first",
+                "the model is read from bytes, which have no folder".to_owned(),
+                "read it from its path, beside that file; or put the weights into the model: onnx.save(onnx.load(path), \"whole.onnx\")",
             ));
         };
         let path = folder.join(location);

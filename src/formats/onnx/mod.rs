@@ -41,6 +41,7 @@ use std::io::BufWriter;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::content::Content;
 use super::{Format, Origin, ReadOptions};
 use crate::error::FormatError;
 use crate::files::PendingFile;
@@ -65,8 +66,13 @@ impl Format for Onnx {
         Some(Dialect::Onnx)
     }
 
-    fn read(&self, path: &Path, options: &ReadOptions) -> Result<Model> {
-        let (graph, source) = read::read(path, options).map_err(|e| Error::format(path, e))?;
+    fn read(&self, content: &Content<'_>, options: &ReadOptions) -> Result<Model> {
+        let bytes = content.bytes.clone();
+        let read = match content.path {
+            Some(path) => read::read(bytes, path, options),
+            None => read_bytes(bytes, options),
+        };
+        let (graph, source) = read.map_err(|e| content.wrong(e))?;
         let origin = Origin::Onnx(Arc::new(source));
         Ok(Model { graph, origin })
     }
@@ -80,13 +86,23 @@ impl Format for Onnx {
         out: &mut BufWriter<&mut File>,
     ) -> Result<Vec<PendingFile>> {
         let none = Source::default();
-        let source = match origin {
-            Origin::Onnx(source) => source,
-            _ => &none,
-        };
+        let source = source(origin).unwrap_or(&none);
         let refused = |error: OnnxError| Error::format(path, FormatError::from(error));
         let written = write::write(&graph, source).map_err(refused)?;
         store::store(written, source, path, out)
+    }
+
+    fn write_bytes(&self, graph: Validated<'_>, origin: &Origin) -> Result<Vec<u8>, FormatError> {
+        let none = Source::default();
+        write_bytes(&graph, source(origin).unwrap_or(&none))
+    }
+}
+
+/// What the graph's file had beside it, if that was such a file.
+fn source(origin: &Origin) -> Option<&Source> {
+    match origin {
+        Origin::Onnx(source) => Some(source),
+        _ => None,
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::io::Read;
 use std::path::Path;
 
 use prost::Message;
@@ -27,13 +26,9 @@ const OPSETS: std::ops::RangeInclusive<i64> = 1..=28;
 /// The suffix of such files.
 pub(crate) const SUFFIX: &str = "onnx";
 
-/// Whether a file is an ONNX model, by how it begins; one that is called so is, unless it is an archive.
-pub(crate) fn recognises(path: &Path) -> bool {
-    let mut head = [0; 8];
-    let read = std::fs::File::open(path).and_then(|mut file| file.read(&mut head));
-    let head = &head[..read.unwrap_or(0)];
-    let named = path.extension().is_some_and(|suffix| suffix == SUFFIX);
-    is_onnx(head) || (named && !head.is_empty() && !head.starts_with(b"PK"))
+/// Whether these bytes are an ONNX model, by how they begin; a file that is called so is, unless it is an archive.
+pub(crate) fn recognises(bytes: &[u8], suffix: &str) -> bool {
+    is_onnx(bytes) || (suffix == SUFFIX && !bytes.starts_with(b"PK"))
 }
 
 /// Whether bytes look like an ONNX model: a message whose first field is the version of the format.
@@ -49,13 +44,15 @@ fn is_onnx(bytes: &[u8]) -> bool {
     )
 }
 
-/// Reads an ONNX file.
-pub(crate) fn read(path: &Path, options: &ReadOptions) -> Result<(Graph, Source), FormatError> {
-    let file = Mapped::open(path)?;
-    let map = file.bytes.clone();
+/// Reads an ONNX file that is mapped.
+pub(crate) fn read(
+    map: Bytes,
+    path: &Path,
+    options: &ReadOptions,
+) -> Result<(Graph, Source), FormatError> {
     let (graph, mut source) = read_with(&map, External::beside(path), options)?;
-    source.path = path.to_path_buf();
-    source.files.insert(0, file);
+    source.path = Some(path.to_path_buf());
+    source.files.insert(0, Mapped::over(map, path)?);
     Ok((graph, source))
 }
 

@@ -17,8 +17,8 @@ use crate::ir::{Dialect, Tensor, Type};
 /// What is needed to write a graph back as the ONNX file that it came from.
 #[derive(Debug, Default)]
 pub struct Source {
-    /// The file, which is never overwritten.
-    pub(crate) path: PathBuf,
+    /// The file, which is never overwritten; `None` for bytes.
+    pub(crate) path: Option<PathBuf>,
     /// The file but for nodes, weights and value infos.
     pub(super) model: ModelProto,
     /// The version of ONNX's own operators.

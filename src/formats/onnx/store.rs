@@ -191,6 +191,20 @@ fn write_elements(tensor: &Tensor, source: &Source, out: &mut dyn Sink) -> io::R
     out.write_all(&bytes)
 }
 
+/// That no protobuf holds a model of so many bytes, of which `graph` are not weights.
+fn too_large(graph: u64, whole: u64) -> OnnxError {
+    if graph > i32::MAX as u64 {
+        return OnnxError::unwritable(
+            format!("the model would take {graph} bytes besides its weights"),
+            "a protobuf holds 2 GB at most; leave out what makes the graph so large",
+        );
+    }
+    OnnxError::unwritable(
+        format!("the model takes {whole} bytes with its weights"),
+        "a protobuf holds 2 GB at most; write the model to a path, beside which large weights get a file of their own",
+    )
+}
+
 /// Writes the messages, and the weights that go into them.
 pub(super) fn encode(
     mut written: Written,
@@ -213,11 +227,7 @@ pub(super) fn encode(
         .sum();
     let whole = graph.len() as u64 + weights;
     if whole > i32::MAX as u64 {
-        return Err(OnnxError::unwritable(
-            format!("the model would take {whole} bytes besides its weights"),
-            "a protobuf holds 2 GB at most; leave out what makes the graph so large",
-        )
-        .into());
+        return Err(too_large(graph.len() as u64, whole).into());
     }
     let mut head = Vec::with_capacity(32);
     let mut prefix = |field: u32, len: u64| {

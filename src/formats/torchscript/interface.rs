@@ -11,8 +11,8 @@ use crate::ir::{Bytes, Dim, Role, Tensor};
 /// What is needed to write a graph back as the TorchScript file that it came from.
 #[derive(Clone, Debug, Default)]
 pub struct Source {
-    /// The file, which is never overwritten.
-    pub(crate) path: PathBuf,
+    /// The file, which is never overwritten; `None` for bytes.
+    pub(crate) path: Option<PathBuf>,
     /// `version`, as the file has it.
     pub(super) version: String,
     /// Modules by attribute path, the root's empty, in the order of the file.

@@ -18,13 +18,15 @@ mod write_code;
 mod write_pickle;
 
 use std::fs::File;
-use std::io::BufWriter;
+use std::io::{BufWriter, Cursor, Seek, Write};
 use std::path::Path;
 use std::sync::Arc;
 
+use super::content::Content;
 use super::{Format, Origin, ReadOptions};
+use crate::error::FormatError;
 use crate::files::{PendingFile, archive};
-use crate::ir::{Dialect, Validated};
+use crate::ir::{Dialect, Graph, Validated};
 use crate::{Error, Model, Result};
 pub use interface::Source;
 pub(crate) use read::read_bytes;
@@ -42,8 +44,10 @@ impl Format for TorchScript {
         Some(Dialect::TorchScript)
     }
 
-    fn read(&self, path: &Path, options: &ReadOptions) -> Result<Model> {
-        let (graph, source) = read::read(path, options).map_err(|e| Error::format(path, e))?;
+    fn read(&self, content: &Content<'_>, options: &ReadOptions) -> Result<Model> {
+        let read = read_bytes(content.bytes.clone(), options);
+        let (graph, mut source) = read.map_err(|e| content.wrong(e))?;
+        source.path = content.path.map(Path::to_path_buf);
         let origin = Origin::TorchScript(Arc::new(source));
         Ok(Model { graph, origin })
     }
@@ -55,13 +59,27 @@ impl Format for TorchScript {
         path: &Path,
         out: &mut BufWriter<&mut File>,
     ) -> Result<Vec<PendingFile>> {
-        let none = Source::default();
-        let source = match origin {
-            Origin::TorchScript(source) => source,
-            _ => &none,
-        };
         let root = archive::root_name(path);
-        write(&graph, source, &root, out).map_err(|e| Error::format(path, e))?;
+        write_from(&graph, origin, &root, out).map_err(|e| Error::format(path, e))?;
         Ok(Vec::new())
+    }
+
+    fn write_bytes(&self, graph: Validated<'_>, origin: &Origin) -> Result<Vec<u8>, FormatError> {
+        let mut out = Cursor::new(Vec::new());
+        write_from(&graph, origin, archive::UNNAMED, &mut out)?;
+        Ok(out.into_inner())
+    }
+}
+
+/// Writes a graph with what its file had beside it, if that was such a file.
+fn write_from(
+    graph: &Graph,
+    origin: &Origin,
+    root: &str,
+    out: impl Write + Seek,
+) -> Result<(), FormatError> {
+    match origin {
+        Origin::TorchScript(source) => write(graph, source, root, out),
+        _ => write(graph, &Source::default(), root, out),
     }
 }

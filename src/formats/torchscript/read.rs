@@ -2,8 +2,6 @@
 
 mod inputs;
 
-use std::path::Path;
-
 use ruff_python_ast::ParameterWithDefault;
 use rustc_hash::FxHashSet;
 use smallvec::SmallVec;
@@ -14,7 +12,6 @@ use super::interface::{ModuleInfo, Parameter, ResultText, Source};
 use super::objects::{Objects, Tree};
 use super::value::ModuleRef;
 use crate::error::FormatError;
-use crate::files::MappedFile;
 use crate::files::archive::{Archive, other_zip};
 use crate::formats::ReadOptions;
 use crate::formats::aten::{Template, add_outputs, is_written};
@@ -28,14 +25,6 @@ const STACK: usize = 512 << 20;
 const MAX_ROUNDS: usize = 256;
 
 /// Reads a TorchScript archive.
-pub(crate) fn read(path: &Path, options: &ReadOptions) -> Result<(Graph, Source), FormatError> {
-    let map = MappedFile::open(path)?;
-    let (graph, mut source) = read_bytes(map, options)?;
-    source.path = path.to_path_buf();
-    Ok((graph, source))
-}
-
-/// Reads a TorchScript archive from memory.
 pub(crate) fn read_bytes(
     bytes: Bytes,
     options: &ReadOptions,

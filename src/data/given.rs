@@ -1,0 +1,36 @@
+//! Arrays that a program has in memory: taken as those of `npz:FILE` are, where they lie.
+
+use super::arrays::{self, Arrays};
+use super::{Data, DataSpec, Wanted};
+use crate::Result;
+use crate::ir::{Graph, Tensor};
+
+impl Data {
+    /// Arrays `[n, ...]` for a network: named like its inputs, `x` for the only one, and `y` for labels.
+    ///
+    /// # Errors
+    /// [`Error::Data`](crate::Error::Data) when they do not fit the network's inputs.
+    #[doc(hidden)]
+    pub fn of_arrays(arrays: Vec<(String, Tensor)>, graph: &Graph) -> Result<Data> {
+        let spec: DataSpec = "npz:<memory>".parse()?;
+        let opened = arrays::open(&spec, &Wanted::by(graph), &Given(arrays))?;
+        Ok(Data::new(&spec, opened))
+    }
+}
+
+struct Given(Vec<(String, Tensor)>);
+
+impl Arrays for Given {
+    fn names(&self) -> Vec<String> {
+        self.0.iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    fn read(&self, name: &str) -> Result<Tensor> {
+        let found = self.0.iter().find(|(other, _)| other == name);
+        // It is one of the names, so it is there.
+        Ok(found.map_or_else(
+            || Tensor::from_vec(&[0], Vec::<f32>::new()),
+            |(_, array)| array.clone(),
+        ))
+    }
+}

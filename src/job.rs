@@ -1,0 +1,273 @@
+//! A run as a program asks for it that is not written in Rust: settings as JSON, the command's own under the same names, and the
+//! [`RunOptions`] that they come to. The interfaces for C and for Python are made of this.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use crate::analysis::latency::{Latency, Measured};
+use crate::data::{Data, DataSpec, Samples, Split};
+use crate::exec::{self, Foreign};
+use crate::pipeline::{Cancellation, Cost, RunOptions, Verify};
+use crate::{Error, Model, Pipeline, Result, dream, judge};
+
+/// What runs where nothing else is said.
+const PASSES: &str = "red";
+/// What runs where a goal is given: all that can share it.
+const PASSES_FOR_GOAL: &str = "red,lrf,lowrank,cut";
+
+/// How a run is to be. Each is what the command's option of this name is.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// How much is to be left, such as `macs=0.5`.
+    pub target: Option<String>,
+    /// How much of the answers is to stay, such as `agreement=0.99`.
+    pub keep: Option<String>,
+    /// Samples to calibrate on, such as `npz:FILE`.
+    pub data: Option<String>,
+    /// How many of them at most.
+    pub samples: usize,
+    /// Data to compare answers on.
+    pub eval: Option<String>,
+    /// What to make smaller.
+    pub cost: CostName,
+    /// The start of all random numbers.
+    pub seed: u64,
+    /// The number of threads; 0 for one a core.
+    pub threads: u16,
+    /// Which outputs are compared.
+    pub verify: VerifyName,
+    /// The largest error that exact passes may cause.
+    pub tolerance: Option<f64>,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            target: None,
+            keep: None,
+            data: None,
+            samples: 256,
+            eval: None,
+            cost: CostName::Macs,
+            seed: 0,
+            threads: 0,
+            verify: VerifyName::Whole,
+            tolerance: None,
+        }
+    }
+}
+
+/// A [`Cost`] by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CostName {
+    /// Multiply-adds.
+    Macs,
+    /// Stored weights.
+    Params,
+    /// Time as ONNX Runtime takes it, measured as far as passes ask and kept in the user's cache.
+    Time,
+}
+
+/// A [`Verify`] by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VerifyName {
+    /// None.
+    #[serde(rename = "none")]
+    Nothing,
+    /// Those after the last pass with the original's.
+    Whole,
+    /// Those around every pass.
+    Each,
+}
+
+/// What a program has in memory instead of naming it in [`Settings`].
+#[derive(Debug, Default)]
+pub struct Given {
+    /// Instead of `data`.
+    pub data: Option<Data>,
+    /// Instead of `eval`.
+    pub eval: Option<Data>,
+}
+
+impl Settings {
+    /// Reads settings; an empty text is the defaults.
+    ///
+    /// # Errors
+    /// [`Error::Text`] for what is no JSON, or has a setting that there is not.
+    pub fn parse(json: &str) -> Result<Settings> {
+        if json.trim().is_empty() {
+            return Ok(Settings::default());
+        }
+        parse(json)
+    }
+
+    /// The passes, under the goal if there is one.
+    ///
+    /// # Errors
+    /// Those of [`Pipeline::parse`]; [`Error::Usage`] for two goals.
+    pub fn pipeline(&self, passes: Option<&str>) -> Result<Pipeline> {
+        let goal = match (&self.target, &self.keep) {
+            (Some(_), Some(_)) => {
+                return Err(Error::Usage {
+                    what: "there is a target, and something to keep".to_string(),
+                    help: "give one of both".to_string(),
+                });
+            }
+            (goal, None) | (None, goal) => goal.as_deref(),
+        };
+        pipeline(passes, goal)
+    }
+
+    /// The options of a run on `model`, with data opened for it. `cancellation` ends what takes long here, too.
+    ///
+    /// # Errors
+    /// Those of opening data, and [`Error::Usage`] for what the model or this machine cannot do.
+    pub fn options(
+        &self,
+        model: &Model,
+        given: Given,
+        cancellation: Cancellation,
+    ) -> Result<RunOptions> {
+        let mut run = RunOptions {
+            seed: self.seed,
+            threads: self.threads.into(),
+            cost: self.cost()?,
+            verify: match self.verify {
+                VerifyName::Nothing => Verify::Nothing,
+                VerifyName::Whole => Verify::Whole,
+                VerifyName::Each => Verify::Each,
+            },
+            tolerance: self.tolerance,
+            cancellation,
+            ..RunOptions::default()
+        };
+        let mut wanted = self.samples;
+        let data = match (given.data, &self.data) {
+            (Some(data), _) => Some(data),
+            (None, None) => None,
+            (None, Some(text)) => {
+                let spec: DataSpec = text.parse()?;
+                // Samples that are made are all wanted.
+                if let Some(dreams) = spec.dreams(&model.graph)? {
+                    wanted = dreams.count;
+                }
+                Some(self.open(&spec, model, &run.cancellation)?)
+            }
+        };
+        let eval = match (given.eval, &self.eval) {
+            (Some(data), _) => Some(data),
+            (None, None) => None,
+            (None, Some(text)) => {
+                let spec = text.parse::<DataSpec>()?.prefer(Split::Test);
+                Some(self.open(&spec, model, &run.cancellation)?)
+            }
+        };
+        if data.is_some() || eval.is_some() {
+            // Without a runtime what is behind such operators is not measured, which the report says.
+            run.foreign = foreign(model).unwrap_or_default();
+        }
+        run.eval = eval.map(Arc::new);
+        match data {
+            Some(data) => calibrated(run, data, wanted, true),
+            None => Ok(run),
+        }
+    }
+
+    fn open(&self, spec: &DataSpec, model: &Model, cancellation: &Cancellation) -> Result<Data> {
+        let threads = self.threads.into();
+        dream::open(spec, &model.graph, self.seed, threads, &mut |_| {
+            cancellation.check()
+        })
+    }
+
+    fn cost(&self) -> Result<Cost> {
+        let for_time = self
+            .target
+            .as_deref()
+            .is_some_and(|t| t.starts_with("time="));
+        match self.cost {
+            CostName::Macs if !for_time => Ok(Cost::Macs),
+            CostName::Params => Ok(Cost::Params),
+            CostName::Macs | CostName::Time => {
+                let meter = judge::meter(self.threads.max(1).into())?;
+                let (measured, _) = Measured::cached(meter);
+                Ok(Cost::Latency(Arc::new(Latency::Measured(measured))))
+            }
+        }
+    }
+}
+
+/// The passes, those that are usual without any, under a goal if there is one.
+///
+/// # Errors
+/// Those of [`Pipeline::parse`] and [`Pipeline::within`].
+pub fn pipeline(passes: Option<&str>, goal: Option<&str>) -> Result<Pipeline> {
+    let default = match goal {
+        Some(_) => PASSES_FOR_GOAL,
+        None => PASSES,
+    };
+    let pipeline = Pipeline::parse(passes.unwrap_or(default))?;
+    match goal {
+        Some(goal) => pipeline.within(goal),
+        None => Ok(pipeline),
+    }
+}
+
+/// Reads what a program gives as JSON; a mistake is pointed at.
+///
+/// # Errors
+/// [`Error::Text`].
+pub fn parse<'t, T: Deserialize<'t>>(json: &'t str) -> Result<T> {
+    serde_json::from_str(json).map_err(|error| {
+        let lines = json
+            .split_inclusive('\n')
+            .take(error.line().saturating_sub(1));
+        let at = lines.map(str::len).sum::<usize>() + error.column().saturating_sub(1);
+        Error::Text {
+            what: error.to_string(),
+            text: json.to_string(),
+            at,
+            help: "settings are a JSON object, such as {\"seed\": 1}".to_string(),
+        }
+    })
+}
+
+/// A run that calibrates on `wanted` samples of `data`; where there are enough, more are held out for what is measured on the way.
+///
+/// # Errors
+/// As [`Data::sample`].
+pub fn calibrated(
+    run: RunOptions,
+    data: Data,
+    wanted: usize,
+    hold_out: bool,
+) -> Result<RunOptions> {
+    let (samples, held_out) = if hold_out {
+        // Those that are held out come on top.
+        let all = data.sample(Samples::with_held_out(wanted), run.seed)?;
+        all.hold_out()
+    } else {
+        (data.sample(wanted, run.seed)?, None)
+    };
+    Ok(RunOptions {
+        samples: Some(Arc::new(samples)),
+        held_out: held_out.map(Arc::new),
+        data: Some(Arc::new(data)),
+        ..run
+    })
+}
+
+/// What runs the operators of a model that optc does not know, if there are any.
+///
+/// # Errors
+/// [`Error::Usage`] when it takes a runtime that is not here.
+pub fn foreign(model: &Model) -> Result<Option<Arc<dyn Foreign>>> {
+    if exec::unknown_operators(&model.graph, None).is_empty() {
+        return Ok(None);
+    }
+    judge::operators(model)
+}

@@ -9,6 +9,7 @@
 //! convolution, as PyTorch's `weight.reshape(outputs, -1)` has it. A pattern `2:4` holds for each four weights beside each other in
 //! such a row, a block `1x16` lies within it.
 
+mod layer;
 mod layers;
 mod spread;
 
@@ -22,7 +23,8 @@ use crate::pipeline::{
     Changed, Kind, Options, Pass, PassContext, PassInfo, Values, refuse_non_finite,
 };
 use crate::{Error, Result, options, words};
-use layers::{By, Layer};
+use layer::Layer;
+use layers::By;
 
 /// `prune`.
 pub static PRUNE: PassInfo = PassInfo {
@@ -153,7 +155,7 @@ impl Prune {
             let name = graph.node(layer.node).name.clone();
             context.progress(&name, 0.4 + 0.1 * i as f64 / layers.len() as f64)?;
             all += layer.len();
-            let pruned = layer.fitted(layer.prune(*zeros));
+            let pruned = layer.prune(*zeros);
             let zero = pruned.kept.iter().filter(|kept| !**kept).count();
             if zero == 0 {
                 context.missed(&name, "left dense: its zeros would cost the outputs most");

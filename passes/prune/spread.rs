@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use super::layers::Layer;
+use super::PRUNE;
+use super::layer::Layer;
 use crate::Result;
 use crate::analysis::pruning::Zeros;
 use crate::ir::Graph;
 use crate::passes::market::{Planner, Stall, count};
 use crate::pipeline::{Offer, PassContext, Unit};
-
-use super::PRUNE;
 
 /// The shares of zeros that are weighed for each layer.
 const SHARES: [f64; 22] = [
@@ -106,12 +105,11 @@ fn offers(layer: &Arc<Layer>, block: [usize; 2]) -> Vec<(&'static str, Offer)> {
         .chain([most]);
     let offer = |share: f64| {
         let zeros = Zeros::Share { share, block };
-        let pruned = layer.prune(zeros);
-        let kept = pruned.kept.iter().filter(|kept| **kept).count();
+        let (kept, loss) = layer.weigh(zeros);
         let layer = layer.clone();
         let offer = Offer {
             what: format!("{:.1} % zeros", 100.0 * share),
-            losses: vec![(layer.node, layer.relative(pruned.loss))],
+            losses: vec![(layer.node, loss)],
             costs: vec![(layer.node, kept as f64 / layer.len() as f64)],
             apply: Box::new(move |graph| {
                 layer.put(graph, &layer.prune(zeros));

@@ -2,6 +2,7 @@
 
 use faer::linalg::solvers::Solve;
 use faer::{Mat, Side};
+use rayon::prelude::*;
 
 /// The covariance of a layer's features: one matrix for all of them, or one for each of several runs of features between which
 /// nothing is known.
@@ -26,13 +27,6 @@ impl Hessian {
         Hessian { blocks }
     }
 
-    /// By which every weight counts as its square, and none makes up for another.
-    pub fn identity(features: usize) -> Hessian {
-        Hessian {
-            blocks: vec![Mat::identity(1, 1); features],
-        }
-    }
-
     /// The features.
     pub fn features(&self) -> usize {
         self.blocks.iter().map(Mat::nrows).sum()
@@ -40,12 +34,7 @@ impl Hessian {
 
     /// The blocks along the diagonal, each with the first of its features.
     pub fn blocks(&self) -> impl Iterator<Item = (usize, &Mat<f64>)> {
-        let mut first = 0;
-        self.blocks.iter().map(move |block| {
-            let at = first;
-            first += block.nrows();
-            (at, block)
-        })
+        with_first(&self.blocks)
     }
 
     /// How much rows, one after the other, vary in all.
@@ -72,6 +61,16 @@ impl Hessian {
         }
         Some(Factor { blocks, place })
     }
+}
+
+/// Blocks along a diagonal, each with the first of its rows.
+fn with_first(blocks: &[Mat<f64>]) -> impl Iterator<Item = (usize, &Mat<f64>)> {
+    let mut first = 0;
+    blocks.iter().map(move |block| {
+        let at = first;
+        first += block.nrows();
+        (at, block)
+    })
 }
 
 /// U, upper triangular, with `H^-1 = U^T U`. With features in reverse order H is `L L^T`, and U is `L^-1` read backwards.
@@ -107,6 +106,11 @@ impl Factor {
         self.place.len()
     }
 
+    /// The blocks along the diagonal, each with the first of its features.
+    pub fn blocks(&self) -> impl Iterator<Item = (usize, &Mat<f64>)> {
+        with_first(&self.blocks)
+    }
+
     /// One past the last feature that feature `i` has anything to do with.
     pub fn end(&self, i: usize) -> usize {
         let (block, first) = self.place[i];
@@ -133,7 +137,6 @@ impl Factor {
 
 /// The rows nearest to `rows` in what they give, each with weights only where `kept` says; `None` where a system has no solution.
 pub fn fit(hessian: &Hessian, rows: &[f64], kept: &[bool]) -> Option<Vec<f64>> {
-    use rayon::prelude::*;
     let n = hessian.features().max(1);
     let fitted = |(row, kept): (&[f64], &[bool])| -> Option<Vec<f64>> {
         let mut fitted = vec![0.0; n];

@@ -3,13 +3,20 @@
 //! A layer multiplies features of covariance H by rows of weights. Without weight j, the best fit of a row's others loses
 //! `w_j² / [H^-1]_jj` and adds `- w_j H^-1_:j / [H^-1]_jj` to them (Optimal Brain Surgeon, Hassibi and Stork 1993). Done column by
 //! column, where only columns to the right may still change, one factor `H^-1 = U^T U` holds all inverses that this takes: SparseGPT
-//! (Frantar and Alistarh, ICML 2023). Columns are taken in chunks, and what a chunk loses is made up for in the rest at once.
+//! (Frantar and Alistarh, ICML 2023). Columns are taken in chunks, and what a chunk loses is made up for in the rest at once. Where
+//! that is not too much work, the best order of each row is followed instead, one weight at a time.
 
 mod hessian;
+mod magnitude;
+mod reads;
 mod sweep;
+mod traces;
 
 pub use hessian::{Factor, Hessian, fit};
+pub use magnitude::smallest;
+pub use reads::Reads;
 pub use sweep::sweep;
+pub use traces::Traces;
 
 /// Where zeros may be.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -131,9 +131,18 @@ fn of_weights_beside_each_other_those_go_that_the_others_make_up_for() {
 
 #[test]
 fn without_a_covariance_the_smallest_go_and_the_others_stay() {
-    let factor = Hessian::identity(4).factor().unwrap();
-    let pruned = sweep(&factor, &[0.3, -0.1, 0.2, -0.4], share(0.5), 0);
+    let pruned = smallest(&[0.3, -0.1, 0.2, -0.4], 2, share(0.5));
     assert_eq!(pruned.weight, [0.3, 0.0, 0.0, -0.4]);
+    let (kept, of) = (1, 2);
+    let pruned = smallest(&[0.3, -0.1, 0.2, -0.4], 2, Zeros::Pattern { kept, of });
+    assert_eq!(pruned.weight, [0.3, 0.0, 0.0, -0.4]);
+    let block = [2, 1];
+    let pruned = smallest(
+        &[0.3, -0.1, 0.2, -0.4],
+        2,
+        Zeros::Share { share: 0.5, block },
+    );
+    assert_eq!(pruned.kept, [false, true, false, true]);
 }
 
 #[test]
@@ -142,6 +151,52 @@ fn what_is_not_finite_has_no_factor_and_what_never_varies_has() {
     assert!(broken.factor().is_none());
     let still = Hessian::new(vec![Mat::zeros(2, 2)], 0.01);
     assert_eq!(still.factor().unwrap().at(0, 0), 1.0);
+}
+
+#[test]
+fn a_trace_takes_the_best_step_each_time() {
+    let hessian = Hessian::new(vec![covariance(24)], 0.01);
+    let factor = hessian.factor().unwrap();
+    let weight = rows(3, 24);
+    let mut traces = Traces::default();
+    traces.add(&factor, &weight, 0, &share(0.5));
+    let mut kept = vec![true; weight.len()];
+    let loss = traces.choose(30, &mut kept);
+    assert_eq!(kept.iter().filter(|kept| !**kept).count(), 30);
+    // What it says is what the best fit of all that stays loses, from the definition.
+    let fitted = fit(&hessian, &weight, &kept).unwrap();
+    let lost: Vec<f64> = weight.iter().zip(&fitted).map(|(a, b)| a - b).collect();
+    assert!((hessian.energy(&lost) / loss - 1.0).abs() < 1e-9);
+    let swept = sweep(&factor, &weight, share(30.0 / 72.0), 0);
+    assert!(loss < swept.loss, "{loss} {}", swept.loss);
+    // The first step of each row, tried out.
+    for (o, row) in weight.chunks(24).enumerate() {
+        let without = |i: usize| {
+            let kept: Vec<bool> = (0..24).map(|j| j != i).collect();
+            let fitted = fit(&hessian, row, &kept).unwrap();
+            let lost: Vec<f64> = row.iter().zip(&fitted).map(|(a, b)| a - b).collect();
+            hessian.energy(&lost)
+        };
+        let best = (0..24).min_by(|a, b| without(*a).total_cmp(&without(*b)));
+        assert!(!kept[o * 24 + best.unwrap()]);
+    }
+}
+
+#[test]
+fn a_trace_keeps_to_a_pattern() {
+    let hessian = Hessian::new(vec![covariance(32)], 0.01);
+    let factor = hessian.factor().unwrap();
+    let weight = rows(5, 32);
+    let (kept, of) = (2, 4);
+    let zeros = Zeros::Pattern { kept, of };
+    let mut traces = Traces::default();
+    traces.add(&factor, &weight, 0, &zeros);
+    let mut stays = vec![true; weight.len()];
+    let loss = traces.choose(usize::MAX, &mut stays);
+    for four in stays.chunks(4) {
+        assert_eq!(four.iter().filter(|kept| **kept).count(), 2);
+    }
+    assert!(loss < sweep(&factor, &weight, zeros, 0).loss);
 }
 
 #[test]

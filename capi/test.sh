@@ -4,8 +4,9 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-cargo test --locked -p optc-capi
-cargo build --locked -p optc-capi
+# Together with the extension module for Python, so that the library is built once for both.
+cargo test --locked -p optc-capi -p optc-python
+cargo build --locked -p optc-capi -p optc-python
 built=${CARGO_TARGET_DIR:-target}/debug
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -28,8 +28,15 @@
 //! the command, `images` data that has to be decoded, `onnxruntime` what loads ONNX Runtime to be measured; `torch` links libtorch,
 //! to be measured and to run and differentiate graphs.
 
+// The command is a program like others, which sees what the library shows.
+#[cfg(feature = "cli")]
+extern crate self as optc;
+
 #[doc(hidden)]
 pub mod analysis;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod cli;
 #[doc(hidden)]
 pub mod data;
 #[doc(hidden)]

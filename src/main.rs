@@ -1,7 +1,5 @@
 //! The `optc` command.
 
-mod cli;
-
 fn main() -> std::process::ExitCode {
-    cli::main()
+    optc::cli::main()
 }

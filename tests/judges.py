@@ -4,29 +4,34 @@
     export PYTHONPATH=$(python3 tests/judges.py)          tests/judges.sh does this
 
 ONNX Runtime is loaded from its Python package by the tests; the package onnx has the reference that folded sizes are compared
-with. Both go into target/judges, or OPTC_JUDGES_DIR, whole or not at all, and a second run finds them there.
+with. Both go into target/judges, or OPTC_JUDGES_DIR, whole or not at all, and a second run finds them there. With the argument
+`pytest` it is pytest that is installed so, into target/pytest.
 """
 import os
 import pathlib
+import sys
 import tempfile
 
 from libtorch import ROOT, Failure, pip, run, say
 
-# The newest that this Python takes.
-PACKAGES = ["onnxruntime>=1.22", "onnx>=1.16"]
+# What there is to install, by the folder that it goes into; the newest that this Python takes.
+PACKAGES = {"judges": ["onnxruntime>=1.22", "onnx>=1.16"], "pytest": ["pytest"]}
 
 
 def main() -> int:
     target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target")
-    folder = pathlib.Path(os.environ.get("OPTC_JUDGES_DIR") or target / "judges").absolute()
+    name = sys.argv[1] if len(sys.argv) > 1 else "judges"
+    packages = PACKAGES[name]
+    own = os.environ.get("OPTC_JUDGES_DIR") if name == "judges" else None
+    folder = pathlib.Path(own or target / name).absolute()
     try:
         if not folder.exists():
-            say(f"installing {', '.join(PACKAGES)} into {folder}")
+            say(f"installing {', '.join(packages)} into {folder}")
             folder.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=f"{folder.name}.part-", dir=folder.parent) as scratch:
                 new = pathlib.Path(scratch) / "packages"
                 options = ["--quiet", "--disable-pip-version-check", "--only-binary=:all:", "--target", str(new)]
-                run(pip(pathlib.Path(scratch)) + ["install", *options, *PACKAGES], "installing from PyPI")
+                run(pip(pathlib.Path(scratch)) + ["install", *options, *packages], "installing from PyPI")
                 try:
                     new.rename(folder)
                 except OSError:  # another run was first

@@ -12,6 +12,7 @@ mod profile;
 mod warnings;
 mod watch;
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -70,8 +71,20 @@ fn early(error: Error) -> Failure {
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
+    ExitCode::from(run_with(std::env::args_os()))
+}
+
+/// Runs the command with these arguments, the first of which is its name; the status that the process is to end with.
+pub fn run_with(args: impl IntoIterator<Item = OsString>) -> u8 {
     report_panics();
-    let args = Args::parse();
+    let args = match Args::try_parse_from(args) {
+        Ok(args) => args,
+        Err(error) => {
+            // Where nobody reads, the status says it.
+            let _ = error.print();
+            return u8::try_from(error.exit_code()).unwrap_or(USAGE);
+        }
+    };
     let run = || match &args.command {
         Some(Command::Bench(bench)) => Ok(bench::run(bench)?),
         Some(Command::Profile(profile)) => Ok(profile::run(profile)?),
@@ -79,15 +92,15 @@ pub fn main() -> ExitCode {
         None => run(&args),
     };
     match std::panic::catch_unwind(run) {
-        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Ok(())) => 0,
         Ok(Err(Failure { status, error })) => {
             complain("error", &error);
             if matches!(error, Error::Verification { .. }) && !args.verify_each {
                 complain("  help", &"run again with --verify-each to find the pass");
             }
-            ExitCode::from(status)
+            status
         }
-        Err(_) => ExitCode::from(FAILED),
+        Err(_) => FAILED,
     }
 }
 

@@ -2,8 +2,8 @@
 """The zeros of each layer of an ONNX model, and whether a pattern holds: zeros.py [--pattern 2:4] [--torch] MODEL.onnx
 
 A weight is looked at as the matrix that a kernel multiplies by, [outputs, inputs * taps]. Ends with status 1 where a layer whose rows
-are whole groups has a group with more weights than the pattern keeps. --torch also hands each layer to
-torch.sparse.to_sparse_semi_structured, in half precision, and compares what comes back; PyTorch does that on a GPU only.
+are whole groups has a group with more weights than the pattern keeps. --torch also packs each layer as PyTorch's semi-structured
+tensors for GPUs are packed, in half precision, and compares what comes back; PyTorch refuses sizes that its kernels have no tiles for.
 """
 import argparse
 import sys
@@ -27,13 +27,16 @@ def weights(model: onnx.ModelProto):
 
 
 def by_torch(matrix: numpy.ndarray) -> str:
-    """What PyTorch makes of a matrix."""
+    """What comes back from PyTorch's semi-structured form, which a GPU's kernels read."""
     import torch
+    from torch.sparse import _semi_structured_conversions as conversions
 
-    dense = torch.tensor(matrix.tolist(), device="cuda" if torch.cuda.is_available() else "cpu").half()
+    dense = torch.tensor(matrix.tolist()).half()
     try:
-        return "same" if torch.equal(torch.sparse.to_sparse_semi_structured(dense).to_dense(), dense) else "differs"
-    except (RuntimeError, ValueError, NotImplementedError) as error:
+        packed, meta = conversions.sparse_semi_structured_from_dense_cutlass(dense)
+        back = conversions.sparse_semi_structured_to_dense_cutlass(packed, meta)
+        return "same" if torch.equal(back, dense) else "differs"
+    except (RuntimeError, IndexError) as error:
         return f"refused: {str(error).splitlines()[0]}"
 
 

@@ -49,17 +49,17 @@ fn the_weight_that_stays_is_the_least_squares_solution() {
 #[test]
 fn what_the_sweep_counts_is_what_the_result_loses() {
     // Several chunks of columns, and features in two blocks.
-    let (a, b) = (covariance(150), covariance(170));
+    let (a, b) = (covariance(100), covariance(60));
     let n = a.nrows() + b.nrows();
-    let whole = Mat::from_fn(n, n, |i, j| match (i < 150, j < 150) {
+    let whole = Mat::from_fn(n, n, |i, j| match (i < 100, j < 100) {
         (true, true) => a[(i, j)],
-        (false, false) => b[(i - 150, j - 150)],
+        (false, false) => b[(i - 100, j - 100)],
         _ => 0.0,
     });
     let hessian = Hessian::new(vec![a, b], 0.0);
-    let weight = rows(20, n);
+    let weight = rows(8, n);
     assert!(
-        (hessian.energy(&weight) / error(&whole, &weight, &vec![0.0; 20 * n]) - 1.0).abs() < 1e-9
+        (hessian.energy(&weight) / error(&whole, &weight, &vec![0.0; 8 * n]) - 1.0).abs() < 1e-9
     );
     let (kept, of) = (2, 4);
     let block = [4, 8];
@@ -201,11 +201,11 @@ fn a_trace_keeps_to_a_pattern() {
 
 #[test]
 fn the_number_of_threads_changes_nothing() {
-    let weight = rows(40, 300);
+    let weight = rows(40, 160);
     let on = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
         pool.build().unwrap().install(|| {
-            let hessian = Hessian::new(vec![covariance(300)], 0.01);
+            let hessian = Hessian::new(vec![covariance(160)], 0.01);
             let pruned = sweep(&hessian.factor().unwrap(), &weight, share(0.6), 0);
             let fitted = fit(&hessian, &weight, &pruned.kept).unwrap();
             (pruned.weight, pruned.loss.to_bits(), fitted)

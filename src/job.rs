@@ -1,6 +1,7 @@
 //! A run as a program asks for it that is not written in Rust: settings as JSON, the command's own under the same names, and the
 //! [`RunOptions`] that they come to. The interfaces for C and for Python are made of this.
 
+use std::io;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -270,4 +271,16 @@ pub fn foreign(model: &Model) -> Result<Option<Arc<dyn Foreign>>> {
         return Ok(None);
     }
     judge::operators(model)
+}
+
+/// What the system found wrong, where it is the system that refused a file.
+pub fn refused_by_system(error: &Error) -> Option<io::ErrorKind> {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(found) = error.downcast_ref::<io::Error>() {
+            return Some(found.kind());
+        }
+        cause = error.source();
+    }
+    None
 }

@@ -5,6 +5,7 @@ use std::ffi::c_char;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use library::Error;
+use library::job::refused_by_system;
 
 use crate::pointers;
 
@@ -60,9 +61,11 @@ impl From<Error> for Failure {
 }
 
 fn status(error: &Error) -> OptcStatus {
+    if refused_by_system(error).is_some() {
+        return OptcStatus::Io;
+    }
     match error {
         Error::Usage { .. } | Error::Text { .. } => OptcStatus::Usage,
-        Error::Io { .. } => OptcStatus::Io,
         Error::Model { .. } | Error::Format { .. } => OptcStatus::Format,
         Error::Data { .. } => OptcStatus::Data,
         Error::Verification { .. } | Error::Refused { .. } | Error::Moved { .. } => {

@@ -72,7 +72,7 @@ static void null_pointers(OptcModel *model) {
 
 static void wrong_models(void) {
     OptcModel *made = NULL;
-    EXPECT(optc_read_file("nowhere.onnx", NULL, &made, &error), FORMAT, "nowhere.onnx");
+    EXPECT(optc_read_file("nowhere.onnx", NULL, &made, &error), IO, "nowhere.onnx");
     EXPECT(optc_read_bytes((const uint8_t *)"", 0, NULL, NULL, NULL, &made, &error), FORMAT, "empty");
     int released = 0;
     const uint8_t junk[] = "PK\x03\x04 and nothing behind";
@@ -90,7 +90,7 @@ static void wrong_settings(OptcModel *model) {
     EXPECT(optc_run(model, NULL, "[", NULL, NULL, &made, NULL, &error), USAGE, "EOF");
     EXPECT(optc_run(model, NULL, "{\"target\": \"macs=0.5\", \"keep\": \"cosine=0.9\"}", NULL, NULL, &made, NULL, &error), USAGE,
            "one of both");
-    EXPECT(optc_run(model, NULL, "{\"data\": \"npz:nowhere.npz\"}", NULL, NULL, &made, NULL, &error), FORMAT, "nowhere.npz");
+    EXPECT(optc_run(model, NULL, "{\"data\": \"npz:nowhere.npz\"}", NULL, NULL, &made, NULL, &error), IO, "nowhere.npz");
     EXPECT(optc_write_bytes(model, "tflite", &(uint8_t *){NULL}, &(size_t){0}, &error), USAGE, "no model format");
     if (made) failures++;
 }

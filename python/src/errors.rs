@@ -1,7 +1,8 @@
 //! The library's errors as Python's classes.
 
+use optc::job::refused_by_system;
 use pyo3::create_exception;
-use pyo3::exceptions::{PyException, PyOSError};
+use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 
 create_exception!(
@@ -34,9 +35,12 @@ create_exception!(
 /// The library's error as one of Python's.
 pub fn raised(error: &optc::Error) -> PyErr {
     let text = error.to_string();
+    if let Some(kind) = refused_by_system(error) {
+        // Of the kind's own class, such as FileNotFoundError.
+        return std::io::Error::new(kind, text).into();
+    }
     match error {
         optc::Error::Usage { .. } | optc::Error::Text { .. } => UsageError::new_err(text),
-        optc::Error::Io { .. } => PyOSError::new_err(text),
         optc::Error::Model { .. } | optc::Error::Format { .. } => ModelError::new_err(text),
         optc::Error::Data { .. } => DataError::new_err(text),
         optc::Error::Verification { .. }

@@ -126,7 +126,7 @@ def test_other_threads_run_meanwhile():
         (optc.UsageError, "one of both", dict(target="macs=0.5", keep="cosine=0.9")),
         (optc.UsageError, "is not a size", dict(input="1xa")),
         (optc.UsageError, "unknown variant", dict(cost="memory")),
-        (optc.ModelError, "nowhere.onnx", dict(model="nowhere.onnx")),
+        (FileNotFoundError, "nowhere.onnx", dict(model="nowhere.onnx")),
         (optc.ModelError, "empty", dict(model=b"")),
         (optc.UsageError, "no model that optc takes", dict(model=3)),
         (optc.DataError, "is empty", dict(data=np.zeros((0, 3, 32, 32), np.float32))),

@@ -9,9 +9,10 @@ use optc::exec::Device;
 use super::bench::BenchArgs;
 use super::inspect::InspectArgs;
 use super::profile::ProfileArgs;
+use super::shell::{CompletionsArgs, ManArgs};
 use super::watch::PrintAfter;
 
-const USAGE: &str = "optc [OPTIONS] <MODEL>\n       optc --list-passes\n       optc inspect [OPTIONS] <MODEL>\n       optc bench [OPTIONS] <MODELS>...\n       optc profile [OPTIONS]";
+const USAGE: &str = "optc [OPTIONS] <MODEL>\n       optc --list-passes\n       optc inspect [OPTIONS] <MODEL>\n       optc bench [OPTIONS] <MODELS>...\n       optc profile [OPTIONS]\n       optc completions <SHELL>\n       optc man";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -37,6 +38,8 @@ pub enum Command {
     Bench(BenchArgs),
     Inspect(InspectArgs),
     Profile(ProfileArgs),
+    Completions(CompletionsArgs),
+    Man(ManArgs),
 }
 
 /// Make a trained network smaller by graph passes, and write the same kind of file

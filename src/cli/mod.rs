@@ -9,6 +9,7 @@ mod listing;
 mod measuring;
 mod paths;
 mod profile;
+mod shell;
 mod warnings;
 mod watch;
 
@@ -89,6 +90,8 @@ pub fn run_with(args: impl IntoIterator<Item = OsString>) -> u8 {
         Some(Command::Bench(bench)) => Ok(bench::run(bench)?),
         Some(Command::Profile(profile)) => Ok(profile::run(profile)?),
         Some(Command::Inspect(inspect)) => Ok(inspect::run(inspect)?),
+        Some(Command::Completions(args)) => Ok(shell::completions(args)?),
+        Some(Command::Man(_)) => Ok(shell::man()?),
         None => run(&args),
     };
     match std::panic::catch_unwind(run) {

@@ -23,6 +23,26 @@ fn help_of_inspect_lists_every_option() {
     );
 }
 
+#[test]
+fn shells_and_man_are_told_of_every_option() {
+    let folder = Folder::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let text = folder.ok(&["completions", shell]);
+        let fish = text.contains("-l no-measure") && text.contains("inspect");
+        assert!(fish || text.contains("--no-measure"), "{shell}: {text}");
+    }
+    let page = folder.ok(&["man"]);
+    assert!(
+        page.contains(".TH optc 1") && page.contains("\\-\\-no\\-measure"),
+        "{page}"
+    );
+    assert!(
+        folder
+            .failure(&["completions", "cmd"])
+            .contains("possible values")
+    );
+}
+
 /// Two layers with one weight, a layer with a masked one, and an operator that nobody knows.
 const INSPECTED: &str = "\
 graph net(%x: f32[N,4,H,W]) {

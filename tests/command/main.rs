@@ -61,7 +61,7 @@ impl Folder {
         let mut command = self.timed(args);
         if !args
             .iter()
-            .any(|arg| ["bench", "inspect", "profile"].contains(arg))
+            .any(|arg| ["bench", "inspect", "profile", "completions", "man"].contains(arg))
         {
             command.arg("--no-measure");
         }

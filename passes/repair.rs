@@ -20,7 +20,11 @@ pub fn refit(
     // Of a network that cannot be run to its end nothing is kept.
     let mut repaired = graph.clone();
     match calibration::refit(original, &mut repaired, &sampled, tie, &mut progress) {
-        Ok(calibration::Refit { fitted, left_out }) => {
+        Ok(calibration::Refit {
+            fitted,
+            left_out,
+            kept,
+        }) => {
             *graph = repaired;
             if !fitted.is_empty() {
                 context.used_samples();
@@ -31,6 +35,10 @@ pub fn refit(
                     &layer.layer,
                     format!("refitted: on the samples its result is off by {after:.1} %, was {before:.1} %"),
                 );
+            }
+            for layer in kept {
+                let why = "not refitted: what fits some of the samples is worse on the others";
+                context.missed(&layer, why);
             }
             Ok(left_out)
         }

@@ -234,3 +234,41 @@ fn samples_that_a_pass_cannot_use_are_told_of_pass_by_pass() {
         "{calibration:?}"
     );
 }
+
+/// As few samples as features say nothing of how others are predicted: a fit to them is far off on the next ones.
+#[test]
+fn a_fit_to_few_samples_is_no_worse_on_others() {
+    let original: Graph = "
+        graph net(%x: f32[N,48]) {
+          @a.weight = parameter normal(1) : f32[48,48]
+          @b.weight = parameter normal(2) : f32[4,48]
+          %a = linear(%x, @a.weight)
+          %relu = relu(%a)
+          %b = linear(%relu, @b.weight)
+          return %b
+        }"
+    .parse()
+    .unwrap();
+    let mut changed = original.clone();
+    scale_weight(&mut changed, "a", |i| if i % 480 < 48 { 0.0 } else { 1.0 });
+    let noise = |seed: u64, n: usize| {
+        let mut random = fastrand::Rng::with_seed(seed);
+        ArrayD::from_shape_simple_fn(IxDyn(&[n, 48]), || 2.0 * random.f32() - 1.0)
+    };
+    let (few, others) = (noise(1, 24), noise(2, 400));
+    let off = |graph: &Graph| {
+        let (a, b) = (run(&original, &others), run(graph, &others));
+        (&a - &b).iter().map(|x| x * x).sum::<f32>() / a.iter().map(|x| x * x).sum::<f32>()
+    };
+    let before = off(&changed);
+    assert!(before > 0.02, "{before}");
+    refit(
+        &original,
+        &mut changed,
+        &Samples::of_array("here", &few).into(),
+        &mut |_, _| false,
+        &mut |_, _| Ok(()),
+    )
+    .unwrap();
+    assert!(off(&changed) < 1.05 * before, "{} {before}", off(&changed));
+}

@@ -90,18 +90,22 @@ impl Goal {
         }
     }
 
+    /// How much is kept of what is asked for.
+    pub fn kept(&self, alike: &Alike) -> f64 {
+        match self {
+            Goal::Keep {
+                what: Answers::Cosine,
+                ..
+            } => alike.cosine,
+            _ => alike.agreement,
+        }
+    }
+
     /// Whether such answers are alike enough.
     pub fn allows(&self, alike: &Alike) -> bool {
         match self {
             Goal::Target { .. } => true,
-            Goal::Keep {
-                what: Answers::Agreement,
-                least,
-            } => alike.agreement >= *least,
-            Goal::Keep {
-                what: Answers::Cosine,
-                least,
-            } => alike.cosine >= *least,
+            Goal::Keep { least, .. } => self.kept(alike) >= *least,
         }
     }
 }

@@ -6,8 +6,10 @@
 //! what nobody reads any more.
 
 mod alone;
+mod classes;
 mod count;
 mod goal;
+mod least;
 mod planner;
 mod quality;
 mod search;

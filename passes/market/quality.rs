@@ -1,14 +1,16 @@
 //! Quality: how much of what the original answers a changed network still answers, on samples that nothing is fitted to.
 
+use std::fmt;
 use std::sync::Arc;
 
 use ndarray::{ArrayD, ArrayViewD};
 use rayon::prelude::*;
 
+use super::classes::tells_classes;
 use crate::data::{Feeds, Samples};
 use crate::exec::difference::Difference;
 use crate::exec::{Array, Interpreter, Sampled};
-use crate::ir::Graph;
+use crate::ir::{Graph, Output};
 use crate::pipeline::PassContext;
 use crate::{Error, Result};
 
@@ -21,6 +23,19 @@ type Outputs = Vec<Vec<ArrayD<f32>>>;
 /// The original's answers.
 pub struct Quality {
     parts: Vec<Part>,
+    /// What each output is.
+    answers: Vec<Answer>,
+}
+
+/// What an answer is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Answer {
+    /// The largest element.
+    Class,
+    /// Every element, which is a whole number.
+    Whole,
+    /// Numbers, whose differences count.
+    Number,
 }
 
 /// Samples, and what the original makes of them.
@@ -37,6 +52,14 @@ pub struct Alike {
     pub agreement: f64,
     /// The cosine of the angle between both, of the sample and the output where it is smallest.
     pub cosine: f64,
+}
+
+/// `agreement 0.9912, cosine 0.9950`.
+impl fmt::Display for Alike {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Alike { agreement, cosine } = self;
+        write!(f, "agreement {agreement:.4}, cosine {cosine:.4}")
+    }
 }
 
 impl Quality {
@@ -62,7 +85,16 @@ impl Quality {
             let outputs = run(graph, &sampled)?;
             parts.push(Part { sampled, outputs });
         }
-        Ok(Quality { parts })
+        let answer = |(k, output): (usize, &Output)| {
+            let of_parts = parts.iter().flat_map(|part: &Part| &part.outputs);
+            match graph.ty(output.value).dtype() {
+                Some(dtype) if !dtype.is_float() => Answer::Whole,
+                _ if tells_classes(of_parts.map(|outputs| outputs[k].view())) => Answer::Class,
+                _ => Answer::Number,
+            }
+        };
+        let answers = graph.outputs().iter().enumerate().map(answer).collect();
+        Ok(Quality { parts, answers })
     }
 
     /// How many samples it is measured on.
@@ -89,8 +121,7 @@ impl Quality {
                 };
                 let pairs = part.outputs.iter().zip(&outputs);
                 let pairs = pairs.map(|(a, b)| (a[k].view(), b[k].view()));
-                let is_float = graph.ty(output.value).dtype().is_some_and(|t| t.is_float());
-                let [agreement, cosine] = alike_in(pairs, is_float).map_err(failed)?;
+                let [agreement, cosine] = alike_in(pairs, self.answers[k]).map_err(failed)?;
                 alike.agreement = alike.agreement.min(agreement);
                 alike.cosine = alike.cosine.min(cosine);
             }
@@ -103,7 +134,7 @@ impl Quality {
 /// cosine. A sequence of classes is one answer; of a map the share of its positions counts.
 fn alike_in<'x>(
     pairs: impl Iterator<Item = (ArrayViewD<'x, f32>, ArrayViewD<'x, f32>)>,
-    is_float: bool,
+    answer: Answer,
 ) -> Result<[f64; 2], String> {
     let (mut same, mut samples, mut least) = (0.0, 0.0, 1.0f64);
     let mut spread = Spread::default();
@@ -112,10 +143,10 @@ fn alike_in<'x>(
         difference.add(a.clone(), b.clone())?;
         spread.add(&a, &b);
         let is_map = a.ndim() > 3;
-        if !is_float {
-            difference.add_equal(a, b);
-        } else if a.ndim() > 1 {
-            difference.add_classes(a, b);
+        match answer {
+            Answer::Whole => difference.add_equal(a, b),
+            Answer::Class => difference.add_classes(a, b),
+            Answer::Number => {}
         }
         least = least.min(difference.cosine());
         samples += 1.0;

@@ -3,7 +3,7 @@
 use super::count::count;
 use super::goal::{Goal, network_price};
 use super::planner::{Plan, Planner};
-use super::quality::{Alike, Quality};
+use super::quality::Quality;
 use crate::ir::Graph;
 use crate::passes::red::exact_rules;
 use crate::passes::repair::{refit, say_left_out};
@@ -19,21 +19,11 @@ const STRIDE: f64 = 1.3;
 /// How far below a target it may end, as a fraction of the network.
 const SLACK: f64 = 0.005;
 
-/// How often the range of costs in which the least is looked for is halved, without a refit and with one.
-const UNFITTED: usize = 6;
-const FITTED: usize = 3;
-
-/// What has to be left of the layers' cost at most, for any loss to be worth it.
-const MOST_LEFT: f64 = 0.97;
-
-/// The least that a refit may save further, as a fraction of what the layers cost without one.
-const REACH: f64 = 0.6;
-
 /// A search for the smallest network, or the best of a size.
 pub struct Search<'a> {
     graph: &'a Graph,
-    planner: Planner,
-    goal: Goal,
+    pub(super) planner: Planner,
+    pub(super) goal: Goal,
     /// What the network cost when it was read.
     whole: f64,
     /// By what the exact rules choose: unread channels are worth removing whatever is counted.
@@ -151,70 +141,6 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// The network that costs least and keeps as much of the answers as asked, and its plan.
-    ///
-    /// A refit takes long and only helps. So it is first found out how far to go without one, then how much further with it.
-    fn least(
-        &self,
-        quality: &Quality,
-        context: &mut PassContext<'_>,
-    ) -> Result<Option<(Plan, Graph)>> {
-        let mut found: Option<(Plan, Graph, Alike)> = None;
-        let mut refused: Option<Alike> = None;
-        let (mut low, mut high) = (0.0, self.planner.price());
-        let unfitted = std::iter::repeat_n(false, UNFITTED);
-        let fitted = std::iter::repeat_n(true, FITTED);
-        for (round, fit) in unfitted.chain(fitted).enumerate() {
-            context.progress("how far", round as f64 / (UNFITTED + FITTED) as f64)?;
-            if round == UNFITTED {
-                low = REACH * high;
-            }
-            let aim = (low + high) / 2.0;
-            let plan = self.planner.plan(aim);
-            if plan.iter().all(Option::is_none) {
-                high = aim;
-                continue;
-            }
-            let changed = if fit {
-                self.refitted(&plan, &mut self.quiet(context))?
-            } else {
-                self.changed(&plan)?
-            };
-            let alike = quality.of(&changed)?;
-            if self.goal.allows(&alike) {
-                (found, high) = (Some((plan, changed, alike)), aim);
-            } else {
-                (refused, low) = (Some(alike), aim);
-            }
-        }
-        let on = quality.samples();
-        let left = found
-            .as_ref()
-            .map_or(1.0, |(plan, ..)| self.planner.left(plan));
-        if left > MOST_LEFT && found.is_some() {
-            context.used_samples();
-            context.missed(
-                "",
-                format!("left: what keeps {} saves too little", self.goal),
-            );
-            return Ok(None);
-        }
-        if let Some((plan, changed, Alike { agreement, cosine })) = found {
-            let what = format!("on {on} samples, agreement {agreement:.4}, cosine {cosine:.4}");
-            context.analysis("", what);
-            context.used_samples();
-            return Ok(Some((plan, changed)));
-        }
-        if let Some(Alike { agreement, cosine }) = refused {
-            context.used_samples();
-            context.missed(
-                "",
-                format!("nothing that saves anything keeps {}: on {on} samples the least that was tried has agreement {agreement:.4}, cosine {cosine:.4}", self.goal),
-            );
-        }
-        Ok(None)
-    }
-
     /// What the network costs under a plan.
     fn price(&self, plan: &Plan, context: &mut PassContext<'_>) -> Result<f64> {
         let changed = self.changed(plan)?;
@@ -226,14 +152,14 @@ impl<'a> Search<'a> {
     }
 
     /// The network under a plan.
-    fn changed(&self, plan: &Plan) -> Result<Graph> {
+    pub(super) fn changed(&self, plan: &Plan) -> Result<Graph> {
         let mut changed = self.graph.clone();
         self.apply(plan, &mut changed)?;
         Ok(changed)
     }
 
     /// The network under a plan, refitted where there are samples.
-    fn refitted(&self, plan: &Plan, context: &mut PassContext<'_>) -> Result<Graph> {
+    pub(super) fn refitted(&self, plan: &Plan, context: &mut PassContext<'_>) -> Result<Graph> {
         let mut changed = self.changed(plan)?;
         let untied = &mut |_: &mut Graph, _| false;
         say_left_out(&refit(self.graph, &mut changed, untied, context)?, context);
@@ -241,7 +167,7 @@ impl<'a> Search<'a> {
     }
 
     /// A context for what is only tried.
-    fn quiet(&self, context: &PassContext<'_>) -> PassContext<'static> {
+    pub(super) fn quiet(&self, context: &PassContext<'_>) -> PassContext<'static> {
         PassContext::new(context.seed, self.rules_cost.clone())
             .with_samples(context.samples.clone())
             .with_foreign(context.foreign.clone())

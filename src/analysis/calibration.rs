@@ -10,6 +10,7 @@
 mod least_squares;
 mod moments;
 mod refit;
+mod ridge;
 
 use std::ops::AddAssign;
 
@@ -61,14 +62,14 @@ fn add_all(sums: &mut [f64], others: &[f64]) {
     sums.iter_mut().zip(others).for_each(|(sum, x)| *sum += x);
 }
 
-/// Sums over arrays, several parts at a time, added in order.
-fn in_parts<A: Sync, S: AddAssign + Send>(
+/// Sums over arrays in parts, which say by how much sums over other samples would differ; at least one.
+fn in_parts<A: Sync, S: Send>(
     arrays: &[A],
     empty: impl Fn() -> S + Sync,
     add: impl Fn(&mut S, &A) -> Result<()> + Sync,
-) -> Result<S> {
+) -> Result<Vec<S>> {
     let part = arrays.len().div_ceil(PARTS).max(1);
-    let parts: Vec<Result<S>> = arrays
+    let parts: Result<Vec<S>> = arrays
         .par_chunks(part)
         .map(|arrays| {
             let mut sums = empty();
@@ -76,12 +77,18 @@ fn in_parts<A: Sync, S: AddAssign + Send>(
             Ok(sums)
         })
         .collect();
-    let mut parts = parts.into_iter();
-    let first = parts.next().unwrap_or_else(|| Ok(empty()));
-    parts.try_fold(first?, |mut sums, part| {
-        sums += part?;
-        Ok(sums)
-    })
+    let mut parts = parts?;
+    if parts.is_empty() {
+        parts.push(empty());
+    }
+    Ok(parts)
+}
+
+/// The sum of all parts, added in order.
+fn total<S: Clone + for<'s> AddAssign<&'s S>>(parts: &[S]) -> S {
+    let mut sum = parts[0].clone();
+    parts[1..].iter().for_each(|part| sum += part);
+    sum
 }
 
 /// A layer that multiplies features of its operand by a weight `[outputs, features]`.

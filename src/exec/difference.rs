@@ -71,17 +71,11 @@ impl Difference {
         Ok(())
     }
 
-    /// Compares the largest class at each position of a pair of one shape: axis 1 is that of classes for images, the last one
-    /// otherwise.
+    /// Compares the largest class at each position of a pair of one shape.
     pub(crate) fn add_classes<T: Real>(&mut self, before: ArrayViewD<T>, after: ArrayViewD<T>) {
-        let axis = match before.ndim() {
-            0 => return,
-            rank @ 1..=3 => Axis(rank - 1),
-            _ => Axis(1),
-        };
-        if before.len_of(axis) < 2 {
+        let Some(axis) = class_axis(before.ndim()).filter(|axis| before.len_of(*axis) > 1) else {
             return;
-        }
+        };
         for (a, b) in before.lanes(axis).into_iter().zip(after.lanes(axis)) {
             self.positions += 1;
             self.same += usize::from(argmax(a.iter()) == argmax(b.iter()));
@@ -107,6 +101,15 @@ impl Difference {
     /// The share of places at which the class is the same; `None` if there was none.
     pub(crate) fn agreement(&self) -> Option<f64> {
         (self.positions > 0).then(|| self.same as f64 / self.positions as f64)
+    }
+}
+
+/// The axis of classes, if there are any: 1 for images, the last one otherwise.
+pub(crate) fn class_axis(rank: usize) -> Option<Axis> {
+    match rank {
+        0 => None,
+        1..=3 => Some(Axis(rank - 1)),
+        _ => Some(Axis(1)),
     }
 }
 

@@ -20,6 +20,8 @@ use crate::ir::{Bindings, Graph, NodeId, NodeKind, Op, Value};
 
 /// Samples in a batch.
 const BATCH: usize = 16;
+/// In how many batches samples are run at least, where there are as many.
+const LEAST_BATCHES: usize = 4;
 
 /// Gives sizes that only a run tells the numbers that they have for the first sample, as far as the network can be run on it. They go
 /// to [`Graph::bindings`].
@@ -70,7 +72,9 @@ impl Frontier {
         for value in operands.chain(graph.outputs().iter().map(|o| o.value)) {
             *reads.entry(value).or_default() += 1;
         }
-        let feeds = Feeds::new(graph, &sampled.samples, BATCH)?;
+        // In as many as it takes to tell samples from each other.
+        let batch = (sampled.samples.len() / LEAST_BATCHES).clamp(1, BATCH);
+        let feeds = Feeds::new(graph, &sampled.samples, batch)?;
         let batch = |run: &Run| {
             let arrays = feeds.arrays::<f32>(run)?.into_iter();
             let inputs: Vec<ArcArray<f32, IxDyn>> = arrays.map(|x| x.into_shared()).collect();

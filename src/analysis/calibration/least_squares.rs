@@ -1,6 +1,6 @@
 //! Least squares: the weight and the bias of one layer that give its targets best.
 
-use std::ops::AddAssign;
+use std::ops::{AddAssign, Sub};
 
 use faer::linalg::solvers::Solve;
 use faer::{Mat, Side};
@@ -8,7 +8,7 @@ use ndarray::linalg::general_mat_mul;
 use ndarray::{ArcArray, Array2, IxDyn};
 use rayon::prelude::*;
 
-use super::{Layer, RIDGE, add_all, every, in_parts, sampled};
+use super::{Layer, add_all, every, in_parts, sampled};
 use crate::Result;
 use crate::analysis::refinement::refine;
 use crate::ir::Mask;
@@ -20,6 +20,7 @@ pub(super) fn elements(matrix: &Mat<f64>) -> Vec<f64> {
 }
 
 /// Sums over positions, of features and of what they should give.
+#[derive(Clone)]
 pub(super) struct Sums {
     count: f64,
     feature: Vec<f64>,
@@ -33,11 +34,12 @@ pub(super) struct Sums {
 }
 
 impl Sums {
+    /// The sums over each part of the samples.
     pub(super) fn over(
         layer: &Layer,
         features: &[&ArcArray<f32, IxDyn>],
         target: &[&ArcArray<f32, IxDyn>],
-    ) -> Result<Sums> {
+    ) -> Result<Vec<Sums>> {
         let (n, m) = (layer.features(), layer.outputs());
         let empty = || Sums {
             count: 0.0,
@@ -76,88 +78,158 @@ impl Sums {
         })
     }
 
-    /// The weight and the bias of `layer` that give the targets best, near the present ones where the features do not say; and
-    /// the relative errors before, with the best bias, and after. Features that are `masked`, and input channels that the layer
-    /// does not read, get no weight. `None` if there is no unique solution.
+    /// How features and targets vary.
+    pub(super) fn moments(&self) -> Moments {
+        let (m, n) = self.cross.dim();
+        let mean = |sums: &[f64]| -> Vec<f64> { sums.iter().map(|s| s / self.count).collect() };
+        let (x, y) = (mean(&self.feature), mean(&self.target));
+        Moments {
+            covariance: Mat::from_fn(n, n, |i, j| self.gram[(i, j)] / self.count - x[i] * x[j]),
+            cross: Mat::from_fn(m, n, |o, i| self.cross[(o, i)] / self.count - y[o] * x[i]),
+            variance: self.target_squares / self.count - y.iter().map(|y| y * y).sum::<f64>(),
+            x,
+            y,
+        }
+    }
+
+    /// The squared error, in all, of a weight and a bias.
+    pub(super) fn error(&self, weight: &Mat<f64>, bias: &[f64]) -> f64 {
+        let (m, n) = (weight.nrows(), weight.ncols());
+        let gram = Mat::from_fn(n, n, |i, j| self.gram[(i, j)]);
+        let through = weight * gram;
+        let of_row = |o: usize| {
+            let row = |f: &dyn Fn(usize) -> f64| (0..n).map(f).sum::<f64>();
+            let squares = row(&|i| weight[(o, i)] * (through[(o, i)] - 2.0 * self.cross[(o, i)]));
+            let mean = row(&|i| weight[(o, i)] * self.feature[i]);
+            squares + bias[o] * (self.count * bias[o] - 2.0 * self.target[o] + 2.0 * mean)
+        };
+        self.target_squares + (0..m).map(of_row).sum::<f64>()
+    }
+}
+
+/// How features and what they should give vary.
+pub(super) struct Moments {
+    x: Vec<f64>,
+    y: Vec<f64>,
+    /// `[features, features]`.
+    covariance: Mat<f64>,
+    /// `[outputs, features]`.
+    cross: Mat<f64>,
+    variance: f64,
+}
+
+impl Moments {
+    /// The system whose solution fits best, drawn to this weight by a ridge that is relative to the mean variance. Features that are
+    /// `unread` get no weight.
+    fn system(&self, weight: &Mat<f64>, ridge: f64, unread: &[usize]) -> System {
+        let n = weight.ncols();
+        let diagonal: f64 = (0..n).map(|i| self.covariance[(i, i)]).sum();
+        let ridge = ridge * diagonal / n as f64 + f64::from(f32::MIN_POSITIVE);
+        let mut regular = self.covariance.clone();
+        (0..n).for_each(|i| regular[(i, i)] += ridge);
+        let mut wanted = &self.cross + weight * faer::Scale(ridge);
+        // They say nothing of the others, and nothing is wanted of them.
+        for i in unread {
+            let own = regular[(*i, *i)];
+            regular.row_mut(*i).fill(0.0);
+            regular.col_mut(*i).fill(0.0);
+            regular[(*i, *i)] = own;
+            wanted.col_mut(*i).fill(0.0);
+        }
+        System { regular, wanted }
+    }
+
+    /// The best weight, and the bias for it.
+    pub(super) fn fit(
+        &self,
+        weight: &Mat<f64>,
+        ridge: f64,
+        unread: &[usize],
+    ) -> Option<(Mat<f64>, Vec<f64>)> {
+        let solution = self.system(weight, ridge, unread).free()?;
+        let bias = self.bias(&solution);
+        Some((solution, bias))
+    }
+
+    /// The bias that is best for a weight.
+    fn bias(&self, weight: &Mat<f64>) -> Vec<f64> {
+        let (m, n) = (weight.nrows(), weight.ncols());
+        let mean = |o: usize| (0..n).map(|i| weight[(o, i)] * self.x[i]).sum::<f64>();
+        (0..m).map(|o| self.y[o] - mean(o)).collect()
+    }
+
+    /// The error of a weight with its best bias, relative to how the targets vary.
+    fn error(&self, weight: &Mat<f64>) -> f64 {
+        let through = weight * &self.covariance;
+        let dot = |a: &Mat<f64>| {
+            let at = (0..weight.nrows()).flat_map(|o| (0..weight.ncols()).map(move |i| (o, i)));
+            at.map(|at| a[at] * weight[at]).sum::<f64>()
+        };
+        let residual = self.variance - 2.0 * dot(&self.cross) + dot(&through);
+        (residual.max(0.0) / self.variance.max(f64::MIN_POSITIVE)).sqrt()
+    }
+
+    /// The weight of this form and the bias of `layer` that give the targets best, drawn to the present ones by the ridge; and the
+    /// relative errors before, with the best bias, and after. `None` if there is no unique solution.
     pub(super) fn solve(
         &self,
         layer: &Layer,
         form: &Form,
-        masked: &[usize],
+        ridge: f64,
+        unread: &[usize],
     ) -> Option<(Solution, [f64; 2])> {
         let weight = layer.matrix();
-        let (m, n) = (weight.nrows(), weight.ncols());
-        let mean = |sums: &[f64]| -> Vec<f64> { sums.iter().map(|s| s / self.count).collect() };
-        let (x, y) = (mean(&self.feature), mean(&self.target));
-        let covariance = Mat::from_fn(n, n, |i, j| self.gram[(i, j)] / self.count - x[i] * x[j]);
-        let cross = Mat::from_fn(m, n, |o, i| self.cross[(o, i)] / self.count - y[o] * x[i]);
-        let variance = self.target_squares / self.count - y.iter().map(|y| y * y).sum::<f64>();
-        let diagonal: f64 = (0..n).map(|i| covariance[(i, i)]).sum();
-        // The ridge draws towards the present weight.
-        let ridge = RIDGE * diagonal / n as f64 + f64::from(f32::MIN_POSITIVE);
-        let mut regular = covariance.clone();
-        (0..n).for_each(|i| regular[(i, i)] += ridge);
-        let mut wanted = &cross + &weight * faer::Scale(ridge);
-        // They say nothing of the others, and nothing is wanted of them.
-        for i in masked.iter().copied().chain(unread(layer, &weight)) {
-            let own = regular[(i, i)];
-            regular.row_mut(i).fill(0.0);
-            regular.col_mut(i).fill(0.0);
-            regular[(i, i)] = own;
-            wanted.col_mut(i).fill(0.0);
-        }
-        let free = || -> Option<Mat<f64>> {
-            let solved = regular.llt(Side::Lower).ok()?.solve(wanted.transpose());
-            Some(solved.transpose().to_owned())
-        };
+        let system = self.system(&weight, ridge, unread);
+        let System { regular, wanted } = &system;
         let (solution, pair) = match (form, layer.separation()) {
             (Form::Product { rank, scales }, _) => {
-                let [outer, inner] = truncate(&free()?, &covariance, *rank, scales.as_deref())?;
+                let free = system.free()?;
+                let [outer, inner] = truncate(&free, &self.covariance, *rank, scales.as_deref())?;
                 (&outer * &inner, Some([outer, inner]))
             }
-            (Form::Masked(mask), _) => (solve_masked(&regular, &wanted, mask)?, None),
+            (Form::Masked(mask), _) => (solve_masked(regular, wanted, mask)?, None),
             (Form::Any, Some((layout, separation))) => {
-                (refine(&layout, &separation, &regular, &wanted)?, None)
+                (refine(&layout, &separation, regular, wanted)?, None)
             }
-            (Form::Any, None) => (free()?, None),
+            (Form::Any, None) => (system.free()?, None),
         };
-        let error = |w: &Mat<f64>| {
-            let through = w * &covariance;
-            let dot = |a: &Mat<f64>| {
-                let elements = (0..m).flat_map(|o| (0..n).map(move |i| (o, i)));
-                elements.map(|at| a[at] * w[at]).sum::<f64>()
-            };
-            let residual = variance - 2.0 * dot(&cross) + dot(&through);
-            (residual.max(0.0) / variance.max(f64::MIN_POSITIVE)).sqrt()
-        };
-        let bias = (0..m).map(|o| y[o] - (0..n).map(|i| solution[(o, i)] * x[i]).sum::<f64>());
-        let bias: Vec<f64> = bias.collect();
-        let errors = [error(&weight), error(&solution)];
+        let bias = self.bias(&solution);
+        let errors = [self.error(&weight), self.error(&solution)];
         let finite = bias.iter().all(|b| b.is_finite()) && errors[1].is_finite();
         let (weight, inner) = match pair {
             Some([outer, inner]) => (outer, Some(inner)),
             None => (solution, None),
         };
-        finite.then_some((
-            Solution {
-                weight,
-                inner,
-                bias,
-            },
-            errors,
-        ))
+        let solution = Solution {
+            weight,
+            inner,
+            bias,
+        };
+        finite.then_some((solution, errors))
+    }
+}
+
+/// What a weight `W` has to solve: `W regular = wanted`.
+struct System {
+    regular: Mat<f64>,
+    wanted: Mat<f64>,
+}
+
+impl System {
+    fn free(&self) -> Option<Mat<f64>> {
+        let factor = self.regular.llt(Side::Lower).ok()?;
+        let solved = factor.solve(self.wanted.transpose());
+        Some(solved.transpose().to_owned())
     }
 }
 
 /// The features of input channels that a layer has no weight for: whoever made them so wants them gone.
-fn unread(layer: &Layer, weight: &Mat<f64>) -> impl Iterator<Item = usize> {
+pub(super) fn unread(layer: &Layer, weight: &Mat<f64>) -> Vec<usize> {
     let taps = layer.weight.shape()[2..].iter().product::<usize>().max(1);
     let is_zero = |i: usize| weight.col(i).iter().all(|w| *w == 0.0);
     let channels = (0..weight.ncols() / taps).map(move |c| c * taps..(c + 1) * taps);
-    let unread: Vec<_> = channels
-        .filter(|features| features.clone().all(is_zero))
-        .collect();
-    unread.into_iter().flatten()
+    let unread = channels.filter(|features| features.clone().all(is_zero));
+    unread.flatten().collect()
 }
 
 /// The rows of `W` with `W regular` = `wanted` in the least squares' sense, each over the features that `mask` keeps in it.
@@ -182,14 +254,30 @@ fn solve_masked(regular: &Mat<f64>, wanted: &Mat<f64>, mask: &Mask) -> Option<Ma
     Some(solution)
 }
 
-impl AddAssign for Sums {
-    fn add_assign(&mut self, other: Sums) {
+impl AddAssign<&Sums> for Sums {
+    fn add_assign(&mut self, other: &Sums) {
         self.count += other.count;
         self.target_squares += other.target_squares;
         add_all(&mut self.feature, &other.feature);
         add_all(&mut self.target, &other.target);
         self.gram += &other.gram;
         self.cross += &other.cross;
+    }
+}
+
+/// The sums over what another has not.
+impl Sub for &Sums {
+    type Output = Sums;
+    fn sub(self, other: &Sums) -> Sums {
+        let less = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a - b).collect();
+        Sums {
+            count: self.count - other.count,
+            feature: less(&self.feature, &other.feature),
+            target: less(&self.target, &other.target),
+            target_squares: self.target_squares - other.target_squares,
+            gram: &self.gram - &other.gram,
+            cross: &self.cross - &other.cross,
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use ndarray::linalg::general_mat_mul;
 use ndarray::{Array2, ArrayView2};
 use rustc_hash::FxHashMap;
 
-use super::{Layer, RIDGE, add_all, every, in_parts, sampled as some_of};
+use super::{Layer, RIDGE, add_all, every, in_parts, sampled as some_of, total};
 use crate::Result;
 use crate::analysis::kernels::KernelLayout;
 use crate::exec::{Frontier, Sampled};
@@ -23,7 +23,8 @@ pub struct PatchMoments {
     pub mean: Vec<f64>,
     /// The covariance of the taps of each channel, `[taps, taps]`, regularised.
     pub covariance: Vec<Mat<f64>>,
-    /// The covariance of all taps of all channels, `[inputs * taps, inputs * taps]`, where these are few enough.
+    /// The covariance of all taps of all channels, `[inputs * taps, inputs * taps]`, where these are few enough; nearer to that of
+    /// independent ones the fewer samples it is known from.
     pub joint: Option<Mat<f64>>,
     /// How many patches were looked at.
     pub count: f64,
@@ -57,12 +58,12 @@ pub fn patch_moments(
             (layout.inputs, layout.taps)
         };
         let every = every(&layer, x.iter().copied());
-        let sums = in_parts(
+        let parts = in_parts(
             &x,
             || PatchSums::new(blocks, size),
             |sums, x| layer.each_image(x, |features| sums.add(some_of(features, every).view())),
         )?;
-        found.insert(*node, sums.moments(layout.taps));
+        found.insert(*node, moments(&parts, layout.taps));
     }
     Ok(found)
 }
@@ -89,7 +90,7 @@ pub fn result_moments(
         frontier.run_past(graph, *node)?;
         let layer = Layer::of(graph, *node)?;
         let results = frontier.arrays(graph, (*node).into())?;
-        let sums = in_parts(
+        let parts = in_parts(
             &results,
             || PatchSums::new(1, layer.outputs()),
             |sums, y| {
@@ -98,6 +99,7 @@ pub fn result_moments(
                 Ok(())
             },
         )?;
+        let sums = total(&parts);
         let (mean, covariance) = (sums.mean(), sums.covariance(0));
         found.insert(*node, ResultMoments { mean, covariance });
         frontier.release((*node).into());
@@ -115,6 +117,7 @@ pub struct ResultMoments {
 }
 
 /// Sums over patches of `blocks` blocks of `size` elements, between which no products are taken.
+#[derive(Clone)]
 struct PatchSums {
     count: f64,
     /// `[blocks * size]`.
@@ -162,36 +165,119 @@ impl PatchSums {
         })
     }
 
-    fn moments(self, taps: usize) -> PatchMoments {
-        let mean = self.mean();
-        let size = mean.len() / self.products.len().max(1);
-        let mut blocks: Vec<Mat<f64>> = (0..self.products.len())
-            .map(|block| self.covariance(block))
-            .collect();
-        let covariance = |first: usize| {
-            let (block, first) = (&blocks[first / size], first % size);
-            let mut covariance = Mat::from_fn(taps, taps, |i, j| block[(first + i, first + j)]);
-            // Enough that a channel which hardly ever changes has an inverse too.
-            let diagonal = (0..taps).map(|i| covariance[(i, i)].max(0.0)).sum::<f64>();
-            let ridge = RIDGE * diagonal / taps as f64 + f64::from(f32::MIN_POSITIVE);
-            (0..taps).for_each(|i| covariance[(i, i)] += ridge);
-            covariance
-        };
-        PatchMoments {
-            covariance: (0..mean.len()).step_by(taps).map(covariance).collect(),
-            joint: blocks.pop().filter(|_| blocks.is_empty()),
-            count: self.count,
-            mean,
-        }
+    /// How the elements of the first block vary together about this mean.
+    fn about(&self, mean: &[f64]) -> Mat<f64> {
+        let own = self.mean();
+        let products = &self.products[0];
+        Mat::from_fn(products.nrows(), products.ncols(), |i, j| {
+            products[(i, j)] / self.count + mean[i] * mean[j] - own[i] * mean[j] - mean[i] * own[j]
+        })
     }
 }
 
-impl AddAssign for PatchSums {
-    fn add_assign(&mut self, other: PatchSums) {
+fn moments(parts: &[PatchSums], taps: usize) -> PatchMoments {
+    let sums = total(parts);
+    let mean = sums.mean();
+    let size = mean.len() / sums.products.len().max(1);
+    let mut blocks: Vec<Mat<f64>> = (0..sums.products.len())
+        .map(|block| sums.covariance(block))
+        .collect();
+    let covariance = |first: usize| {
+        let (block, first) = (&blocks[first / size], first % size);
+        let mut covariance = Mat::from_fn(taps, taps, |i, j| block[(first + i, first + j)]);
+        // Enough that a channel which hardly ever changes has an inverse too.
+        let diagonal = (0..taps).map(|i| covariance[(i, i)].max(0.0)).sum::<f64>();
+        let ridge = RIDGE * diagonal / taps as f64 + f64::from(f32::MIN_POSITIVE);
+        (0..taps).for_each(|i| covariance[(i, i)] += ridge);
+        covariance
+    };
+    let covariance = (0..mean.len()).step_by(taps).map(covariance).collect();
+    let joint = blocks.pop().filter(|_| blocks.is_empty());
+    let joint = joint.map(|joint| {
+        let of_parts: Vec<(f64, Mat<f64>)> = parts
+            .iter()
+            .map(|part| (part.count / sums.count, part.about(&mean)))
+            .collect();
+        shrunk(joint, &of_parts)
+    });
+    PatchMoments {
+        count: sums.count,
+        mean,
+        covariance,
+        joint,
+    }
+}
+
+/// The covariance with correlations as much smaller as makes it the best guess at that of all there is to sample, given the share and
+/// the covariance of each part of the samples.
+///
+/// Of few samples every feature is made of the others. Correlations are noise by how much they differ from part to part; the formula
+/// is Ledoit and Wolf's (2004), with correlations in place of covariances as Schäfer and Strimmer (2005) have it.
+fn shrunk(covariance: Mat<f64>, parts: &[(f64, Mat<f64>)]) -> Mat<f64> {
+    let n = covariance.nrows();
+    // What never changes goes with nothing.
+    let scale = |i: usize| match covariance[(i, i)] {
+        variance if variance > f64::from(f32::MIN_POSITIVE) => variance.sqrt().recip(),
+        _ => 0.0,
+    };
+    let scale: Vec<f64> = (0..n).map(scale).collect();
+    let (mut noise, mut all) = (0.0, 0.0);
+    for j in 0..n {
+        for i in 0..j {
+            let correlation = |c: &Mat<f64>| c[(i, j)] * scale[i] * scale[j];
+            let mean = correlation(&covariance);
+            all += mean * mean;
+            let off = parts
+                .iter()
+                .map(|(share, part)| (share * (correlation(part) - mean)).powi(2));
+            noise += off.sum::<f64>();
+        }
+    }
+    let parts = parts.len() as f64;
+    let noise = noise * parts / (parts - 1.0).max(1.0);
+    let kept = (1.0 - noise / all.max(f64::MIN_POSITIVE)).clamp(0.0, 1.0);
+    Mat::from_fn(n, n, |i, j| match covariance[(i, j)] {
+        own if i == j => own,
+        other => kept * other,
+    })
+}
+
+impl AddAssign<&PatchSums> for PatchSums {
+    fn add_assign(&mut self, other: &PatchSums) {
         self.count += other.count;
         add_all(&mut self.sum, &other.sum);
         for (sum, other) in self.products.iter_mut().zip(&other.products) {
             *sum += other;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn correlated(by: f64) -> Mat<f64> {
+        Mat::from_fn(2, 2, |i, j| if i == j { [4.0, 1.0][i] } else { 2.0 * by })
+    }
+
+    #[test]
+    fn correlations_count_as_far_as_parts_agree_on_them() {
+        let of_parts = |parts: [f64; 2]| {
+            let mean = (parts[0] + parts[1]) / 2.0;
+            let shrunk = shrunk(correlated(mean), &parts.map(|by| (0.5, correlated(by))));
+            assert_eq!([shrunk[(0, 0)], shrunk[(1, 1)]], [4.0, 1.0]);
+            shrunk[(0, 1)] / 2.0
+        };
+        assert_eq!(of_parts([0.5, 0.5]), 0.5);
+        // The mean is off by 0.16 of its square: (0.9 - 0.5)^2 / 2 * 2 / 2 each, over 0.25.
+        assert!((of_parts([0.9, 0.1]) - 0.36 * 0.5).abs() < 1e-12);
+        assert_eq!(of_parts([0.9, -0.9]), 0.0);
+    }
+
+    #[test]
+    fn what_never_changes_goes_with_nothing() {
+        let still = Mat::zeros(2, 2);
+        let shrunk = shrunk(still.clone(), &[(0.5, still.clone()), (0.5, still)]);
+        assert!((0..2).all(|i| (0..2).all(|j| shrunk[(i, j)] == 0.0)));
     }
 }

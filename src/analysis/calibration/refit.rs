@@ -3,8 +3,9 @@
 use rayon::prelude::*;
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::Layer;
-use super::least_squares::{Form, Solution, Sums, elements};
+use super::least_squares::{Form, Solution, Sums, elements, unread};
+use super::ridge::ridge;
+use super::{Layer, total};
 use crate::Result;
 use crate::analysis::kernels::KernelLayout;
 use crate::analysis::moments::scales;
@@ -24,6 +25,8 @@ pub struct Refit {
     pub fitted: Vec<Refitted>,
     /// The layers that have too many features for it.
     pub left_out: Vec<String>,
+    /// The layers that are better as they are: what fits some samples is worse on the others.
+    pub kept: Vec<String>,
 }
 
 /// What became of a layer.
@@ -54,7 +57,7 @@ pub fn refit(
     progress: &mut dyn FnMut(&str, f64) -> Result<()>,
 ) -> Result<Refit> {
     let (fits, left_out) = fits(original, changed);
-    let mut fitted = Vec::new();
+    let (mut fitted, mut kept) = (Vec::new(), Vec::new());
     let mut before = Frontier::new(original, sampled)?;
     let mut after = Frontier::new(changed, sampled)?;
     for fit in &fits {
@@ -85,7 +88,7 @@ pub fn refit(
         let aim = beside.as_ref().map_or(fit.source, |(sum, _)| *sum);
         before.run_past(original, aim)?;
         let wanted = before.arrays(original, aim.into())?;
-        let sums = match beside {
+        let parts = match beside {
             None => Sums::over(&layer, &features, &wanted)?,
             Some((_, others)) => {
                 let pairs = wanted.par_iter().zip(others);
@@ -95,29 +98,13 @@ pub fn refit(
                 Sums::over(&layer, &features, &left.iter().collect::<Vec<_>>())?
             }
         };
-        let mask = mask_of(changed, fit.inner.unwrap_or(fit.node));
-        let masked = mask.and_then(|mask| unread_features(mask, layer.features()));
-        let form = match (fit.inner, mask) {
-            (Some(inner), _) => Form::Product {
-                rank: Layer::of(changed, inner)?.outputs(),
-                scales: scales(changed, fit.node),
-            },
-            (None, Some(mask)) if masked.is_none() => Form::Masked(mask.clone()),
-            (None, _) => Form::Any,
-        };
-        if let Some((solution, error)) = sums.solve(&layer, &form, &masked.unwrap_or_default()) {
-            let Solution {
-                weight,
-                inner,
-                bias,
-            } = solution;
-            if let (Some(node), Some(inner)) = (fit.inner, inner) {
-                changed.set_operand_elements(node, 1, elements(&inner));
-            }
-            changed.set_operand_elements(fit.node, 1, elements(&weight));
-            changed.set_bias(fit.node, bias);
-            if !tie(changed, fit.node) {
-                fitted.push(Refitted { layer: name, error });
+        match fit.solve(changed, &layer, &parts)? {
+            None => kept.push(name),
+            Some((solution, error)) => {
+                fit.put(changed, solution);
+                if !tie(changed, fit.node) {
+                    fitted.push(Refitted { layer: name, error });
+                }
             }
         }
         before.release(fit.source.into());
@@ -125,7 +112,11 @@ pub fn refit(
             .iter()
             .for_each(|(sum, _)| before.release((*sum).into()));
     }
-    Ok(Refit { fitted, left_out })
+    Ok(Refit {
+        fitted,
+        left_out,
+        kept,
+    })
 }
 
 /// A layer to fit.
@@ -139,6 +130,44 @@ struct Fit {
     /// The sum in the original network that its result goes into and nowhere else, and what else the changed network adds
     /// there: where both are known, the sum is what is wanted, and the layer makes up for what the other operand lacks.
     sum: Option<(NodeId, Value)>,
+}
+
+impl Fit {
+    /// What fits best, given the sums over parts of the samples, and the relative errors before and after; `None` where nothing is
+    /// better than what is there.
+    fn solve(
+        &self,
+        graph: &Graph,
+        layer: &Layer,
+        parts: &[Sums],
+    ) -> Result<Option<(Solution, [f64; 2])>> {
+        let mask = mask_of(graph, self.inner.unwrap_or(self.node));
+        let masked = mask.and_then(|mask| unread_features(mask, layer.features()));
+        let form = match (self.inner, mask) {
+            (Some(inner), _) => Form::Product {
+                rank: Layer::of(graph, inner)?.outputs(),
+                scales: scales(graph, self.node),
+            },
+            (None, Some(mask)) if masked.is_none() => Form::Masked(mask.clone()),
+            (None, _) => Form::Any,
+        };
+        let weight = layer.matrix();
+        let bias = bias_of(graph, self.node, layer.outputs());
+        let mut without = unread(layer, &weight);
+        without.extend(masked.unwrap_or_default());
+        let all = total(parts);
+        let ridge = ridge(parts, &all, &weight, &bias, &without);
+        Ok(ridge.and_then(|ridge| all.moments().solve(layer, &form, ridge, &without)))
+    }
+
+    /// Puts a solution in place.
+    fn put(&self, graph: &mut Graph, solution: Solution) {
+        if let (Some(node), Some(inner)) = (self.inner, solution.inner) {
+            graph.set_operand_elements(node, 1, elements(&inner));
+        }
+        graph.set_operand_elements(self.node, 1, elements(&solution.weight));
+        graph.set_bias(self.node, solution.bias);
+    }
 }
 
 /// The layers to fit, in the order of `changed`, and the names of those with too many features.
@@ -234,6 +263,17 @@ fn sum_of(graph: &Graph, node: NodeId) -> Option<(NodeId, Value)> {
     let other = *graph.operands(sum).get(1 - operand.min(1))?;
     let alike = graph.ty(other) == graph.ty(node.into()) && graph.constant(other.node).is_none();
     (graph.op(sum) == Some(&Op::Add {}) && alike).then_some((sum, other))
+}
+
+/// The bias of a layer; zeros where it has none, or where that is computed.
+fn bias_of(graph: &Graph, node: NodeId, outputs: usize) -> Vec<f64> {
+    let bias = graph.operands(node).get(2).map(|bias| bias.node);
+    match bias.and_then(|bias| graph.constant(bias)) {
+        Some(constant) if constant.tensor.len() == outputs => {
+            constant.tensor.elements().into_owned()
+        }
+        _ => vec![0.0; outputs],
+    }
 }
 
 /// The mask of a layer's weight.

@@ -1,0 +1,104 @@
+//! The least network that keeps as much of the answers as asked, found by trying.
+
+use super::planner::Plan;
+use super::quality::{Alike, Quality};
+use super::search::Search;
+use crate::Result;
+use crate::ir::Graph;
+use crate::pipeline::PassContext;
+
+/// How often the range of costs in which the least is looked for is halved, and where it starts, as a fraction of the layers' cost.
+const HALVINGS: usize = 6;
+const LEAST_AIM: f64 = 0.2;
+
+/// What has to be left of the layers' cost at most, for any loss to be worth it.
+const MOST_LEFT: f64 = 0.97;
+
+/// A network that was tried.
+struct Tried {
+    plan: Plan,
+    graph: Graph,
+    alike: Alike,
+}
+
+impl Search<'_> {
+    /// The network that costs least and keeps as much of the answers as asked, and its plan.
+    ///
+    /// # Errors
+    /// That a network cannot be run.
+    pub(super) fn least(
+        &self,
+        quality: &Quality,
+        context: &mut PassContext<'_>,
+    ) -> Result<Option<(Plan, Graph)>> {
+        let mut found: Option<Tried> = None;
+        let mut refused: Option<Tried> = None;
+        let price = self.planner.price();
+        let (mut low, mut high) = (LEAST_AIM * price, price);
+        for round in 0..HALVINGS {
+            context.progress("how far", round as f64 / HALVINGS as f64)?;
+            let aim = (low + high) / 2.0;
+            let plan = self.planner.plan(aim);
+            if refused.as_ref().is_some_and(|tried| tried.plan == plan) {
+                low = aim;
+                continue;
+            }
+            let tried = self.tried(plan, quality, context)?;
+            if self.goal.allows(&tried.alike) {
+                // It may have gone further than it had to.
+                high = aim.min(self.planner.left(&tried.plan) * price);
+                found = Some(tried);
+            } else {
+                low = aim;
+                refused = Some(tried);
+            }
+            if high <= low {
+                break;
+            }
+        }
+        context.used_samples();
+        self.say(quality, found.as_ref(), refused.as_ref(), context);
+        let enough = |tried: &Tried| self.planner.left(&tried.plan) <= MOST_LEFT;
+        Ok(found.filter(enough).map(|tried| (tried.plan, tried.graph)))
+    }
+
+    /// The network under a plan, with a refit or without one, whichever keeps more of the answers: to fit every layer's own result mends
+    /// most networks, and harms some, such as one that tells by a threshold where text is.
+    fn tried(&self, plan: Plan, quality: &Quality, context: &PassContext<'_>) -> Result<Tried> {
+        let changed = self.changed(&plan)?;
+        let alike = quality.of(&changed)?;
+        let fitted = self.refitted(&plan, &mut self.quiet(context))?;
+        let after = quality.of(&fitted)?;
+        let what = self.goal;
+        let (graph, alike) = if what.kept(&after) >= what.kept(&alike) {
+            (fitted, after)
+        } else {
+            (changed, alike)
+        };
+        Ok(Tried { plan, graph, alike })
+    }
+
+    fn say(
+        &self,
+        quality: &Quality,
+        found: Option<&Tried>,
+        refused: Option<&Tried>,
+        context: &mut PassContext<'_>,
+    ) {
+        let on = quality.samples();
+        let goal = self.goal;
+        match (found, refused) {
+            (Some(Tried { plan, .. }), _) if self.planner.left(plan) > MOST_LEFT => {
+                context.missed("", format!("left: what keeps {goal} saves too little"));
+            }
+            (Some(Tried { alike, .. }), _) => {
+                context.analysis("", format!("on {on} samples, {alike}"));
+            }
+            (None, Some(Tried { alike, .. })) => context.missed(
+                "",
+                format!("nothing that saves anything keeps {goal}: on {on} samples the least that was tried has {alike}"),
+            ),
+            (None, None) => {}
+        }
+    }
+}

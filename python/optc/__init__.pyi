@@ -1,37 +1,39 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from os import PathLike
 from typing import Any, Generic, Literal, TypeVar, overload
 
 import numpy.typing as npt
 
+from ._optc import (
+    DataError as DataError,
+    Error as Error,
+    ModelError as ModelError,
+    PassError as PassError,
+    UsageError as UsageError,
+    VerificationError as VerificationError,
+)
+
 __version__: str
 
-Model = TypeVar("Model")
-Array = npt.NDArray[Any] | Any
-Data = Array | Mapping[str, Array] | Iterable[Any] | str | PathLike[str] | None
-Progress = bool | Callable[[str, str, float], object] | None
-Path = str | PathLike[str]
+_Model = TypeVar("_Model")
+_Array = npt.NDArray[Any] | Any
+_Data = _Array | Mapping[str, _Array] | Iterable[Any] | str | PathLike[str] | None
+_Progress = bool | Callable[[str, str, float], object] | None
+_Path = str | PathLike[str]
 
-class Error(Exception): ...
-class UsageError(Error): ...
-class ModelError(Error): ...
-class DataError(Error): ...
-class PassError(Error): ...
-class VerificationError(Error): ...
-
-class Result(Generic[Model]):
-    @property
-    def model(self) -> Model: ...
-    @property
-    def report(self) -> dict[str, Any]: ...
+@dataclass(frozen=True)
+class Result(Generic[_Model]):
+    model: _Model
+    report: dict[str, Any]
 
 @overload
 def optimize(
-    model: Path,
+    model: _Path,
     passes: str | None = ...,
     *,
-    data: Data = ...,
-    eval: Data = ...,
+    data: _Data = ...,
+    eval: _Data = ...,
     target: str | None = ...,
     keep: str | None = ...,
     samples: int = ...,
@@ -44,15 +46,15 @@ def optimize(
     output: None = ...,
     example_inputs: Sequence[Any] | None = ...,
     dynamic_shapes: Any = ...,
-    progress: Progress = ...,
+    progress: _Progress = ...,
 ) -> Result[bytes]: ...
 @overload
 def optimize(
     model: Any,
     passes: str | None = ...,
     *,
-    data: Data = ...,
-    eval: Data = ...,
+    data: _Data = ...,
+    eval: _Data = ...,
     target: str | None = ...,
     keep: str | None = ...,
     samples: int = ...,
@@ -62,18 +64,18 @@ def optimize(
     verify: Literal["whole", "each", "none"] = ...,
     tolerance: float | None = ...,
     input: str | Sequence[str] = ...,
-    output: Path,
+    output: _Path,
     example_inputs: Sequence[Any] | None = ...,
     dynamic_shapes: Any = ...,
-    progress: Progress = ...,
-) -> Result[Path]: ...
+    progress: _Progress = ...,
+) -> Result[_Path]: ...
 @overload
 def optimize(
-    model: Model,
+    model: _Model,
     passes: str | None = ...,
     *,
-    data: Data = ...,
-    eval: Data = ...,
+    data: _Data = ...,
+    eval: _Data = ...,
     target: str | None = ...,
     keep: str | None = ...,
     samples: int = ...,
@@ -86,8 +88,8 @@ def optimize(
     output: None = ...,
     example_inputs: Sequence[Any] | None = ...,
     dynamic_shapes: Any = ...,
-    progress: Progress = ...,
-) -> Result[Model]: ...
+    progress: _Progress = ...,
+) -> Result[_Model]: ...
 def inspect(
     model: Any,
     *,

@@ -16,6 +16,8 @@ use crate::{Error, Model, Pipeline, Result, dream, judge};
 const PASSES: &str = "red";
 /// What runs where a goal is given: all that can share it.
 const PASSES_FOR_GOAL: &str = "red,lrf,lowrank,cut";
+/// What runs where there are samples and nothing else is said: what is exact, then as far as nearly all answers stay.
+const PASSES_FOR_DATA: &str = "red{hash=none},within{agreement=0.99}(red,lrf,lowrank,cut)";
 
 /// How a run is to be. Each is what the command's option of this name is.
 #[derive(Clone, Debug, Deserialize)]
@@ -32,7 +34,8 @@ pub struct Settings {
     /// Data to compare answers on.
     pub eval: Option<String>,
     /// What to make smaller.
-    pub cost: CostName,
+    /// By itself time, where candidates compete and a runtime is here that tells it, and else multiply-adds.
+    pub cost: Option<CostName>,
     /// The start of all random numbers.
     pub seed: u64,
     /// The number of threads; 0 for one a core.
@@ -51,7 +54,7 @@ impl Default for Settings {
             data: None,
             samples: 256,
             eval: None,
-            cost: CostName::Macs,
+            cost: None,
             seed: 0,
             threads: 0,
             verify: VerifyName::Whole,
@@ -92,6 +95,8 @@ pub struct Given {
     pub data: Option<Data>,
     /// Instead of `eval`.
     pub eval: Option<Data>,
+    /// Whether it names passes; those that are not weighed against each other go by multiply-adds.
+    pub names_passes: bool,
 }
 
 impl Settings {
@@ -106,21 +111,23 @@ impl Settings {
         parse(json)
     }
 
-    /// The passes, under the goal if there is one.
+    /// The passes, under the goal if there is one. `has_data` says whether samples are given beside these settings.
     ///
     /// # Errors
     /// Those of [`Pipeline::parse`]; [`Error::Usage`] for two goals.
-    pub fn pipeline(&self, passes: Option<&str>) -> Result<Pipeline> {
-        let goal = match (&self.target, &self.keep) {
-            (Some(_), Some(_)) => {
-                return Err(Error::Usage {
-                    what: "there is a target, and something to keep".to_string(),
-                    help: "give one of both".to_string(),
-                });
-            }
-            (goal, None) | (None, goal) => goal.as_deref(),
-        };
-        pipeline(passes, goal)
+    pub fn pipeline(&self, passes: Option<&str>, has_data: bool) -> Result<Pipeline> {
+        let goal = self.goal()?;
+        pipeline(passes, goal, has_data || self.data.is_some())
+    }
+
+    fn goal(&self) -> Result<Option<&str>> {
+        match (&self.target, &self.keep) {
+            (Some(_), Some(_)) => Err(Error::Usage {
+                what: "there is a target, and something to keep".to_string(),
+                help: "give one of both".to_string(),
+            }),
+            (goal, None) | (None, goal) => Ok(goal.as_deref()),
+        }
     }
 
     /// The options of a run on `model`, with data opened for it. `cancellation` ends what takes long here, too.
@@ -136,7 +143,7 @@ impl Settings {
         let mut run = RunOptions {
             seed: self.seed,
             threads: self.threads.into(),
-            cost: self.cost()?,
+            cost: self.cost(&given)?,
             verify: match self.verify {
                 VerifyName::Nothing => Verify::Nothing,
                 VerifyName::Whole => Verify::Whole,
@@ -185,19 +192,14 @@ impl Settings {
         })
     }
 
-    fn cost(&self) -> Result<Cost> {
-        let for_time = self
-            .target
-            .as_deref()
-            .is_some_and(|t| t.starts_with("time="));
+    fn cost(&self, given: &Given) -> Result<Cost> {
+        let has_data = given.data.is_some() || self.data.is_some();
+        let competing = has_data && (self.keep.is_some() || !given.names_passes);
         match self.cost {
-            CostName::Macs if !for_time => Ok(Cost::Macs),
-            CostName::Params => Ok(Cost::Params),
-            CostName::Macs | CostName::Time => {
-                let meter = judge::meter(self.threads.max(1).into())?;
-                let (measured, _) = Measured::cached(meter);
-                Ok(Cost::Latency(Arc::new(Latency::Measured(measured))))
-            }
+            Some(CostName::Macs) => Ok(Cost::Macs),
+            Some(CostName::Params) => Ok(Cost::Params),
+            Some(CostName::Time) => time(self.threads),
+            None => usual_cost(self.goal()?, competing, self.threads),
         }
     }
 }
@@ -206,9 +208,10 @@ impl Settings {
 ///
 /// # Errors
 /// Those of [`Pipeline::parse`] and [`Pipeline::within`].
-pub fn pipeline(passes: Option<&str>, goal: Option<&str>) -> Result<Pipeline> {
+pub fn pipeline(passes: Option<&str>, goal: Option<&str>, has_data: bool) -> Result<Pipeline> {
     let default = match goal {
         Some(_) => PASSES_FOR_GOAL,
+        None if has_data => PASSES_FOR_DATA,
         None => PASSES,
     };
     let pipeline = Pipeline::parse(passes.unwrap_or(default))?;
@@ -216,6 +219,31 @@ pub fn pipeline(passes: Option<&str>, goal: Option<&str>) -> Result<Pipeline> {
         Some(goal) => pipeline.within(goal),
         None => Ok(pipeline),
     }
+}
+
+/// What is made smaller where nobody says: time for a target of time, and where passes are `competing` as far as samples allow, if there
+/// is a runtime to measure it in; else multiply-adds.
+///
+/// # Errors
+/// That there is no runtime for a target of time.
+pub fn usual_cost(goal: Option<&str>, competing: bool, threads: u16) -> Result<Cost> {
+    let goal_of = |what| goal.is_some_and(|goal| goal.starts_with(what));
+    if goal_of("time=") {
+        return time(threads);
+    }
+    let is_target = ["macs=", "params="].into_iter().any(goal_of);
+    let timed = competing && !is_target;
+    Ok(match timed.then(|| time(threads)) {
+        Some(Ok(time)) => time,
+        _ => Cost::Macs,
+    })
+}
+
+/// Time as ONNX Runtime takes it on so many threads, or on one.
+fn time(threads: u16) -> Result<Cost> {
+    let meter = judge::meter(threads.max(1).into())?;
+    let (measured, _) = Measured::cached(meter);
+    Ok(Cost::Latency(Arc::new(Latency::Measured(measured))))
 }
 
 /// Reads what a program gives as JSON; a mistake is pointed at.

@@ -192,6 +192,7 @@ fn arrays_are_samples_and_settings_are_text() {
     let given = Given {
         data: Some(data(arrays()).unwrap()),
         eval: Some(data(arrays()).unwrap()),
+        names_passes: true,
     };
     let options = settings
         .options(&model, given, Cancellation::default())
@@ -205,7 +206,7 @@ fn arrays_are_samples_and_settings_are_text() {
         missing.to_string().contains("no array `x`, only images"),
         "{missing}"
     );
-    let report = settings.pipeline(None).unwrap();
+    let report = settings.pipeline(Some("red"), false).unwrap();
     let report = report.run_with(&mut model, &options, &mut ()).unwrap();
     assert!(report.after.macs < report.before.macs);
     assert_eq!(report.calibration.map(|c| c.samples), Some(16));
@@ -221,7 +222,13 @@ fn settings_that_there_are_not_are_pointed_at() {
         "{text}"
     );
     assert!(said("{\"seed\": ").contains("EOF"));
+    let usual = |has_data| Settings::default().pipeline(None, has_data).unwrap();
+    assert_eq!(usual(false).to_string(), "red");
+    assert_eq!(
+        usual(true).to_string(),
+        "red{hash=none},within{agreement=0.99}(red,lrf,lowrank,cut)"
+    );
     let both = Settings::parse(r#"{"target": "macs=0.5", "keep": "cosine=0.9"}"#).unwrap();
-    let error = both.pipeline(None).err().unwrap();
+    let error = both.pipeline(None, false).err().unwrap();
     assert!(matches!(error, Error::Usage { .. }), "{error}");
 }

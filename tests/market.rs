@@ -59,20 +59,21 @@ impl Method for Halve {
     }
 }
 
+const NET: &str = "
+    graph net(%x: f32[2,4,8,8]) {
+      @a.weight = parameter normal(1, 0.2) : f32[16,4,3,3]
+      @b.weight = parameter normal(2, 0.1) : f32[16,16,3,3]
+      @c.weight = parameter normal(3, 0.2) : f32[4,16,1,1]
+      %a = conv(%x, @a.weight) {pad=[1,1]}
+      %relu = relu(%a)
+      %b = conv(%relu, @b.weight) {pad=[1,1]}
+      %relu2 = relu(%b)
+      %c = conv(%relu2, @c.weight)
+      return %c
+    }";
+
 fn network() -> Model {
-    let text = "
-        graph net(%x: f32[2,4,8,8]) {
-          @a.weight = parameter normal(1, 0.2) : f32[16,4,3,3]
-          @b.weight = parameter normal(2, 0.1) : f32[16,16,3,3]
-          @c.weight = parameter normal(3, 0.2) : f32[4,16,1,1]
-          %a = conv(%x, @a.weight) {pad=[1,1]}
-          %relu = relu(%a)
-          %b = conv(%relu, @b.weight) {pad=[1,1]}
-          %relu2 = relu(%b)
-          %c = conv(%relu2, @c.weight)
-          return %c
-        }";
-    Model::new(text.parse().unwrap())
+    Model::new(NET.parse().unwrap())
 }
 
 fn samples() -> Arc<Samples> {
@@ -158,6 +159,21 @@ fn without_samples_nobody_can_say_what_is_kept() {
         panic!("{error}")
     };
     assert!(matches!(**source, Error::Usage { .. }), "{error}");
+}
+
+#[test]
+fn a_network_that_nobody_can_run_is_left_as_it_is() {
+    let text = NET.replace(
+        "return %c",
+        "%what = opaque \"onnx::What\"(%c) {template=\"{}\", dialect=onnx} : f32[2,4,8,8]\n  return %what",
+    );
+    let mut model = Model::new(text.parse().unwrap());
+    let before = model.graph.to_string();
+    let pipeline = Pipeline::parse("within{agreement=0.99}(lowrank,cut)").unwrap();
+    let report = run(&pipeline, &mut model).unwrap();
+    assert_eq!(model.graph.to_string(), before);
+    let said = report.to_json();
+    assert!(said.contains("onnx::What"), "{said}");
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod settings;
 use std::ffi::{c_char, c_void};
 
 use library::ir::Bytes;
+use library::job::Given;
 use library::pipeline::Cancellation;
 use library::report::Inspection;
 
@@ -130,10 +131,15 @@ pub unsafe extern "C" fn optc_run(
                 **report = std::ptr::null_mut();
             }
             let settings = settings::run(text(options, "options")?)?;
-            let pipeline = settings.pipeline(text(passes, "passes")?)?;
+            let passes = text(passes, "passes")?;
+            let pipeline = settings.pipeline(passes, false)?;
             let mut made = (*handles::find(model)?).clone();
             let cancellation = Cancellation::default();
-            let options = settings.options(&made, Default::default(), cancellation.clone())?;
+            let given = Given {
+                names_passes: passes.is_some(),
+                ..Given::default()
+            };
+            let options = settings.options(&made, given, cancellation.clone())?;
             let mut watch = Watch::new(progress, context, cancellation);
             let told = pipeline.run_with(&mut made, &options, &mut watch)?;
             if let Some(report) = &mut report {

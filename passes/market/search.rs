@@ -5,6 +5,7 @@ use super::goal::{Goal, network_price};
 use super::planner::{Plan, Planner};
 use super::quality::Quality;
 use crate::ir::Graph;
+use crate::passes::activations::measured_or_missed;
 use crate::passes::red::exact_rules;
 use crate::passes::repair::{refit, say_left_out};
 use crate::pipeline::{Cost, PassContext, Unit};
@@ -45,7 +46,7 @@ impl<'a> Search<'a> {
         let original = context.original().unwrap_or(graph);
         let quality = match goal {
             Goal::Target { .. } => None,
-            Goal::Keep { .. } => Some(Quality::new(original, context)?),
+            Goal::Keep { .. } => measured_or_missed(Quality::new(original, context), context)?,
         };
         let rules_cost = match &context.cost {
             Cost::Latency(_) => Cost::Macs,

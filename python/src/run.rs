@@ -72,7 +72,9 @@ type Made = (Option<Vec<u8>>, String);
 impl Job {
     fn run(self, watch: &mut Watch) -> optc::Result<Made> {
         let mut model = self.model.read(&self.read)?;
-        let pipeline = self.settings.pipeline(self.passes.as_deref())?;
+        let pipeline = self
+            .settings
+            .pipeline(self.passes.as_deref(), self.data.is_some())?;
         let data = |arrays: Option<Vec<(String, Tensor)>>| {
             let opened = arrays.map(|arrays| Data::of_arrays(arrays, &model.graph));
             opened.transpose()
@@ -80,6 +82,7 @@ impl Job {
         let given = Given {
             data: data(self.data)?,
             eval: data(self.eval)?,
+            names_passes: self.passes.is_some(),
         };
         let cancellation = watch.cancellation.clone();
         let options = self.settings.options(&model, given, cancellation)?;

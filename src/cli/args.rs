@@ -53,8 +53,8 @@ pub struct Args {
     #[command(subcommand)]
     pub command: Option<Command>,
 
-    /// Passes to run, such as 'red{hash=none},repeat(fold-batch-norm,red)' [default: red, or red,lrf,lowrank,cut with --target or
-    /// --keep]
+    /// Passes to run, such as 'red{hash=none},repeat(fold-batch-norm,red)' [default: red; with --data what is exact, then
+    /// red,lrf,lowrank,cut as far as 0.99 of the answers stay; those with --target or --keep]
     #[arg(long, value_name = "PIPELINE")]
     pub passes: Option<String>,
 
@@ -92,9 +92,9 @@ pub struct Args {
 
     /// What to make smaller: multiply-adds (macs), stored weights (params), or time. That is measured in ONNX Runtime as far as
     /// passes ask for it (time), with --threads threads or one, and kept in the user's cache or in a FILE; or predicted (latency) from
-    /// a FILE that `optc profile` wrote, or coarsely without one
-    #[arg(long, value_name = "macs|params|time[:FILE]|latency[:FILE]", default_value = "macs", value_parser = cost)]
-    pub cost: Cost,
+    /// a FILE that `optc profile` wrote, or coarsely without one [default: time with --data, where ONNX Runtime is found; else macs]
+    #[arg(long, value_name = "macs|params|time[:FILE]|latency[:FILE]", value_parser = cost)]
+    pub cost: Option<Cost>,
 
     /// Where passes that train compute: cpu, cuda or cuda:N
     #[arg(long, value_name = "DEVICE", default_value_t = Device::Cpu)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use optc::analysis::latency::{Latency, LatencyTable, Machine, Measured, Roofline};
 use optc::pipeline::Cost;
-use optc::{Error, judge};
+use optc::{Error, job, judge};
 
 use super::args::{self, Args};
 use super::profile;
@@ -13,12 +13,12 @@ use super::warnings::complain;
 
 /// The cost, with the table or the measurements that its file has.
 pub fn open(args: &Args) -> Result<Cost, Error> {
-    let latency = match &args.cost {
-        // A target of time needs times.
-        args::Cost::Macs if args.time_target().is_some() => {
-            let threads = args.threads.map_or(1, usize::from);
-            Latency::Measured(measured(None, threads)?)
-        }
+    let Some(cost) = &args.cost else {
+        // Where passes are named, they go by what they always went by.
+        let competing = args.data.is_some() && (args.passes.is_none() || args.keep.is_some());
+        return job::usual_cost(args.goal(), competing, args.threads.unwrap_or(0));
+    };
+    let latency = match cost {
         args::Cost::Macs => return Ok(Cost::Macs),
         args::Cost::Params => return Ok(Cost::Params),
         args::Cost::Time(file) => {

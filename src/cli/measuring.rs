@@ -135,7 +135,7 @@ impl Measuring<'_> {
         args.no_measure
             || args.judge == JudgeChoice::None
             || args.stop_after.is_some()
-            || matches!(args.cost, Cost::Params)
+            || matches!(args.cost, Some(Cost::Params))
     }
 
     fn measured(&self, made: &Made) -> Result<Measured, Error> {

@@ -251,7 +251,7 @@ impl Job {
                 .as_deref()
                 .map(|path| ("--checkpoint", path)),
         );
-        if let args::Cost::Time(Some(path)) = &args.cost {
+        if let Some(args::Cost::Time(Some(path))) = &args.cost {
             targets.push(("--cost time", path));
         }
         targets.extend(args.report.as_deref().map(|path| ("--report", path)));
@@ -272,7 +272,7 @@ impl Job {
 
 /// The passes to run, under a goal if there is one.
 fn pipeline(args: &Args, goal: Option<&str>) -> Result<Pipeline, Error> {
-    job::pipeline(args.passes.as_deref(), goal)
+    job::pipeline(args.passes.as_deref(), goal, args.data.is_some())
 }
 
 /// Ctrl-C ends the process at once, or, while a network is trained, when it has said where training can go on.

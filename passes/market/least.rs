@@ -8,7 +8,7 @@ use crate::ir::Graph;
 use crate::pipeline::PassContext;
 
 /// How often the range of costs in which the least is looked for is halved, and where it starts, as a fraction of the layers' cost.
-const HALVINGS: usize = 6;
+const HALVINGS: usize = 5;
 const LEAST_AIM: f64 = 0.2;
 
 /// What has to be left of the layers' cost at most, for any loss to be worth it.
@@ -63,17 +63,20 @@ impl Search<'_> {
     }
 
     /// The network under a plan, with a refit or without one, whichever keeps more of the answers: to fit every layer's own result mends
-    /// most networks, and harms some, such as one that tells by a threshold where text is.
+    /// most networks, and harms some, such as one that tells by a threshold where text is. A refit takes long: what is good enough has
+    /// none.
     fn tried(&self, plan: Plan, quality: &Quality, context: &PassContext<'_>) -> Result<Tried> {
-        let changed = self.changed(&plan)?;
-        let alike = quality.of(&changed)?;
+        let graph = self.changed(&plan)?;
+        let alike = quality.of(&graph)?;
+        if self.goal.allows(&alike) {
+            return Ok(Tried { plan, graph, alike });
+        }
         let fitted = self.refitted(&plan, &mut self.quiet(context))?;
         let after = quality.of(&fitted)?;
-        let what = self.goal;
-        let (graph, alike) = if what.kept(&after) >= what.kept(&alike) {
+        let (graph, alike) = if self.goal.kept(&after) >= self.goal.kept(&alike) {
             (fitted, after)
         } else {
-            (changed, alike)
+            (graph, alike)
         };
         Ok(Tried { plan, graph, alike })
     }

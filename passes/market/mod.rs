@@ -6,7 +6,7 @@
 //! what nobody reads any more.
 
 mod alone;
-mod classes;
+mod answers;
 mod count;
 mod goal;
 mod least;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use ndarray::{ArrayD, ArrayViewD};
 use rayon::prelude::*;
 
-use super::classes::tells_classes;
+use super::answers::{Answer, overlap};
+use crate::analysis::cost::known_macs;
 use crate::data::{Feeds, Samples};
 use crate::exec::difference::Difference;
 use crate::exec::{Array, Interpreter, Sampled};
@@ -14,8 +15,10 @@ use crate::ir::{Graph, Output};
 use crate::pipeline::PassContext;
 use crate::{Error, Result};
 
-/// How many of the samples that are fitted to are looked at, too.
+/// How many of the samples that are fitted to are looked at, too: fewer, down to some, where they take more multiply-adds than this.
 const FITTED: usize = 32;
+const LEAST_FITTED: usize = 4;
+const WORK: u64 = 20_000_000_000;
 
 /// For each run, an array for each output.
 type Outputs = Vec<Vec<ArrayD<f32>>>;
@@ -25,17 +28,6 @@ pub struct Quality {
     parts: Vec<Part>,
     /// What each output is.
     answers: Vec<Answer>,
-}
-
-/// What an answer is.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Answer {
-    /// The largest element.
-    Class,
-    /// Every element, which is a whole number.
-    Whole,
-    /// Numbers, whose differences count.
-    Number,
 }
 
 /// Samples, and what the original makes of them.
@@ -76,7 +68,9 @@ impl Quality {
             });
         };
         let mut parts = Vec::new();
-        let few: Arc<Samples> = fitted.samples.few(FITTED).into();
+        let few = (WORK / known_macs(graph).max(1)) as usize;
+        let few = fitted.samples.few(few.clamp(LEAST_FITTED, FITTED));
+        let few: Arc<Samples> = few.into();
         for samples in context.held_out.clone().into_iter().chain([few]) {
             let sampled = Sampled {
                 samples,
@@ -89,8 +83,7 @@ impl Quality {
             let of_parts = parts.iter().flat_map(|part: &Part| &part.outputs);
             match graph.ty(output.value).dtype() {
                 Some(dtype) if !dtype.is_float() => Answer::Whole,
-                _ if tells_classes(of_parts.map(|outputs| outputs[k].view())) => Answer::Class,
-                _ => Answer::Number,
+                _ => Answer::of(of_parts.map(|outputs| outputs[k].view())),
             }
         };
         let answers = graph.outputs().iter().enumerate().map(answer).collect();
@@ -136,7 +129,7 @@ fn alike_in<'x>(
     pairs: impl Iterator<Item = (ArrayViewD<'x, f32>, ArrayViewD<'x, f32>)>,
     answer: Answer,
 ) -> Result<[f64; 2], String> {
-    let (mut same, mut samples, mut least) = (0.0, 0.0, 1.0f64);
+    let (mut same, mut overlaps, mut samples, mut least) = (0.0, 0.0, 0.0, 1.0f64);
     let mut spread = Spread::default();
     for (a, b) in pairs {
         let mut difference = Difference::default();
@@ -146,6 +139,7 @@ fn alike_in<'x>(
         match answer {
             Answer::Whole => difference.add_equal(a, b),
             Answer::Class => difference.add_classes(a, b),
+            Answer::Places => overlaps += overlap(&a, &b),
             Answer::Number => {}
         }
         least = least.min(difference.cosine());
@@ -156,6 +150,10 @@ fn alike_in<'x>(
             None => 1.0,
         };
     }
+    let same = match answer {
+        Answer::Places => overlaps,
+        _ => same,
+    };
     let share = if samples > 0.0 { same / samples } else { 1.0 };
     Ok([share.min(spread.explained()), least])
 }

@@ -67,7 +67,7 @@ def optimize(
     target=None,
     keep=None,
     samples=256,
-    cost="macs",
+    cost=None,
     seed=0,
     threads=None,
     verify="whole",
@@ -83,7 +83,8 @@ def optimize(
     Args:
         model: a path, bytes, an `onnx.ModelProto`, a `torch.export.ExportedProgram`, a TorchScript module, or any other
             `torch.nn.Module`, which `torch.export` exports in evaluation mode with `example_inputs` and `dynamic_shapes`.
-        passes: a pipeline, such as `"red{hash=none},lrf"`; without one `"red"`, or with `target` or `keep` all that share one.
+        passes: a pipeline, such as `"red{hash=none},lrf"`; without one `"red"`; with `data` what is exact, then
+            all lossy passes as far as 0.99 of the answers stay; with `target` or `keep` those under that.
         data: samples to calibrate on: an array `[n, ...]`, a dict of them by the names of the model's inputs, an iterable of batches
             such as a `DataLoader`, of which no more are taken than `samples` asks for, or what the command's `--data` takes, such as
             `"npz:data.npz"`. Of a batch that is a pair the second part is labels. Arrays in one piece are not copied; nobody
@@ -92,7 +93,8 @@ def optimize(
         target: how much is to be left, such as `"macs=0.5"`.
         keep: how much of the answers is to stay, such as `"agreement=0.99"`.
         samples: how many samples of `data` to calibrate on at most.
-        cost: what to make smaller: `"macs"`, `"params"` or `"time"`.
+        cost: what to make smaller: `"macs"`, `"params"` or `"time"`; without one time, where `data` says how far to go and ONNX
+            Runtime is found, and else multiply-adds.
         seed: the start of all random numbers.
         threads: how many; one for each core if not given.
         verify: which outputs optc compares on random inputs: `"whole"`, `"each"` (around every pass) or `"none"`.

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::answers::{Answer, overlap};
 use crate::analysis::cost::known_macs;
 use crate::data::{Feeds, Samples};
-use crate::exec::difference::Difference;
+use crate::exec::difference::{Difference, class_axis};
 use crate::exec::{Array, Interpreter, Sampled};
 use crate::ir::{Graph, Output};
 use crate::pipeline::PassContext;
@@ -19,6 +19,9 @@ use crate::{Error, Result};
 const FITTED: usize = 32;
 const LEAST_FITTED: usize = 4;
 const WORK: u64 = 20_000_000_000;
+
+/// The longest sequence of classes that is one answer, such as a line of text; of what is longer the share of its positions counts.
+const LONGEST: usize = 256;
 
 /// For each run, an array for each output.
 type Outputs = Vec<Vec<ArrayD<f32>>>;
@@ -135,7 +138,8 @@ fn alike_in<'x>(
         let mut difference = Difference::default();
         difference.add(a.clone(), b.clone())?;
         spread.add(&a, &b);
-        let is_map = a.ndim() > 3;
+        let places = class_axis(a.ndim()).map_or(1, |axis| a.len() / a.len_of(axis).max(1));
+        let is_map = a.ndim() > 3 || places > LONGEST;
         match answer {
             Answer::Whole => difference.add_equal(a, b),
             Answer::Class => difference.add_classes(a, b),

@@ -31,6 +31,9 @@ const PARTS: usize = 4;
 /// What is added to the diagonal of a covariance before it is inverted, relative to the diagonal's mean.
 const RIDGE: f64 = 1e-4;
 
+/// With more features than this, what parts say of each other is tried out on one part only.
+const MANY: usize = 512;
+
 /// How many positions are looked at for each feature, about, and how many at least where there are as many: those beside each other
 /// say nearly the same.
 const POSITIONS: usize = 50;

@@ -2,12 +2,13 @@
 
 use std::ops::AddAssign;
 
-use faer::Mat;
+use faer::linalg::solvers::Solve;
+use faer::{Mat, Side};
 use ndarray::linalg::general_mat_mul;
 use ndarray::{Array2, ArrayView2};
 use rustc_hash::FxHashMap;
 
-use super::{Layer, RIDGE, add_all, every, in_parts, sampled as some_of, total};
+use super::{Layer, MANY, RIDGE, add_all, every, in_parts, sampled as some_of, total};
 use crate::Result;
 use crate::analysis::kernels::KernelLayout;
 use crate::exec::{Frontier, Sampled};
@@ -212,7 +213,8 @@ fn moments(parts: &[PatchSums], taps: usize) -> PatchMoments {
 /// the covariance of each part of the samples.
 ///
 /// Of few samples every feature is made of the others. Correlations are noise by how much they differ from part to part; the formula
-/// is Ledoit and Wolf's (2004), with correlations in place of covariances as Schäfer and Strimmer (2005) have it.
+/// is Ledoit and Wolf's (2004), with correlations in place of covariances as Schäfer and Strimmer (2005) have it. Features that really
+/// are made of others are so in every part, too: where parts are as likely without it, nothing is done.
 fn shrunk(covariance: Mat<f64>, parts: &[(f64, Mat<f64>)]) -> Mat<f64> {
     let n = covariance.nrows();
     // What never changes goes with nothing.
@@ -221,25 +223,52 @@ fn shrunk(covariance: Mat<f64>, parts: &[(f64, Mat<f64>)]) -> Mat<f64> {
         _ => 0.0,
     };
     let scale: Vec<f64> = (0..n).map(scale).collect();
-    let (mut noise, mut all) = (0.0, 0.0);
-    for j in 0..n {
-        for i in 0..j {
-            let correlation = |c: &Mat<f64>| c[(i, j)] * scale[i] * scale[j];
-            let mean = correlation(&covariance);
-            all += mean * mean;
-            let off = parts
-                .iter()
-                .map(|(share, part)| (share * (correlation(part) - mean)).powi(2));
-            noise += off.sum::<f64>();
-        }
+    let scaled = |c: &Mat<f64>| Mat::from_fn(n, n, |i, j| c[(i, j)] * scale[i] * scale[j]);
+    let all = scaled(&covariance);
+    let parts: Vec<(f64, Mat<f64>)> = parts.iter().map(|(w, c)| (*w, scaled(c))).collect();
+    let kept = kept(&all, &parts);
+    if kept == 1.0 || surprise(&all, &parts, 1.0) <= surprise(&all, &parts, kept) {
+        return covariance;
     }
-    let parts = parts.len() as f64;
-    let noise = noise * parts / (parts - 1.0).max(1.0);
-    let kept = (1.0 - noise / all.max(f64::MIN_POSITIVE)).clamp(0.0, 1.0);
     Mat::from_fn(n, n, |i, j| match covariance[(i, j)] {
         own if i == j => own,
         other => kept * other,
     })
+}
+
+/// What is left of correlations when those that parts do not agree on are taken away.
+fn kept(all: &Mat<f64>, parts: &[(f64, Mat<f64>)]) -> f64 {
+    let n = all.nrows();
+    let (mut noise, mut squares) = (0.0, 0.0);
+    for at in (0..n).flat_map(|j| (0..j).map(move |i| (i, j))) {
+        squares += all[at] * all[at];
+        let off = parts
+            .iter()
+            .map(|(share, part)| (share * (part[at] - all[at])).powi(2));
+        noise += off.sum::<f64>();
+    }
+    let parts = parts.len() as f64;
+    let noise = noise * parts / (parts - 1.0).max(1.0);
+    (1.0 - noise / squares.max(f64::MIN_POSITIVE)).clamp(0.0, 1.0)
+}
+
+/// How unlikely parts are, each by the correlations of the others of which so much is kept: of normal numbers, up to what is the same
+/// for all. Of many features one part is tried.
+fn surprise(all: &Mat<f64>, parts: &[(f64, Mat<f64>)], kept: f64) -> f64 {
+    let n = all.nrows();
+    let of = |(share, part): &(f64, Mat<f64>)| {
+        let others = Mat::from_fn(n, n, |i, j| {
+            let other = (all[(i, j)] - share * part[(i, j)]) / (1.0 - share);
+            if i == j { other + RIDGE } else { kept * other }
+        });
+        let factor = others.llt(Side::Lower).ok()?;
+        let logarithm = (0..n).map(|i| factor.L()[(i, i)].ln()).sum::<f64>();
+        let explained = factor.solve(part);
+        Some(2.0 * logarithm + (0..n).map(|i| explained[(i, i)]).sum::<f64>())
+    };
+    let tried = if n > MANY { 1 } else { parts.len() };
+    let sum = parts[..tried].iter().map(of).sum::<Option<f64>>();
+    sum.unwrap_or(f64::INFINITY)
 }
 
 impl AddAssign<&PatchSums> for PatchSums {
@@ -257,21 +286,45 @@ mod tests {
     use super::*;
 
     fn correlated(by: f64) -> Mat<f64> {
-        Mat::from_fn(2, 2, |i, j| if i == j { [4.0, 1.0][i] } else { 2.0 * by })
+        Mat::from_fn(2, 2, |i, j| if i == j { 1.0 } else { by })
     }
 
     #[test]
     fn correlations_count_as_far_as_parts_agree_on_them() {
-        let of_parts = |parts: [f64; 2]| {
+        let kept_of = |parts: [f64; 2]| {
             let mean = (parts[0] + parts[1]) / 2.0;
-            let shrunk = shrunk(correlated(mean), &parts.map(|by| (0.5, correlated(by))));
-            assert_eq!([shrunk[(0, 0)], shrunk[(1, 1)]], [4.0, 1.0]);
-            shrunk[(0, 1)] / 2.0
+            kept(&correlated(mean), &parts.map(|by| (0.5, correlated(by))))
         };
-        assert_eq!(of_parts([0.5, 0.5]), 0.5);
-        // The mean is off by 0.16 of its square: (0.9 - 0.5)^2 / 2 * 2 / 2 each, over 0.25.
-        assert!((of_parts([0.9, 0.1]) - 0.36 * 0.5).abs() < 1e-12);
-        assert_eq!(of_parts([0.9, -0.9]), 0.0);
+        assert_eq!(kept_of([0.5, 0.5]), 1.0);
+        // The square of the mean is 0.25, that of its error (0.4 / 2)^2 * 2 * 2.
+        assert!((kept_of([0.9, 0.1]) - 0.36).abs() < 1e-12);
+        assert_eq!(kept_of([0.9, -0.9]), 0.0);
+    }
+
+    #[test]
+    fn correlations_that_are_chance_shrink_and_features_that_are_made_of_others_stay_so() {
+        // Eight parts of so many features, each of one position of these coordinates.
+        let shrunk_from = |features: usize, coordinates: usize| {
+            let mut random = fastrand::Rng::with_seed(5);
+            let mut normal = || (0..12).map(|_| random.f64()).sum::<f64>() - 6.0;
+            let mix = Mat::from_fn(features, coordinates, |i, j| match coordinates {
+                c if c == features => f64::from(u8::from(i == j)),
+                _ => normal(),
+            });
+            let parts: Vec<(f64, Mat<f64>)> = (0..8)
+                .map(|_| {
+                    let at = &mix * Mat::from_fn(coordinates, 4, |_, _| normal());
+                    (0.125, (&at * at.transpose()) * faer::Scale(0.25))
+                })
+                .collect();
+            let mut all = Mat::zeros(features, features);
+            parts
+                .iter()
+                .for_each(|(share, part)| all += part * faer::Scale(*share));
+            shrunk(all.clone(), &parts) == all
+        };
+        assert!(!shrunk_from(24, 24));
+        assert!(shrunk_from(24, 2));
     }
 
     #[test]

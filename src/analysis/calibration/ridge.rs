@@ -5,14 +5,11 @@
 
 use faer::Mat;
 
-use super::RIDGE;
 use super::least_squares::Sums;
+use super::{MANY, RIDGE};
 
 /// Ridges, relative to the mean variance of the features.
 const RIDGES: [f64; 6] = [RIDGE, 1e-3, 1e-2, 1e-1, 1.0, 10.0];
-
-/// More features than this are tried out on one part only.
-const MANY: usize = 512;
 
 /// The best of all ridges for a layer of this weight and bias, given the sums over parts of the samples and over all; `None` where the
 /// layer is better left as it is. Features that are `unread` have no weight.

@@ -9,7 +9,9 @@ use serde::Deserialize;
 use crate::analysis::latency::{Latency, Measured};
 use crate::data::{Data, DataSpec, Samples, Split};
 use crate::exec::{self, Foreign};
-use crate::pipeline::{Cancellation, Cost, RunOptions, Verify};
+use crate::ir::Graph;
+use crate::pipeline::{Cancellation, Cost, Observer, PassInfo, RunOptions, Verify};
+use crate::report::PassReport;
 use crate::{Error, Model, Pipeline, Result, dream, judge};
 
 /// What runs where nothing else is said.
@@ -33,8 +35,7 @@ pub struct Settings {
     pub samples: usize,
     /// Data to compare answers on.
     pub eval: Option<String>,
-    /// What to make smaller.
-    /// By itself time, where candidates compete and a runtime is here that tells it, and else multiply-adds.
+    /// What to make smaller; what is [usual](usual_cost) if not given.
     pub cost: Option<CostName>,
     /// The start of all random numbers.
     pub seed: u64,
@@ -198,8 +199,9 @@ impl Settings {
         match self.cost {
             Some(CostName::Macs) => Ok(Cost::Macs),
             Some(CostName::Params) => Ok(Cost::Params),
-            Some(CostName::Time) => time(self.threads),
-            None => usual_cost(self.goal()?, competing, self.threads),
+            Some(CostName::Time) => time(self.threads, &mut |_| {}),
+            // What can be warned of is in the report, too: what was measured, and where.
+            None => usual_cost(self.goal()?, competing, self.threads, &mut |_| {}),
         }
     }
 }
@@ -221,28 +223,39 @@ pub fn pipeline(passes: Option<&str>, goal: Option<&str>, has_data: bool) -> Res
     }
 }
 
-/// What is made smaller where nobody says: time for a target of time, and where passes are `competing` as far as samples allow, if there
-/// is a runtime to measure it in; else multiply-adds.
+/// What is made smaller where nobody says: time for a target of time, and for `competing` passes that go as far as answers stay, if
+/// there is a runtime to measure it in; else multiply-adds. `warn` is told what is not as it might be.
 ///
 /// # Errors
 /// That there is no runtime for a target of time.
-pub fn usual_cost(goal: Option<&str>, competing: bool, threads: u16) -> Result<Cost> {
-    let goal_of = |what| goal.is_some_and(|goal| goal.starts_with(what));
-    if goal_of("time=") {
-        return time(threads);
+pub fn usual_cost(
+    goal: Option<&str>,
+    competing: bool,
+    threads: u16,
+    warn: &mut dyn FnMut(&str),
+) -> Result<Cost> {
+    match goal.and_then(|goal| goal.split_once('=')) {
+        Some(("time", _)) => time(threads, warn),
+        Some(("macs" | "params", _)) => Ok(Cost::Macs),
+        _ if !competing => Ok(Cost::Macs),
+        _ => Ok(time(threads, warn).unwrap_or_else(|error| {
+            warn(&format!(
+                "multiply-adds are counted, as times cannot be measured: {error}"
+            ));
+            Cost::Macs
+        })),
     }
-    let is_target = ["macs=", "params="].into_iter().any(goal_of);
-    let timed = competing && !is_target;
-    Ok(match timed.then(|| time(threads)) {
-        Some(Ok(time)) => time,
-        _ => Cost::Macs,
-    })
 }
 
-/// Time as ONNX Runtime takes it on so many threads, or on one.
-fn time(threads: u16) -> Result<Cost> {
-    let meter = judge::meter(threads.max(1).into())?;
-    let (measured, _) = Measured::cached(meter);
+/// Time as ONNX Runtime takes it on so many threads, or on one, kept in this user's cache; `warn` is told where that is of no use.
+///
+/// # Errors
+/// That there is no runtime.
+pub fn time(threads: u16, warn: &mut dyn FnMut(&str)) -> Result<Cost> {
+    let (measured, warning) = Measured::cached(judge::meter(threads.max(1).into())?);
+    if let Some(warning) = warning {
+        warn(&warning);
+    }
     Ok(Cost::Latency(Arc::new(Latency::Measured(measured))))
 }
 
@@ -301,8 +314,54 @@ pub fn foreign(model: &Model) -> Result<Option<Arc<dyn Foreign>>> {
     judge::operators(model)
 }
 
-/// What the system found wrong, where it is the system that refused a file.
-pub fn refused_by_system(error: &Error) -> Option<io::ErrorKind> {
+/// The kinds of mistakes, for languages that tell errors by a few kinds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The system refused a file.
+    System(io::ErrorKind),
+    /// Settings, a pipeline or a shape that cannot be read, or do not fit the model.
+    Usage,
+    /// A model that cannot be read, or not be written in this format.
+    Model,
+    /// Samples that cannot be taken.
+    Data,
+    /// A pass failed.
+    Pass,
+    /// The result was refused, as it computes something else.
+    Verification,
+    /// The run was asked to end.
+    Interrupted,
+    /// Anything else.
+    Other,
+}
+
+impl Fault {
+    /// The kind of an error.
+    pub fn of(error: &Error) -> Fault {
+        if let Some(kind) = refused_by_system(error) {
+            return Fault::System(kind);
+        }
+        match error {
+            Error::Usage { .. } | Error::Text { .. } => Fault::Usage,
+            Error::Model { .. } | Error::Format { .. } => Fault::Model,
+            Error::Data { .. } => Fault::Data,
+            Error::Verification { .. } | Error::Refused { .. } | Error::Moved { .. } => {
+                Fault::Verification
+            }
+            Error::Interrupted(_) => Fault::Interrupted,
+            // What the caller asked of a pass is the caller's mistake there, too.
+            Error::Pass { source, .. } => match Fault::of(source) {
+                Fault::Usage => Fault::Usage,
+                _ => Fault::Pass,
+            },
+            Error::Invalid { .. } | Error::Run { .. } => Fault::Pass,
+            _ => Fault::Other,
+        }
+    }
+}
+
+/// What the system found wrong.
+fn refused_by_system(error: &Error) -> Option<io::ErrorKind> {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
         if let Some(found) = error.downcast_ref::<io::Error>() {
@@ -311,4 +370,29 @@ pub fn refused_by_system(error: &Error) -> Option<io::ErrorKind> {
         cause = error.source();
     }
     None
+}
+
+/// Tells a function where a run is: the pass or what else is done, the layer, and the fraction that is done.
+pub struct Told<F>(pub F);
+
+impl<F: FnMut(&str, &str, f64) + Send> Observer for Told<F> {
+    fn pass_started(&mut self, pass: &PassInfo) {
+        (self.0)(pass.name, "", 0.0);
+    }
+
+    fn progress(&mut self, pass: &PassInfo, layer: &str, fraction: f64) {
+        (self.0)(pass.name, layer, fraction);
+    }
+
+    fn pass_finished(&mut self, report: &PassReport, _: &Graph) {
+        (self.0)(&report.name, "", 1.0);
+    }
+
+    fn evaluating(&mut self, fraction: f64) {
+        (self.0)("evaluation", "", fraction);
+    }
+
+    fn verifying(&mut self, _: &str) {
+        (self.0)("verification", "", 0.0);
+    }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use optc::data::Data;
 use optc::ir::{Bytes, DType, NodeKind, Tensor};
-use optc::job::{Given, Settings};
-use optc::pipeline::{Cancellation, Observer, PassInfo, RunOptions};
+use optc::job::{Given, Settings, usual_cost};
+use optc::pipeline::{Cancellation, Cost, Observer, PassInfo, RunOptions};
 use optc::{Error, Model, Pipeline, ReadOptions};
 
 /// A network in each format, with the name of a file under which its bytes are the same as without one.
@@ -228,6 +228,15 @@ fn settings_that_there_are_not_are_pointed_at() {
         usual(true).to_string(),
         "red{hash=none},within{agreement=0.99}(red,lrf,lowrank,cut)"
     );
+    // Whatever runtime is here, who asks for fewer multiply-adds or names passes goes by multiply-adds.
+    for (goal, competing) in [
+        (Some("macs=0.5"), true),
+        (Some("params=0.5"), true),
+        (None, false),
+    ] {
+        let cost = usual_cost(goal, competing, 1, &mut |warning| panic!("{warning}"));
+        assert_eq!(cost.unwrap(), Cost::Macs);
+    }
     let both = Settings::parse(r#"{"target": "macs=0.5", "keep": "cosine=0.9"}"#).unwrap();
     let error = both.pipeline(None, false).err().unwrap();
     assert!(matches!(error, Error::Usage { .. }), "{error}");

@@ -16,7 +16,7 @@ mod settings;
 use std::ffi::{c_char, c_void};
 
 use library::ir::Bytes;
-use library::job::Given;
+use library::job::{Given, Told};
 use library::pipeline::Cancellation;
 use library::report::Inspection;
 
@@ -140,7 +140,9 @@ pub unsafe extern "C" fn optc_run(
                 ..Given::default()
             };
             let options = settings.options(&made, given, cancellation.clone())?;
-            let mut watch = Watch::new(progress, context, cancellation);
+            let watch = Watch::new(progress, context, cancellation);
+            let mut watch =
+                Told(move |pass: &str, layer: &str, done| watch.tell(pass, layer, done));
             let told = pipeline.run_with(&mut made, &options, &mut watch)?;
             if let Some(report) = &mut report {
                 **report = pointers::owned_text(told.to_json());

@@ -5,7 +5,7 @@ use std::ffi::c_char;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use library::Error;
-use library::job::refused_by_system;
+use library::job::Fault;
 
 use crate::pointers;
 
@@ -61,23 +61,14 @@ impl From<Error> for Failure {
 }
 
 fn status(error: &Error) -> OptcStatus {
-    if refused_by_system(error).is_some() {
-        return OptcStatus::Io;
-    }
-    match error {
-        Error::Usage { .. } | Error::Text { .. } => OptcStatus::Usage,
-        Error::Model { .. } | Error::Format { .. } => OptcStatus::Format,
-        Error::Data { .. } => OptcStatus::Data,
-        Error::Verification { .. } | Error::Refused { .. } | Error::Moved { .. } => {
-            OptcStatus::Verification
-        }
-        Error::Interrupted(_) => OptcStatus::Cancelled,
-        // What the caller asked of a pass is the caller's mistake there, too.
-        Error::Pass { source, .. } => match status(source) {
-            usage @ OptcStatus::Usage => usage,
-            _ => OptcStatus::Pass,
-        },
-        _ => OptcStatus::Pass,
+    match Fault::of(error) {
+        Fault::System(_) => OptcStatus::Io,
+        Fault::Usage => OptcStatus::Usage,
+        Fault::Model => OptcStatus::Format,
+        Fault::Data => OptcStatus::Data,
+        Fault::Verification => OptcStatus::Verification,
+        Fault::Interrupted => OptcStatus::Cancelled,
+        Fault::Pass | Fault::Other => OptcStatus::Pass,
     }
 }
 

@@ -2,9 +2,7 @@
 
 use std::ffi::{CString, c_char, c_int, c_void};
 
-use library::ir::Graph;
-use library::pipeline::{Cancellation, Observer, PassInfo};
-use library::report::PassReport;
+use library::pipeline::Cancellation;
 
 /// Told that `pass` works on `layer`, with `fraction` (0 to 1) of its work done; returns 0 to go on. The texts are for the call only.
 pub type OptcProgress = Option<
@@ -35,7 +33,8 @@ impl Watch {
         }
     }
 
-    fn tell(&self, pass: &str, layer: &str, fraction: f64) {
+    /// Calls it.
+    pub fn tell(&self, pass: &str, layer: &str, fraction: f64) {
         let Some(progress) = self.progress else {
             return;
         };
@@ -50,27 +49,5 @@ impl Watch {
         if asked != 0 {
             self.cancellation.request();
         }
-    }
-}
-
-impl Observer for Watch {
-    fn pass_started(&mut self, pass: &PassInfo) {
-        self.tell(pass.name, "", 0.0);
-    }
-
-    fn progress(&mut self, pass: &PassInfo, layer: &str, fraction: f64) {
-        self.tell(pass.name, layer, fraction);
-    }
-
-    fn pass_finished(&mut self, report: &PassReport, _: &Graph) {
-        self.tell(&report.name, "", 1.0);
-    }
-
-    fn evaluating(&mut self, fraction: f64) {
-        self.tell("evaluation", "", fraction);
-    }
-
-    fn verifying(&mut self, _: &str) {
-        self.tell("verification", "", 0.0);
     }
 }

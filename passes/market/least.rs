@@ -19,6 +19,7 @@ struct Tried {
     plan: Plan,
     graph: Graph,
     alike: Alike,
+    is_refitted: bool,
 }
 
 impl Search<'_> {
@@ -62,23 +63,26 @@ impl Search<'_> {
         Ok(found.filter(enough).map(|tried| (tried.plan, tried.graph)))
     }
 
-    /// The network under a plan, with a refit or without one, whichever keeps more of the answers: to fit every layer's own result mends
-    /// most networks, and harms some, such as one that tells by a threshold where text is. A refit takes long: what is good enough has
-    /// none.
+    /// The network under a plan. One that keeps enough has no refit, which takes long; of others the refitted one, unless that keeps
+    /// less: to fit every layer's own result mends most networks, and harms some, such as one that tells by a threshold where text is.
     fn tried(&self, plan: Plan, quality: &Quality, context: &PassContext<'_>) -> Result<Tried> {
-        let graph = self.changed(&plan)?;
-        let alike = quality.of(&graph)?;
-        if self.goal.allows(&alike) {
-            return Ok(Tried { plan, graph, alike });
-        }
-        let fitted = self.refitted(&plan, &mut self.quiet(context))?;
-        let after = quality.of(&fitted)?;
-        let (graph, alike) = if self.goal.kept(&after) >= self.goal.kept(&alike) {
-            (fitted, after)
-        } else {
-            (graph, alike)
+        let of = |graph: Graph, is_refitted| -> Result<Tried> {
+            let alike = quality.of(&graph)?;
+            Ok(Tried {
+                plan: plan.clone(),
+                graph,
+                alike,
+                is_refitted,
+            })
         };
-        Ok(Tried { plan, graph, alike })
+        let changed = of(self.changed(&plan)?, false)?;
+        if self.goal.allows(&changed.alike) {
+            return Ok(changed);
+        }
+        let refitted = self.refitted(changed.graph.clone(), &mut self.quiet(context))?;
+        let refitted = of(refitted, true)?;
+        let [before, after] = [&changed, &refitted].map(|tried| self.goal.kept(&tried.alike));
+        Ok(if after >= before { refitted } else { changed })
     }
 
     fn say(
@@ -94,8 +98,9 @@ impl Search<'_> {
             (Some(Tried { plan, .. }), _) if self.planner.left(plan) > MOST_LEFT => {
                 context.missed("", format!("left: what keeps {goal} saves too little"));
             }
-            (Some(Tried { alike, .. }), _) => {
-                context.analysis("", format!("on {on} samples, {alike}"));
+            (Some(Tried { alike, is_refitted, .. }), _) => {
+                let refit = if *is_refitted { "refitted" } else { "without a refit" };
+                context.analysis("", format!("{refit}, on {on} samples: {alike}"));
             }
             (None, Some(Tried { alike, .. })) => context.missed(
                 "",

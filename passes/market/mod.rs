@@ -20,7 +20,7 @@ use crate::analysis::Statistics;
 use crate::analysis::kernels::KernelLayout;
 use crate::analysis::price::{price, whole};
 use crate::ir::{Graph, NodeId, Op};
-use crate::passes::activations::activations;
+use crate::passes::activations::{activations, measured_or_missed};
 use crate::passes::{fold_batch_norm, quantised};
 use crate::pipeline::{
     Changed, Group, Kind, Method, Methods, Options, Pass, PassContext, PassInfo, Values,
@@ -31,6 +31,7 @@ pub use alone::{AloneOptions, alone};
 pub use count::count;
 pub use goal::{Answers, Goal, Measure};
 pub use planner::{Planner, Stall};
+use quality::Quality;
 use search::Search;
 
 /// `within`.
@@ -129,8 +130,19 @@ pub fn compete(
     quantised::explain(graph, context);
     refuse_unknown_sizes("what is weighed by its cost", graph)?;
     let cost = goal.cost(&context.cost)?;
+    let quality = match goal {
+        Goal::Target { .. } => None,
+        Goal::Keep { .. } => {
+            let original = context.original().unwrap_or(graph);
+            let Some(quality) = measured_or_missed(Quality::new(original, context), context)?
+            else {
+                return Ok(Changed::No);
+            };
+            Some(quality)
+        }
+    };
     let asked = std::mem::replace(&mut context.cost, cost);
-    let changed = under_cost(methods, goal, graph, context);
+    let changed = under_cost(methods, goal, quality, graph, context);
     context.cost = asked;
     changed
 }
@@ -138,6 +150,7 @@ pub fn compete(
 fn under_cost(
     methods: &[&dyn Method],
     goal: Goal,
+    quality: Option<Quality>,
     graph: &mut Graph,
     context: &mut PassContext<'_>,
 ) -> Result<Changed> {
@@ -148,7 +161,7 @@ fn under_cost(
     let planner = offers(methods, graph, &statistics, context)?;
     if planner.stalls.is_empty() {
         context.missed("", "nothing is offered for any layer");
-    } else if let Some(found) = Search::new(graph, planner, goal, context)?.run(context)? {
+    } else if let Some(found) = Search::new(graph, planner, goal, quality, context)?.run(context)? {
         *graph = found;
         changed = Changed::Yes;
     }

@@ -15,10 +15,11 @@ use crate::ir::{Graph, Output};
 use crate::pipeline::PassContext;
 use crate::{Error, Result};
 
-/// How many of the samples that are fitted to are looked at, too: fewer, down to some, where they take more multiply-adds than this.
-const FITTED: usize = 32;
+/// How many of the samples that are fitted to are looked at, too, at most and at least.
+const MOST_FITTED: usize = 32;
 const LEAST_FITTED: usize = 4;
-const WORK: u64 = 20_000_000_000;
+/// The multiply-adds that they take, if more than the least are looked at.
+const MOST_WORK: u64 = 20_000_000_000;
 
 /// The longest sequence of classes that is one answer, such as a line of text; of what is longer the share of its positions counts.
 const LONGEST: usize = 256;
@@ -42,8 +43,8 @@ struct Part {
 /// How alike the answers are.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Alike {
-    /// The share of the same answers, a class or a sequence of them, or of the variance that is explained: whichever is less, of
-    /// the output where it is least.
+    /// The share of the same answers, or of the variance that is explained: whichever is less, of the output where it is least. What
+    /// an answer is, a class, a sequence of them or the places in a map, each output's own numbers say.
     pub agreement: f64,
     /// The cosine of the angle between both, of the sample and the output where it is smallest.
     pub cosine: f64,
@@ -71,9 +72,9 @@ impl Quality {
             });
         };
         let mut parts = Vec::new();
-        let few = (WORK / known_macs(graph).max(1)) as usize;
-        let few = fitted.samples.few(few.clamp(LEAST_FITTED, FITTED));
-        let few: Arc<Samples> = few.into();
+        let few = (MOST_WORK / known_macs(graph).max(1)) as usize;
+        let few = few.clamp(LEAST_FITTED, MOST_FITTED);
+        let few: Arc<Samples> = fitted.samples.few(few).into();
         for samples in context.held_out.clone().into_iter().chain([few]) {
             let sampled = Sampled {
                 samples,
@@ -126,40 +127,42 @@ impl Quality {
     }
 }
 
-/// The share of samples with the same answer, or of the outputs' variance that is explained, whichever is less, and the least
-/// cosine. A sequence of classes is one answer; of a map the share of its positions counts.
+/// The mean share of a sample's answers that are the same, or the share of the outputs' variance that is explained, whichever is
+/// less; and the least cosine.
 fn alike_in<'x>(
     pairs: impl Iterator<Item = (ArrayViewD<'x, f32>, ArrayViewD<'x, f32>)>,
     answer: Answer,
 ) -> Result<[f64; 2], String> {
-    let (mut same, mut overlaps, mut samples, mut least) = (0.0, 0.0, 0.0, 1.0f64);
+    let (mut same, mut samples, mut least) = (0.0, 0.0, 1.0f64);
     let mut spread = Spread::default();
     for (a, b) in pairs {
         let mut difference = Difference::default();
         difference.add(a.clone(), b.clone())?;
         spread.add(&a, &b);
-        let places = class_axis(a.ndim()).map_or(1, |axis| a.len() / a.len_of(axis).max(1));
-        let is_map = a.ndim() > 3 || places > LONGEST;
-        match answer {
-            Answer::Whole => difference.add_equal(a, b),
-            Answer::Class => difference.add_classes(a, b),
-            Answer::Places => overlaps += overlap(&a, &b),
-            Answer::Number => {}
-        }
         least = least.min(difference.cosine());
+        same += same_share(a, b, answer);
         samples += 1.0;
-        same += match difference.agreement() {
-            Some(share) if is_map => share,
-            Some(share) => f64::from(u8::from(share == 1.0)),
-            None => 1.0,
-        };
     }
-    let same = match answer {
-        Answer::Places => overlaps,
-        _ => same,
-    };
     let share = if samples > 0.0 { same / samples } else { 1.0 };
     Ok([share.min(spread.explained()), least])
+}
+
+/// The share of a sample's answers that are the same. A short sequence of classes is one answer.
+fn same_share(a: ArrayViewD<f32>, b: ArrayViewD<f32>, answer: Answer) -> f64 {
+    let of_classes = class_axis(a.ndim()).map_or(1, |axis| a.len() / a.len_of(axis).max(1));
+    let are_many = a.ndim() > 3 || of_classes > LONGEST;
+    let mut same = Difference::default();
+    match answer {
+        Answer::Number => return 1.0,
+        Answer::Places => return overlap(&a, &b),
+        Answer::Whole => same.add_equal(a, b),
+        Answer::Class => same.add_classes(a, b),
+    }
+    match same.agreement() {
+        None => 1.0,
+        Some(share) if are_many => share,
+        Some(share) => f64::from(u8::from(share == 1.0)),
+    }
 }
 
 /// How far an output is from what it was, and from its mean.
@@ -203,4 +206,29 @@ fn run(graph: &Graph, sampled: &Sampled) -> Result<Outputs> {
         Ok(outputs.into_iter().map(Array::into_owned).collect())
     };
     feeds.runs().par_iter().map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Scores of three classes at so many places, of which the last has another class than the first ones.
+    fn scores(places: usize, last: usize) -> ArrayD<f32> {
+        let class = |place: usize| if place + 1 == places { last } else { 0 };
+        let score = |i: usize| f32::from(u8::from(class(i / 3) == i % 3));
+        let elements = (0..places * 3).map(score).collect();
+        ArrayD::from_shape_vec(vec![1, places, 3], elements).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_line_of_text_is_one_answer_and_the_places_of_a_detector_are_many() {
+        let share = |places: usize, answer| {
+            let [a, b] = [scores(places, 1), scores(places, 2)];
+            same_share(a.view(), b.view(), answer)
+        };
+        assert_eq!(share(40, Answer::Class), 0.0);
+        assert_eq!(share(LONGEST + 144, Answer::Class), 399.0 / 400.0);
+        // Differences of numbers are for the variance to say.
+        assert_eq!(share(40, Answer::Number), 1.0);
+    }
 }

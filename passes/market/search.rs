@@ -5,7 +5,6 @@ use super::goal::{Goal, network_price};
 use super::planner::{Plan, Planner};
 use super::quality::Quality;
 use crate::ir::Graph;
-use crate::passes::activations::measured_or_missed;
 use crate::passes::red::exact_rules;
 use crate::passes::repair::{refit, say_left_out};
 use crate::pipeline::{Cost, PassContext, Unit};
@@ -29,25 +28,23 @@ pub struct Search<'a> {
     whole: f64,
     /// By what the exact rules choose: unread channels are worth removing whatever is counted.
     rules_cost: Cost,
+    /// What measures how much is kept, where that is the goal.
     quality: Option<Quality>,
 }
 
 impl<'a> Search<'a> {
-    /// Tries out how much each layer counts.
+    /// Tries out how much each layer counts. `quality` measures what is kept, where that is the goal.
     ///
     /// # Errors
-    /// [`Error::Usage`] when the goal asks for samples and there are none.
+    /// When an offer cannot be put in place.
     pub fn new(
         graph: &'a Graph,
         mut planner: Planner,
         goal: Goal,
+        quality: Option<Quality>,
         context: &mut PassContext<'_>,
     ) -> Result<Search<'a>> {
         let original = context.original().unwrap_or(graph);
-        let quality = match goal {
-            Goal::Target { .. } => None,
-            Goal::Keep { .. } => measured_or_missed(Quality::new(original, context), context)?,
-        };
         let rules_cost = match &context.cost {
             Cost::Latency(_) => Cost::Macs,
             cost => cost.clone(),
@@ -71,13 +68,12 @@ impl<'a> Search<'a> {
         let found = match &self.quality {
             None => {
                 let plan = self.at_target(context)?;
-                let is_empty = plan.iter().all(Option::is_none);
-                let refitted = if is_empty {
+                if plan.iter().all(Option::is_none) {
                     None
                 } else {
-                    Some(self.refitted(&plan, context)?)
-                };
-                refitted.map(|changed| (plan, changed))
+                    let refitted = self.refitted(self.changed(&plan)?, context)?;
+                    Some((plan, refitted))
+                }
             }
             Some(quality) => self.least(quality, context)?,
         };
@@ -159,9 +155,12 @@ impl<'a> Search<'a> {
         Ok(changed)
     }
 
-    /// The network under a plan, refitted where there are samples.
-    pub(super) fn refitted(&self, plan: &Plan, context: &mut PassContext<'_>) -> Result<Graph> {
-        let mut changed = self.changed(plan)?;
+    /// A changed network, refitted where there are samples.
+    pub(super) fn refitted(
+        &self,
+        mut changed: Graph,
+        context: &mut PassContext<'_>,
+    ) -> Result<Graph> {
         let untied = &mut |_: &mut Graph, _| false;
         say_left_out(&refit(self.graph, &mut changed, untied, context)?, context);
         Ok(changed)

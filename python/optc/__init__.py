@@ -25,6 +25,7 @@ from ._optc import (
     VerificationError,
     inspect as _inspect,
     optimize as _optimize,
+    with_held_out as _with_held_out,
 )
 
 __all__ = [
@@ -120,9 +121,7 @@ def optimize(
     from . import _data
 
     arrays = {}
-    # Those that are held out come on top.
-    wanted = samples + max(-(-samples // 4), 4)
-    for name, given, most in (("data", data, wanted), ("eval", eval, None)):
+    for name, given, most in (("data", data, _with_held_out(samples)), ("eval", eval, None)):
         settings[name], arrays[name] = _data.given(given, most)
     kind = _models.kind(model, example_inputs, dynamic_shapes)
     shapes = [input] if isinstance(input, str) else list(input)

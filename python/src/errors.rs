@@ -1,6 +1,6 @@
 //! The library's errors as Python's classes.
 
-use optc::job::refused_by_system;
+use optc::job::Fault;
 use pyo3::create_exception;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
@@ -35,23 +35,14 @@ create_exception!(
 /// The library's error as one of Python's.
 pub fn raised(error: &optc::Error) -> PyErr {
     let text = error.to_string();
-    if let Some(kind) = refused_by_system(error) {
+    match Fault::of(error) {
         // Of the kind's own class, such as FileNotFoundError.
-        return std::io::Error::new(kind, text).into();
-    }
-    match error {
-        optc::Error::Usage { .. } | optc::Error::Text { .. } => UsageError::new_err(text),
-        optc::Error::Model { .. } | optc::Error::Format { .. } => ModelError::new_err(text),
-        optc::Error::Data { .. } => DataError::new_err(text),
-        optc::Error::Verification { .. }
-        | optc::Error::Refused { .. }
-        | optc::Error::Moved { .. } => VerificationError::new_err(text),
-        // What the caller asked of a pass is the caller's mistake there, too.
-        optc::Error::Pass { source, .. } => match **source {
-            optc::Error::Usage { .. } => UsageError::new_err(text),
-            _ => PassError::new_err(text),
-        },
-        optc::Error::Invalid { .. } | optc::Error::Run { .. } => PassError::new_err(text),
-        _ => Error::new_err(text),
+        Fault::System(kind) => std::io::Error::new(kind, text).into(),
+        Fault::Usage => UsageError::new_err(text),
+        Fault::Model => ModelError::new_err(text),
+        Fault::Data => DataError::new_err(text),
+        Fault::Pass => PassError::new_err(text),
+        Fault::Verification => VerificationError::new_err(text),
+        Fault::Interrupted | Fault::Other => Error::new_err(text),
     }
 }

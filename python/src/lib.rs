@@ -20,9 +20,17 @@ mod _optc {
     use super::main;
     #[pymodule_export]
     use super::run::{inspect, optimize};
+    #[pymodule_export]
+    use super::with_held_out;
 
     #[pymodule_export]
     const VERSION: &str = env!("CARGO_PKG_VERSION");
+}
+
+/// How many samples it takes to calibrate on `samples` of them and hold some out.
+#[pyfunction]
+fn with_held_out(samples: usize) -> usize {
+    optc::Samples::with_held_out(samples)
 }
 
 /// Runs the command with these arguments, the first of which is its name; its exit status.

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use optc::data::Data;
 use optc::ir::Tensor;
-use optc::job::{Given, Settings};
-use optc::pipeline::{Cancellation, Observer, PassInfo};
+use optc::job::{Given, Settings, Told};
+use optc::pipeline::Cancellation;
 use optc::report::Inspection;
 use optc::{Model, ReadOptions};
 use pyo3::prelude::*;
@@ -70,7 +70,8 @@ impl Source {
 type Made = (Option<Vec<u8>>, String);
 
 impl Job {
-    fn run(self, watch: &mut Watch) -> optc::Result<Made> {
+    /// Does the work; `told` gets every step, if somebody wants to know.
+    fn run(self, cancellation: Cancellation, told: Option<Sender<Step>>) -> optc::Result<Made> {
         let mut model = self.model.read(&self.read)?;
         let pipeline = self
             .settings
@@ -84,9 +85,14 @@ impl Job {
             eval: data(self.eval)?,
             names_passes: self.passes.is_some(),
         };
-        let cancellation = watch.cancellation.clone();
         let options = self.settings.options(&model, given, cancellation)?;
-        let report = pipeline.run_with(&mut model, &options, watch)?;
+        let mut watch = Told(|pass: &str, layer: &str, fraction| {
+            if let Some(told) = &told {
+                // Nobody listens where the run was asked to end.
+                let _ = told.send((pass.to_string(), layer.to_string(), fraction));
+            }
+        });
+        let report = pipeline.run_with(&mut model, &options, &mut watch)?;
         let bytes = match &self.output {
             Some(path) => {
                 optc::write(&model, path)?;
@@ -128,17 +134,15 @@ pub fn optimize<'py>(
     };
     let (told, mut steps) = channel();
     let cancellation = Cancellation::default();
-    let mut watch = Watch {
-        told: progress.is_some().then_some(told.clone()),
-        cancellation: cancellation.clone(),
-    };
+    let wanted = progress.is_some().then_some(told.clone());
+    let asked = cancellation.clone();
     let worker = thread::Builder::new()
         .name("optc".to_string())
         .stack_size(STACK);
     let worker = worker.spawn(move || {
         // Dropped when the work is done, which is how the caller's thread knows.
         let _told = told;
-        job.run(&mut watch)
+        job.run(asked, wanted)
     })?;
     let ended = attend(py, &mut steps, progress.as_ref(), &cancellation);
     drop(steps);
@@ -200,42 +204,5 @@ fn attend(
             cancellation.request();
             return Err(error);
         }
-    }
-}
-
-/// Sends what a run does to the caller's thread.
-struct Watch {
-    told: Option<Sender<Step>>,
-    cancellation: Cancellation,
-}
-
-impl Watch {
-    fn tell(&self, pass: &str, layer: &str, fraction: f64) {
-        if let Some(told) = &self.told {
-            // Nobody listens where the run was asked to end.
-            let _ = told.send((pass.to_string(), layer.to_string(), fraction));
-        }
-    }
-}
-
-impl Observer for Watch {
-    fn pass_started(&mut self, pass: &PassInfo) {
-        self.tell(pass.name, "", 0.0);
-    }
-
-    fn progress(&mut self, pass: &PassInfo, layer: &str, fraction: f64) {
-        self.tell(pass.name, layer, fraction);
-    }
-
-    fn pass_finished(&mut self, report: &optc::report::PassReport, _: &optc::ir::Graph) {
-        self.tell(&report.name, "", 1.0);
-    }
-
-    fn evaluating(&mut self, fraction: f64) {
-        self.tell("evaluation", "", fraction);
-    }
-
-    fn verifying(&mut self, _: &str) {
-        self.tell("verification", "", 0.0);
     }
 }

@@ -11,6 +11,7 @@ mod least_squares;
 mod moments;
 mod refit;
 mod ridge;
+mod shrinkage;
 
 use std::ops::AddAssign;
 

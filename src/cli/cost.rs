@@ -1,6 +1,5 @@
 //! What `--cost` names: tables are read, and measured times kept.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use optc::analysis::latency::{Latency, LatencyTable, Machine, Measured, Roofline};
@@ -13,17 +12,19 @@ use super::warnings::complain;
 
 /// The cost, with the table or the measurements that its file has.
 pub fn open(args: &Args) -> Result<Cost, Error> {
+    let threads = args.threads.unwrap_or(1);
+    let mut warn = |warning: &str| complain("warning", &warning);
     let Some(cost) = &args.cost else {
         // Where passes are named, they go by what they always went by.
         let competing = args.data.is_some() && (args.passes.is_none() || args.keep.is_some());
-        return job::usual_cost(args.goal(), competing, args.threads.unwrap_or(0));
+        return job::usual_cost(args.goal(), competing, threads, &mut warn);
     };
     let latency = match cost {
         args::Cost::Macs => return Ok(Cost::Macs),
         args::Cost::Params => return Ok(Cost::Params),
-        args::Cost::Time(file) => {
-            let threads = args.threads.map_or(1, usize::from);
-            Latency::Measured(measured(file.as_deref(), threads)?)
+        args::Cost::Time(None) => return job::time(threads, &mut warn),
+        args::Cost::Time(Some(file)) => {
+            Latency::Measured(Measured::pinned(file, judge::meter(threads.into())?)?)
         }
         args::Cost::Latency(None) => Latency::Roofline(Roofline::of_this_machine()),
         args::Cost::Latency(Some(path)) => Latency::Table(LatencyTable::read(
@@ -33,18 +34,6 @@ pub fn open(args: &Args) -> Result<Cost, Error> {
         )?),
     };
     Ok(Cost::Latency(Arc::new(latency)))
-}
-
-fn measured(file: Option<&Path>, threads: usize) -> Result<Measured, Error> {
-    let meter = judge::meter(threads)?;
-    if let Some(file) = file {
-        return Measured::pinned(file, meter);
-    }
-    let (measured, warning) = Measured::cached(meter);
-    if let Some(warning) = warning {
-        complain("warning", &warning);
-    }
-    Ok(measured)
 }
 
 /// Keeps what was measured.

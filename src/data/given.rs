@@ -2,8 +2,8 @@
 
 use super::arrays::{self, Arrays};
 use super::{Data, DataSpec, Wanted};
-use crate::Result;
 use crate::ir::{Graph, Tensor};
+use crate::{Error, Result};
 
 impl Data {
     /// Arrays `[n, ...]` for a network: named like its inputs, `x` for the only one, and `y` for labels.
@@ -27,10 +27,10 @@ impl Arrays for Given {
 
     fn read(&self, name: &str) -> Result<Tensor> {
         let found = self.0.iter().find(|(other, _)| other == name);
-        // It is one of the names, so it is there.
-        Ok(found.map_or_else(
-            || Tensor::from_vec(&[0], Vec::<f32>::new()),
-            |(_, array)| array.clone(),
-        ))
+        let array = found.map(|(_, array)| array.clone());
+        array.ok_or_else(|| Error::Usage {
+            what: format!("there is no array `{name}`"),
+            help: format!("there are {}", self.names().join(", ")),
+        })
     }
 }

@@ -25,7 +25,7 @@ pub(super) struct Sums {
     count: f64,
     feature: Vec<f64>,
     target: Vec<f64>,
-    /// The square of each target's sum.
+    /// The sum of the squares of all targets.
     target_squares: f64,
     /// `[features, features]`.
     gram: Array2<f64>,

@@ -2,13 +2,13 @@
 
 use std::ops::AddAssign;
 
-use faer::linalg::solvers::Solve;
-use faer::{Mat, Side};
+use faer::Mat;
 use ndarray::linalg::general_mat_mul;
 use ndarray::{Array2, ArrayView2};
 use rustc_hash::FxHashMap;
 
-use super::{Layer, MANY, RIDGE, add_all, every, in_parts, sampled as some_of, total};
+use super::shrinkage::shrunk;
+use super::{Layer, RIDGE, add_all, every, in_parts, sampled as some_of, total};
 use crate::Result;
 use crate::analysis::kernels::KernelLayout;
 use crate::exec::{Frontier, Sampled};
@@ -166,13 +166,12 @@ impl PatchSums {
         })
     }
 
-    /// How the elements of the first block vary together about this mean.
-    fn about(&self, mean: &[f64]) -> Mat<f64> {
-        let own = self.mean();
-        let products = &self.products[0];
-        Mat::from_fn(products.nrows(), products.ncols(), |i, j| {
-            products[(i, j)] / self.count + mean[i] * mean[j] - own[i] * mean[j] - mean[i] * own[j]
-        })
+    /// How two elements of the first block vary together about this mean, which need not be their own.
+    fn about(&self, mean: &[f64], i: usize, j: usize) -> f64 {
+        let own = |i: usize| self.sum[i] / self.count;
+        self.products[0][(i, j)] / self.count + mean[i] * mean[j]
+            - own(i) * mean[j]
+            - mean[i] * own(j)
     }
 }
 
@@ -194,81 +193,15 @@ fn moments(parts: &[PatchSums], taps: usize) -> PatchMoments {
     };
     let covariance = (0..mean.len()).step_by(taps).map(covariance).collect();
     let joint = blocks.pop().filter(|_| blocks.is_empty());
-    let joint = joint.map(|joint| {
-        let of_parts: Vec<(f64, Mat<f64>)> = parts
-            .iter()
-            .map(|part| (part.count / sums.count, part.about(&mean)))
-            .collect();
-        shrunk(joint, &of_parts)
-    });
+    let shares: Vec<f64> = parts.iter().map(|part| part.count / sums.count).collect();
+    let of_part = |part: usize, i: usize, j: usize| parts[part].about(&mean, i, j);
+    let joint = joint.map(|joint| shrunk(joint, &shares, of_part));
     PatchMoments {
         count: sums.count,
         mean,
         covariance,
         joint,
     }
-}
-
-/// The covariance with correlations as much smaller as makes it the best guess at that of all there is to sample, given the share and
-/// the covariance of each part of the samples.
-///
-/// Of few samples every feature is made of the others. Correlations are noise by how much they differ from part to part; the formula
-/// is Ledoit and Wolf's (2004), with correlations in place of covariances as Schäfer and Strimmer (2005) have it. Features that really
-/// are made of others are so in every part, too: where parts are as likely without it, nothing is done.
-fn shrunk(covariance: Mat<f64>, parts: &[(f64, Mat<f64>)]) -> Mat<f64> {
-    let n = covariance.nrows();
-    // What never changes goes with nothing.
-    let scale = |i: usize| match covariance[(i, i)] {
-        variance if variance > f64::from(f32::MIN_POSITIVE) => variance.sqrt().recip(),
-        _ => 0.0,
-    };
-    let scale: Vec<f64> = (0..n).map(scale).collect();
-    let scaled = |c: &Mat<f64>| Mat::from_fn(n, n, |i, j| c[(i, j)] * scale[i] * scale[j]);
-    let all = scaled(&covariance);
-    let parts: Vec<(f64, Mat<f64>)> = parts.iter().map(|(w, c)| (*w, scaled(c))).collect();
-    let kept = kept(&all, &parts);
-    if kept == 1.0 || surprise(&all, &parts, 1.0) <= surprise(&all, &parts, kept) {
-        return covariance;
-    }
-    Mat::from_fn(n, n, |i, j| match covariance[(i, j)] {
-        own if i == j => own,
-        other => kept * other,
-    })
-}
-
-/// What is left of correlations when those that parts do not agree on are taken away.
-fn kept(all: &Mat<f64>, parts: &[(f64, Mat<f64>)]) -> f64 {
-    let n = all.nrows();
-    let (mut noise, mut squares) = (0.0, 0.0);
-    for at in (0..n).flat_map(|j| (0..j).map(move |i| (i, j))) {
-        squares += all[at] * all[at];
-        let off = parts
-            .iter()
-            .map(|(share, part)| (share * (part[at] - all[at])).powi(2));
-        noise += off.sum::<f64>();
-    }
-    let parts = parts.len() as f64;
-    let noise = noise * parts / (parts - 1.0).max(1.0);
-    (1.0 - noise / squares.max(f64::MIN_POSITIVE)).clamp(0.0, 1.0)
-}
-
-/// How unlikely parts are, each by the correlations of the others of which so much is kept: of normal numbers, up to what is the same
-/// for all. Of many features one part is tried.
-fn surprise(all: &Mat<f64>, parts: &[(f64, Mat<f64>)], kept: f64) -> f64 {
-    let n = all.nrows();
-    let of = |(share, part): &(f64, Mat<f64>)| {
-        let others = Mat::from_fn(n, n, |i, j| {
-            let other = (all[(i, j)] - share * part[(i, j)]) / (1.0 - share);
-            if i == j { other + RIDGE } else { kept * other }
-        });
-        let factor = others.llt(Side::Lower).ok()?;
-        let logarithm = (0..n).map(|i| factor.L()[(i, i)].ln()).sum::<f64>();
-        let explained = factor.solve(part);
-        Some(2.0 * logarithm + (0..n).map(|i| explained[(i, i)]).sum::<f64>())
-    };
-    let tried = if n > MANY { 1 } else { parts.len() };
-    let sum = parts[..tried].iter().map(of).sum::<Option<f64>>();
-    sum.unwrap_or(f64::INFINITY)
 }
 
 impl AddAssign<&PatchSums> for PatchSums {
@@ -278,59 +211,5 @@ impl AddAssign<&PatchSums> for PatchSums {
         for (sum, other) in self.products.iter_mut().zip(&other.products) {
             *sum += other;
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn correlated(by: f64) -> Mat<f64> {
-        Mat::from_fn(2, 2, |i, j| if i == j { 1.0 } else { by })
-    }
-
-    #[test]
-    fn correlations_count_as_far_as_parts_agree_on_them() {
-        let kept_of = |parts: [f64; 2]| {
-            let mean = (parts[0] + parts[1]) / 2.0;
-            kept(&correlated(mean), &parts.map(|by| (0.5, correlated(by))))
-        };
-        assert_eq!(kept_of([0.5, 0.5]), 1.0);
-        // The square of the mean is 0.25, that of its error (0.4 / 2)^2 * 2 * 2.
-        assert!((kept_of([0.9, 0.1]) - 0.36).abs() < 1e-12);
-        assert_eq!(kept_of([0.9, -0.9]), 0.0);
-    }
-
-    #[test]
-    fn correlations_that_are_chance_shrink_and_features_that_are_made_of_others_stay_so() {
-        // Eight parts of so many features, each of one position of these coordinates.
-        let shrunk_from = |features: usize, coordinates: usize| {
-            let mut random = fastrand::Rng::with_seed(5);
-            let mut normal = || (0..12).map(|_| random.f64()).sum::<f64>() - 6.0;
-            let mix = Mat::from_fn(features, coordinates, |i, j| match coordinates {
-                c if c == features => f64::from(u8::from(i == j)),
-                _ => normal(),
-            });
-            let parts: Vec<(f64, Mat<f64>)> = (0..8)
-                .map(|_| {
-                    let at = &mix * Mat::from_fn(coordinates, 4, |_, _| normal());
-                    (0.125, (&at * at.transpose()) * faer::Scale(0.25))
-                })
-                .collect();
-            let mut all = Mat::zeros(features, features);
-            parts
-                .iter()
-                .for_each(|(share, part)| all += part * faer::Scale(*share));
-            shrunk(all.clone(), &parts) == all
-        };
-        assert!(!shrunk_from(24, 24));
-        assert!(shrunk_from(24, 2));
-    }
-
-    #[test]
-    fn what_never_changes_goes_with_nothing() {
-        let still = Mat::zeros(2, 2);
-        let shrunk = shrunk(still.clone(), &[(0.5, still.clone()), (0.5, still)]);
-        assert!((0..2).all(|i| (0..2).all(|j| shrunk[(i, j)] == 0.0)));
     }
 }

@@ -19,6 +19,8 @@ mod repair;
 pub mod rules;
 mod training;
 
+pub use market::{Alike, Explore, Point, Taken};
+
 use crate::Result;
 use crate::pipeline::{PassInfo, Pipeline, Registry};
 

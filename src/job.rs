@@ -17,7 +17,7 @@ use crate::{Error, Model, Pipeline, Result, dream, judge};
 /// What runs where nothing else is said.
 const PASSES: &str = "red";
 /// What runs where a goal is given: all that can share it.
-const PASSES_FOR_GOAL: &str = "red,lrf,lowrank,cut";
+pub const PASSES_FOR_GOAL: &str = "red,lrf,lowrank,cut";
 /// What runs where there are samples and nothing else is said: what is exact, then as far as nearly all answers stay.
 const PASSES_FOR_DATA: &str = "red{hash=none},within{agreement=0.99}(red,lrf,lowrank,cut)";
 
@@ -67,6 +67,7 @@ impl Default for Settings {
 /// A [`Cost`] by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum CostName {
     /// Multiply-adds.
     Macs,

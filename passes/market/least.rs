@@ -1,5 +1,6 @@
 //! The least network that keeps as much of the answers as asked, found by trying.
 
+use super::goal::Goal;
 use super::planner::Plan;
 use super::quality::{Alike, Quality};
 use super::search::Search;
@@ -15,10 +16,10 @@ const LEAST_AIM: f64 = 0.2;
 const MOST_LEFT: f64 = 0.97;
 
 /// A network that was tried.
-struct Tried {
+pub(super) struct Tried {
     plan: Plan,
-    graph: Graph,
-    alike: Alike,
+    pub(super) graph: Graph,
+    pub(super) alike: Alike,
     is_refitted: bool,
 }
 
@@ -29,9 +30,12 @@ impl Search<'_> {
     /// That a network cannot be run.
     pub(super) fn least(
         &self,
-        quality: &Quality,
+        goal: Goal,
         context: &mut PassContext<'_>,
     ) -> Result<Option<(Plan, Graph)>> {
+        let Some(quality) = &self.quality else {
+            return Ok(None);
+        };
         let mut found: Option<Tried> = None;
         let mut refused: Option<Tried> = None;
         let price = self.planner.price();
@@ -44,8 +48,8 @@ impl Search<'_> {
                 low = aim;
                 continue;
             }
-            let tried = self.tried(plan, quality, context)?;
-            if self.goal.allows(&tried.alike) {
+            let tried = self.tried(plan, goal, quality, context)?;
+            if goal.allows(&tried.alike) {
                 // It may have gone further than it had to.
                 high = aim.min(self.planner.left(&tried.plan) * price);
                 found = Some(tried);
@@ -58,14 +62,20 @@ impl Search<'_> {
             }
         }
         context.used_samples();
-        self.say(quality, found.as_ref(), refused.as_ref(), context);
+        self.say(goal, quality, found.as_ref(), refused.as_ref(), context);
         let enough = |tried: &Tried| self.planner.left(&tried.plan) <= MOST_LEFT;
         Ok(found.filter(enough).map(|tried| (tried.plan, tried.graph)))
     }
 
     /// The network under a plan. One that keeps enough has no refit, which takes long; of others the refitted one, unless that keeps
     /// less: to fit every layer's own result mends most networks, and harms some, such as one that tells by a threshold where text is.
-    fn tried(&self, plan: Plan, quality: &Quality, context: &PassContext<'_>) -> Result<Tried> {
+    pub(super) fn tried(
+        &self,
+        plan: Plan,
+        goal: Goal,
+        quality: &Quality,
+        context: &PassContext<'_>,
+    ) -> Result<Tried> {
         let of = |graph: Graph, is_refitted| -> Result<Tried> {
             let alike = quality.of(&graph)?;
             Ok(Tried {
@@ -76,24 +86,24 @@ impl Search<'_> {
             })
         };
         let changed = of(self.changed(&plan)?, false)?;
-        if self.goal.allows(&changed.alike) {
+        if goal.allows(&changed.alike) {
             return Ok(changed);
         }
         let refitted = self.refitted(changed.graph.clone(), &mut self.quiet(context))?;
         let refitted = of(refitted, true)?;
-        let [before, after] = [&changed, &refitted].map(|tried| self.goal.kept(&tried.alike));
+        let [before, after] = [&changed, &refitted].map(|tried| goal.kept(&tried.alike));
         Ok(if after >= before { refitted } else { changed })
     }
 
     fn say(
         &self,
+        goal: Goal,
         quality: &Quality,
         found: Option<&Tried>,
         refused: Option<&Tried>,
         context: &mut PassContext<'_>,
     ) {
         let on = quality.samples();
-        let goal = self.goal;
         match (found, refused) {
             (Some(Tried { plan, .. }), _) if self.planner.left(plan) > MOST_LEFT => {
                 context.missed("", format!("left: what keeps {goal} saves too little"));

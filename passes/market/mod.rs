@@ -8,6 +8,7 @@
 mod alone;
 mod answers;
 mod count;
+mod explore;
 mod goal;
 mod least;
 mod planner;
@@ -29,8 +30,10 @@ use crate::pipeline::{
 use crate::{Error, Result, options};
 pub use alone::{AloneOptions, alone};
 pub use count::count;
+pub use explore::{Explore, Point, Taken};
 pub use goal::{Answers, Goal, Measure};
 pub use planner::{Planner, Stall};
+pub use quality::Alike;
 use quality::Quality;
 use search::Search;
 
@@ -126,34 +129,40 @@ pub fn compete(
     graph: &mut Graph,
     context: &mut PassContext<'_>,
 ) -> Result<Changed> {
-    refuse_non_finite(pass, graph)?;
-    quantised::explain(graph, context);
-    refuse_unknown_sizes("what is weighed by its cost", graph)?;
-    let cost = goal.cost(&context.cost)?;
     let quality = match goal {
         Goal::Target { .. } => None,
-        Goal::Keep { .. } => {
-            let original = context.original().unwrap_or(graph);
-            let Some(quality) = measured_or_missed(Quality::new(original, context), context)?
-            else {
-                return Ok(Changed::No);
-            };
-            Some(quality)
-        }
+        Goal::Keep { .. } => match quality(graph, context)? {
+            None => return Ok(Changed::No),
+            quality => quality,
+        },
     };
+    let cost = goal.cost(&context.cost)?;
     let asked = std::mem::replace(&mut context.cost, cost);
-    let changed = under_cost(methods, goal, quality, graph, context);
+    let changed = search(pass, methods, quality, graph, context, |search, context| {
+        search.run(goal, context)
+    });
     context.cost = asked;
     changed
 }
 
-fn under_cost(
+/// What measures how much of the original network's answers is kept; `None`, and a remark, where it cannot be run.
+fn quality(graph: &Graph, context: &mut PassContext<'_>) -> Result<Option<Quality>> {
+    let original = context.original().unwrap_or(graph);
+    measured_or_missed(Quality::new(original, context), context)
+}
+
+/// Weighs what methods offer under the cost in force. `run` is given the search over it, and says what the network becomes, if anything.
+fn search(
+    pass: &str,
     methods: &[&dyn Method],
-    goal: Goal,
     quality: Option<Quality>,
     graph: &mut Graph,
     context: &mut PassContext<'_>,
+    run: impl FnOnce(&Search<'_>, &mut PassContext<'_>) -> Result<Option<Graph>>,
 ) -> Result<Changed> {
+    refuse_non_finite(pass, graph)?;
+    quantised::explain(graph, context);
+    refuse_unknown_sizes("what is weighed by its cost", graph)?;
     context.progress("batch norms", 0.0)?;
     let mut prior = std::mem::take(&mut context.prior).and(graph);
     let mut changed = fold_batch_norm::fold(graph, context)?;
@@ -161,9 +170,12 @@ fn under_cost(
     let planner = offers(methods, graph, &statistics, context)?;
     if planner.stalls.is_empty() {
         context.missed("", "nothing is offered for any layer");
-    } else if let Some(found) = Search::new(graph, planner, goal, quality, context)?.run(context)? {
-        *graph = found;
-        changed = Changed::Yes;
+    } else {
+        let search = Search::new(graph, planner, quality, context)?;
+        if let Some(found) = run(&search, context)? {
+            *graph = found;
+            changed = Changed::Yes;
+        }
     }
     prior.carry(graph);
     context.prior = prior;

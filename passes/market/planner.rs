@@ -152,7 +152,10 @@ impl Planner {
     }
 
     /// The offers of a plan.
-    pub fn taken<'p>(&'p self, plan: &'p Plan) -> impl Iterator<Item = (Unit, &'p str, &'p Offer)> {
+    pub fn taken<'p>(
+        &'p self,
+        plan: &'p Plan,
+    ) -> impl Iterator<Item = (Unit, &'static str, &'p Offer)> {
         let stalls = self.stalls.iter().zip(plan);
         stalls.filter_map(|(stall, taken)| {
             let (name, offer) = &stall.offers[(*taken)?];

@@ -16,6 +16,10 @@ const ROUNDS: usize = 8;
 /// By how much more than it was off the aim moves: what is taken is cheaper alone than beside others.
 const STRIDE: f64 = 1.3;
 
+/// By how much less than the plan just tried costs the next one has to, as a fraction of the network: an aim within what it costs gives
+/// the same plan again.
+const NEXT: f64 = 1e-6;
+
 /// How far below a target it may end, as a fraction of the network.
 const SLACK: f64 = 0.005;
 
@@ -23,24 +27,22 @@ const SLACK: f64 = 0.005;
 pub struct Search<'a> {
     graph: &'a Graph,
     pub(super) planner: Planner,
-    pub(super) goal: Goal,
     /// What the network cost when it was read.
     whole: f64,
     /// By what the exact rules choose: unread channels are worth removing whatever is counted.
     rules_cost: Cost,
-    /// What measures how much is kept, where that is the goal.
-    quality: Option<Quality>,
+    /// What measures how much is kept, where anybody asks.
+    pub(super) quality: Option<Quality>,
 }
 
 impl<'a> Search<'a> {
-    /// Tries out how much each layer counts. `quality` measures what is kept, where that is the goal.
+    /// Tries out how much each layer counts.
     ///
     /// # Errors
     /// When an offer cannot be put in place.
     pub fn new(
         graph: &'a Graph,
         mut planner: Planner,
-        goal: Goal,
         quality: Option<Quality>,
         context: &mut PassContext<'_>,
     ) -> Result<Search<'a>> {
@@ -55,7 +57,6 @@ impl<'a> Search<'a> {
             rules_cost,
             graph,
             planner,
-            goal,
             quality,
         })
     }
@@ -64,10 +65,10 @@ impl<'a> Search<'a> {
     ///
     /// # Errors
     /// [`Error::Usage`] when the goal cannot be reached; it names what can be.
-    pub fn run(&self, context: &mut PassContext<'_>) -> Result<Option<Graph>> {
-        let found = match &self.quality {
-            None => {
-                let plan = self.at_target(context)?;
+    pub fn run(&self, goal: Goal, context: &mut PassContext<'_>) -> Result<Option<Graph>> {
+        let found = match goal {
+            Goal::Target { fraction, .. } => {
+                let plan = self.at_target(goal, fraction, context)?;
                 if plan.iter().all(Option::is_none) {
                     None
                 } else {
@@ -75,24 +76,26 @@ impl<'a> Search<'a> {
                     Some((plan, refitted))
                 }
             }
-            Some(quality) => self.least(quality, context)?,
+            Goal::Keep { .. } => self.least(goal, context)?,
         };
-        let Some((plan, mut changed)) = found else {
+        let Some((plan, changed)) = found else {
             return Ok(None);
         };
-        let counted = std::mem::replace(&mut context.cost, self.rules_cost.clone());
-        let smaller = exact_rules(&changed, context);
-        context.cost = counted;
-        changed = smaller?.unwrap_or(changed);
+        let changed = self.cleaned(changed, context)?;
         self.explain(&plan, context);
         Ok(Some(changed))
     }
 
-    /// The plan under which the network costs the fraction asked for of what it did.
-    fn at_target(&self, context: &mut PassContext<'_>) -> Result<Plan> {
-        let Goal::Target { fraction, .. } = self.goal else {
-            return Ok(Vec::new());
-        };
+    /// A changed network without what nobody reads any more.
+    pub(super) fn cleaned(&self, changed: Graph, context: &mut PassContext<'_>) -> Result<Graph> {
+        let counted = std::mem::replace(&mut context.cost, self.rules_cost.clone());
+        let smaller = exact_rules(&changed, context);
+        context.cost = counted;
+        Ok(smaller?.unwrap_or(changed))
+    }
+
+    /// The plan under which the network costs the fraction that the goal asks for of what it did.
+    fn at_target(&self, goal: Goal, fraction: f64, context: &mut PassContext<'_>) -> Result<Plan> {
         if let Cost::Latency(_) = context.cost {
             // Of what the layers take; whoever times the whole network aims again.
             return Ok(self.planner.plan(fraction * self.planner.price()));
@@ -106,6 +109,7 @@ impl<'a> Search<'a> {
         for round in 0..ROUNDS {
             context.progress("plan", round as f64 / ROUNDS as f64)?;
             let plan = self.planner.plan(aim);
+            let own = self.planner.left(&plan) * self.planner.price();
             let price = self.price(&plan, context)?;
             if price > target {
                 above = Some((aim, price));
@@ -124,7 +128,8 @@ impl<'a> Search<'a> {
                     let share = (middle - under) / (over - under).max(f64::MIN_POSITIVE);
                     low + (high - low) * share.clamp(0.1, 0.9)
                 }
-                _ => aim + STRIDE * (middle - price),
+                (Some(_), None) => (aim + STRIDE * (middle - price)).min(own - NEXT * self.whole),
+                (None, _) => aim + STRIDE * (middle - price),
             };
         }
         match best {
@@ -132,7 +137,7 @@ impl<'a> Search<'a> {
             None => {
                 let least = self.price(&self.planner.plan(0.0), context)? / self.whole;
                 let help = format!("what is offered leaves {least:.3}: ask for no less");
-                let what = format!("{} cannot be reached", self.goal);
+                let what = format!("{goal} cannot be reached");
                 Err(Error::Usage { what, help })
             }
         }
@@ -186,10 +191,15 @@ impl<'a> Search<'a> {
         Ok(())
     }
 
+    /// What a unit is called.
+    pub(super) fn name(&self, unit: Unit) -> &str {
+        &self.graph.node(unit.node()).name
+    }
+
     /// Says of each unit what was offered, and what won.
     fn explain(&self, plan: &Plan, context: &mut PassContext<'_>) {
         for (stall, taken) in self.planner.stalls.iter().zip(plan) {
-            let name = &self.graph.node(stall.of.node()).name;
+            let name = self.name(stall.of);
             let mut methods: Vec<&str> = stall.offers.iter().map(|(method, _)| *method).collect();
             methods.dedup();
             let offered = format!("{} offers by {}", stall.offers.len(), methods.join(", "));

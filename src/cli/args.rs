@@ -7,12 +7,13 @@ use clap::{Parser, Subcommand, ValueEnum};
 use optc::exec::Device;
 
 use super::bench::BenchArgs;
+use super::explore::ExploreArgs;
 use super::inspect::InspectArgs;
 use super::profile::ProfileArgs;
 use super::shell::{CompletionsArgs, ManArgs};
 use super::watch::PrintAfter;
 
-const USAGE: &str = "optc [OPTIONS] <MODEL>\n       optc --list-passes\n       optc inspect [OPTIONS] <MODEL>\n       optc bench [OPTIONS] <MODELS>...\n       optc profile [OPTIONS]\n       optc completions <SHELL>\n       optc man";
+const USAGE: &str = "optc [OPTIONS] <MODEL>\n       optc --list-passes\n       optc inspect [OPTIONS] <MODEL>\n       optc explore [OPTIONS] <MODEL>\n       optc bench [OPTIONS] <MODELS>...\n       optc profile [OPTIONS]\n       optc completions <SHELL>\n       optc man";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -20,6 +21,8 @@ Examples:
   optc --passes 'red{hash=none}' -o small.pt big.pt   exact passes only
   optc --passes canonicalize,red --report r.json m.pt
   optc inspect --input 1x3x224x224 m.pt               what is in it, layer by layer
+  optc explore --data npz:samples.npz m.onnx          what can be had of it, at what loss
+  optc --report r.html --data npz:samples.npz m.onnx  what was done, to look at
   optc bench resnet50.onnx resnet50.opt.onnx          how long both take, in turns
   optc profile && optc --cost latency:latency.json --input 1x3x224x224 m.pt
   optc --verify-each --remarks m.pt                   check every pass, say what was done
@@ -36,6 +39,7 @@ const STYLES: Styles = Styles::styled()
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Bench(BenchArgs),
+    Explore(ExploreArgs),
     Inspect(InspectArgs),
     Profile(ProfileArgs),
     Completions(CompletionsArgs),
@@ -113,8 +117,8 @@ pub struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
 
-    /// Write what was done, as JSON
-    #[arg(long, value_name = "FILE.json")]
+    /// Write what was done: as JSON, or as a page for a browser that needs nothing else
+    #[arg(long, value_name = "FILE.json|html")]
     pub report: Option<PathBuf>,
 
     /// Write which weights are held at zero, by parameter name, to hold them so in training elsewhere
@@ -254,7 +258,7 @@ fn after_help() -> String {
     )
 }
 
-fn samples(text: &str) -> Result<usize, String> {
+pub fn samples(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(n) if n > 0 => Ok(n),
         _ => Err("it must be a whole number of 1 or more, such as 256".to_string()),

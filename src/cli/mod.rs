@@ -3,10 +3,12 @@
 mod args;
 mod bench;
 mod cost;
+mod explore;
 mod inspect;
 mod judging;
 mod listing;
 mod measuring;
+mod page;
 mod paths;
 mod profile;
 mod shell;
@@ -32,6 +34,7 @@ use optc::{Error, Model, Pipeline};
 use args::{Args, Command, JudgeChoice};
 use judging::Judging;
 use measuring::{Made, Measuring};
+use page::Page;
 use warnings::{NAMED, complain, note_filled};
 use watch::{PrintAfter, Progress, Watch};
 
@@ -88,6 +91,7 @@ pub fn run_with(args: impl IntoIterator<Item = OsString>) -> u8 {
     };
     let run = || match &args.command {
         Some(Command::Bench(bench)) => Ok(bench::run(bench)?),
+        Some(Command::Explore(explore)) => Ok(explore::run(explore)?),
         Some(Command::Profile(profile)) => Ok(profile::run(profile)?),
         Some(Command::Inspect(inspect)) => Ok(inspect::run(inspect)?),
         Some(Command::Completions(args)) => Ok(shell::completions(args)?),
@@ -177,7 +181,12 @@ fn run(args: &Args) -> Result<(), Failure> {
         .as_deref()
         .map_or(Ok(()), Checkpoint::remove)?;
     if let Some(path) = &args.report {
-        write_text(path, &report.to_json())?;
+        let text = if paths::is_page(path) {
+            Page::of_run(&report, &read, &model).to_html()
+        } else {
+            report.to_json()
+        };
+        write_text(path, &text)?;
     }
     let write_masks = |path| formats::write_masks(&model.graph, path);
     let masks = args.masks.as_ref().map(write_masks).transpose()?;
@@ -264,8 +273,8 @@ impl Job {
         );
         paths::check(model, &targets)?;
         formats::check_name(&job.output, model)?;
-        paths::check_suffix("--report", args.report.as_deref(), "json")?;
-        paths::check_suffix("--masks", args.masks.as_deref(), "safetensors")?;
+        paths::check_suffix("--report", args.report.as_deref(), &["json", paths::PAGE])?;
+        paths::check_suffix("--masks", args.masks.as_deref(), &["safetensors"])?;
         Ok(job)
     }
 }

@@ -45,13 +45,25 @@ pub fn check(model: &Path, targets: &[(&str, &Path)]) -> Result<()> {
     Ok(())
 }
 
-/// Checks that the file that an option writes has the suffix of what is written.
-pub fn check_suffix(option: &str, path: Option<&Path>, suffix: &str) -> Result<()> {
+/// The suffix of a page for a browser.
+pub const PAGE: &str = "html";
+
+/// Whether a file is to be a page.
+pub fn is_page(path: &Path) -> bool {
+    path.extension().is_some_and(|suffix| suffix == PAGE)
+}
+
+/// Checks that the file that an option writes has a suffix of what can be written.
+pub fn check_suffix(option: &str, path: Option<&Path>, suffixes: &[&str]) -> Result<()> {
+    let known = |suffix: &OsStr| suffixes.iter().any(|known| suffix == *known);
     match path {
-        Some(path) if path.extension().is_none_or(|s| s != suffix) => usage(
-            format!("{option} {} is not named .{suffix}", path.display()),
-            &format!("name it FILE.{suffix}, which is what is in it"),
-        ),
+        Some(path) if !path.extension().is_some_and(known) => {
+            let [named, help] = [" or .", " or FILE."].map(|or| suffixes.join(or));
+            usage(
+                format!("{option} {} is not named .{named}", path.display()),
+                &format!("name it FILE.{help}, which is what is in it"),
+            )
+        }
         _ => Ok(()),
     }
 }

@@ -23,6 +23,17 @@ pub fn all(model: &Model, report: &Report, left_out: &[String], masks: Option<us
     if let Some(unseen) = judging::not_compared(report) {
         complain("warning", &unseen);
     }
+    of_samples(report);
+    if let Some(eval) = &report.eval {
+        complain_of_damage(&eval.data, &eval.left_out);
+    }
+    if let Some(far) = judging::far(report) {
+        complain("warning", &far);
+    }
+}
+
+/// What the samples were not good for.
+pub fn of_samples(report: &Report) {
     if let Some(calibration) = &report.calibration {
         if !calibration.used {
             complain(
@@ -38,12 +49,6 @@ pub fn all(model: &Model, report: &Report, left_out: &[String], masks: Option<us
             &calibration.missed,
         );
         complain_of_damage(&calibration.data, &calibration.left_out);
-    }
-    if let Some(eval) = &report.eval {
-        complain_of_damage(&eval.data, &eval.left_out);
-    }
-    if let Some(far) = judging::far(report) {
-        complain("warning", &far);
     }
 }
 

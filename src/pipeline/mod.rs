@@ -89,6 +89,26 @@ enum Step {
 }
 
 impl Pipeline {
+    /// A pipeline of one pass that was made elsewhere.
+    ///
+    /// # Errors
+    /// When a default of its options is no value of theirs.
+    #[doc(hidden)]
+    pub fn of(pass: Box<dyn Pass>) -> Result<Pipeline> {
+        let options = Options::defaults(pass.info().options)?;
+        let steps = vec![Step::Pass { pass, options }];
+        Ok(Pipeline { steps })
+    }
+
+    /// What its passes offer that a budget can be shared by.
+    ///
+    /// # Errors
+    /// [`Error::Usage`](crate::Error::Usage) for a pass that offers nothing.
+    #[doc(hidden)]
+    pub fn methods(&self) -> Result<Methods> {
+        text::methods(self)
+    }
+
     /// Whether a pass trains: it needs data and libtorch, takes long, and saves what it has done.
     #[doc(hidden)]
     pub fn trains(&self) -> bool {

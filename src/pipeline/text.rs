@@ -11,7 +11,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::method::Method;
+use super::method::{Method, Methods};
 use super::options::{OptionSpec, OptionValue, Options, Values};
 use super::pass::Group;
 use super::registry::Registry;
@@ -147,9 +147,24 @@ pub(super) fn under(pipeline: Pipeline, budget: &str, registry: &Registry) -> Re
     let pipeline = Pipeline { steps };
     Err(Error::Usage {
         what: format!("no pass of `{pipeline}` can share a budget"),
-        help: "those that can are lossy ones without a budget of their own, such as red,lrf,lowrank,cut".into(),
+        help: SHARING.into(),
     })
 }
+
+/// What the steps of a pipeline offer, each of which has to.
+pub(super) fn methods(pipeline: &Pipeline) -> Result<Methods> {
+    let method = |step: &Step| {
+        method_of(step).ok_or_else(|| Error::Usage {
+            what: format!("a pass of `{pipeline}` offers nothing to choose from"),
+            help: SHARING.into(),
+        })
+    };
+    pipeline.steps.iter().map(method).collect()
+}
+
+/// Which passes offer something.
+const SHARING: &str =
+    "those that do are lossy ones without a budget of their own, such as red,lrf,lowrank,cut";
 
 /// What a step can offer.
 fn method_of(step: &Step) -> Option<Arc<dyn Method>> {

@@ -12,7 +12,7 @@ pub use inspection::{Inspection, Layer, Tied, Typed};
 pub use inspection_table::inspection_table;
 pub use remark::{Kind, Remark, RemarkKind};
 #[cfg(feature = "cli")]
-pub use table::table;
+pub use table::{grouped, numbers, table};
 
 use serde::Serialize;
 

@@ -162,7 +162,7 @@ fn masks(sparsity: &Sparsity) -> Table {
 }
 
 /// A table whose columns but the first are right-aligned.
-pub(super) fn numbers(header: &[&str]) -> Table {
+pub fn numbers(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(STYLE);
     table.set_header(header.iter().map(Cell::new));
@@ -177,7 +177,7 @@ pub(super) fn numbers(header: &[&str]) -> Table {
 }
 
 /// Digits in groups of three: `23 454 912`.
-pub(super) fn grouped(n: u64) -> String {
+pub fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let mut text = String::new();
     for (i, digit) in digits.chars().enumerate() {

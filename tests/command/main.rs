@@ -2,16 +2,18 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod explore;
 mod files;
 mod help;
 mod judging;
 mod mistakes;
+mod page;
 mod timing;
 #[cfg(feature = "torch")]
 mod training;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
@@ -281,10 +283,13 @@ fn a_reader_that_goes_away_is_no_failure() {
     assert!(output.status.success(), "{}", text(&output.stderr));
 }
 
-/// Every tenth image of the example's test set: enough, and quick without optimisation.
-fn few_shapes(example: &Path, few: &Path) {
-    let mut all = zip::ZipArchive::new(fs::File::open(example).unwrap()).unwrap();
-    let mut few = zip::ZipWriter::new(fs::File::create(few).unwrap());
+/// Writes `few.npz`, every tenth image of the example's test set: enough, and quick without optimisation. Gives the examples' folder.
+fn few_shapes(folder: &Folder) -> PathBuf {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let all = fs::File::open(examples.join("shapes_test.npz")).unwrap();
+    let mut all = zip::ZipArchive::new(all).unwrap();
+    let few = fs::File::create(folder.path().join("few.npz")).unwrap();
+    let mut few = zip::ZipWriter::new(few);
     for (name, size) in [("x.npy", 3 * 32 * 32), ("y.npy", 8)] {
         let mut array = Vec::new();
         std::io::copy(&mut all.by_name(name).unwrap(), &mut array).unwrap();
@@ -299,16 +304,13 @@ fn few_shapes(example: &Path, few: &Path) {
         std::io::Write::write_all(&mut few, &array).unwrap();
     }
     few.finish().unwrap();
+    examples
 }
 
 #[test]
 fn right_answers_are_counted_before_and_after() {
     let folder = Folder::new();
-    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
-    few_shapes(
-        &example.join("shapes_test.npz"),
-        &folder.path().join("few.npz"),
-    );
+    let example = few_shapes(&folder);
     let data = "npz:few.npz,mean=0,std=1";
     let table = folder.ok(&[
         "--passes",

@@ -129,7 +129,7 @@ fn every_mistake_on_the_command_line_is_explained() {
         &["--passes", "", "-o", "", "model.ir"],
         &["--passes", "", "-o", "out.docx", "model.ir"],
         &["--passes", "", "-o", "out", "model.ir"],
-        &["--passes", "", "--report", "report.html", "model.ir"],
+        &["--passes", "", "--report", "report.txt", "model.ir"],
         &["--passes", "", "--masks", "masks.npz", "model.ir"],
         &[
             "--passes",

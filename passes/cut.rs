@@ -1,8 +1,8 @@
 //! Cut: channels go, and what reads them makes up for it with the channels that stay.
 //!
 //! No operator is added, so every runtime is faster at once. A channel goes if the others predict what it gives its readers: RED's
-//! merging of neurons, taken to combinations of neurons. Channels that go together, as in a residual stream, are weighed over all
-//! their readers. The readers' weights for what goes become zero, and those for what stays the least squares fit; then nobody reads
+//! merging of neurons, taken to combinations of neurons. Channels that go together, as in a residual stream or in a head of
+//! attention, are weighed over all their readers. The readers' weights for what goes become zero, and those for what stays the least squares fit; then nobody reads
 //! the channels, and the exact rules remove them wherever they come from.
 
 use std::sync::Arc;
@@ -18,13 +18,14 @@ use crate::analysis::elimination::{BlockReader, Features, compensate, eliminate_
 use crate::analysis::price::share;
 use crate::analysis::prior::Activations;
 use crate::analysis::{CostModel, Statistics};
+use crate::ir::regroup::Spread;
 use crate::ir::{Graph, NodeId, Op, Type};
 use crate::pipeline::{Kind, Lot, Method, Offer, PassContext, PassInfo, Unit};
 
 /// `cut`.
 pub static CUT: PassInfo = PassInfo {
     name: "cut",
-    summary: "remove channels that the others predict, with a least squares fit in what reads them",
+    summary: "remove channels and heads of attention that the others predict, with a least squares fit in what reads them",
     kind: Kind::Lossy,
     options: AloneOptions::SPECS,
     build: |options| alone(&CUT, Channels, options),
@@ -54,7 +55,7 @@ impl Method for Channels {
         let mut lots = Vec::new();
         let total = groups.len();
         for (i, group) in groups.into_iter().enumerate() {
-            let name = graph.node(group.writers[0]).name.clone();
+            let name = graph.node(group.writers[0].node).name.clone();
             context.progress(&name, i as f64 / total as f64)?;
             match offers(graph, group, statistics, context) {
                 Some(lot) => lots.push(lot),
@@ -90,7 +91,10 @@ fn offers(
         blocks.push(block);
     }
     let model = CostModel::new(&context.cost, &graph.bindings);
+    // Parts are as many channels as they are.
+    let each = group.writers[0].outputs(1);
     let (align, most) = (model.alignment(0), model.alternatives(OFFERS));
+    let align = align.div_ceil(each);
     let every = align * (group.channels / align / most).max(1);
     let kept: Vec<usize> = (1..group.channels).filter(|n| n % every == 0).collect();
     let found = eliminate_blocks(blocks, group.channels - kept.first()?)?;
@@ -100,7 +104,7 @@ fn offers(
         let losses = readers.iter().zip(&found.losses);
         let (readers, order) = (readers.clone(), order.clone());
         Some(Offer {
-            what: format!("{kept} of {} channels", group.channels),
+            what: format!("{kept} of {} {}", group.channels, parts(&group)),
             losses: losses
                 .map(|(reader, losses)| (reader.node, losses[gone]))
                 .collect(),
@@ -113,9 +117,18 @@ fn offers(
         })
     };
     Some(Lot {
-        of: Unit::Channels(group.writers[0]),
+        of: Unit::Channels(group.writers[0].node),
         offers: kept.into_iter().filter_map(offer).collect(),
     })
+}
+
+/// What goes as a whole.
+fn parts(group: &ChannelGroup) -> &'static str {
+    match group.writers[0].at {
+        Spread::WHOLE => "channels",
+        Spread { block: 1, .. } => "channels of every head",
+        _ => "heads",
+    }
 }
 
 /// A reader, as elimination takes it: errors are relative to the variance of its result.
@@ -224,10 +237,13 @@ fn costs(
     let share = |node: NodeId, plan: Option<CandidateOp>| {
         Some((node, share(graph, node, &[plan?], &context.cost)?))
     };
-    let writers = group
-        .writers
-        .iter()
-        .map(|node| share(*node, resized(graph, *node, None, Some(kept))));
+    let writers = group.writers.iter().map(|writer| {
+        let outputs = writer.outputs(kept);
+        share(
+            writer.node,
+            resized(graph, writer.node, None, Some(outputs)),
+        )
+    });
     let between = group
         .depthwise
         .iter()

@@ -3,7 +3,7 @@
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::Result;
-use crate::analysis::dependencies::obstacles;
+use crate::analysis::dependencies::{obstacles, reach};
 use crate::analysis::liveness::unread_outputs;
 use crate::egraph::constants::Rows;
 use crate::egraph::{Bounds, Saturated, saturate};
@@ -123,36 +123,68 @@ pub(super) fn saturated(graph: &Graph, context: &PassContext<'_>) -> Result<Satu
 }
 
 /// The graph with zeros for the weights of neurons that nobody reads; `None` if there are none but zeros. Rules look at one reader
-/// at a time, and several may leave different channels; what is zero is constant for all of them.
+/// at a time, and several may leave different channels; what is zero is constant for all of them. A head of attention that nobody
+/// reads becomes one that somebody does: a softmax leaves nothing constant, but what is equal stays equal.
 fn without_unread(graph: &Graph) -> Option<Graph> {
-    let mut zeroed: Option<Graph> = None;
+    let mut replaced: Option<Graph> = None;
     for (node, channels) in unread_outputs(graph) {
         let axis = match graph.op(node)? {
             Op::MatMul {} | Op::ConvTranspose { .. } => 1,
             _ => 0,
         };
+        let twins = twins(graph, node, &channels);
         for (position, axis) in [(1, axis), (2, 0)] {
-            let mut elements = graph.operand_elements(node, position);
             let Some(operand) = graph.operands(node).get(position).copied() else {
                 continue;
             };
+            let before = graph.operand_elements(node, position);
             let lengths = graph.ty(operand).shape()?.iter().map(Dim::as_len);
             let shape: Vec<usize> = lengths.collect::<Option<_>>()?;
-            let inner: usize = shape[axis + 1..].iter().product();
+            let inner = shape[axis + 1..].iter().product::<usize>().max(1);
+            let mut elements = before.clone();
             let mut changed = false;
-            for (i, slice) in elements.chunks_mut(inner.max(1)).enumerate() {
-                if channels.binary_search(&(i % shape[axis])).is_ok() {
-                    changed |= slice.iter().any(|x| *x != 0.0);
-                    slice.fill(0.0);
+            for (i, slice) in elements.chunks_mut(inner).enumerate() {
+                let channel = i % shape[axis];
+                if channels.binary_search(&channel).is_err() {
+                    continue;
                 }
+                match twins.get(&channel) {
+                    None => slice.fill(0.0),
+                    Some(twin) => {
+                        let from = (i - channel + twin) * inner;
+                        slice.copy_from_slice(&before[from..from + inner]);
+                    }
+                }
+                changed |= *slice != before[i * inner..][..inner];
             }
             if changed {
-                let zeroed = zeroed.get_or_insert_with(|| graph.clone());
-                zeroed.set_operand_elements(node, position, elements);
+                let replaced = replaced.get_or_insert_with(|| graph.clone());
+                replaced.set_operand_elements(node, position, elements);
             }
         }
     }
-    zeroed
+    replaced
+}
+
+/// For the unread channels of a layer that are a whole head of several, those of one that is read.
+fn twins(graph: &Graph, node: NodeId, unread: &[usize]) -> FxHashMap<usize, usize> {
+    let mut twins = FxHashMap::default();
+    let Some((op, rank)) = graph.op(node).zip(graph.ty(node.into()).rank()) else {
+        return twins;
+    };
+    let reach = reach(graph, node.into(), dense_axis(op, rank));
+    for parts in reach.obstacles.iter().flat_map(|obstacle| &obstacle.parts) {
+        let positions = |part: usize| parts.from.positions(parts.channels, part);
+        let is_unread = |part: &usize| positions(*part).all(|c| unread.binary_search(&c).is_ok());
+        let (gone, kept): (Vec<usize>, Vec<usize>) = (0..parts.channels).partition(is_unread);
+        if let (false, Some(first)) = (gone.is_empty(), kept.first()) {
+            for part in gone {
+                twins.extend(positions(part).zip(positions(*first)));
+            }
+            break;
+        }
+    }
+    twins
 }
 
 fn say_rounds(saturated: &Saturated, context: &mut PassContext<'_>) {

@@ -1,59 +1,109 @@
 //! Channel groups: layers whose output channels can only go together, and the layers that read them.
 //!
 //! What a sum adds has to keep the same channels, so all that write into a residual stream are one group; the hidden channels
-//! between two convolutions are a group of one writer. [`reach`] follows the channels of each writer.
+//! between two convolutions are a group of one writer. Where channels are split over several axes, as attention splits them into heads,
+//! what goes is a part, such as a head of queries, keys and values alike. [`reach`] follows the channels of each writer.
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::dependencies::{Join, Obstacle, Place, Reach, Reader, reach};
+use super::dependencies::{Join, Obstacle, Place, Reach, Reader, reach, reach_parts};
 use crate::ir::channels::dense_axis;
+use crate::ir::regroup::Spread;
 use crate::ir::{Graph, NodeId, Op, Value};
 
 /// Channels that go together.
 #[derive(Debug)]
 pub struct ChannelGroup {
-    /// How many channels.
+    /// How many channels, or parts of them.
     pub channels: usize,
-    /// The layers that write them, one output channel each.
-    pub writers: Vec<NodeId>,
+    /// The layers that write them.
+    pub writers: Vec<Writer>,
     /// The convolutions with a kernel of its own for each channel, between writers and readers.
     pub depthwise: Vec<NodeId>,
     /// The layers that read them, by a weight that mixes them.
     pub readers: Vec<Reader>,
 }
 
+/// A layer that writes channels of a group.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Writer {
+    /// The layer.
+    pub node: NodeId,
+    /// Where the group's channels are among its output channels.
+    pub at: Spread,
+}
+
+impl Writer {
+    /// How many output channels write so many of the group's.
+    pub fn outputs(&self, channels: usize) -> usize {
+        self.at.len(channels)
+    }
+}
+
+/// What a layer writes, or parts of it, and where that goes.
+struct Written {
+    writer: Writer,
+    channels: Option<usize>,
+    reach: Reach,
+}
+
 /// The groups of a graph that can lose channels, and for the others the name of a writer and what stands in the way.
 pub fn channel_groups(graph: &Graph) -> (Vec<ChannelGroup>, Vec<(NodeId, String)>) {
-    let writers: Vec<(NodeId, usize)> = graph
-        .topological_order()
-        .unwrap_or_default()
+    let order = graph.topological_order().unwrap_or_default();
+    let all: Vec<Written> = order
         .into_iter()
-        .filter_map(|node| Some((node, output_axis(graph, node)?)))
+        .filter_map(|node| Some(written(graph, node, output_axis(graph, node)?)))
+        .flatten()
         .collect();
-    let reached: Vec<Reach> = writers
-        .iter()
-        .map(|(node, axis)| reach(graph, (*node).into(), *axis))
-        .collect();
-    let mut parents: Vec<usize> = (0..reached.len()).collect();
-    let mut at_join: FxHashMap<NodeId, usize> = FxHashMap::default();
-    for (i, reach) in reached.iter().enumerate() {
-        for Join { at, .. } in reach.obstacles.iter().filter_map(aligned) {
-            let first = *at_join.entry(*at).or_insert(i);
+    let mut parents: Vec<usize> = (0..all.len()).collect();
+    let mut at_join: FxHashMap<(NodeId, Option<usize>), usize> = FxHashMap::default();
+    for (i, written) in all.iter().enumerate() {
+        for Join { at, .. } in written.reach.obstacles.iter().filter_map(aligned) {
+            let first = *at_join.entry((*at, written.channels)).or_insert(i);
             let (a, b) = (root(&parents, first), root(&parents, i));
             parents[b.max(a)] = a.min(b);
         }
     }
     let (mut groups, mut missed) = (Vec::new(), Vec::new());
-    for first in (0..reached.len()).filter(|i| root(&parents, *i) == *i) {
-        let members: Vec<usize> = (first..reached.len())
-            .filter(|i| root(&parents, *i) == first)
-            .collect();
-        match group(graph, &writers, &reached, &members) {
+    for first in (0..all.len()).filter(|i| root(&parents, *i) == *i) {
+        let members = (first..all.len()).filter(|i| root(&parents, *i) == first);
+        let members: Vec<&Written> = members.map(|i| &all[i]).collect();
+        match group(graph, &members) {
             Ok(group) => groups.push(group),
-            Err(why) => missed.push((writers[first].0, why)),
+            Err(why) => missed.push((all[first].writer.node, why)),
         }
     }
     (groups, missed)
+}
+
+/// What a layer writes along an axis: all of its channels; or, where those are split, the parts that go somewhere as a whole.
+fn written(graph: &Graph, node: NodeId, axis: usize) -> Vec<Written> {
+    let whole = reach(graph, node.into(), axis);
+    let split = whole.obstacles.iter().flat_map(|obstacle| &obstacle.parts);
+    let mut parts: Vec<Written> = Vec::new();
+    for regroup in split.filter(|regroup| regroup.channels > 1) {
+        let reach = reach_parts(graph, node.into(), regroup);
+        let at = regroup.from;
+        let is_new = parts.iter().all(|known| known.writer.at != at);
+        if is_new && reach.obstacles.iter().all(|o| aligned(o).is_some()) {
+            parts.push(Written {
+                writer: Writer { node, at },
+                channels: Some(regroup.channels),
+                reach,
+            });
+        }
+    }
+    if !parts.is_empty() {
+        return parts;
+    }
+    vec![Written {
+        writer: Writer {
+            node,
+            at: Spread::WHOLE,
+        },
+        channels: graph.ty(node.into()).len(axis),
+        reach: whole,
+    }]
 }
 
 /// The channels that an obstacle is about, where all can go together.
@@ -84,41 +134,35 @@ fn is_weight(graph: &Graph, weight: Value) -> bool {
     constant.is_some_and(|c| c.tensor.dtype().is_float()) && graph.only_reader(weight).is_some()
 }
 
-fn group(
-    graph: &Graph,
-    writers: &[(NodeId, usize)],
-    reached: &[Reach],
-    members: &[usize],
-) -> Result<ChannelGroup, String> {
-    let (first, axis) = writers[members[0]];
-    let channels = graph.ty(first.into()).len(axis);
-    let channels = channels.ok_or("how many channels it has is not known")?;
+fn group(graph: &Graph, members: &[&Written]) -> Result<ChannelGroup, String> {
+    let channels = members[0].channels;
     let seen: FxHashSet<Place> = members
         .iter()
-        .flat_map(|i| reached[*i].places.iter().copied())
+        .flat_map(|member| member.reach.places.iter().copied())
         .collect();
     let mut found = ChannelGroup {
-        channels,
-        writers: members.iter().map(|i| writers[*i].0).collect(),
+        channels: channels.ok_or("how many channels it has is not known")?,
+        writers: members.iter().map(|member| member.writer).collect(),
         depthwise: Vec::new(),
         readers: Vec::new(),
     };
-    for reach in members.iter().map(|i| &reached[*i]) {
+    for Written { writer, reach, .. } in members {
         let stays = |o: &&Obstacle| aligned(o).is_none_or(|join| !seen.contains(&join.with));
         if let Some(obstacle) = reach.obstacles.iter().find(stays) {
             return Err(obstacle.text.clone());
         }
         for node in &reach.depthwise {
-            if !is_weight(graph, graph.operands(*node)[1]) {
-                return Err(refused(
-                    graph,
-                    *node,
-                    "its weight is no constant of its own",
-                ));
-            }
-            if !found.depthwise.contains(node) {
-                found.depthwise.push(*node);
-            }
+            let why = if !is_weight(graph, graph.operands(*node)[1]) {
+                "its weight is no constant of its own"
+            } else if writer.at != Spread::WHOLE {
+                "it has a kernel for each channel of a part"
+            } else {
+                if !found.depthwise.contains(node) {
+                    found.depthwise.push(*node);
+                }
+                continue;
+            };
+            return Err(refused(graph, *node, why));
         }
         for reader in &reach.readers {
             found.add(graph, reader)?;
@@ -171,8 +215,9 @@ mod tests {
         let (groups, missed) = channel_groups(&graph);
         let group = |group: &ChannelGroup| {
             let readers: Vec<NodeId> = group.readers.iter().map(|r| r.node).collect();
+            let writers: Vec<NodeId> = group.writers.iter().map(|w| w.node).collect();
             let [writers, depthwise, readers] =
-                [&group.writers, &group.depthwise, &readers].map(|nodes| names(nodes));
+                [&writers, &group.depthwise, &readers].map(|nodes| names(nodes));
             format!("{writers} > {depthwise} > {readers}")
         };
         let missed = missed
@@ -238,5 +283,72 @@ mod tests {
         let (groups, _) = channel_groups(&graph);
         assert_eq!(groups[0].readers[0].columns, [[4, 5, 6, 7], [8, 9, 10, 11]]);
         assert_eq!(groups[1].readers[0].columns, [[0, 1, 2, 3]]);
+    }
+
+    /// Attention with two heads of three channels, its queries, keys and values from one layer or from three.
+    fn attention(layers: &str) -> String {
+        format!(
+            "graph net(%x: f32[N,5,6]) {{
+               {layers}
+               @o.weight = parameter 4 : f32[6,6]
+               %kt = transpose(%k) {{perm=[0,1,3,2]}}
+               %scores = matmul(%q, %kt)
+               %p = softmax(%scores) {{axis=3}}
+               %mixed = matmul(%p, %v)
+               %back = transpose(%mixed) {{perm=[0,2,1,3]}}
+               %joined = reshape(%back) {{shape=[N,5,6]}}
+               %o = linear(%joined, @o.weight)
+               return %o
+             }}"
+        )
+    }
+
+    #[test]
+    fn heads_go_with_their_queries_keys_and_values() {
+        let layer = |name: &str| {
+            format!(
+                "@{name}l.weight = parameter 1 : f32[6,6]
+                 %{name}l = linear(%x, @{name}l.weight)
+                 %{name}s = reshape(%{name}l) {{shape=[N,5,2,3]}}
+                 %{name} = transpose(%{name}s) {{perm=[0,2,1,3]}}\n"
+            )
+        };
+        let three = attention(&["q", "k", "v"].map(layer).concat());
+        let (groups, _) = found(&three);
+        // The values' channels can go, too, the same of every head.
+        assert_eq!(groups, ["ql+kl+vl >  > o", "vl >  > o"]);
+        let graph: Graph = three.parse().unwrap();
+        let (groups, _) = channel_groups(&graph);
+        assert_eq!(groups[0].channels, 2);
+        assert_eq!(groups[0].writers[0].outputs(1), 3);
+        assert_eq!(groups[0].readers[0].columns, [[0, 1, 2], [3, 4, 5]]);
+        assert_eq!(groups[1].readers[0].columns, [[0, 3], [1, 4], [2, 5]]);
+    }
+
+    #[test]
+    fn heads_of_one_layer_are_found_behind_its_three_parts() {
+        let part = |name: &str, i: usize| {
+            let end = i + 1;
+            format!(
+                "%{name}p = slice(%t) {{axis=0, start={i}, end={end}}}
+                 %{name} = squeeze(%{name}p) {{axes=[0]}}\n"
+            )
+        };
+        let parts = [part("q", 0), part("k", 1), part("v", 2)].concat();
+        let one = attention(&format!(
+            "@qkv.weight = parameter 1 : f32[18,6]
+             %qkv = linear(%x, @qkv.weight)
+             %s = reshape(%qkv) {{shape=[N,5,3,2,3]}}
+             %t = transpose(%s) {{perm=[2,0,3,1,4]}}
+             {parts}"
+        ));
+        let graph: Graph = one.parse().unwrap();
+        let (groups, missed) = channel_groups(&graph);
+        assert_eq!(groups.len(), 1, "{missed:?}");
+        assert_eq!(
+            (groups[0].channels, groups[0].writers[0].outputs(1)),
+            (2, 9)
+        );
+        assert_eq!(groups[0].readers[0].columns, [[0, 1, 2], [3, 4, 5]]);
     }
 }

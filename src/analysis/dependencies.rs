@@ -1,9 +1,10 @@
 //! Channel dependency analysis: where a layer's channels go, and what stands between them and their removal.
 
 use rustc_hash::FxHashSet;
+use smallvec::SmallVec;
 
 use crate::ir::channels::{Flow, Source, flow};
-use crate::ir::regroup::{Regroup, Spread, shuffle};
+use crate::ir::regroup::{Regroup, shuffle};
 use crate::ir::{Graph, NodeId, NodeKind, Op, Type, Value};
 
 /// Where the channels of an axis of a value go, followed through operators that keep channels.
@@ -33,6 +34,8 @@ pub struct Obstacle {
     pub text: String,
     /// Where it is other channels that these meet: all may go together.
     pub join: Option<Join>,
+    /// Where they are split over several axes: the parts, of which each goes as a whole, such as heads.
+    pub parts: SmallVec<[Regroup; 2]>,
 }
 
 /// An operator that combines channels with others.
@@ -60,10 +63,21 @@ type Columns = Vec<Vec<usize>>;
 
 /// Follows the channels of `axis` of `value`.
 pub fn reach(graph: &Graph, value: Value, axis: usize) -> Reach {
+    let channels = graph.ty(value).len(axis).unwrap_or(0);
+    reached(graph, value, axis, (0..channels).map(|c| vec![c]).collect())
+}
+
+/// Follows parts of an axis of `value`, of which each goes as a whole.
+pub fn reach_parts(graph: &Graph, value: Value, parts: &Regroup) -> Reach {
+    let positions = |part: usize| parts.from.positions(parts.channels, part).collect();
+    let columns = (0..parts.channels).map(positions).collect();
+    reached(graph, value, parts.axis, columns)
+}
+
+/// Follows what is at `columns` of an axis.
+fn reached(graph: &Graph, value: Value, axis: usize, columns: Columns) -> Reach {
     let mut found = Reach::default();
     let mut seen = FxHashSet::default();
-    let channels = graph.ty(value).len(axis).unwrap_or(0);
-    let columns: Columns = (0..channels).map(|c| vec![c]).collect();
     let mut open = vec![(value, axis, columns)];
     while let Some(place) = open.pop() {
         if !seen.insert(place.clone()) {
@@ -90,6 +104,28 @@ pub fn obstacles(graph: &Graph, value: Value, axis: usize) -> Vec<String> {
     obstacles.map(|obstacle| obstacle.text).collect()
 }
 
+/// Where channels are after a change of shape, if each of them goes as a whole.
+fn regrouped(columns: &Columns, regroup: &Regroup) -> Option<Columns> {
+    let mut owners: Vec<Option<usize>> = vec![None; regroup.from.len(regroup.channels)];
+    for (channel, positions) in columns.iter().enumerate() {
+        for at in positions {
+            *owners.get_mut(*at)? = Some(channel);
+        }
+    }
+    let mut moved = vec![Vec::new(); columns.len()];
+    for part in 0..regroup.channels {
+        let mut of = regroup.from.positions(regroup.channels, part);
+        let owner = owners[of.next()?];
+        if of.any(|at| owners[at] != owner) {
+            return None;
+        }
+        if let Some(channel) = owner {
+            moved[channel].extend(regroup.to.positions(regroup.channels, part));
+        }
+    }
+    Some(moved)
+}
+
 /// Whether each channel is at its own position alone.
 fn is_identity(columns: &Columns) -> bool {
     columns.iter().enumerate().all(|(c, at)| at[..] == [c])
@@ -97,7 +133,12 @@ fn is_identity(columns: &Columns) -> bool {
 
 impl Reach {
     fn refuse(&mut self, text: String) {
-        self.obstacles.push(Obstacle { text, join: None });
+        self.split(text, SmallVec::new());
+    }
+
+    fn split(&mut self, text: String, parts: SmallVec<[Regroup; 2]>) {
+        let join = None;
+        self.obstacles.push(Obstacle { text, join, parts });
     }
 
     /// Notes the operands that channels meet in `reader`.
@@ -122,6 +163,7 @@ impl Reach {
                     with,
                     aligned,
                 }),
+                parts: SmallVec::new(),
             });
         }
     }
@@ -164,6 +206,7 @@ impl Reach {
         }
         let result = &node.outputs[0];
         let mut refusal = None;
+        let mut parts = SmallVec::new();
         for out in 0..result.rank().unwrap_or(0) {
             match flow(op, out, &types, result) {
                 Flow::Keeps(keeps) if keeps.axes.get(operand) == Some(&Some(axis)) => {
@@ -186,16 +229,13 @@ impl Reach {
                     return Some((reader.into(), out, moved(&picks)));
                 }
                 Flow::Regroups(all) => {
-                    let Some(Regroup {
-                        channels, from, to, ..
-                    }) = all.into_iter().find(|r| r.axis == axis)
-                    else {
+                    let Some(regroup) = all.into_iter().find(|r| r.axis == axis) else {
                         continue;
                     };
-                    if from == Spread::WHOLE {
-                        let spread = |c: usize| to.positions(channels, c).collect();
-                        return Some((reader.into(), out, moved(&spread)));
+                    if let Some(columns) = regrouped(columns, &regroup) {
+                        return Some((reader.into(), out, columns));
                     }
+                    parts.push(regroup);
                     refusal = Some("it splits the channels over several axes");
                 }
                 Flow::Groups { axis: from, .. } if operand == 0 && from == axis => {
@@ -221,7 +261,8 @@ impl Reach {
             }
         }
         let why = refusal.unwrap_or("it mixes them");
-        self.refuse(format!("`{}` ({}) reads it: {why}", node.name, op.name()));
+        let text = format!("`{}` ({}) reads it: {why}", node.name, op.name());
+        self.split(text, parts);
         None
     }
 }

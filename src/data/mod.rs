@@ -23,6 +23,7 @@ mod npy;
 mod npz;
 mod npz_folder;
 mod pixels;
+mod room;
 mod safetensors;
 mod samples;
 mod spec;
@@ -94,6 +95,11 @@ struct Opened {
 /// The largest whole number that arrays of `f32`, in which networks are run here, hold as all below it.
 const LARGEST: f64 = 16_777_216.0;
 
+/// Samples that are read at a time.
+const AT_A_TIME: usize = 64;
+/// Bytes of samples that stay in memory at most; more are in temporary files.
+const IN_MEMORY: usize = 256 << 20;
+
 /// Data that fits a network's inputs.
 #[derive(Debug)]
 pub struct Data {
@@ -132,37 +138,34 @@ impl Data {
     /// [`Error::Data`] when a sample holds what is not a finite number.
     #[doc(hidden)]
     pub fn read(&self, positions: &[usize]) -> Result<Samples> {
+        self.read_within(positions, IN_MEMORY)
+    }
+
+    /// The same, with so many bytes in memory at most.
+    fn read_within(&self, positions: &[usize], mut room: usize) -> Result<Samples> {
         let opened = &self.opened;
         let mut columns: Vec<Vec<Tensor>> = vec![Vec::new(); opened.inputs.len()];
         let mut labels = opened.labels.as_ref().map(|_| Vec::new());
         let mut left_out = Vec::new();
-        for (position, sample) in positions.iter().zip(self.elements(positions)) {
-            let arrays = match (sample, &opened.pixels) {
-                (Ok(Elements::Arrays(arrays)), _) => {
-                    self.check_arrays(*position, &arrays)?;
-                    arrays
+        for positions in positions.chunks(AT_A_TIME) {
+            let before = columns.first().map_or(0, Vec::len);
+            for (position, sample) in positions.iter().zip(self.elements(positions)) {
+                let arrays = match sample.map(|elements| self.arrays_of(*position, elements)) {
+                    Ok(arrays) => arrays?,
+                    Err(why) => {
+                        left_out.push(why);
+                        continue;
+                    }
+                };
+                for (column, array) in columns.iter_mut().zip(arrays) {
+                    column.push(array);
                 }
-                (Ok(Elements::Numbers(numbers)), _) => {
-                    self.check(*position, &numbers)?;
-                    vec![self.sample_of(numbers)?]
+                if let (Some(labels), Some(all)) = (&mut labels, &opened.labels) {
+                    labels.push(all[*position]);
                 }
-                (Ok(Elements::Pixels(bytes)), Some(pixels)) => {
-                    let mut numbers = Vec::with_capacity(bytes.len());
-                    pixels.append(&bytes, &mut numbers);
-                    vec![self.sample_of(numbers)?]
-                }
-                (Ok(Elements::Pixels(_)), None) => continue, // Who gives pixels says how to read them.
-                (Err(why), _) => {
-                    left_out.push(why);
-                    continue;
-                }
-            };
-            for (column, array) in columns.iter_mut().zip(arrays) {
-                column.push(array);
             }
-            if let (Some(labels), Some(all)) = (&mut labels, &opened.labels) {
-                labels.push(all[*position]);
-            }
+            let new = columns.iter_mut().flat_map(|column| &mut column[before..]);
+            room::keep(new.collect(), &mut room)?;
         }
         let inputs = opened.inputs.iter().zip(columns);
         let input = |((name, whole), samples): (&(Arc<str>, bool), _)| InputSamples {
@@ -186,6 +189,28 @@ impl Data {
     }
 
     /// The samples at these positions, decoded by all threads of the pool.
+    /// The arrays of a sample, of finite numbers.
+    fn arrays_of(&self, position: usize, elements: Elements) -> Result<Vec<Tensor>> {
+        match (elements, &self.opened.pixels) {
+            (Elements::Arrays(arrays), _) => {
+                self.check_arrays(position, &arrays)?;
+                Ok(arrays)
+            }
+            (Elements::Numbers(numbers), _) => {
+                self.check(position, &numbers)?;
+                Ok(vec![self.sample_of(numbers)?])
+            }
+            (Elements::Pixels(bytes), pixels) => {
+                let mut numbers = Vec::with_capacity(bytes.len());
+                // Who gives pixels says how to read them.
+                pixels
+                    .iter()
+                    .for_each(|pixels| pixels.append(&bytes, &mut numbers));
+                Ok(vec![self.sample_of(numbers)?])
+            }
+        }
+    }
+
     fn elements(&self, positions: &[usize]) -> Vec<Result<Elements, String>> {
         let source = &self.opened.source;
         positions

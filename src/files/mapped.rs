@@ -42,10 +42,15 @@ impl MappedFile {
         if meta.len() == 0 {
             return Err(FormatError::Empty);
         }
+        MappedFile::of(&file).map_err(io("cannot map the file into memory"))
+    }
+
+    /// Maps a file that is open.
+    pub fn of(file: &File) -> std::io::Result<Bytes> {
         // SAFETY: the map is private and read-only. Another process that truncates the file while it is mapped can
         // still kill this one; every reader of large files by map accepts that.
         #[allow(unsafe_code)]
-        let map = unsafe { Mmap::map(&file) }.map_err(io("cannot map the file into memory"))?;
+        let map = unsafe { Mmap::map(file) }?;
         Ok(Bytes::new(Arc::new(MappedFile {
             map,
             recent: Mutex::default(),

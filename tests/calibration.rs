@@ -273,3 +273,58 @@ fn a_fit_to_few_samples_is_no_worse_on_others() {
     .unwrap();
     assert!(off(&changed) < 1.05 * before, "{} {before}", off(&changed));
 }
+
+/// A network whose activations change their layout on the way.
+const TURNED: &str = "
+    graph net(%x: f32[N,6,8]) {
+      @a.weight = parameter normal(1) : f32[12,8]
+      @b.weight = parameter normal(2) : f32[10,6]
+      @c.weight = parameter normal(3) : f32[4,10]
+      %a = linear(%x, @a.weight)
+      %turned = transpose(%a) {perm=[0,2,1]}
+      %b = linear(%turned, @b.weight)
+      %relu = relu(%b)
+      %pool = mean(%relu) {axes=[1], keep=false}
+      %c = linear(%pool, @c.weight)
+      return %c
+    }";
+
+#[test]
+fn what_is_written_depends_on_neither_threads_nor_where_activations_wait() {
+    let x = images(70);
+    let turned = x.to_shape((70, 108)).unwrap();
+    let turned = turned.slice(ndarray::s![.., ..48]).to_owned();
+    let turned = turned.into_shape_with_order(vec![70, 6, 8]).unwrap();
+    let passes = [
+        "lrf{ratio=0.5}",
+        "red{hash=kernel,error=0.3}",
+        "red{alpha=0.3}",
+        "prune{sparsity=0.5}",
+        "within{macs=0.7}(red,lrf,lowrank,cut)",
+    ];
+    let nets = passes.map(|passes| (NET, &x, passes));
+    let others = [(TURNED, &turned, "within{macs=0.7}(lowrank,cut)")];
+    for (net, x, passes) in nets.into_iter().chain(others) {
+        let written = |threads: usize, in_memory: usize| {
+            let mut model = optc::Model::new(net.parse().unwrap());
+            let options = RunOptions {
+                samples: Some(Samples::of_array("here", x).into()),
+                threads,
+                in_memory,
+                ..RunOptions::default()
+            };
+            let pipeline = Pipeline::parse(passes).unwrap();
+            let report = pipeline.run_with(&mut model, &options, &mut ()).unwrap();
+            assert!(report.passes[0].changed, "{passes}");
+            optc::write_bytes(&model, None).unwrap()
+        };
+        let one = written(1, usize::MAX);
+        for (threads, in_memory) in [(1, 0), (2, 0), (4, 0), (2, 40_000), (4, usize::MAX)] {
+            let other = written(threads, in_memory);
+            assert!(
+                one == other,
+                "{passes}: {threads} threads, {in_memory} bytes"
+            );
+        }
+    }
+}

@@ -57,6 +57,7 @@ fn statistics(graph: &Graph, norm: &str, samples: &ArrayD<f32>) -> Vec<[f32; 2]>
     let node = graph.find(norm).unwrap();
     frontier.run_to(graph, node).unwrap();
     let arrays = frontier.arrays(graph, graph.operands(node)[0]).unwrap();
+    let arrays: Vec<_> = arrays.iter().map(|x| x.read().unwrap()).collect();
     let views: Vec<_> = arrays.iter().map(|x| x.view()).collect();
     let all = ndarray::concatenate(Axis(0), &views).unwrap();
     let of = |x: ndarray::ArrayViewD<f32>| [x.mean().unwrap(), x.var(0.0)];

@@ -108,7 +108,7 @@ fn an_input_with_a_default_needs_no_data() {
     let batches = frontier.arrays(&other, y).unwrap();
     let found: Vec<f32> = batches
         .iter()
-        .flat_map(|batch| batch.iter().copied())
+        .flat_map(|batch| batch.read().unwrap().into_iter())
         .collect();
     let scaled = [2.0, 1.75, 1.0, 3.5, 3.0, 3.5, 1.0, 7.0];
     assert_eq!(found, scaled);

@@ -35,8 +35,8 @@ fn waves(shape: &[usize]) -> ArrayD<f32> {
 
 fn sampled(samples: Samples, foreign: &Arc<dyn Foreign>) -> Sampled {
     Sampled {
-        samples: samples.into(),
         foreign: Some(foreign.clone()),
+        ..Sampled::from(samples)
     }
 }
 
@@ -47,7 +47,8 @@ fn outputs(graph: &Graph, sampled: &Sampled) -> optc::Result<Vec<f32>> {
     frontier.hold(output);
     frontier.run_past(graph, output.node)?;
     let arrays = frontier.arrays(graph, output)?;
-    Ok(arrays.iter().flat_map(|x| x.iter().copied()).collect())
+    let arrays: optc::Result<Vec<_>> = arrays.iter().map(|x| x.read()).collect();
+    Ok(arrays?.iter().flatten().copied().collect())
 }
 
 const RECURRENT: &str = r#"

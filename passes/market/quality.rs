@@ -78,7 +78,7 @@ impl Quality {
         for samples in context.held_out.clone().into_iter().chain([few]) {
             let sampled = Sampled {
                 samples,
-                foreign: fitted.foreign.clone(),
+                ..fitted.clone()
             };
             let outputs = run(graph, &sampled)?;
             parts.push(Part { sampled, outputs });

@@ -5,7 +5,7 @@
 //! weights and the bias by least squares, so that the layer's result *on the changed network's own input* is what the original
 //! network computes there. Errors made upstream are so corrected downstream, and no labels and no training are needed.
 //! Only Gram matrices are accumulated, and of the activations only those that layers to come will read are kept, for both
-//! networks. The idea of fitting to the changed network's own input is asymmetric reconstruction (Zhang et al. 2016).
+//! networks, in memory or, where these are too many, in a temporary file. The idea of fitting to the changed network's own input is asymmetric reconstruction (Zhang et al. 2016).
 
 mod least_squares;
 mod moments;
@@ -20,7 +20,7 @@ use ndarray::{ArcArray, ArrayView2, CowArray, Ix2, IxDyn, s};
 use rayon::prelude::*;
 
 use super::kernels::{KernelLayout, Separation};
-use crate::exec::patches;
+use crate::exec::{Stored, patches};
 use crate::ir::{Graph, NodeId, Op, Tensor, Value};
 use crate::{Error, Result};
 pub use moments::{MOST_JOINT, PatchMoments, ResultMoments, patch_moments, result_moments};
@@ -41,12 +41,12 @@ const POSITIONS: usize = 50;
 const LEAST_POSITIONS: usize = 20_000;
 
 /// Of which positions one is looked at, so that there are enough for the features of a layer over all arrays that it reads.
-fn every<'x>(layer: &Layer, arrays: impl Iterator<Item = &'x ArcArray<f32, IxDyn>>) -> usize {
+fn every(layer: &Layer, arrays: &[&Stored]) -> usize {
     let channels = match layer.op {
         Op::Linear {} => layer.features(),
         _ => layer.weight.shape()[1],
     };
-    let elements: usize = arrays.map(|x| x.len()).sum();
+    let elements: usize = arrays.iter().map(|x| x.elements()).sum();
     let wanted = (POSITIONS * layer.features()).max(LEAST_POSITIONS);
     (elements / channels.max(1) / wanted).max(1)
 }
@@ -180,7 +180,7 @@ impl<'g> Layer<'g> {
     /// The results that go with them, `[outputs, positions]`.
     fn results<'y>(
         &self,
-        y: &'y CowArray<f32, IxDyn>,
+        y: &'y ArcArray<f32, IxDyn>,
     ) -> impl Iterator<Item = ArrayView2<'y, f32>> {
         let elements = y.as_slice().unwrap_or_default();
         let linear = matches!(self.op, Op::Linear {});

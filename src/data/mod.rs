@@ -188,7 +188,6 @@ impl Data {
         &self.opened.filled
     }
 
-    /// The samples at these positions, decoded by all threads of the pool.
     /// The arrays of a sample, of finite numbers.
     fn arrays_of(&self, position: usize, elements: Elements) -> Result<Vec<Tensor>> {
         match (elements, &self.opened.pixels) {
@@ -211,6 +210,7 @@ impl Data {
         }
     }
 
+    /// The samples at these positions, decoded by all threads of the pool.
     fn elements(&self, positions: &[usize]) -> Vec<Result<Elements, String>> {
         let source = &self.opened.source;
         positions

@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn arrays_that_there_is_no_room_for_are_read_from_a_file() {
-        let mut arrays = [1.0, 2.0, 3.0].map(|x| Tensor::from_vec(&[2], vec![x, -x]));
+        let mut arrays = [1.0f32, 2.0, 3.0].map(|x| Tensor::from_vec(&[2], vec![x, -x]));
         let before = arrays.clone();
         let mut room = 20;
         for some in arrays.chunks_mut(2) {

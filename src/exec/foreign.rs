@@ -51,6 +51,13 @@ pub struct Sampled {
     pub samples: Arc<Samples>,
     /// `None` where there is nothing, or no need.
     pub foreign: Option<Arc<dyn Foreign>>,
+    /// How many bytes of activations stay in memory at most, while they wait; more do in a temporary file.
+    pub in_memory: usize,
+}
+
+impl Sampled {
+    /// How many bytes of activations stay in memory at most, if nothing else is said.
+    pub(crate) const IN_MEMORY: usize = 512 << 20;
 }
 
 impl From<Samples> for Sampled {
@@ -58,6 +65,7 @@ impl From<Samples> for Sampled {
         Sampled {
             samples: samples.into(),
             foreign: None,
+            in_memory: Sampled::IN_MEMORY,
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Running a graph on many samples at once, operator by operator.
 //!
 //! All samples stand at the same place in the graph, so a caller can stop before any operator, look at what it reads over all
-//! samples, even give it other weights, and go on. Only values that are still to be read are kept.
+//! samples, even give it other weights, and go on. From one stop to the next batches run by themselves, a few at a time. Between
+//! stops only values are kept that are still to be read: in memory as far as there is room, else in a temporary file.
 
 use std::sync::Arc;
 
@@ -14,12 +15,15 @@ use super::array::Array;
 use super::evaluate::evaluate;
 use super::foreign::{Foreign, Returned, Sampled, learn};
 use super::interpreter::{bind, run_error};
+use super::store::{Store, Stored};
 use crate::Result;
 use crate::data::{Feeds, Run};
-use crate::ir::{Bindings, Graph, NodeId, NodeKind, Op, Value};
+use crate::ir::{Bindings, Graph, NodeId, Op, Value};
 
-/// Samples in a batch.
+/// Samples in a batch, at most.
 const BATCH: usize = 16;
+/// Elements of the inputs of a batch, where that leaves a sample in it: batches of large images are what memory is taken by.
+const BATCH_ELEMENTS: usize = 1 << 20;
 /// In how many batches samples are run at least, where there are as many.
 const LEAST_BATCHES: usize = 4;
 
@@ -28,7 +32,7 @@ const LEAST_BATCHES: usize = 4;
 pub(crate) fn learn_sizes(graph: &mut Graph, sampled: &Sampled) {
     let first = Sampled {
         samples: sampled.samples.first().into(),
-        foreign: sampled.foreign.clone(),
+        ..sampled.clone()
     };
     let Ok(mut frontier) = Frontier::new(graph, &first) else {
         return;
@@ -49,13 +53,30 @@ pub struct Frontier {
     /// How often each value is still read.
     reads: FxHashMap<Value, usize>,
     batches: Vec<Batch>,
-    foreign: Option<Arc<dyn Foreign>>,
+    /// Of how many samples a batch is, at most.
+    size: usize,
+    sampled: Sampled,
+    store: Arc<Store>,
 }
 
 struct Batch {
+    /// Which samples it is of, until it has run.
+    unfed: Option<Run>,
     bindings: Bindings,
+    /// Values that wait for an operator after the next stop.
+    waiting: FxHashMap<Value, Stored>,
+    /// Values at hand while operators run.
     values: FxHashMap<Value, ArcArray<f32, IxDyn>>,
     returned: Returned,
+}
+
+/// An operator that runs next.
+struct Step {
+    node: NodeId,
+    /// What it reads, and whether that is for the last time, so that it may be overwritten.
+    reads: SmallVec<[(Value, bool); 4]>,
+    /// Whether it gives the same for all samples.
+    once: bool,
 }
 
 impl Frontier {
@@ -72,27 +93,26 @@ impl Frontier {
         for value in operands.chain(graph.outputs().iter().map(|o| o.value)) {
             *reads.entry(value).or_default() += 1;
         }
-        // In as many as it takes to tell samples from each other.
-        let batch = (sampled.samples.len() / LEAST_BATCHES).clamp(1, BATCH);
-        let feeds = Feeds::new(graph, &sampled.samples, batch)?;
-        let batch = |run: &Run| {
-            let arrays = feeds.arrays::<f32>(run)?.into_iter();
-            let inputs: Vec<ArcArray<f32, IxDyn>> = arrays.map(|x| x.into_shared()).collect();
-            let shapes: Vec<&[usize]> = inputs.iter().map(|input| input.shape()).collect();
-            let bindings = bind(graph, &shapes)?;
-            let values = graph.inputs().iter().map(|input| Value::from(*input));
-            Ok(Batch {
-                bindings,
-                values: values.zip(inputs).collect(),
-                returned: Returned::default(),
-            })
+        let samples = &sampled.samples;
+        let room = BATCH_ELEMENTS / samples.largest().max(1);
+        // In as many batches as it takes to tell samples from each other.
+        let size = (samples.len() / LEAST_BATCHES).min(room).clamp(1, BATCH);
+        let feeds = Feeds::new(graph, samples, size)?;
+        let batch = |run: &Run| Batch {
+            unfed: Some(run.clone()),
+            bindings: Bindings::default(),
+            waiting: FxHashMap::default(),
+            values: FxHashMap::default(),
+            returned: Returned::default(),
         };
         Ok(Frontier {
             next: 0,
             reads,
-            batches: feeds.runs().iter().map(batch).collect::<Result<_>>()?,
+            batches: feeds.runs().iter().map(batch).collect(),
             order,
-            foreign: sampled.foreign.clone(),
+            size,
+            store: Store::new(sampled.in_memory),
+            sampled: sampled.clone(),
         })
     }
 
@@ -105,7 +125,7 @@ impl Frontier {
     pub fn release(&mut self, value: Value) {
         if self.read(value) {
             for batch in &mut self.batches {
-                batch.values.remove(&value);
+                batch.waiting.remove(&value);
                 batch.returned.forget(value);
             }
         }
@@ -141,44 +161,64 @@ impl Frontier {
     }
 
     fn run(&mut self, graph: &Graph, end: usize) -> Result<()> {
-        while self.next < end.min(self.order.len()) {
+        let end = end.min(self.order.len());
+        loop {
+            let steps = self.stretch(graph, end);
+            self.run_stretch(graph, &steps)?;
+            if self.next >= end {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The operators that run next, up to this position or to one that gives the same for all samples; their reads count as done.
+    fn stretch(&mut self, graph: &Graph, end: usize) -> Vec<Step> {
+        let mut steps: Vec<Step> = Vec::new();
+        while self.next < end && !steps.last().is_some_and(|step| step.once) {
             let node = self.order[self.next];
+            if let Some(op) = graph.op(node) {
+                let operands = graph.operands(node);
+                // The interpreter has what is made of constants only where it lies.
+                let constant = |value: &Value| graph.constant(value.node).is_some();
+                let once = matches!(op, Op::Opaque(_)) && operands.iter().all(constant);
+                if once && !steps.is_empty() {
+                    break;
+                }
+                let reads = { operands.iter() }
+                    .map(|value| (*value, self.read(*value)))
+                    .collect();
+                steps.push(Step { node, reads, once });
+            }
             self.next += 1;
-            let NodeKind::Op(op) = &graph.node(node).kind else {
-                continue;
-            };
-            let operands = graph.operands(node);
-            // An operand that is read for the last time may be overwritten.
-            let reads: SmallVec<[(Value, bool); 4]> = operands
-                .iter()
-                .map(|value| (*value, self.read(*value)))
-                .collect();
-            // What is made of constants only is the same for all samples, unless the interpreter has it where it lies.
-            let once = matches!(op, Op::Opaque(_))
-                && operands
-                    .iter()
-                    .all(|value| graph.constant(value.node).is_some());
-            let foreign = self.foreign.as_deref();
-            let compute = |batch: &mut Batch| -> Result<()> {
-                let results = batch.compute(graph, node, op, &reads, foreign)?;
-                for (port, array) in (0..).zip(results) {
-                    let result = Value { node, port };
-                    if self.reads.contains_key(&result) {
-                        batch.values.insert(result, array);
-                    } else {
-                        batch.returned.forget(result);
-                    }
+        }
+        steps
+    }
+
+    fn run_stretch(&mut self, graph: &Graph, steps: &[Step]) -> Result<()> {
+        let feeds = Feeds::new(graph, &self.sampled.samples, self.size)?;
+        let (reads, store) = (&self.reads, &self.store);
+        let foreign = self.sampled.foreign.as_deref();
+        let run = |batch: &mut Batch, steps: &[Step]| {
+            batch.feed(graph, &feeds)?;
+            for step in steps {
+                batch.run(graph, step, reads, foreign)?;
+            }
+            batch.wait(reads, store)
+        };
+        match (steps, self.batches.split_first_mut()) {
+            ([step], Some((first, others))) if step.once => {
+                run(first, steps)?;
+                for other in others {
+                    run(other, &[])?;
+                    other.copy_results(graph, step.node, first, store)?;
                 }
-                Ok(())
-            };
-            match self.batches.split_first_mut() {
-                Some((first, others)) if once => {
-                    compute(first)?;
-                    for other in others {
-                        other.copy_results(graph, node, first);
-                    }
+            }
+            _ => {
+                // A thread that waits for a part of its batch would take on another one, and hold both.
+                for batches in self.batches.chunks_mut(rayon::current_num_threads()) {
+                    let batches = batches.par_iter_mut();
+                    batches.try_for_each(|batch| run(batch, steps))?;
                 }
-                _ => self.batches.par_iter_mut().try_for_each(compute)?,
             }
         }
         Ok(())
@@ -188,14 +228,66 @@ impl Frontier {
     ///
     /// # Errors
     /// [`Error::Run`](crate::Error::Run) when it was not, or is not.
-    pub fn arrays(&self, graph: &Graph, value: Value) -> Result<Vec<&ArcArray<f32, IxDyn>>> {
-        let arrays = self.batches.iter().map(|batch| batch.values.get(&value));
+    pub fn arrays(&self, graph: &Graph, value: Value) -> Result<Vec<&Stored>> {
+        let arrays = self.batches.iter().map(|batch| batch.waiting.get(&value));
         let arrays: Option<Vec<_>> = arrays.collect();
         arrays.ok_or_else(|| run_error(graph, value.node, "its value is not at hand"))
     }
 }
 
 impl Batch {
+    /// Takes the samples in, if it has not.
+    fn feed(&mut self, graph: &Graph, feeds: &Feeds) -> Result<()> {
+        let Some(run) = self.unfed.take() else {
+            return Ok(());
+        };
+        let arrays = feeds.arrays::<f32>(&run)?;
+        let shapes: Vec<&[usize]> = arrays.iter().map(|input| input.shape()).collect();
+        self.bindings = bind(graph, &shapes)?;
+        let values = graph.inputs().iter().map(|input| Value::from(*input));
+        self.values = values
+            .zip(arrays.into_iter().map(|x| x.into_shared()))
+            .collect();
+        Ok(())
+    }
+
+    /// Runs an operator.
+    fn run(
+        &mut self,
+        graph: &Graph,
+        step: &Step,
+        reads: &FxHashMap<Value, usize>,
+        foreign: Option<&dyn Foreign>,
+    ) -> Result<()> {
+        let Some(op) = graph.op(step.node) else {
+            return Ok(());
+        };
+        let results = self.compute(graph, step.node, op, &step.reads, foreign)?;
+        for (port, array) in (0..).zip(results) {
+            let result = Value {
+                node: step.node,
+                port,
+            };
+            if reads.contains_key(&result) {
+                self.values.insert(result, row_by_row(array));
+            } else {
+                self.returned.forget(result);
+            }
+        }
+        Ok(())
+    }
+
+    /// Stores what is still to be read after this stop.
+    fn wait(&mut self, reads: &FxHashMap<Value, usize>, store: &Arc<Store>) -> Result<()> {
+        for (value, array) in self.values.drain() {
+            let is_read = reads.get(&value).is_some_and(|left| *left > 0);
+            if is_read && !self.waiting.contains_key(&value) {
+                self.waiting.insert(value, store.put(array)?);
+            }
+        }
+        Ok(())
+    }
+
     /// The results of an operator.
     fn compute(
         &mut self,
@@ -229,27 +321,48 @@ impl Batch {
     }
 
     /// Takes the results of a node from another batch.
-    fn copy_results(&mut self, graph: &Graph, node: NodeId, from: &Batch) {
+    fn copy_results(
+        &mut self,
+        graph: &Graph,
+        node: NodeId,
+        from: &Batch,
+        store: &Arc<Store>,
+    ) -> Result<()> {
         for port in 0..graph.node(node).outputs.len() as u32 {
             let value = Value { node, port };
-            if let Some(array) = from.values.get(&value) {
-                self.values.insert(value, array.clone());
+            if let Some(stored) = from.waiting.get(&value) {
+                self.waiting.insert(value, store.put(stored.read()?)?);
                 self.returned.copy(&from.returned, value);
-                learn(graph, value, array.shape(), &mut self.bindings);
+                learn(graph, value, stored.shape(), &mut self.bindings);
             }
         }
+        Ok(())
     }
 
     fn take<'g>(&mut self, graph: &'g Graph, value: Value, last: bool) -> Result<Array<'g, f32>> {
         if let Some(constant) = graph.constant(value.node) {
             return Ok(Array::from(&constant.tensor));
         }
-        let array = if last {
-            self.values.remove(&value)
-        } else {
-            self.values.get(&value).cloned()
+        let array = match self.values.remove(&value) {
+            Some(array) => array,
+            None => { self.waiting.get(&value) }
+                .ok_or_else(|| run_error(graph, value.node, "it has no such result"))?
+                .read()?,
         };
-        let array = array.ok_or_else(|| run_error(graph, value.node, "it has no such result"))?;
+        if last {
+            self.waiting.remove(&value);
+        } else {
+            self.values.insert(value, array.clone());
+        }
         Ok(Array::Shared(array))
+    }
+}
+
+/// An array whose elements lie row by row: so they do in a file, and sums depend on the order.
+fn row_by_row(array: ArcArray<f32, IxDyn>) -> ArcArray<f32, IxDyn> {
+    if array.is_standard_layout() {
+        array
+    } else {
+        array.as_standard_layout().into_owned().into_shared()
     }
 }

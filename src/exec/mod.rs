@@ -25,6 +25,7 @@ mod pool;
 mod reduce;
 mod resize;
 mod state;
+mod store;
 #[cfg(feature = "torch")]
 pub mod torch;
 mod verification;
@@ -44,5 +45,6 @@ pub(crate) use frontier::learn_sizes;
 pub use gradient::{Gradient, Run, Seed, reachable};
 pub use interpreter::Interpreter;
 pub use state::State;
+pub use store::Stored;
 pub(crate) use verification::Small;
 pub use verification::{Behind, Moved, Verification};

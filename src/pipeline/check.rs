@@ -2,7 +2,7 @@
 
 use rustc_hash::FxHashSet;
 
-use super::manager::RunOptions;
+use super::run_options::RunOptions;
 use crate::exec::Verification;
 use crate::ir::{DType, Graph, Interface, NodeId, Op, Type, Violation, verify};
 use crate::{Error, Result, exec};

@@ -33,6 +33,8 @@ pub struct PassContext<'a> {
     /// What runs operators that optc does not know, where there is such a thing.
     #[doc(hidden)]
     pub foreign: Option<Arc<dyn Foreign>>,
+    /// How many bytes of activations are held in memory at most.
+    in_memory: usize,
     /// What only passes that train ask for.
     #[doc(hidden)]
     pub training: TrainingContext<'a>,
@@ -64,6 +66,7 @@ impl<'a> PassContext<'a> {
             samples: None,
             held_out: None,
             foreign: None,
+            in_memory: Sampled::IN_MEMORY,
             training: TrainingContext::default(),
             stop_reason: None,
             prior: PriorMoments::default(),
@@ -102,12 +105,18 @@ impl<'a> PassContext<'a> {
         PassContext { foreign, ..self }
     }
 
+    /// This context, with so many bytes of activations in memory at most.
+    pub(super) fn with_in_memory(self, in_memory: usize) -> PassContext<'a> {
+        PassContext { in_memory, ..self }
+    }
+
     /// The samples, and what it takes to run a network on them.
     #[doc(hidden)]
     pub fn sampled(&self) -> Option<Sampled> {
         Some(Sampled {
             samples: self.samples.clone()?,
             foreign: self.foreign.clone(),
+            in_memory: self.in_memory,
         })
     }
 

@@ -1,10 +1,7 @@
 //! The pass manager: runs the steps of a pipeline, checks and measures each pass.
 
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Instant;
 
-use super::cancellation::Cancellation;
 use super::check::{Check, refuse_new_non_finite};
 use super::checkpoint::Checkpoint;
 use super::context::PassContext;
@@ -12,6 +9,7 @@ use super::observer::Observer;
 use super::pass::{Changed, Pass};
 use super::refuse_unknown_sizes;
 use super::remarks::{lost_mask, masked, overridable};
+use super::run_options::{RunOptions, Verify};
 use super::text::REPEAT;
 use super::training::{TrainingContext, no_training_data};
 use super::{Cost, Kind, Remark, RemarkKind};
@@ -19,89 +17,11 @@ use super::{Pipeline, Step};
 use crate::analysis::prior::PriorMoments;
 use crate::analysis::{CostModel, Sparsity};
 use crate::data::{Data, Samples};
-use crate::exec::{self, Device, Foreign, Interpreter, Sampled};
+use crate::exec::{self, Foreign, Interpreter, Sampled};
 use crate::formats::{InputShape, bind_inputs};
 use crate::ir::Graph;
 use crate::report::{Calibration, Change, Evaluation, PassReport, Report, Stats, Verification};
 use crate::{Error, Model, Result};
-
-/// How a pipeline is run.
-#[derive(Clone, Debug)]
-pub struct RunOptions {
-    /// The start of every sequence of random numbers: those of passes, and the inputs of verification.
-    pub seed: u64,
-    /// The number of threads; 0 for the rayon pool that the caller runs in.
-    pub threads: usize,
-    /// What passes make smaller where they have a choice.
-    pub cost: Cost,
-    /// Which outputs are compared.
-    pub verify: Verify,
-    /// The largest error that exact passes may cause, relative to the largest output; `None` for what
-    /// [`rounding`](super::rounding) says.
-    pub tolerance: Option<f64>,
-    /// How many random inputs verification uses.
-    pub inputs: usize,
-    /// Inputs that passes calibrate on, opened for the model's graph; labels are not used. Sizes of the network's inputs that
-    /// have no number in [`Graph::bindings`] get the first sample's, with a batch of one.
-    pub samples: Option<Arc<Samples>>,
-    /// Inputs that nothing is fitted to, opened likewise: what is measured on the way is measured on these.
-    #[doc(hidden)]
-    pub held_out: Option<Arc<Samples>>,
-    /// What runs operators that optc does not know, on samples and on data to evaluate on; see [`judge::operators`](crate::judge::operators).
-    #[doc(hidden)]
-    pub foreign: Option<Arc<dyn Foreign>>,
-    /// Data that passes train on, opened for the model's graph; read only if one asks for it.
-    #[doc(hidden)]
-    pub data: Option<Arc<Data>>,
-    /// Labelled data, opened for the model's graph, on which top-1 is measured before the first pass and after the last.
-    pub eval: Option<Arc<Data>>,
-    /// Where passes that train compute.
-    #[doc(hidden)]
-    pub device: Device,
-    /// Where passes that train save what they have done, to go on from it in the next run if this one is broken off. Whoever
-    /// has written the result [removes](super::Checkpoint::remove) the file.
-    #[doc(hidden)]
-    pub checkpoint: Option<PathBuf>,
-    /// Asks the run to end before it is done.
-    pub cancellation: Cancellation,
-    /// Stop after so many runs of passes, to find the one that breaks something by bisection.
-    #[doc(hidden)]
-    pub stop_after: Option<usize>,
-}
-
-impl Default for RunOptions {
-    fn default() -> RunOptions {
-        RunOptions {
-            seed: 0,
-            threads: 0,
-            cost: Cost::default(),
-            verify: Verify::default(),
-            tolerance: None,
-            inputs: 4,
-            samples: None,
-            held_out: None,
-            foreign: None,
-            data: None,
-            eval: None,
-            device: Device::default(),
-            checkpoint: None,
-            cancellation: Cancellation::default(),
-            stop_after: None,
-        }
-    }
-}
-
-/// Which outputs are compared on random inputs, in the reference interpreter.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Verify {
-    /// None.
-    Nothing,
-    /// Those after the last pass with the original's.
-    #[default]
-    Whole,
-    /// Those after every pass with those before it, and those after the last with the original's.
-    Each,
-}
 
 pub(super) fn run(
     pipeline: &Pipeline,
@@ -206,6 +126,7 @@ fn prepared(pipeline: &Pipeline, graph: &Graph, options: &RunOptions) -> Result<
             let sampled = Sampled {
                 samples: samples.clone(),
                 foreign: options.foreign.clone(),
+                in_memory: options.in_memory,
             };
             exec::learn_sizes(&mut original, &sampled);
         }
@@ -363,6 +284,7 @@ impl Manager<'_> {
             .with_samples(self.options.samples.clone())
             .with_held_out(self.options.held_out.clone())
             .with_foreign(self.options.foreign.clone())
+            .with_in_memory(self.options.in_memory)
             .with_original(self.original)
             .with_training(training)
             .with_progress(&mut progress);

@@ -28,6 +28,7 @@ mod options;
 mod pass;
 mod registry;
 mod remarks;
+mod run_options;
 mod text;
 mod training;
 
@@ -45,7 +46,6 @@ pub use check::rounding;
 #[doc(hidden)]
 pub use checkpoint::Checkpoint;
 pub use context::PassContext;
-pub use manager::{RunOptions, Verify};
 #[doc(hidden)]
 pub use method::{Apply, Lot, Method, Methods, Offer, Unit};
 pub use observer::Observer;
@@ -56,6 +56,7 @@ pub use options::{OptionSpec, Options, Values};
 pub use pass::Group;
 pub use pass::{Changed, Pass, PassInfo};
 pub use registry::Registry;
+pub use run_options::{RunOptions, Verify};
 #[doc(hidden)]
 pub use text::{Combinator, REPEAT};
 #[doc(hidden)]

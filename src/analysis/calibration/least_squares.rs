@@ -4,13 +4,14 @@ use std::ops::{AddAssign, Sub};
 
 use faer::linalg::solvers::Solve;
 use faer::{Mat, Side};
+use ndarray::Array2;
 use ndarray::linalg::general_mat_mul;
-use ndarray::{ArcArray, Array2, IxDyn};
 use rayon::prelude::*;
 
 use super::{Layer, add_all, every, in_parts, sampled};
 use crate::Result;
 use crate::analysis::refinement::refine;
+use crate::exec::Stored;
 use crate::ir::Mask;
 
 /// The elements of a matrix, row by row.
@@ -34,11 +35,12 @@ pub(super) struct Sums {
 }
 
 impl Sums {
-    /// The sums over each part of the samples.
+    /// The sums over each part of the samples; what the layer is to give are `targets`, less what is `beside` it.
     pub(super) fn over(
         layer: &Layer,
-        features: &[&ArcArray<f32, IxDyn>],
-        target: &[&ArcArray<f32, IxDyn>],
+        features: &[&Stored],
+        targets: &[&Stored],
+        beside: Option<&[&Stored]>,
     ) -> Result<Vec<Sums>> {
         let (n, m) = (layer.features(), layer.outputs());
         let empty = || Sums {
@@ -49,14 +51,18 @@ impl Sums {
             gram: Array2::zeros((n, n)),
             cross: Array2::zeros((m, n)),
         };
-        let pairs: Vec<_> = features.iter().zip(target).collect();
-        let every = every(layer, features.iter().copied());
-        in_parts(&pairs, empty, |sums, (x, y)| {
-            let y = y.as_standard_layout();
+        let batches: Vec<usize> = (0..features.len()).collect();
+        let every = every(layer, features);
+        in_parts(&batches, empty, |sums, i| {
+            let x = features[*i].read()?;
+            let mut y = targets[*i].read()?;
+            if let Some(beside) = beside {
+                y = (y.into_owned() - beside[*i].read()?).into_shared();
+            }
             let mut targets = layer.results(&y);
             let mut gram = Array2::<f32>::zeros((n, n));
             let mut cross = Array2::<f32>::zeros((m, n));
-            layer.each_image(x, |x| {
+            layer.each_image(&x, |x| {
                 let Some(y) = targets.next() else { return };
                 let [x, y] = [x, y].map(|rows| sampled(rows, every));
                 sums.count += x.ncols() as f64;

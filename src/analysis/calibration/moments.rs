@@ -58,11 +58,15 @@ pub fn patch_moments(
         } else {
             (layout.inputs, layout.taps)
         };
-        let every = every(&layer, x.iter().copied());
+        let every = every(&layer, &x);
         let parts = in_parts(
             &x,
             || PatchSums::new(blocks, size),
-            |sums, x| layer.each_image(x, |features| sums.add(some_of(features, every).view())),
+            |sums, x| {
+                layer.each_image(&x.read()?, |features| {
+                    sums.add(some_of(features, every).view());
+                })
+            },
         )?;
         found.insert(*node, moments(&parts, layout.taps));
     }
@@ -95,8 +99,7 @@ pub fn result_moments(
             &results,
             || PatchSums::new(1, layer.outputs()),
             |sums, y| {
-                let y = y.as_standard_layout();
-                layer.results(&y).for_each(|y| sums.add(y));
+                layer.results(&y.read()?).for_each(|y| sums.add(y));
                 Ok(())
             },
         )?;

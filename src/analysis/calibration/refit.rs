@@ -1,6 +1,5 @@
 //! Repairing: weights and biases by least squares, layer after layer.
 
-use rayon::prelude::*;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::least_squares::{Form, Solution, Sums, elements, unread};
@@ -58,8 +57,12 @@ pub fn refit(
 ) -> Result<Refit> {
     let (fits, left_out) = fits(original, changed);
     let (mut fitted, mut kept) = (Vec::new(), Vec::new());
-    let mut before = Frontier::new(original, sampled)?;
-    let mut after = Frontier::new(changed, sampled)?;
+    let half = Sampled {
+        in_memory: sampled.in_memory / 2,
+        ..sampled.clone()
+    };
+    let mut before = Frontier::new(original, &half)?;
+    let mut after = Frontier::new(changed, &half)?;
     for fit in &fits {
         before.hold(fit.source.into());
         fit.sum
@@ -88,16 +91,8 @@ pub fn refit(
         let aim = beside.as_ref().map_or(fit.source, |(sum, _)| *sum);
         before.run_past(original, aim)?;
         let wanted = before.arrays(original, aim.into())?;
-        let parts = match beside {
-            None => Sums::over(&layer, &features, &wanted)?,
-            Some((_, others)) => {
-                let pairs = wanted.par_iter().zip(others);
-                let left: Vec<_> = pairs
-                    .map(|(sum, other)| (sum.view().to_owned() - other).into_shared())
-                    .collect();
-                Sums::over(&layer, &features, &left.iter().collect::<Vec<_>>())?
-            }
-        };
+        let beside = beside.as_ref().map(|(_, others)| others.as_slice());
+        let parts = Sums::over(&layer, &features, &wanted, beside)?;
         match fit.solve(changed, &layer, &parts)? {
             None => kept.push(name),
             Some((solution, error)) => {

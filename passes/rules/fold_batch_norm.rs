@@ -59,43 +59,8 @@ impl Rule for FoldBatchNorm {
 
     fn instance(&self, make: &mut Instance<'_>) -> Id {
         let mut channels = 2 + make.below(4);
-        let parameters = |make: &mut Instance<'_>, channels: usize| {
-            let vectors = [
-                make.weight(&[channels]),
-                make.weight(&[channels]),
-                make.weight(&[channels]),
-            ];
-            [
-                vectors[0],
-                vectors[1],
-                vectors[2],
-                make.positive(&[channels]),
-            ]
-        };
         let produced = match make.below(5) {
-            4 => {
-                let [scale, shift, mean, variance] = parameters(make, channels);
-                let x = make.image(channels);
-                let norm = Op::BatchNorm { eps: 1e-5.into() };
-                let normalised = make.op(norm, &[x, scale, shift, mean, variance]);
-                if make.coin() {
-                    // A depthwise one, of two kernels a channel.
-                    let (w, b) = (
-                        make.weight(&[2 * channels, 1, 3, 3]),
-                        make.weight(&[2 * channels]),
-                    );
-                    let ones = || Ints::from_elem(1, 2);
-                    let op = Op::Conv {
-                        stride: ones(),
-                        pad: Padding::symmetric([0, 0]),
-                        dilation: ones(),
-                        groups: channels,
-                    };
-                    return make.op(op, &[normalised, w, b]);
-                }
-                let (w, b) = (make.weight(&[3, channels, 3, 3]), make.weight(&[3]));
-                return make.conv(false, &[normalised, w, b]);
-            }
+            4 => return normalised_first(make, channels),
             0 => {
                 let (x, w) = (make.input(&[3, 4]), make.weight(&[channels, 4]));
                 make.op(Op::Linear {}, &[x, w])
@@ -106,17 +71,7 @@ impl Rule for FoldBatchNorm {
                     make.weight(&[channels, 1, 3, 3]),
                     make.weight(&[channels]),
                 );
-                let ones = || Ints::from_elem(1, 2);
-                let pad = Padding::symmetric([1, 1]);
-                make.op(
-                    Op::Conv {
-                        stride: ones(),
-                        pad,
-                        dilation: ones(),
-                        groups: channels,
-                    },
-                    &[x, w, b],
-                )
+                make.op(depthwise(channels, [1, 1]), &[x, w, b])
             }
             2 => {
                 // Two groups at times: their channels follow each other in the result.
@@ -147,10 +102,43 @@ impl Rule for FoldBatchNorm {
             }
         };
         let [scale, shift, mean, variance] = parameters(make, channels);
-        make.op(
-            Op::BatchNorm { eps: 1e-5.into() },
-            &[produced, scale, shift, mean, variance],
-        )
+        let norm = Op::BatchNorm { eps: 1e-5.into() };
+        make.op(norm, &[produced, scale, shift, mean, variance])
+    }
+}
+
+/// Parameters of a batch norm.
+fn parameters(make: &mut Instance<'_>, channels: usize) -> [Id; 4] {
+    let [scale, shift, mean] = [(); 3].map(|()| make.weight(&[channels]));
+    [scale, shift, mean, make.positive(&[channels])]
+}
+
+/// A convolution of what a batch norm gives.
+fn normalised_first(make: &mut Instance<'_>, channels: usize) -> Id {
+    let [scale, shift, mean, variance] = parameters(make, channels);
+    let x = make.image(channels);
+    let norm = Op::BatchNorm { eps: 1e-5.into() };
+    let normalised = make.op(norm, &[x, scale, shift, mean, variance]);
+    if make.coin() {
+        // A depthwise one, of two kernels a channel.
+        let (w, b) = (
+            make.weight(&[2 * channels, 1, 3, 3]),
+            make.weight(&[2 * channels]),
+        );
+        return make.op(depthwise(channels, [0, 0]), &[normalised, w, b]);
+    }
+    let (w, b) = (make.weight(&[3, channels, 3, 3]), make.weight(&[3]));
+    make.conv(false, &[normalised, w, b])
+}
+
+/// A depthwise convolution of images.
+fn depthwise(groups: usize, pad: [usize; 2]) -> Op {
+    let ones = || Ints::from_elem(1, 2);
+    Op::Conv {
+        stride: ones(),
+        pad: Padding::symmetric(pad),
+        dilation: ones(),
+        groups,
     }
 }
 

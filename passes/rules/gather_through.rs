@@ -76,29 +76,7 @@ impl Rule for GatherThrough {
         let x = make.image(3);
         match make.below(9) {
             7 => regroup::instance(make, &map),
-            8 => {
-                // Values of attention, and columns of a product.
-                let [q, k, v] = [[2, 5, 4], [2, 3, 4], [2, 3, 3]].map(|shape| make.input(&shape));
-                let map = make.scaled(&map, false);
-                if make.coin() {
-                    let map = make.with_constants(&map);
-                    let v = make.gather(v, 2, map);
-                    let op = Op::Attention {
-                        scale: None,
-                        causal: false,
-                    };
-                    make.op(op, &[q, k, v])
-                } else {
-                    let q = make.op(
-                        Op::Transpose {
-                            perm: [0, 2, 1].into_iter().collect(),
-                        },
-                        &[k],
-                    );
-                    let v = make.gather(v, 2, map);
-                    make.op(Op::MatMul {}, &[q, v])
-                }
-            }
+            8 => of_product(make, &map),
             0 => {
                 let map = make.scaled(&map, true);
                 let map = make.with_constants(&map);
@@ -143,19 +121,38 @@ impl Rule for GatherThrough {
                 let other = make.op(Op::Sigmoid {}, &[x]);
                 make.op(Op::Concat { axis: 1 }, &[spread, other, spread])
             }
-            _ => {
-                let parameters = [(); 3].map(|()| make.weight_of(&[6], 0, &map));
-                let variance = make.positive(&[1]);
-                let variance = make.gather(variance, 0, ChannelMap::channels([0; 6]));
-                let x = make.gather(x, 1, map);
-                let [scale, shift, mean] = parameters;
-                make.op(
-                    Op::BatchNorm { eps: 1e-3.into() },
-                    &[x, scale, shift, mean, variance],
-                )
-            }
+            _ => of_norm(make, x, map),
         }
     }
+}
+
+/// Values of attention, or columns of a product.
+fn of_product(make: &mut Instance<'_>, map: &ChannelMap) -> Id {
+    let [q, k, v] = [[2, 5, 4], [2, 3, 4], [2, 3, 3]].map(|shape| make.input(&shape));
+    let map = make.scaled(map, false);
+    if make.coin() {
+        let map = make.with_constants(&map);
+        let v = make.gather(v, 2, map);
+        let op = Op::Attention {
+            scale: None,
+            causal: false,
+        };
+        return make.op(op, &[q, k, v]);
+    }
+    let perm = [0, 2, 1].into_iter().collect();
+    let q = make.op(Op::Transpose { perm }, &[k]);
+    let v = make.gather(v, 2, map);
+    make.op(Op::MatMul {}, &[q, v])
+}
+
+/// A batch norm whose parameters are gathered as its input is.
+fn of_norm(make: &mut Instance<'_>, x: Id, map: ChannelMap) -> Id {
+    let [scale, shift, mean] = [(); 3].map(|()| make.weight_of(&[6], 0, &map));
+    let variance = make.positive(&[1]);
+    let variance = make.gather(variance, 0, ChannelMap::channels([0; 6]));
+    let x = make.gather(x, 1, map);
+    let norm = Op::BatchNorm { eps: 1e-3.into() };
+    make.op(norm, &[x, scale, shift, mean, variance])
 }
 
 /// An operand, and what its channels are in terms of another value's.

@@ -3,7 +3,7 @@
 use rustc_hash::FxHashSet;
 use smallvec::SmallVec;
 
-use crate::ir::channels::{Flow, Source, flow};
+use crate::ir::channels::{Flow, Keeps, Source, flow};
 use crate::ir::regroup::{Regroup, shuffle};
 use crate::ir::{Graph, NodeId, NodeKind, Op, Type, Value};
 
@@ -168,6 +168,26 @@ impl Reach {
         }
     }
 
+    /// Notes an operator that computes each channel from the same one of its operands.
+    fn keep(
+        &mut self,
+        graph: &Graph,
+        (reader, operand): (NodeId, usize),
+        keeps: &Keeps,
+        columns: &Columns,
+    ) {
+        self.fixed_scale |= !keeps.factors.allow(2.0);
+        let operands = graph.operands(reader);
+        let others = operands.iter().zip(&keeps.axes).enumerate();
+        let others = others.filter(|(i, _)| *i != operand);
+        let others = others.filter_map(|(_, (other, axis))| Some((*other, (*axis)?)));
+        self.join(graph, reader, others, is_identity(columns));
+        let convolution = graph.op(reader).and_then(Op::convolution);
+        if convolution.is_some() {
+            self.depthwise.push(reader);
+        }
+    }
+
     /// Where the channels go through `reader`: a result, the axis, and the places there. Notes where they end.
     fn follow(
         &mut self,
@@ -190,19 +210,11 @@ impl Reach {
         }
         let operands = graph.operands(reader);
         let types: Vec<&Type> = operands.iter().map(|v| graph.ty(*v)).collect();
-        let moved = |to: &dyn Fn(usize) -> Vec<usize>| -> Columns {
-            let all = columns.iter();
-            all.map(|places| places.iter().flat_map(|c| to(*c)).collect())
-                .collect()
-        };
+        let moved = |to: &dyn Fn(usize) -> Vec<usize>| moved(columns, to);
         if let Some((last, order)) = channel_shuffle(graph, reader, axis) {
             let mut place = vec![0; order.len()];
-            order
-                .iter()
-                .enumerate()
-                .for_each(|(i, from)| place[*from] = i);
-            let places = |c: usize| vec![place[c]];
-            return Some((last.into(), axis, moved(&places)));
+            { order.iter().enumerate() }.for_each(|(i, from)| place[*from] = i);
+            return Some((last.into(), axis, moved(&|c| vec![place[c]])));
         }
         let result = &node.outputs[0];
         let mut refusal = None;
@@ -210,23 +222,11 @@ impl Reach {
         for out in 0..result.rank().unwrap_or(0) {
             match flow(op, out, &types, result) {
                 Flow::Keeps(keeps) if keeps.axes.get(operand) == Some(&Some(axis)) => {
-                    self.fixed_scale |= !keeps.factors.allow(2.0);
-                    let others = operands.iter().zip(&keeps.axes).enumerate();
-                    let others = others.filter(|(i, _)| *i != operand);
-                    let others = others.filter_map(|(_, (other, axis))| Some((*other, (*axis)?)));
-                    self.join(graph, reader, others, is_identity(columns));
-                    if op.convolution().is_some() {
-                        self.depthwise.push(reader);
-                    }
+                    self.keep(graph, (reader, operand), &keeps, columns);
                     return Some((reader.into(), out, columns.clone()));
                 }
                 Flow::Selects { axis: from, source } if from == axis => {
-                    let picks = |c: usize| {
-                        let places = source.iter().enumerate();
-                        let of = places.filter(|(_, source)| **source == Source::Channel(c));
-                        of.map(|(i, _)| i).collect()
-                    };
-                    return Some((reader.into(), out, moved(&picks)));
+                    return Some((reader.into(), out, moved(&|c| picks(&source, c))));
                 }
                 Flow::Regroups(all) => {
                     let Some(regroup) = all.into_iter().find(|r| r.axis == axis) else {
@@ -265,6 +265,19 @@ impl Reach {
         self.split(text, parts);
         None
     }
+}
+
+/// The places to which those of each column go.
+fn moved(columns: &Columns, to: &dyn Fn(usize) -> Vec<usize>) -> Columns {
+    let column = |places: &Vec<usize>| places.iter().flat_map(|c| to(*c)).collect();
+    columns.iter().map(column).collect()
+}
+
+/// The places where a channel is picked.
+fn picks(source: &[Source], channel: usize) -> Vec<usize> {
+    let places = source.iter().enumerate();
+    let of = places.filter(|(_, source)| **source == Source::Channel(channel));
+    of.map(|(i, _)| i).collect()
 }
 
 /// The channel shuffle of `axis` that `reader` begins, as ShuffleNet has it: the operation that ends it, and the order.

@@ -141,18 +141,7 @@ fn run(args: &Args) -> Result<(), Failure> {
     };
     let make = |pipeline: &Pipeline, runs: Option<usize>| {
         let mut model = read.clone();
-        let mut report = match runs {
-            None => pipeline.run_with(&mut model, &run, &mut watch)?,
-            Some(_) => {
-                let part = RunOptions {
-                    verify: Verify::Nothing,
-                    eval: None,
-                    stop_after: runs,
-                    ..run.clone()
-                };
-                pipeline.run_with(&mut model, &part, &mut watch)?
-            }
-        };
+        let mut report = transform(&mut model, pipeline, (&run, runs), &mut watch)?;
         report.model = model_path.display().to_string();
         progress.say(format!("writing {}", job.output.display()));
         let staged = formats::stage(&model, &job.output)?;
@@ -202,6 +191,25 @@ fn run(args: &Args) -> Result<(), Failure> {
         say(&model.graph.to_string())?;
     }
     Ok(())
+}
+
+/// Runs a pipeline over a model; of so many runs of passes and no more, nothing is verified.
+fn transform(
+    model: &mut Model,
+    pipeline: &Pipeline,
+    (run, runs): (&RunOptions, Option<usize>),
+    watch: &mut Watch<'_>,
+) -> Result<Report, Error> {
+    if runs.is_none() {
+        return pipeline.run_with(model, run, watch);
+    }
+    let part = RunOptions {
+        verify: Verify::Nothing,
+        eval: None,
+        stop_after: runs,
+        ..run.clone()
+    };
+    pipeline.run_with(model, &part, watch)
 }
 
 /// The command line, understood and checked as far as it can be without the model.

@@ -293,14 +293,8 @@ pub(super) fn conv_transpose<'a, T: Real>(
             let first = b * block;
             let count = planes.len() / sizes.output_len;
             let rows = count * sizes.taps;
-            contributions.clear();
-            contributions.resize(rows * sizes.input_len, T::zero());
             let weight = weight.slice(s![.., first * sizes.taps..first * sizes.taps + rows]);
-            if let Ok(target) =
-                ArrayViewMut2::from_shape((rows, sizes.input_len), &mut contributions)
-            {
-                product(weight.reversed_axes(), x, target);
-            }
+            contribute(weight, x, &mut contributions);
             planes
                 .par_chunks_exact_mut(sizes.output_len)
                 .enumerate()
@@ -313,6 +307,16 @@ pub(super) fn conv_transpose<'a, T: Real>(
         }
     }
     from_vec(&shape, result)
+}
+
+/// The contributions of each position, `[channel and tap, position]`.
+fn contribute<T: Real>(weight: ArrayView2<T>, x: ArrayView2<T>, contributions: &mut Vec<T>) {
+    let shape = (weight.ncols(), x.ncols());
+    contributions.clear();
+    contributions.resize(shape.0 * shape.1, T::zero());
+    if let Ok(target) = ArrayViewMut2::from_shape(shape, contributions) {
+        product(weight.reversed_axes(), x, target);
+    }
 }
 
 /// Adds every contribution, `[tap, position]`, to the place of the result that it belongs to.

@@ -29,8 +29,7 @@ pub fn evaluate<'a, T: Real>(
             operands.len()
         ));
     }
-    let one = |dim: &Dim| length(dim, bindings);
-    let all = |dims: &[Dim]| -> Result<Vec<usize>, String> { dims.iter().map(one).collect() };
+    let all = |dims: &[Dim]| lengths(dims, bindings);
     match op {
         Op::Conv { .. } => conv(op, &operands[0], &operands[1], operands.get(2)),
         Op::ConvTranspose { .. } => conv_transpose(op, &operands[0], &operands[1], operands.get(2)),
@@ -53,20 +52,7 @@ pub fn evaluate<'a, T: Real>(
         }
         Op::PRelu {} => {
             let x = operands.remove(0);
-            let mut shape = vec![1; x.shape().len()];
-            if let (Some(channels), Some(slopes)) = (shape.get_mut(1), operands[0].shape().first())
-            {
-                *channels = *slopes;
-            }
-            let slope = operands.remove(0).reshaped(&shape)?;
-            if elementwise::broadcast_shape(x.shape(), &shape)? != x.shape() {
-                return Err(format!("{shape:?} slopes for an input of {:?}", x.shape()));
-            }
-            elementwise::zip(
-                x,
-                slope,
-                |x, slope| if x < T::zero() { x * slope } else { x },
-            )
+            prelu(x, operands.remove(0))
         }
         Op::Softmax { axis } => softmax(operands.remove(0), *axis, false),
         Op::LogSoftmax { axis } => softmax(operands.remove(0), *axis, true),
@@ -85,6 +71,56 @@ pub fn evaluate<'a, T: Real>(
         Op::ReduceMean { axes, keep } => reduce(operands.remove(0), axes, *keep, Reduction::Mean),
         Op::ReduceSum { axes, keep } => reduce(operands.remove(0), axes, *keep, Reduction::Sum),
         Op::ReduceMax { axes, keep } => reduce(operands.remove(0), axes, *keep, Reduction::Max),
+        Op::Resize { size, mode } => resize::resize(operands.remove(0), &all(size)?, *mode),
+        Op::Pad { .. }
+        | Op::Concat { .. }
+        | Op::Slice { .. }
+        | Op::Gather { .. }
+        | Op::Flatten { .. }
+        | Op::Reshape { .. }
+        | Op::Transpose { .. }
+        | Op::Squeeze { .. }
+        | Op::Unsqueeze { .. }
+        | Op::Expand { .. } => moved(op, operands, bindings),
+        Op::Opaque(opaque) => Err(format!(
+            "optc does not know what the operator {} computes",
+            opaque.name
+        )),
+        _ if operands.len() == 2 => {
+            let (b, a) = (operands.remove(1), operands.remove(0));
+            elementwise::binary(op, a, b)
+                .unwrap_or_else(|| Err(format!("{} is not a binary function", op.name())))
+        }
+        _ => elementwise::unary(op, operands.remove(0)),
+    }
+}
+
+/// The first operand with a slope for what is below zero, one a channel or one for all.
+fn prelu<'a, T: Real>(x: Array<'a, T>, slope: Array<'a, T>) -> Result<Array<'a, T>, String> {
+    let mut shape = vec![1; x.shape().len()];
+    if let (Some(channels), Some(slopes)) = (shape.get_mut(1), slope.shape().first()) {
+        *channels = *slopes;
+    }
+    let slope = slope.reshaped(&shape)?;
+    if elementwise::broadcast_shape(x.shape(), &shape)? != x.shape() {
+        return Err(format!("{shape:?} slopes for an input of {:?}", x.shape()));
+    }
+    elementwise::zip(
+        x,
+        slope,
+        |x, slope| if x < T::zero() { x * slope } else { x },
+    )
+}
+
+/// The result of an operator that moves elements about.
+fn moved<'a, T: Real>(
+    op: &Op,
+    mut operands: SmallVec<[Array<'a, T>; 4]>,
+    bindings: &Bindings,
+) -> Result<Array<'a, T>, String> {
+    let one = |dim: &Dim| length(dim, bindings);
+    let all = |dims: &[Dim]| lengths(dims, bindings);
+    match op {
         Op::Pad {
             before,
             after,
@@ -97,7 +133,6 @@ pub fn evaluate<'a, T: Real>(
             let (before, after) = (amounts(before)?, amounts(after)?);
             movement::pad(operands.remove(0), &before, &after, *mode, value.0)
         }
-        Op::Resize { size, mode } => resize::resize(operands.remove(0), &all(size)?, *mode),
         Op::Concat { axis } => movement::concat(&operands, *axis),
         Op::Slice {
             axis,
@@ -112,17 +147,13 @@ pub fn evaluate<'a, T: Real>(
         Op::Squeeze { axes } => movement::squeeze(operands.remove(0), axes),
         Op::Unsqueeze { axes } => movement::unsqueeze(operands.remove(0), axes),
         Op::Expand { shape } => movement::expand(&operands[0], &all(shape)?),
-        Op::Opaque(opaque) => Err(format!(
-            "optc does not know what the operator {} computes",
-            opaque.name
-        )),
-        _ if operands.len() == 2 => {
-            let (b, a) = (operands.remove(1), operands.remove(0));
-            elementwise::binary(op, a, b)
-                .unwrap_or_else(|| Err(format!("{} is not a binary function", op.name())))
-        }
-        _ => elementwise::unary(op, operands.remove(0)),
+        op => Err(format!("{} moves no elements", op.name())),
     }
+}
+
+/// The sizes as lengths.
+fn lengths(dims: &[Dim], bindings: &Bindings) -> Result<Vec<usize>, String> {
+    dims.iter().map(|dim| length(dim, bindings)).collect()
 }
 
 /// The size as a number.

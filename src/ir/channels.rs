@@ -9,6 +9,7 @@ mod weights;
 
 use smallvec::SmallVec;
 
+use super::dim::Dim;
 use super::op::{Op, binaries, functions};
 use super::regroup::Regroup;
 use super::types::Type;
@@ -148,6 +149,57 @@ pub fn flow(op: &Op, axis: usize, operands: &[&Type], result: &Type) -> Flow {
             keeps([Some(axis), slopes], factors, Mapped)
         }
         binaries!() => keeps(aligned(operands, axis, rank), factors, Mapped),
+        Op::BatchNorm { .. }
+        | Op::LayerNorm { .. }
+        | Op::GroupNorm { .. }
+        | Op::Softmax { .. }
+        | Op::LogSoftmax { .. } => normalised(op, axis, rank, operands),
+        Op::Conv { groups, .. } => products::convolution(*groups, axis, operands, x),
+        Op::ConvTranspose { groups, .. } => products::transposed(*groups, axis, operands),
+        Op::Linear {} => products::linear(axis, rank, operands, x),
+        Op::MatMul {} => products::matmul(axis, rank, operands, x),
+        Op::Attention { .. } => products::attention(axis, rank, operands),
+        Op::MaxPool { .. }
+        | Op::AvgPool { .. }
+        | Op::AdaptiveMaxPool { .. }
+        | Op::AdaptiveAvgPool { .. }
+        | Op::Resize { .. } => over_space(op, axis),
+        Op::ReduceMean { axes, keep }
+        | Op::ReduceSum { axes, keep }
+        | Op::ReduceMax { axes, keep } => {
+            let constants = match op {
+                Op::ReduceSum { .. } => Zero,
+                _ => Same,
+            };
+            let axis = if *keep {
+                Some(axis)
+            } else {
+                (0..x.len()).filter(|a| !axes.contains(a)).nth(axis)
+            };
+            match axis.filter(|axis| !axes.contains(axis)) {
+                Some(axis) => keeps([Some(axis)], factors, constants),
+                None => Flow::Refuses("it reduces over the channels"),
+            }
+        }
+        Op::Pad { .. } => moves::pad(op, axis, x),
+        Op::Concat { axis: joined } if *joined == axis => Flow::Offsets { axis },
+        Op::Concat { .. } => keeps(operands.iter().map(|_| Some(axis)), Factors::None, Same),
+        Op::Slice { .. }
+        | Op::Gather { .. }
+        | Op::Flatten { .. }
+        | Op::Reshape { .. }
+        | Op::Transpose { .. }
+        | Op::Squeeze { .. }
+        | Op::Unsqueeze { .. }
+        | Op::Expand { .. } => moved(op, axis, x, result.shape().unwrap_or_default()),
+        Op::Opaque(_) => Flow::Refuses("it is opaque"),
+    }
+}
+
+/// [`flow`] of what normalises.
+fn normalised(op: &Op, axis: usize, rank: usize, operands: &[&Type]) -> Flow {
+    use Constants::{Mapped, Vary};
+    match op {
         Op::BatchNorm { .. } => {
             let parameters = (axis == 1).then_some(0);
             keeps(
@@ -167,50 +219,27 @@ pub fn flow(op: &Op, axis: usize, operands: &[&Type], result: &Type) -> Flow {
         Op::Softmax { axis: over } | Op::LogSoftmax { axis: over } if *over != axis => {
             keeps([Some(axis)], Factors::None, Vary)
         }
-        Op::Softmax { .. } | Op::LogSoftmax { .. } => {
-            Flow::Refuses("it normalises over the channels")
-        }
-        Op::Conv { groups, .. } => products::convolution(*groups, axis, operands, x),
-        Op::ConvTranspose { groups, .. } => products::transposed(*groups, axis, operands),
-        Op::Linear {} => products::linear(axis, rank, operands, x),
-        Op::MatMul {} => products::matmul(axis, rank, operands, x),
-        Op::Attention { .. } => products::attention(axis, rank, operands),
-        Op::MaxPool { .. } | Op::AdaptiveMaxPool { .. } if axis < 2 => {
-            keeps([Some(axis)], factors, Same)
-        }
-        Op::AvgPool { pad, count_pad, .. } if axis < 2 => keeps(
-            [Some(axis)],
-            factors,
-            if pad.is_zero() || !count_pad {
-                Same
-            } else {
-                Zero
-            },
-        ),
-        Op::AdaptiveAvgPool { .. } if axis < 2 => keeps([Some(axis)], factors, Same),
-        Op::Resize { .. } if axis < 2 => keeps([Some(axis)], factors, Same),
-        Op::ReduceMean { axes, keep }
-        | Op::ReduceSum { axes, keep }
-        | Op::ReduceMax { axes, keep } => {
-            let axis = if *keep {
-                Some(axis)
-            } else {
-                (0..x.len()).filter(|a| !axes.contains(a)).nth(axis)
-            };
-            match axis {
-                Some(axis) if !axes.contains(&axis) => keeps(
-                    [Some(axis)],
-                    factors,
-                    if matches!(op, Op::ReduceSum { .. }) {
-                        Zero
-                    } else {
-                        Same
-                    },
-                ),
-                _ => Flow::Refuses("it reduces over the channels"),
-            }
-        }
-        Op::Pad { .. } => moves::pad(op, axis, x),
+        _ => Flow::Refuses("it normalises over the channels"),
+    }
+}
+
+/// [`flow`] of what slides windows over the axes behind the channels, or resamples them.
+fn over_space(op: &Op, axis: usize) -> Flow {
+    if axis >= 2 {
+        return Flow::Refuses("the axis is not the channels'");
+    }
+    let constants = match op {
+        // At the border it counts zeros in.
+        Op::AvgPool { pad, count_pad, .. } if *count_pad && !pad.is_zero() => Constants::Zero,
+        _ => Constants::Same,
+    };
+    keeps([Some(axis)], op.factors(), constants)
+}
+
+/// [`flow`] of what moves the elements of a tensor of shape `x` about.
+fn moved(op: &Op, axis: usize, x: &[Dim], result: &[Dim]) -> Flow {
+    use Constants::Same;
+    match op {
         Op::Slice { axis: sliced, .. } | Op::Gather { axis: sliced, .. } if *sliced != axis => {
             keeps([Some(axis)], Factors::All, Same)
         }
@@ -221,11 +250,7 @@ pub fn flow(op: &Op, axis: usize, operands: &[&Type], result: &Type) -> Flow {
             let source = index.iter().map(|i| Source::Channel(*i as usize)).collect();
             Flow::Selects { axis, source }
         }
-        Op::Concat { axis: joined } if *joined == axis => Flow::Offsets { axis },
-        Op::Concat { .. } => keeps(operands.iter().map(|_| Some(axis)), Factors::None, Same),
-        Op::Flatten { .. } | Op::Reshape { .. } => {
-            moves::regrouped(x, result.shape().unwrap_or_default(), axis)
-        }
+        Op::Flatten { .. } | Op::Reshape { .. } => moves::regrouped(x, result, axis),
         Op::Transpose { perm } => keeps([Some(perm[axis])], Factors::All, Same),
         Op::Squeeze { axes } => match (0..x.len()).filter(|a| !axes.contains(a)).nth(axis) {
             Some(axis) => keeps([Some(axis)], Factors::All, Same),
@@ -236,18 +261,11 @@ pub fn flow(op: &Op, axis: usize, operands: &[&Type], result: &Type) -> Flow {
             Factors::All,
             Same,
         ),
-        Op::Expand { .. } => match (axis + x.len()).checked_sub(rank) {
-            Some(from) if x[from] == result.shape().unwrap_or_default()[axis] => {
-                keeps([Some(from)], Factors::All, Same)
-            }
+        Op::Expand { .. } => match (axis + x.len()).checked_sub(result.len()) {
+            Some(from) if x[from] == result[axis] => keeps([Some(from)], Factors::All, Same),
             _ => Flow::Refuses("it repeats the channels"),
         },
-        Op::Unsqueeze { .. } | Op::Resize { .. } => Flow::Refuses("the axis is not the channels'"),
-        Op::MaxPool { .. }
-        | Op::AdaptiveMaxPool { .. }
-        | Op::AvgPool { .. }
-        | Op::AdaptiveAvgPool { .. } => Flow::Refuses("the axis is not the channels'"),
-        Op::Opaque(_) => Flow::Refuses("it is opaque"),
+        _ => Flow::Refuses("the axis is not the channels'"),
     }
 }
 

@@ -164,37 +164,10 @@ impl Network {
                 sources.insert(value, Source::Constant(network.constants.len()));
                 network.constants.push(Weight { node, tensor, part });
             }
-            let Some(op) = graph.op(node) else {
-                continue;
-            };
-            if let Op::Opaque(opaque) = op {
-                let name = &opaque.name;
-                return Err(failed(format!(
-                    "optc does not know what the operator {name} computes"
-                )));
+            if let Some(op) = graph.op(node) {
+                let place = network.step(node, op, &sources).map_err(failed)?;
+                sources.insert(value, place);
             }
-            let operands = graph.operands(node);
-            let operands: Vec<Source> = operands
-                .iter()
-                .map(|operand| sources.get(operand).copied())
-                .collect::<Option<_>>()
-                .ok_or_else(|| failed("it reads what nobody computes".into()))?;
-            let is_constant = |source: &Source| matches!(source, Source::Constant(_));
-            let place = network.places;
-            sources.insert(value, network.place());
-            network.steps.push(Step {
-                node,
-                attribute: operators::attribute(op, kind, device)
-                    .map_err(|error| failed(reason(&error)))?,
-                trains: match op {
-                    Op::BatchNorm { .. } => operands.iter().skip(3).all(is_constant),
-                    op => matches!(op, Op::Dropout { .. }),
-                },
-                op: op.clone(),
-                operands,
-                place,
-                done: Vec::new(),
-            });
         }
         network.outputs = graph
             .outputs()
@@ -206,6 +179,44 @@ impl Network {
             .collect::<Result<_>>()?;
         network.free_after_last_reader();
         Ok(network)
+    }
+
+    /// Adds the step of an operator; where its result will be, or why there is none.
+    fn step(
+        &mut self,
+        node: NodeId,
+        op: &Op,
+        sources: &FxHashMap<Value, Source>,
+    ) -> Result<Source, String> {
+        if let Op::Opaque(opaque) = op {
+            let name = &opaque.name;
+            return Err(format!(
+                "optc does not know what the operator {name} computes"
+            ));
+        }
+        let operands = self.graph.operands(node);
+        let operands: Vec<Source> = operands
+            .iter()
+            .map(|operand| sources.get(operand).copied())
+            .collect::<Option<_>>()
+            .ok_or("it reads what nobody computes")?;
+        let is_constant = |source: &Source| matches!(source, Source::Constant(_));
+        let trains = match op {
+            Op::BatchNorm { .. } => operands.iter().skip(3).all(is_constant),
+            op => matches!(op, Op::Dropout { .. }),
+        };
+        let attribute = operators::attribute(op, self.kind, self.device);
+        let place = self.places;
+        self.steps.push(Step {
+            node,
+            attribute: attribute.map_err(|error| reason(&error))?,
+            trains,
+            op: op.clone(),
+            operands,
+            place,
+            done: Vec::new(),
+        });
+        Ok(self.place())
     }
 
     /// A place for one more value.

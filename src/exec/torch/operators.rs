@@ -163,6 +163,33 @@ impl Call<'_> {
             Op::ReduceSum { axes, keep } => x.f_sum_dim_intlist(ints(axes), *keep, kind)?,
             Op::ReduceMax { axes, keep } => x.f_amax(ints(axes), *keep)?,
 
+            Op::Resize { size, mode } => resize(x, ints(&self.all(size)?), *mode)?,
+            Op::Pad { .. }
+            | Op::Concat { .. }
+            | Op::Slice { .. }
+            | Op::Gather { .. }
+            | Op::Flatten { .. }
+            | Op::Reshape { .. }
+            | Op::Transpose { .. }
+            | Op::Squeeze { .. }
+            | Op::Unsqueeze { .. }
+            | Op::Expand { .. } => self.moved(op, x)?,
+
+            Op::Cast { dtype } if dtype.is_float() => x.shallow_clone(),
+            Op::Cast { dtype: DType::Bool } => x.f_ne(0.0)?.f_to_kind(kind)?,
+            Op::Cast { .. } => x.f_trunc()?,
+            Op::Dropout { p } if self.training => x.f_dropout(p.0, true)?,
+            Op::Dropout { .. } | Op::Identity {} => x.shallow_clone(),
+            Op::Opaque(opaque) => {
+                let name = &opaque.name;
+                return Err(format!("optc does not know what the operator {name} computes").into());
+            }
+        })
+    }
+
+    /// What an operator gives that moves elements about.
+    fn moved(&self, op: &Op, x: &Tensor) -> Computed {
+        Ok(match op {
             Op::Pad {
                 before,
                 after,
@@ -174,7 +201,6 @@ impl Call<'_> {
                 };
                 pad(x, &amounts(before)?, &amounts(after)?, *mode, value.0)?
             }
-            Op::Resize { size, mode } => resize(x, ints(&self.all(size)?), *mode)?,
             Op::Concat { axis } => Tensor::f_cat(self.operands, ints(&[*axis])[0])?,
             Op::Slice {
                 axis,
@@ -195,7 +221,8 @@ impl Call<'_> {
                 if let Some(i) = index.iter().find(|i| **i as usize >= len) {
                     return Err(format!("the index has position {i}, the axis only {len}").into());
                 }
-                x.f_index_select(ints(&[*axis])[0], attribute()?)?
+                let index = self.attribute.ok_or("an attribute was not prepared")?;
+                x.f_index_select(ints(&[*axis])[0], index)?
             }
             Op::Flatten { start, end } => {
                 let [start, end] = [*start, *end].map(|n| ints(&[n])[0]);
@@ -220,16 +247,7 @@ impl Call<'_> {
                 x
             }
             Op::Expand { shape } => x.f_expand(ints(&self.all(shape)?), false)?,
-
-            Op::Cast { dtype } if dtype.is_float() => x.shallow_clone(),
-            Op::Cast { dtype: DType::Bool } => x.f_ne(0.0)?.f_to_kind(kind)?,
-            Op::Cast { .. } => x.f_trunc()?,
-            Op::Dropout { p } if self.training => x.f_dropout(p.0, true)?,
-            Op::Dropout { .. } | Op::Identity {} => x.shallow_clone(),
-            Op::Opaque(opaque) => {
-                let name = &opaque.name;
-                return Err(format!("optc does not know what the operator {name} computes").into());
-            }
+            op => return Err(format!("{} moves no elements", op.name()).into()),
         })
     }
 

@@ -3,13 +3,12 @@
 //! A message of two bytes becomes a struct of hundreds, so a file of nothing but small messages would fill memory many times over.
 //! One walk over the bytes says beforehand how much the messages will take, without making any of them.
 
-use std::mem::size_of;
-
 use prost::DecodeError;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 
 use super::error::OnnxError;
-use super::proto::*;
+use super::proto::{Laid, Layout, ModelProto, Part};
+use crate::formats::words::among;
 
 /// How often its own size a file's messages may take; those of exporters stay below half of that.
 const MAX_RATIO: u64 = 32;
@@ -33,7 +32,7 @@ pub(super) fn check(file: &[u8]) -> Result<(), OnnxError> {
         parts: 0,
         most,
     };
-    let _ = walk.message(Kind::Model, file, 0);
+    let _ = walk.message(ModelProto::LAYOUT, file, 0);
     let help = "no exporter writes such a file; do not trust it";
     if walk.taken > most {
         return Err(OnnxError::Limit {
@@ -53,113 +52,6 @@ pub(super) fn check(file: &[u8]) -> Result<(), OnnxError> {
     Ok(())
 }
 
-macro_rules! kinds {
-    ($($kind:ident $message:ty;)*) => {
-        /// What kind of message it is.
-        #[derive(Clone, Copy, Debug, PartialEq)]
-        enum Kind {
-            $($kind),*
-        }
-
-        impl Kind {
-            /// Bytes of such a message in memory, without what it points to.
-            fn size(self) -> usize {
-                match self {
-                    $(Kind::$kind => size_of::<$message>()),*
-                }
-            }
-        }
-    };
-}
-
-kinds! {
-    Model ModelProto;
-    OperatorSet OperatorSetIdProto;
-    Entry StringStringEntryProto;
-    Training TrainingInfoProto;
-    Device DeviceConfigurationProto;
-    Function FunctionProto;
-    Graph GraphProto;
-    Annotation TensorAnnotation;
-    Node NodeProto;
-    NodeDevice NodeDeviceConfigurationProto;
-    Sharding ShardingSpecProto;
-    IntIntList IntIntListEntryProto;
-    ShardedDim ShardedDimProto;
-    SimpleDim SimpleShardedDimProto;
-    Attribute AttributeProto;
-    ValueInfo ValueInfoProto;
-    Tensor TensorProto;
-    Segment Segment;
-    Sparse SparseTensorProto;
-    Type TypeProto;
-    TensorType TensorType;
-    Element ElementType;
-    Map MapType;
-    OpaqueType OpaqueType;
-    Shape TensorShapeProto;
-    Dimension Dimension;
-}
-
-impl Kind {
-    /// The kind of the messages in a field; `None` for text, bytes and numbers.
-    fn of(self, field: u32) -> Option<Kind> {
-        Some(match (self, field) {
-            (Kind::Model, 7) | (Kind::Training, 1 | 2) | (Kind::Attribute, 6 | 11) => Kind::Graph,
-            (Kind::Model, 8) | (Kind::Function, 9) => Kind::OperatorSet,
-            (Kind::Model, 20) => Kind::Training,
-            (Kind::Model, 25) => Kind::Function,
-            (Kind::Model, 26) => Kind::Device,
-            (Kind::Model | Kind::Function, 14)
-            | (Kind::Training, 3 | 4)
-            | (Kind::Graph, 16)
-            | (Kind::Annotation, 2)
-            | (Kind::Node, 9)
-            | (Kind::ValueInfo, 4)
-            | (Kind::Tensor, 13 | 16) => Kind::Entry,
-            (Kind::Function, 7) | (Kind::Graph, 1) => Kind::Node,
-            (Kind::Function, 11) | (Kind::Node, 5) => Kind::Attribute,
-            (Kind::Function, 12) | (Kind::Graph, 11..=13) => Kind::ValueInfo,
-            (Kind::Graph, 5) | (Kind::Attribute, 5 | 10) | (Kind::Sparse, 1 | 2) => Kind::Tensor,
-            (Kind::Graph, 15) | (Kind::Attribute, 22 | 23) => Kind::Sparse,
-            (Kind::Graph, 14) => Kind::Annotation,
-            (Kind::Node, 10) => Kind::NodeDevice,
-            (Kind::NodeDevice, 2) => Kind::Sharding,
-            (Kind::Sharding, 3) => Kind::IntIntList,
-            (Kind::Sharding, 4) => Kind::ShardedDim,
-            (Kind::ShardedDim, 2) => Kind::SimpleDim,
-            (Kind::Tensor, 3) => Kind::Segment,
-            (Kind::Attribute, 14 | 15)
-            | (Kind::ValueInfo, 2)
-            | (Kind::Element, 1)
-            | (Kind::Map, 2) => Kind::Type,
-            (Kind::Type, 1 | 8) => Kind::TensorType,
-            (Kind::Type, 4 | 9) => Kind::Element,
-            (Kind::Type, 5) => Kind::Map,
-            (Kind::Type, 7) => Kind::OpaqueType,
-            (Kind::TensorType, 2) => Kind::Shape,
-            (Kind::Shape, 1) => Kind::Dimension,
-            _ => return None,
-        })
-    }
-
-    /// Whether a field holds the elements of a tensor as they are, which are never copied.
-    fn is_raw(self, field: u32) -> bool {
-        (self, field) == (Kind::Tensor, 9)
-    }
-
-    /// Whether a field may hold a packed list of numbers.
-    fn is_packed(self, field: u32) -> bool {
-        match self {
-            Kind::Tensor => matches!(field, 1 | 4 | 5 | 7 | 10 | 11),
-            Kind::Attribute => matches!(field, 7 | 8),
-            Kind::Sharding | Kind::IntIntList => field == 2,
-            Kind::Sparse => field == 3,
-            _ => false,
-        }
-    }
-}
-
 struct Walk {
     taken: u64,
     parts: u64,
@@ -168,9 +60,9 @@ struct Walk {
 
 impl Walk {
     /// Counts a message, as far as it can be decoded and the bounds allow.
-    fn message(&mut self, kind: Kind, mut rest: &[u8], depth: usize) -> Result<(), DecodeError> {
-        self.taken += kind.size() as u64;
-        self.parts += u64::from(matches!(kind, Kind::Node | Kind::Tensor | Kind::ValueInfo));
+    fn message(&mut self, of: Layout, mut rest: &[u8], depth: usize) -> Result<(), DecodeError> {
+        self.taken += of.size as u64;
+        self.parts += u64::from(among("NodeProto TensorProto ValueInfoProto", of.name));
         while !rest.is_empty() && self.taken <= self.most && self.parts <= MAX_PARTS {
             let (field, wire) = decode_key(&mut rest)?;
             if wire != WireType::LengthDelimited {
@@ -184,12 +76,14 @@ impl Walk {
                 break;
             };
             rest = after;
-            match kind.of(field) {
-                Some(inner) if depth < MAX_DEPTH => self.message(inner, part, depth + 1)?,
-                Some(_) => break,
-                None if kind.is_raw(field) => {}
-                None if kind.is_packed(field) => self.taken += NUMBER * length as u64,
-                None => self.taken += STRING + length as u64,
+            match (of.part)(field) {
+                Part::Message(inner) if depth < MAX_DEPTH => {
+                    self.message(inner, part, depth + 1)?
+                }
+                Part::Message(_) => break,
+                Part::Bytes => {}
+                Part::Numbers => self.taken += NUMBER * length as u64,
+                Part::Other => self.taken += STRING + length as u64,
             }
         }
         Ok(())
@@ -201,6 +95,7 @@ mod tests {
     use prost::Message;
 
     use super::*;
+    use crate::formats::onnx::proto::NodeProto;
 
     /// A message that holds `count` empty ones in one field.
     fn empty(field: u8, count: usize) -> Vec<u8> {
@@ -253,7 +148,7 @@ mod tests {
                 parts: 0,
                 most: u64::MAX,
             };
-            walk.message(Kind::Model, &file, 0).unwrap();
+            walk.message(ModelProto::LAYOUT, &file, 0).unwrap();
             let ratio = walk.taken as f64 / file.len() as f64;
             assert!(
                 ratio > 0.1 && ratio < MAX_RATIO as f64 / 2.0,

@@ -6,241 +6,322 @@
 use bytes::Bytes;
 use prost::{Message, Oneof};
 
-/// A file.
-#[derive(Clone, PartialEq, Message)]
-pub struct ModelProto {
-    #[prost(int64, optional, tag = "1")]
-    pub ir_version: Option<i64>,
-    #[prost(message, repeated, tag = "8")]
-    pub opset_import: Vec<OperatorSetIdProto>,
-    #[prost(string, optional, tag = "2")]
-    pub producer_name: Option<String>,
-    #[prost(string, optional, tag = "3")]
-    pub producer_version: Option<String>,
-    #[prost(string, optional, tag = "4")]
-    pub domain: Option<String>,
-    #[prost(int64, optional, tag = "5")]
-    pub model_version: Option<i64>,
-    #[prost(string, optional, tag = "6")]
-    pub doc_string: Option<String>,
-    #[prost(message, optional, tag = "7")]
-    pub graph: Option<GraphProto>,
-    #[prost(message, repeated, tag = "14")]
-    pub metadata_props: Vec<StringStringEntryProto>,
-    #[prost(message, repeated, tag = "20")]
-    pub training_info: Vec<TrainingInfoProto>,
-    #[prost(message, repeated, tag = "25")]
-    pub functions: Vec<FunctionProto>,
-    #[prost(message, repeated, tag = "26")]
-    pub configuration: Vec<DeviceConfigurationProto>,
+/// What a field of a message is to who looks at the bytes alone.
+#[derive(Clone, Copy)]
+pub(super) enum Part {
+    Message(Layout),
+    /// A list of numbers, which may be packed.
+    Numbers,
+    /// Bytes that are never copied.
+    Bytes,
+    /// A text, or a number.
+    Other,
 }
 
-#[derive(Clone, PartialEq, Message)]
-pub struct OperatorSetIdProto {
-    #[prost(string, optional, tag = "1")]
-    pub domain: Option<String>,
-    #[prost(int64, optional, tag = "2")]
-    pub version: Option<i64>,
+/// What a message is made of.
+#[derive(Clone, Copy)]
+pub(super) struct Layout {
+    pub name: &'static str,
+    /// Bytes of such a message in memory, without what it points to.
+    pub size: usize,
+    /// What the field of a number is.
+    pub part: fn(u32) -> Part,
 }
 
-#[derive(Clone, PartialEq, Message)]
-pub struct StringStringEntryProto {
-    #[prost(string, optional, tag = "1")]
-    pub key: Option<String>,
-    #[prost(string, optional, tag = "2")]
-    pub value: Option<String>,
+/// What is a message, or holds one.
+pub(super) trait Laid {
+    const LAYOUT: Layout;
 }
 
-#[derive(Clone, PartialEq, Message)]
-pub struct TrainingInfoProto {
-    #[prost(message, optional, boxed, tag = "1")]
-    pub initialization: Option<Box<GraphProto>>,
-    #[prost(message, optional, boxed, tag = "2")]
-    pub algorithm: Option<Box<GraphProto>>,
-    #[prost(message, repeated, tag = "3")]
-    pub initialization_binding: Vec<StringStringEntryProto>,
-    #[prost(message, repeated, tag = "4")]
-    pub update_binding: Vec<StringStringEntryProto>,
+macro_rules! holders {
+    ($($holder:ident)*) => {
+        $(impl<T: Laid> Laid for $holder<T> {
+            const LAYOUT: Layout = T::LAYOUT;
+        })*
+    };
+}
+holders!(Box Option Vec);
+
+macro_rules! part {
+    ($type:ty: message $($_rest:tt)*) => {
+        Part::Message(<$type as Laid>::LAYOUT)
+    };
+    ($type:ty: bytes = $_as:tt, optional) => {
+        Part::Bytes
+    };
+    ($type:ty: $_kind:ident, repeated, packed = $_packed:tt) => {
+        Part::Numbers
+    };
+    ($type:ty: $($_rest:tt)*) => {
+        Part::Other
+    };
 }
 
-#[derive(Clone, PartialEq, Message)]
-pub struct DeviceConfigurationProto {
-    #[prost(string, optional, tag = "1")]
-    pub name: Option<String>,
-    #[prost(int32, optional, tag = "2")]
-    pub num_devices: Option<i32>,
-    #[prost(string, repeated, tag = "3")]
-    pub device: Vec<String>,
+macro_rules! laid {
+    ($name:ident { $($number:tt $type:ty [$($label:tt)+])* } $($one:ty)?) => {
+        impl Laid for $name {
+            const LAYOUT: Layout = {
+                fn part(number: u32) -> Part {
+                    match number {
+                        $($number => part!($type: $($label)+),)*
+                        _ => [$((<$one as Laid>::LAYOUT.part)(number),)? Part::Other][0],
+                    }
+                }
+                Layout { name: stringify!($name), size: size_of::<$name>(), part }
+            };
+        }
+    };
 }
 
-#[derive(Clone, PartialEq, Message)]
-pub struct FunctionProto {
-    #[prost(string, optional, tag = "1")]
-    pub name: Option<String>,
-    #[prost(string, repeated, tag = "4")]
-    pub input: Vec<String>,
-    #[prost(string, repeated, tag = "5")]
-    pub output: Vec<String>,
-    #[prost(string, repeated, tag = "6")]
-    pub attribute: Vec<String>,
-    #[prost(message, repeated, tag = "11")]
-    pub attribute_proto: Vec<AttributeProto>,
-    #[prost(message, repeated, tag = "7")]
-    pub node: Vec<NodeProto>,
-    #[prost(string, optional, tag = "8")]
-    pub doc_string: Option<String>,
-    #[prost(message, repeated, tag = "9")]
-    pub opset_import: Vec<OperatorSetIdProto>,
-    #[prost(string, optional, tag = "10")]
-    pub domain: Option<String>,
-    #[prost(string, optional, tag = "13")]
-    pub overload: Option<String>,
-    #[prost(message, repeated, tag = "12")]
-    pub value_info: Vec<ValueInfoProto>,
-    #[prost(message, repeated, tag = "14")]
-    pub metadata_props: Vec<StringStringEntryProto>,
+/// Messages: the number and the name of each field, its type here, and what prost has to know of it. Before them fields of which a
+/// message has one.
+macro_rules! messages {
+    ($($(#[$doc:meta])* $name:ident $(($choice:ident: $one:ty [$($tags:tt)+]))? {
+        $($number:tt $field:ident: $type:ty [$($label:tt)+];)*
+    })*) => {
+        $(
+            $(#[$doc])*
+            #[derive(Clone, PartialEq, Message)]
+            pub struct $name {
+                $(#[prost($($label)+, tag = $number)] pub $field: $type,)*
+                $(#[prost($($tags)+)] pub $choice: $one,)?
+            }
+            laid!($name { $($number $type [$($label)+])* } $($one)?);
+        )*
+    };
 }
 
-#[derive(Clone, PartialEq, Message)]
-pub struct GraphProto {
-    #[prost(message, repeated, tag = "1")]
-    pub node: Vec<NodeProto>,
-    #[prost(string, optional, tag = "2")]
-    pub name: Option<String>,
-    #[prost(message, repeated, tag = "5")]
-    pub initializer: Vec<TensorProto>,
-    #[prost(message, repeated, tag = "15")]
-    pub sparse_initializer: Vec<SparseTensorProto>,
-    #[prost(string, optional, tag = "10")]
-    pub doc_string: Option<String>,
-    #[prost(message, repeated, tag = "11")]
-    pub input: Vec<ValueInfoProto>,
-    #[prost(message, repeated, tag = "12")]
-    pub output: Vec<ValueInfoProto>,
-    #[prost(message, repeated, tag = "13")]
-    pub value_info: Vec<ValueInfoProto>,
-    #[prost(message, repeated, tag = "14")]
-    pub quantization_annotation: Vec<TensorAnnotation>,
-    #[prost(message, repeated, tag = "16")]
-    pub metadata_props: Vec<StringStringEntryProto>,
+/// Fields of which a message has one.
+macro_rules! choices {
+    ($($name:ident { $($number:tt $variant:ident($type:ty) [$($label:tt)+];)* })*) => {
+        $(
+            #[derive(Clone, PartialEq, Oneof)]
+            pub enum $name {
+                $(#[prost($($label)+, tag = $number)] $variant($type),)*
+            }
+            laid!($name { $($number $type [$($label)+])* });
+        )*
+    };
 }
 
-#[derive(Clone, PartialEq, Message)]
-pub struct TensorAnnotation {
-    #[prost(string, optional, tag = "1")]
-    pub tensor_name: Option<String>,
-    #[prost(message, repeated, tag = "2")]
-    pub quant_parameter_tensor_names: Vec<StringStringEntryProto>,
+messages! {
+    /// A file.
+    ModelProto {
+        1 ir_version: Option<i64> [int64, optional];
+        8 opset_import: Vec<OperatorSetIdProto> [message, repeated];
+        2 producer_name: Option<String> [string, optional];
+        3 producer_version: Option<String> [string, optional];
+        4 domain: Option<String> [string, optional];
+        5 model_version: Option<i64> [int64, optional];
+        6 doc_string: Option<String> [string, optional];
+        7 graph: Option<GraphProto> [message, optional];
+        14 metadata_props: Vec<StringStringEntryProto> [message, repeated];
+        20 training_info: Vec<TrainingInfoProto> [message, repeated];
+        25 functions: Vec<FunctionProto> [message, repeated];
+        26 configuration: Vec<DeviceConfigurationProto> [message, repeated];
+    }
+
+    OperatorSetIdProto {
+        1 domain: Option<String> [string, optional];
+        2 version: Option<i64> [int64, optional];
+    }
+
+    StringStringEntryProto {
+        1 key: Option<String> [string, optional];
+        2 value: Option<String> [string, optional];
+    }
+
+    TrainingInfoProto {
+        1 initialization: Option<Box<GraphProto>> [message, optional, boxed];
+        2 algorithm: Option<Box<GraphProto>> [message, optional, boxed];
+        3 initialization_binding: Vec<StringStringEntryProto> [message, repeated];
+        4 update_binding: Vec<StringStringEntryProto> [message, repeated];
+    }
+
+    DeviceConfigurationProto {
+        1 name: Option<String> [string, optional];
+        2 num_devices: Option<i32> [int32, optional];
+        3 device: Vec<String> [string, repeated];
+    }
+
+    FunctionProto {
+        1 name: Option<String> [string, optional];
+        4 input: Vec<String> [string, repeated];
+        5 output: Vec<String> [string, repeated];
+        6 attribute: Vec<String> [string, repeated];
+        11 attribute_proto: Vec<AttributeProto> [message, repeated];
+        7 node: Vec<NodeProto> [message, repeated];
+        8 doc_string: Option<String> [string, optional];
+        9 opset_import: Vec<OperatorSetIdProto> [message, repeated];
+        10 domain: Option<String> [string, optional];
+        13 overload: Option<String> [string, optional];
+        12 value_info: Vec<ValueInfoProto> [message, repeated];
+        14 metadata_props: Vec<StringStringEntryProto> [message, repeated];
+    }
+
+    GraphProto {
+        1 node: Vec<NodeProto> [message, repeated];
+        2 name: Option<String> [string, optional];
+        5 initializer: Vec<TensorProto> [message, repeated];
+        15 sparse_initializer: Vec<SparseTensorProto> [message, repeated];
+        10 doc_string: Option<String> [string, optional];
+        11 input: Vec<ValueInfoProto> [message, repeated];
+        12 output: Vec<ValueInfoProto> [message, repeated];
+        13 value_info: Vec<ValueInfoProto> [message, repeated];
+        14 quantization_annotation: Vec<TensorAnnotation> [message, repeated];
+        16 metadata_props: Vec<StringStringEntryProto> [message, repeated];
+    }
+
+    TensorAnnotation {
+        1 tensor_name: Option<String> [string, optional];
+        2 quant_parameter_tensor_names: Vec<StringStringEntryProto> [message, repeated];
+    }
+
+    NodeProto {
+        1 input: Vec<String> [string, repeated];
+        2 output: Vec<String> [string, repeated];
+        3 name: Option<String> [string, optional];
+        4 op_type: Option<String> [string, optional];
+        7 domain: Option<String> [string, optional];
+        8 overload: Option<String> [string, optional];
+        5 attribute: Vec<AttributeProto> [message, repeated];
+        6 doc_string: Option<String> [string, optional];
+        9 metadata_props: Vec<StringStringEntryProto> [message, repeated];
+        10 device_configurations: Vec<NodeDeviceConfigurationProto> [message, repeated];
+    }
+
+    NodeDeviceConfigurationProto {
+        1 configuration_id: Option<String> [string, optional];
+        2 sharding_spec: Vec<ShardingSpecProto> [message, repeated];
+        3 pipeline_stage: Option<i32> [int32, optional];
+    }
+
+    ShardingSpecProto {
+        1 tensor_name: Option<String> [string, optional];
+        2 device: Vec<i64> [int64, repeated, packed = "false"];
+        3 index_to_device_group_map: Vec<IntIntListEntryProto> [message, repeated];
+        4 sharded_dim: Vec<ShardedDimProto> [message, repeated];
+    }
+
+    IntIntListEntryProto {
+        1 key: Option<i64> [int64, optional];
+        2 value: Vec<i64> [int64, repeated, packed = "false"];
+    }
+
+    ShardedDimProto {
+        1 axis: Option<i64> [int64, optional];
+        2 simple_sharding: Vec<SimpleShardedDimProto> [message, repeated];
+    }
+
+    SimpleShardedDimProto (dim: Option<DimensionValue> [oneof = "DimensionValue", tags = "1, 2"]) {
+        3 num_shards: Option<i64> [int64, optional];
+    }
+
+    AttributeProto {
+        1 name: Option<String> [string, optional];
+        21 ref_attr_name: Option<String> [string, optional];
+        13 doc_string: Option<String> [string, optional];
+        20 r#type: Option<i32> [enumeration = "AttributeType", optional];
+        2 f: Option<f32> [float, optional];
+        3 i: Option<i64> [int64, optional];
+        4 s: Option<Bytes> [bytes = "bytes", optional];
+        5 t: Option<Box<TensorProto>> [message, optional, boxed];
+        6 g: Option<Box<GraphProto>> [message, optional, boxed];
+        22 sparse_tensor: Option<Box<SparseTensorProto>> [message, optional, boxed];
+        14 tp: Option<Box<TypeProto>> [message, optional, boxed];
+        7 floats: Vec<f32> [float, repeated, packed = "false"];
+        8 ints: Vec<i64> [int64, repeated, packed = "false"];
+        9 strings: Vec<Bytes> [bytes = "bytes", repeated];
+        10 tensors: Vec<TensorProto> [message, repeated];
+        11 graphs: Vec<GraphProto> [message, repeated];
+        23 sparse_tensors: Vec<SparseTensorProto> [message, repeated];
+        15 type_protos: Vec<TypeProto> [message, repeated];
+    }
+
+    ValueInfoProto {
+        1 name: Option<String> [string, optional];
+        2 r#type: Option<TypeProto> [message, optional];
+        3 doc_string: Option<String> [string, optional];
+        4 metadata_props: Vec<StringStringEntryProto> [message, repeated];
+    }
+
+    TensorProto {
+        1 dims: Vec<i64> [int64, repeated, packed = "false"];
+        2 data_type: Option<i32> [int32, optional];
+        3 segment: Option<Segment> [message, optional];
+        4 float_data: Vec<f32> [float, repeated, packed = "true"];
+        5 int32_data: Vec<i32> [int32, repeated, packed = "true"];
+        6 string_data: Vec<Bytes> [bytes = "bytes", repeated];
+        7 int64_data: Vec<i64> [int64, repeated, packed = "true"];
+        8 name: Option<String> [string, optional];
+        12 doc_string: Option<String> [string, optional];
+        9 raw_data: Option<Bytes> [bytes = "bytes", optional];
+        13 external_data: Vec<StringStringEntryProto> [message, repeated];
+        14 data_location: Option<i32> [int32, optional];
+        10 double_data: Vec<f64> [double, repeated, packed = "true"];
+        11 uint64_data: Vec<u64> [uint64, repeated, packed = "true"];
+        16 metadata_props: Vec<StringStringEntryProto> [message, repeated];
+    }
+
+    Segment {
+        1 begin: Option<i64> [int64, optional];
+        2 end: Option<i64> [int64, optional];
+    }
+
+    SparseTensorProto {
+        1 values: Option<TensorProto> [message, optional];
+        2 indices: Option<TensorProto> [message, optional];
+        3 dims: Vec<i64> [int64, repeated, packed = "false"];
+    }
+
+    TypeProto (value: Option<TypeValue> [oneof = "TypeValue", tags = "1, 4, 5, 9, 8, 7"]) {
+        6 denotation: Option<String> [string, optional];
+    }
+
+    /// `TypeProto.Tensor`, and `TypeProto.SparseTensor`, which has the same fields.
+    TensorType {
+        1 elem_type: Option<i32> [int32, optional];
+        2 shape: Option<TensorShapeProto> [message, optional];
+    }
+
+    /// `TypeProto.Sequence`, and `TypeProto.Optional`.
+    ElementType {
+        1 elem_type: Option<Box<TypeProto>> [message, optional, boxed];
+    }
+
+    MapType {
+        1 key_type: Option<i32> [int32, optional];
+        2 value_type: Option<Box<TypeProto>> [message, optional, boxed];
+    }
+
+    OpaqueType {
+        1 domain: Option<String> [string, optional];
+        2 name: Option<String> [string, optional];
+    }
+
+    TensorShapeProto {
+        1 dim: Vec<Dimension> [message, repeated];
+    }
+
+    Dimension (value: Option<DimensionValue> [oneof = "DimensionValue", tags = "1, 2"]) {
+        3 denotation: Option<String> [string, optional];
+    }
 }
 
-#[derive(Clone, PartialEq, Message)]
-pub struct NodeProto {
-    #[prost(string, repeated, tag = "1")]
-    pub input: Vec<String>,
-    #[prost(string, repeated, tag = "2")]
-    pub output: Vec<String>,
-    #[prost(string, optional, tag = "3")]
-    pub name: Option<String>,
-    #[prost(string, optional, tag = "4")]
-    pub op_type: Option<String>,
-    #[prost(string, optional, tag = "7")]
-    pub domain: Option<String>,
-    #[prost(string, optional, tag = "8")]
-    pub overload: Option<String>,
-    #[prost(message, repeated, tag = "5")]
-    pub attribute: Vec<AttributeProto>,
-    #[prost(string, optional, tag = "6")]
-    pub doc_string: Option<String>,
-    #[prost(message, repeated, tag = "9")]
-    pub metadata_props: Vec<StringStringEntryProto>,
-    #[prost(message, repeated, tag = "10")]
-    pub device_configurations: Vec<NodeDeviceConfigurationProto>,
-}
+choices! {
+    TypeValue {
+        1 Tensor(TensorType) [message];
+        4 Sequence(Box<ElementType>) [message, boxed];
+        5 Map(Box<MapType>) [message, boxed];
+        9 Optional(Box<ElementType>) [message, boxed];
+        8 SparseTensor(TensorType) [message];
+        7 Opaque(OpaqueType) [message];
+    }
 
-#[derive(Clone, PartialEq, Message)]
-pub struct NodeDeviceConfigurationProto {
-    #[prost(string, optional, tag = "1")]
-    pub configuration_id: Option<String>,
-    #[prost(message, repeated, tag = "2")]
-    pub sharding_spec: Vec<ShardingSpecProto>,
-    #[prost(int32, optional, tag = "3")]
-    pub pipeline_stage: Option<i32>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub struct ShardingSpecProto {
-    #[prost(string, optional, tag = "1")]
-    pub tensor_name: Option<String>,
-    #[prost(int64, repeated, packed = "false", tag = "2")]
-    pub device: Vec<i64>,
-    #[prost(message, repeated, tag = "3")]
-    pub index_to_device_group_map: Vec<IntIntListEntryProto>,
-    #[prost(message, repeated, tag = "4")]
-    pub sharded_dim: Vec<ShardedDimProto>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub struct IntIntListEntryProto {
-    #[prost(int64, optional, tag = "1")]
-    pub key: Option<i64>,
-    #[prost(int64, repeated, packed = "false", tag = "2")]
-    pub value: Vec<i64>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub struct ShardedDimProto {
-    #[prost(int64, optional, tag = "1")]
-    pub axis: Option<i64>,
-    #[prost(message, repeated, tag = "2")]
-    pub simple_sharding: Vec<SimpleShardedDimProto>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub struct SimpleShardedDimProto {
-    #[prost(oneof = "DimensionValue", tags = "1, 2")]
-    pub dim: Option<DimensionValue>,
-    #[prost(int64, optional, tag = "3")]
-    pub num_shards: Option<i64>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub struct AttributeProto {
-    #[prost(string, optional, tag = "1")]
-    pub name: Option<String>,
-    #[prost(string, optional, tag = "21")]
-    pub ref_attr_name: Option<String>,
-    #[prost(string, optional, tag = "13")]
-    pub doc_string: Option<String>,
-    #[prost(enumeration = "AttributeType", optional, tag = "20")]
-    pub r#type: Option<i32>,
-    #[prost(float, optional, tag = "2")]
-    pub f: Option<f32>,
-    #[prost(int64, optional, tag = "3")]
-    pub i: Option<i64>,
-    #[prost(bytes = "bytes", optional, tag = "4")]
-    pub s: Option<Bytes>,
-    #[prost(message, optional, boxed, tag = "5")]
-    pub t: Option<Box<TensorProto>>,
-    #[prost(message, optional, boxed, tag = "6")]
-    pub g: Option<Box<GraphProto>>,
-    #[prost(message, optional, boxed, tag = "22")]
-    pub sparse_tensor: Option<Box<SparseTensorProto>>,
-    #[prost(message, optional, boxed, tag = "14")]
-    pub tp: Option<Box<TypeProto>>,
-    #[prost(float, repeated, packed = "false", tag = "7")]
-    pub floats: Vec<f32>,
-    #[prost(int64, repeated, packed = "false", tag = "8")]
-    pub ints: Vec<i64>,
-    #[prost(bytes = "bytes", repeated, tag = "9")]
-    pub strings: Vec<Bytes>,
-    #[prost(message, repeated, tag = "10")]
-    pub tensors: Vec<TensorProto>,
-    #[prost(message, repeated, tag = "11")]
-    pub graphs: Vec<GraphProto>,
-    #[prost(message, repeated, tag = "23")]
-    pub sparse_tensors: Vec<SparseTensorProto>,
-    #[prost(message, repeated, tag = "15")]
-    pub type_protos: Vec<TypeProto>,
+    DimensionValue {
+        1 DimValue(i64) [int64];
+        2 DimParam(String) [string];
+    }
 }
 
 /// Which field of an attribute has its value.
@@ -264,147 +345,5 @@ pub enum AttributeType {
     TypeProtos = 14,
 }
 
-#[derive(Clone, PartialEq, Message)]
-pub struct ValueInfoProto {
-    #[prost(string, optional, tag = "1")]
-    pub name: Option<String>,
-    #[prost(message, optional, tag = "2")]
-    pub r#type: Option<TypeProto>,
-    #[prost(string, optional, tag = "3")]
-    pub doc_string: Option<String>,
-    #[prost(message, repeated, tag = "4")]
-    pub metadata_props: Vec<StringStringEntryProto>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub struct TensorProto {
-    #[prost(int64, repeated, packed = "false", tag = "1")]
-    pub dims: Vec<i64>,
-    #[prost(int32, optional, tag = "2")]
-    pub data_type: Option<i32>,
-    #[prost(message, optional, tag = "3")]
-    pub segment: Option<Segment>,
-    #[prost(float, repeated, packed = "true", tag = "4")]
-    pub float_data: Vec<f32>,
-    #[prost(int32, repeated, packed = "true", tag = "5")]
-    pub int32_data: Vec<i32>,
-    #[prost(bytes = "bytes", repeated, tag = "6")]
-    pub string_data: Vec<Bytes>,
-    #[prost(int64, repeated, packed = "true", tag = "7")]
-    pub int64_data: Vec<i64>,
-    #[prost(string, optional, tag = "8")]
-    pub name: Option<String>,
-    #[prost(string, optional, tag = "12")]
-    pub doc_string: Option<String>,
-    #[prost(bytes = "bytes", optional, tag = "9")]
-    pub raw_data: Option<Bytes>,
-    #[prost(message, repeated, tag = "13")]
-    pub external_data: Vec<StringStringEntryProto>,
-    #[prost(int32, optional, tag = "14")]
-    pub data_location: Option<i32>,
-    #[prost(double, repeated, packed = "true", tag = "10")]
-    pub double_data: Vec<f64>,
-    #[prost(uint64, repeated, packed = "true", tag = "11")]
-    pub uint64_data: Vec<u64>,
-    #[prost(message, repeated, tag = "16")]
-    pub metadata_props: Vec<StringStringEntryProto>,
-}
-
 /// `TensorProto.data_location` of data in another file.
 pub const EXTERNAL: i32 = 1;
-
-#[derive(Clone, PartialEq, Message)]
-pub struct Segment {
-    #[prost(int64, optional, tag = "1")]
-    pub begin: Option<i64>,
-    #[prost(int64, optional, tag = "2")]
-    pub end: Option<i64>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub struct SparseTensorProto {
-    #[prost(message, optional, tag = "1")]
-    pub values: Option<TensorProto>,
-    #[prost(message, optional, tag = "2")]
-    pub indices: Option<TensorProto>,
-    #[prost(int64, repeated, packed = "false", tag = "3")]
-    pub dims: Vec<i64>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub struct TypeProto {
-    #[prost(oneof = "TypeValue", tags = "1, 4, 5, 9, 8, 7")]
-    pub value: Option<TypeValue>,
-    #[prost(string, optional, tag = "6")]
-    pub denotation: Option<String>,
-}
-
-#[derive(Clone, PartialEq, Oneof)]
-pub enum TypeValue {
-    #[prost(message, tag = "1")]
-    Tensor(TensorType),
-    #[prost(message, boxed, tag = "4")]
-    Sequence(Box<ElementType>),
-    #[prost(message, boxed, tag = "5")]
-    Map(Box<MapType>),
-    #[prost(message, boxed, tag = "9")]
-    Optional(Box<ElementType>),
-    #[prost(message, tag = "8")]
-    SparseTensor(TensorType),
-    #[prost(message, tag = "7")]
-    Opaque(OpaqueType),
-}
-
-/// `TypeProto.Tensor`, and `TypeProto.SparseTensor`, which has the same fields.
-#[derive(Clone, PartialEq, Message)]
-pub struct TensorType {
-    #[prost(int32, optional, tag = "1")]
-    pub elem_type: Option<i32>,
-    #[prost(message, optional, tag = "2")]
-    pub shape: Option<TensorShapeProto>,
-}
-
-/// `TypeProto.Sequence`, and `TypeProto.Optional`.
-#[derive(Clone, PartialEq, Message)]
-pub struct ElementType {
-    #[prost(message, optional, boxed, tag = "1")]
-    pub elem_type: Option<Box<TypeProto>>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub struct MapType {
-    #[prost(int32, optional, tag = "1")]
-    pub key_type: Option<i32>,
-    #[prost(message, optional, boxed, tag = "2")]
-    pub value_type: Option<Box<TypeProto>>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub struct OpaqueType {
-    #[prost(string, optional, tag = "1")]
-    pub domain: Option<String>,
-    #[prost(string, optional, tag = "2")]
-    pub name: Option<String>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub struct TensorShapeProto {
-    #[prost(message, repeated, tag = "1")]
-    pub dim: Vec<Dimension>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub struct Dimension {
-    #[prost(oneof = "DimensionValue", tags = "1, 2")]
-    pub value: Option<DimensionValue>,
-    #[prost(string, optional, tag = "3")]
-    pub denotation: Option<String>,
-}
-
-#[derive(Clone, PartialEq, Eq, Oneof)]
-pub enum DimensionValue {
-    #[prost(int64, tag = "1")]
-    DimValue(i64),
-    #[prost(string, tag = "2")]
-    DimParam(String),
-}

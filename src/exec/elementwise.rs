@@ -137,7 +137,7 @@ pub(super) fn broadcast<'v, T: Real>(
 }
 
 /// The shape that both shapes broadcast to, from the last axis.
-pub(super) fn broadcast_shape(a: &[usize], b: &[usize]) -> Result<Vec<usize>, String> {
+pub(crate) fn broadcast_shape(a: &[usize], b: &[usize]) -> Result<Vec<usize>, String> {
     let rank = a.len().max(b.len());
     let at = |shape: &[usize], axis: usize| {
         (axis + shape.len())

@@ -36,6 +36,7 @@ pub use array::{Array, MAX_ARRAY_BYTES};
 pub use compare::{Reference, compare};
 pub(crate) use conv::patches;
 pub use device::Device;
+pub(crate) use elementwise::broadcast_shape;
 pub use elementwise::scalar;
 pub use evaluate::evaluate;
 pub use evaluation::{Evaluated, Top1, agree, top1};

@@ -9,40 +9,18 @@ use serde_json::Value as Json;
 use super::numbers::float;
 use super::opaque::Place;
 use super::schema::tagged;
-use crate::exec::{Foreign, MAX_ARRAY_BYTES, Operand};
+use crate::exec::{Foreign, Operand, broadcast_shape, element_count};
+use crate::formats::sizes::positions;
+use crate::formats::words::among;
 use crate::ir::{DType, Dialect, Opaque, Tensor};
 
 /// The operators, run here.
 pub(crate) struct Operators;
 
 /// Their names, up to what follows a dot.
-const KNOWN: [&str; 25] = [
-    "embedding",
-    "arange",
-    "ones",
-    "zeros",
-    "full",
-    "new_ones",
-    "new_zeros",
-    "ge",
-    "gt",
-    "le",
-    "lt",
-    "eq",
-    "ne",
-    "__and__",
-    "__or__",
-    "bitwise_and",
-    "bitwise_or",
-    "logical_and",
-    "logical_or",
-    "logical_not",
-    "bitwise_not",
-    "index",
-    "where",
-    "masked_fill",
-    "linalg_vector_norm",
-];
+const KNOWN: &str = "
+    embedding arange ones zeros full new_ones new_zeros ge gt le lt eq ne __and__ __or__ bitwise_and bitwise_or logical_and
+    logical_or logical_not bitwise_not index where masked_fill linalg_vector_norm";
 
 impl fmt::Debug for Operators {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -56,7 +34,7 @@ impl Foreign for Operators {
     }
 
     fn knows(&self, opaque: &Opaque) -> bool {
-        opaque.dialect == Dialect::ExportedProgram && KNOWN.contains(&short(&opaque.name))
+        opaque.dialect == Dialect::ExportedProgram && among(KNOWN, short(&opaque.name))
     }
 
     fn run(
@@ -103,7 +81,7 @@ impl Call<'_> {
             "index" => rows(&self.tensor("self")?, &self.tensors("indices")?),
             "arange" => {
                 let end = self.number("end")?.max(0.0) as usize;
-                bounded(&[end])?;
+                element_count::<f64>(&[end])?;
                 Ok(ArrayD::from_shape_fn(vec![end], |at| at[0] as f64))
             }
             "ones" | "new_ones" => self.filled(1.0),
@@ -173,13 +151,7 @@ impl Call<'_> {
         };
         let keep = self.argument("keepdim").and_then(tagged);
         let keep = keep.and_then(|(_, keep)| keep.as_bool()).unwrap_or(false);
-        let rank = x.ndim() as i64;
-        let mut axes: Vec<usize> = Vec::new();
-        for dim in dims {
-            let axis = if dim < 0 { dim + rank } else { dim };
-            let axis = usize::try_from(axis).ok().filter(|axis| *axis < x.ndim());
-            axes.push(axis.ok_or("there is no such axis")?);
-        }
+        let mut axes = positions(&dims, x.ndim()).ok_or("there is no such axis")?;
         axes.sort_unstable();
         axes.dedup();
         let mut sums = x.mapv(|x| x * x);
@@ -198,7 +170,7 @@ impl Call<'_> {
         let shape: Vec<usize> = { shape.iter() }
             .map(|n| usize::try_from(*n).map_err(|_| format!("a size is {n}")))
             .collect::<Result<_, _>>()?;
-        bounded(&shape)?;
+        element_count::<f64>(&shape)?;
         Ok(ArrayD::from_elem(shape, number))
     }
 
@@ -278,30 +250,10 @@ fn truth(is: bool) -> f64 {
     f64::from(u8::from(is))
 }
 
-fn bounded(shape: &[usize]) -> Result<usize, String> {
-    let sizes = shape
-        .iter()
-        .try_fold(8usize, |all, n| all.checked_mul((*n).max(1)));
-    match sizes {
-        Some(bytes) if bytes as u64 <= MAX_ARRAY_BYTES => Ok(shape.iter().product()),
-        _ => Err(format!("an array of shape {shape:?} is too large")),
-    }
-}
-
 /// The shape that both are broadcast to.
 fn common(a: &[usize], b: &[usize]) -> Result<Vec<usize>, String> {
-    let rank = a.len().max(b.len());
-    let at = |shape: &[usize], i: usize| match (i + shape.len()).checked_sub(rank) {
-        Some(i) => shape[i],
-        None => 1,
-    };
-    let size = |i: usize| match (at(a, i), at(b, i)) {
-        (n, m) if n == m || m == 1 => Ok(n),
-        (1, m) => Ok(m),
-        _ => Err(format!("{a:?} and {b:?} do not go together")),
-    };
-    let shape: Vec<usize> = (0..rank).map(size).collect::<Result<_, _>>()?;
-    bounded(&shape)?;
+    let shape = broadcast_shape(a, b)?;
+    element_count::<f64>(&shape)?;
     Ok(shape)
 }
 
@@ -338,7 +290,7 @@ fn rows(table: &ArrayD<f64>, indices: &[ArrayD<f64>]) -> Result<ArrayD<f64>, Str
     let (places, inner) = table.shape().split_at(indices.len());
     let length: usize = inner.iter().product();
     let all = [&shape[..], inner].concat();
-    let mut found = Vec::with_capacity(bounded(&all)?);
+    let mut found = Vec::with_capacity(element_count::<f64>(&all)?);
     let table = table.as_standard_layout();
     let elements = table.as_slice().unwrap_or_default();
     for at in ndarray::indices(IxDyn(&shape)) {

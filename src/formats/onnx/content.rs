@@ -2,7 +2,7 @@
 //!
 //! Exporters compute sizes by nodes: `Shape`, `Gather`, `Mul`, `Floor`, `Concat`. Folded, they say a reshape's shape as an expression.
 
-use smallvec::{SmallVec, smallvec};
+use ndarray::{Array1, ArrayD, arr0};
 
 use crate::formats::sizes::remainder;
 use crate::ir::{DType, Dim, Dims, Tensor};
@@ -29,8 +29,7 @@ pub(super) enum Number {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Content {
     pub dtype: DType,
-    pub shape: SmallVec<[usize; 2]>,
-    pub elements: Vec<Number>,
+    pub elements: ArrayD<Number>,
 }
 
 impl Number {
@@ -292,12 +291,10 @@ pub(super) fn count(shape: &[usize]) -> Option<usize> {
 }
 
 impl Content {
-    pub(super) fn new(dtype: DType, shape: SmallVec<[usize; 2]>, elements: Vec<Number>) -> Content {
-        Content {
-            dtype,
-            shape,
-            elements,
-        }
+    /// Elements in row-major order, if they are as many as the shape says.
+    pub(super) fn new(dtype: DType, shape: &[usize], elements: Vec<Number>) -> Option<Content> {
+        let elements = ArrayD::from_shape_vec(shape, elements).ok()?;
+        Some(Content { dtype, elements })
     }
 
     /// Of a tensor that is small, and of a type that sizes are computed in.
@@ -324,21 +321,39 @@ impl Content {
                 elements.iter().map(|x| Number::of(*x)).collect()
             }
         };
-        Some(Content::new(dtype, tensor.shape().into(), elements))
+        Content::new(dtype, tensor.shape(), elements)
+    }
+
+    /// A list.
+    pub(super) fn list(dtype: DType, elements: impl IntoIterator<Item = Number>) -> Content {
+        let elements = Array1::from_iter(elements).into_dyn();
+        Content { dtype, elements }
     }
 
     /// A list of sizes.
-    pub(super) fn list(sizes: &[Dim]) -> Content {
-        Content::new(
-            DType::I64,
-            smallvec![sizes.len()],
-            sizes.iter().cloned().map(Number::whole).collect(),
-        )
+    pub(super) fn of_sizes(sizes: &[Dim]) -> Content {
+        Content::list(DType::I64, sizes.iter().cloned().map(Number::whole))
     }
 
     /// A single size.
     pub(super) fn scalar(size: Dim) -> Content {
-        Content::new(DType::I64, smallvec![], vec![Number::whole(size)])
+        let elements = arr0(Number::whole(size)).into_dyn();
+        let dtype = DType::I64;
+        Content { dtype, elements }
+    }
+
+    /// What a function gives on each element.
+    pub(super) fn map(
+        &self,
+        dtype: DType,
+        function: impl Fn(&Number) -> Option<Number>,
+    ) -> Option<Content> {
+        let elements = self.elements.iter().map(function);
+        Content::new(dtype, self.shape(), elements.collect::<Option<_>>()?)
+    }
+
+    pub(super) fn shape(&self) -> &[usize] {
+        self.elements.shape()
     }
 
     /// The elements as sizes, if all are whole.
@@ -348,10 +363,7 @@ impl Content {
 
     /// The elements as whole numbers, if none depends on a symbol.
     pub(super) fn ints(&self) -> Option<Vec<i64>> {
-        self.elements
-            .iter()
-            .map(|n| n.size()?.as_number())
-            .collect()
+        self.elements.iter().map(Number::int).collect()
     }
 
     /// The elements as numbers, if none depends on a symbol.
@@ -361,10 +373,7 @@ impl Content {
 
     /// The only element.
     pub(super) fn only(&self) -> Option<&Number> {
-        match self.elements.as_slice() {
-            [only] => Some(only),
-            _ => None,
-        }
+        self.elements.first().filter(|_| self.elements.len() == 1)
     }
 
     /// A tensor of these elements, if none depends on a symbol.
@@ -372,12 +381,12 @@ impl Content {
         let exact = self.dtype != DType::I64 || { self.elements.iter() }
             .all(|n| n.value().is_some_and(|x| x.abs() < 9e15));
         let values = self.values().filter(|_| exact)?;
-        Some(Tensor::from_f64(self.dtype, &self.shape, values))
+        Some(Tensor::from_f64(self.dtype, self.shape(), values))
     }
 
     /// Whether an expression has grown too long to be of use.
     pub(super) fn is_too_long(&self) -> bool {
         let long = |n: &Number| matches!(n, Number::Size(dim, _) if dim.is_too_long());
-        count(&self.shape).is_none() || self.elements.iter().any(long)
+        count(self.shape()).is_none() || self.elements.iter().any(long)
     }
 }

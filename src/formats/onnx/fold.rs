@@ -1,14 +1,13 @@
 //! What nodes that compute sizes compute, as expressions.
 
-use smallvec::{SmallVec, smallvec};
+use ndarray::{ArrayD, Axis};
 
 use super::content::{Content, MAX_ELEMENTS, Number, count};
 use super::import::Importer;
-use super::rearrange::{
-    broadcast, concat, flatten, gather, reshape, slice, spread, squeeze, transpose,
-};
+use super::rearrange::{concat, flatten, gather, reshape, slice, spread, squeeze, transpose};
 use super::tensor;
 use super::view::View;
+use crate::exec::broadcast_shape;
 use crate::formats::sizes::{from_front, positions};
 use crate::ir::{DType, Dim};
 
@@ -27,9 +26,7 @@ pub(super) fn fold<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content
         "Identity" => im.content(view.input(0)?)?.clone(),
         "Cast" => {
             let to = tensor::dtype(i32::try_from(view.int("to", 0)).ok()?)?;
-            let x = im.content(view.input(0)?)?;
-            let elements = x.elements.iter().map(|n| n.cast(to));
-            Content::new(to, x.shape.clone(), elements.collect::<Option<_>>()?)
+            im.content(view.input(0)?)?.map(to, |n| n.cast(to))?
         }
         "Gather" => gather(im, view)?,
         "Slice" => slice(im, view)?,
@@ -38,13 +35,13 @@ pub(super) fn fold<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content
         "Unsqueeze" => {
             let axes = axes(im, view)??;
             let mut x = im.content(view.input(0)?)?.clone();
-            let mut axes = positions(&axes, x.shape.len() + axes.len())?;
+            let mut axes = positions(&axes, x.shape().len() + axes.len())?;
             axes.sort_unstable();
             for axis in axes {
-                if axis > x.shape.len() {
+                if axis > x.shape().len() {
                     return None;
                 }
-                x.shape.insert(axis, 1);
+                x.elements.insert_axis_inplace(Axis(axis));
             }
             x
         }
@@ -75,12 +72,9 @@ pub(super) fn fold<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content
         "Range" => range(im, view)?,
         "ConstantOfShape" => filled(im, view)?,
         "Expand" => {
-            let target = im.ints(view, 1)?;
-            let target = target.iter().map(|n| usize::try_from(*n).ok());
-            let target: SmallVec<[usize; 2]> = target.collect::<Option<_>>()?;
-            let x = im.content(view.input(0)?)?.clone();
-            let shape = broadcast(&x.shape, &target)?;
-            spread(&x, &shape)?
+            let target = lengths(im, view, 1)?;
+            let x = im.content(view.input(0)?)?;
+            spread(x, &broadcast_shape(x.shape(), &target).ok()?)?
         }
         "ReduceProd" | "ReduceSum" | "ReduceMax" | "ReduceMin" => reduce(im, view)?,
         _ => return None,
@@ -127,7 +121,7 @@ fn shape<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content> {
     let rank = dims.len() as i64;
     let clamp = |n: i64| from_front(n, rank).clamp(0, rank) as usize;
     let (start, end) = (clamp(view.int("start", 0)), clamp(view.int("end", rank)));
-    Some(Content::list(dims.get(start..end.max(start))?))
+    Some(Content::of_sizes(dims.get(start..end.max(start))?))
 }
 
 fn unary<'m>(
@@ -136,10 +130,7 @@ fn unary<'m>(
     f: impl Fn(&Number, bool) -> Option<Number>,
 ) -> Option<Content> {
     let x = im.content(view.input(0)?)?;
-    let whole = !x.dtype.is_float();
-    let elements = x.elements.iter().map(|n| f(n, whole));
-    let elements = elements.collect::<Option<_>>()?;
-    Some(Content::new(x.dtype, x.shape.clone(), elements))
+    x.map(x.dtype, |n| f(n, !x.dtype.is_float()))
 }
 
 fn binary<'m>(
@@ -152,15 +143,11 @@ fn binary<'m>(
     if a.dtype != b.dtype {
         return None;
     }
-    let shape = broadcast(&a.shape, &b.shape)?;
+    let shape = broadcast_shape(a.shape(), b.shape()).ok()?;
     let (a, b) = (spread(&a, &shape)?, spread(b, &shape)?);
     let pairs = a.elements.iter().zip(&b.elements);
     let elements = pairs.map(|(x, y)| f(x, y, !a.dtype.is_float()));
-    Some(Content::new(
-        a.dtype,
-        shape,
-        elements.collect::<Option<_>>()?,
-    ))
+    Content::new(a.dtype, &shape, elements.collect::<Option<_>>()?)
 }
 
 fn compare<'m>(
@@ -183,7 +170,8 @@ fn choose<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content> {
     let condition = im.content(view.input(0)?)?.clone();
     let a = im.content(view.input(1)?)?.clone();
     let b = im.content(view.input(2)?)?.clone();
-    let shape = broadcast(&broadcast(&condition.shape, &a.shape)?, &b.shape)?;
+    let shape = broadcast_shape(condition.shape(), a.shape()).ok()?;
+    let shape = broadcast_shape(&shape, b.shape()).ok()?;
     let condition = spread(&condition, &shape)?.ints()?;
     let (a, b) = (spread(&a, &shape)?, spread(&b, &shape)?);
     if a.dtype != b.dtype {
@@ -191,7 +179,7 @@ fn choose<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content> {
     }
     let sides = a.elements.into_iter().zip(b.elements).zip(condition);
     let elements = sides.map(|((a, b), yes)| if yes != 0 { a } else { b });
-    Some(Content::new(a.dtype, shape, elements.collect()))
+    Content::new(a.dtype, &shape, elements.collect())
 }
 
 fn range<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content> {
@@ -216,14 +204,12 @@ fn range<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content> {
         elements.push(Number::whole(Dim::from(at)));
         at = at.checked_add(step)?;
     }
-    (step != 0).then(|| Content::new(dtype, smallvec![elements.len()], elements))
+    (step != 0).then(|| Content::list(dtype, elements))
 }
 
 fn filled<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content> {
-    let shape = im.ints(view, 0)?;
-    let shape = shape.iter().map(|n| usize::try_from(*n).ok());
-    let shape: SmallVec<[usize; 2]> = shape.collect::<Option<_>>()?;
-    let count = count(&shape).filter(|_| shape.len() <= 4)?;
+    let shape = lengths(im, view, 0)?;
+    count(&shape).filter(|_| shape.len() <= 4)?;
     let (dtype, value) = match view.attribute("value").and_then(|a| a.t.as_deref()) {
         None => (DType::F32, Number::of(0.0)),
         Some(proto) => {
@@ -232,7 +218,14 @@ fn filled<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content> {
             (content.dtype, content.only()?.clone())
         }
     };
-    Some(Content::new(dtype, shape, vec![value; count]))
+    let elements = ArrayD::from_elem(shape, value);
+    Some(Content { dtype, elements })
+}
+
+/// The shape that operand `i` holds.
+fn lengths<'m>(im: &mut Importer<'m>, view: &View<'m>, i: usize) -> Option<Vec<usize>> {
+    let given = im.ints(view, i)?;
+    given.iter().map(|n| usize::try_from(*n).ok()).collect()
 }
 
 /// A reduction over all elements of a list.
@@ -244,7 +237,7 @@ fn reduce<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content> {
     }
     let axes = axes.unwrap_or_default();
     let x = im.content(view.input(0)?)?;
-    let over_all = x.shape.len() == 1 && axes.iter().all(|a| matches!(a, 0 | -1));
+    let over_all = x.shape().len() == 1 && axes.iter().all(|a| matches!(a, 0 | -1));
     if !over_all || (given && axes.is_empty()) {
         return None;
     }
@@ -265,12 +258,9 @@ fn reduce<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content> {
             _ => acc.min(n),
         }
     })?;
-    Some(Content::new(
-        x.dtype,
-        match view.int("keepdims", 1) {
-            0 => smallvec![],
-            _ => smallvec![1],
-        },
-        vec![result],
-    ))
+    let shape: &[usize] = match view.int("keepdims", 1) {
+        0 => &[],
+        _ => &[1],
+    };
+    Content::new(x.dtype, shape, vec![result])
 }

@@ -1,6 +1,6 @@
 //! Elements of small tensors under another shape, in another order, or repeated.
 
-use smallvec::{SmallVec, smallvec};
+use ndarray::{Axis, concatenate};
 
 use super::content::{Content, MAX_ELEMENTS, count};
 use super::fold::axes;
@@ -10,35 +10,31 @@ use crate::formats::sizes::{from_front, position, positions, slice_positions};
 
 /// The elements at these positions of an axis.
 fn select(x: &Content, axis: usize, positions: &[usize]) -> Option<Content> {
-    let length = *x.shape.get(axis)?;
-    let inner: usize = x.shape[axis + 1..].iter().product();
-    let outer: usize = x.shape[..axis].iter().product();
-    let mut elements = Vec::new();
-    for block in 0..outer {
-        for position in positions {
-            let start = (block * length + position) * inner;
-            elements.extend_from_slice(x.elements.get(start..start + inner)?);
-        }
-        if elements.len() > MAX_ELEMENTS {
-            return None;
-        }
-    }
-    let mut shape = x.shape.clone();
+    let mut shape = x.shape().to_vec();
     shape[axis] = positions.len();
-    Some(Content::new(x.dtype, shape, elements))
+    count(&shape)?;
+    Some(Content {
+        dtype: x.dtype,
+        elements: x.elements.select(Axis(axis), positions),
+    })
+}
+
+/// The same elements under another shape.
+fn reshaped(x: &Content, shape: &[usize]) -> Option<Content> {
+    count(shape)?;
+    Some(Content {
+        dtype: x.dtype,
+        elements: x.elements.to_shape(shape).ok()?.into_owned(),
+    })
 }
 
 pub(super) fn gather<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content> {
     let index = im.content(view.input(1)?)?.clone();
     let x = im.content(view.input(0)?)?;
-    let axis = position(view.int("axis", 0), x.shape.len())?;
-    let length = x.shape[axis];
-    let mut picked = select(x, axis, &positions(&index.ints()?, length)?)?;
-    picked.shape.remove(axis);
-    for (i, n) in index.shape.iter().enumerate() {
-        picked.shape.insert(axis + i, *n);
-    }
-    Some(picked)
+    let axis = position(view.int("axis", 0), x.shape().len())?;
+    let picked = select(x, axis, &positions(&index.ints()?, x.shape()[axis])?)?;
+    let (before, after) = x.shape().split_at(axis);
+    reshaped(&picked, &[before, index.shape(), &after[1..]].concat())
 }
 
 pub(super) fn slice<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content> {
@@ -59,8 +55,8 @@ pub(super) fn slice<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Conten
         return None;
     }
     for (i, axis) in axes.iter().enumerate() {
-        let axis = position(*axis, x.shape.len())?;
-        let positions = sliced(x.shape[axis], starts[i], ends[i], steps[i])?;
+        let axis = position(*axis, x.shape().len())?;
+        let positions = sliced(x.shape()[axis], starts[i], ends[i], steps[i])?;
         x = select(&x, axis, &positions)?;
     }
     Some(x)
@@ -74,13 +70,13 @@ fn sliced(length: usize, start: i64, end: i64, step: i64) -> Option<Vec<usize>> 
 
 pub(super) fn reshape<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content> {
     let target = im.ints(view, 1)?;
-    let mut x = im.content(view.input(0)?)?.clone();
+    let x = im.content(view.input(0)?)?;
     let keep_zero = view.int("allowzero", 0) != 0;
-    let mut shape: SmallVec<[usize; 2]> = smallvec![];
+    let mut shape = Vec::new();
     let mut rest = None;
     for (axis, length) in target.iter().enumerate() {
         shape.push(match length {
-            0 if !keep_zero => *x.shape.get(axis)?,
+            0 if !keep_zero => *x.shape().get(axis)?,
             -1 if rest.is_none() => {
                 rest = Some(axis);
                 1
@@ -92,26 +88,24 @@ pub(super) fn reshape<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Cont
     if let Some(axis) = rest {
         shape[axis] = x.elements.len().checked_div(known)?;
     }
-    x.shape = shape;
-    (count(&x.shape)? == x.elements.len()).then_some(x)
+    reshaped(x, &shape)
 }
 
 /// A matrix: the axes before `axis` are its rows.
 pub(super) fn flatten<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content> {
-    let mut x = im.content(view.input(0)?)?.clone();
-    let rank = x.shape.len();
+    let x = im.content(view.input(0)?)?;
+    let rank = x.shape().len();
     let axis = match view.int("axis", 1) {
         axis if usize::try_from(axis) == Ok(rank) => rank,
         axis => position(axis, rank)?,
     };
-    let (rows, columns) = x.shape.split_at(axis);
-    x.shape = smallvec![count(rows)?, count(columns)?];
-    Some(x)
+    let (rows, columns) = x.shape().split_at(axis);
+    reshaped(x, &[count(rows)?, count(columns)?])
 }
 
 pub(super) fn transpose<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content> {
-    let x = im.content(view.input(0)?)?;
-    let rank = x.shape.len();
+    let mut x = im.content(view.input(0)?)?.clone();
+    let rank = x.shape().len();
     let perm = match view.ints("perm") {
         Some(perm) => positions(perm, rank)?,
         None => (0..rank).rev().collect(),
@@ -119,24 +113,8 @@ pub(super) fn transpose<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Co
     if perm.len() != rank || (0..rank).any(|axis| !perm.contains(&axis)) {
         return None;
     }
-    let shape: SmallVec<[usize; 2]> = perm.iter().map(|axis| x.shape[*axis]).collect();
-    let element = |mut i: usize| {
-        let mut at = vec![0; rank];
-        for (axis, from) in perm.iter().enumerate().rev() {
-            at[*from] = i % shape[axis];
-            i /= shape[axis];
-        }
-        let at = at
-            .iter()
-            .zip(&x.shape)
-            .fold(0, |sum, (i, length)| sum * length + i);
-        x.elements.get(at).cloned()
-    };
-    Some(Content::new(
-        x.dtype,
-        shape.clone(),
-        (0..x.elements.len()).map(element).collect::<Option<_>>()?,
-    ))
+    x.elements = x.elements.permuted_axes(&perm[..]);
+    Some(x)
 }
 
 pub(super) fn concat<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content> {
@@ -145,93 +123,38 @@ pub(super) fn concat<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Conte
         parts.push(im.content(view.input(i)?)?.clone());
     }
     let first = parts.first()?;
-    let rank = first.shape.len();
+    let (dtype, rank) = (first.dtype, first.shape().len());
     let axis = position(view.int("axis", 0), rank)?;
-    let alike = |part: &Content| {
-        let mut shape = part.shape.clone();
-        part.shape.len() == rank && {
-            shape[axis] = first.shape[axis];
-            shape == first.shape
-        }
-    };
+    let alike = |part: &Content| part.dtype == dtype && part.shape().len() == rank;
     let total: usize = parts.iter().map(|part| part.elements.len()).sum();
-    let same_type = parts.iter().all(|part| part.dtype == first.dtype);
-    if total > MAX_ELEMENTS || !same_type || !parts.iter().all(alike) {
+    if total > MAX_ELEMENTS || !parts.iter().all(alike) {
         return None;
     }
-    let outer: usize = first.shape[..axis].iter().product();
-    let mut shape = first.shape.clone();
-    shape[axis] = parts.iter().map(|part| part.shape[axis]).sum();
-    let mut elements = Vec::with_capacity(total);
-    for block in 0..outer {
-        for part in &parts {
-            let length = part.elements.len() / outer;
-            elements.extend_from_slice(&part.elements[block * length..(block + 1) * length]);
-        }
-    }
-    Some(Content::new(first.dtype, shape, elements))
+    let parts: Vec<_> = parts.iter().map(|part| part.elements.view()).collect();
+    let elements = concatenate(Axis(axis), &parts).ok()?;
+    Some(Content { dtype, elements })
 }
 
 pub(super) fn squeeze<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<Content> {
     let axes = axes(im, view)?;
-    let mut x = im.content(view.input(0)?)?.clone();
-    let axes = match axes {
+    let x = im.content(view.input(0)?)?;
+    let (shape, rank) = (x.shape(), x.shape().len());
+    let gone = match axes {
         // An empty list is all axes to some, and none to others.
         Some(axes) if axes.is_empty() => return None,
-        Some(axes) => Some(positions(&axes, x.shape.len())?),
-        None => None,
+        Some(axes) => positions(&axes, rank)?,
+        None => (0..rank).filter(|axis| shape[*axis] == 1).collect(),
     };
-    let mut at = 0;
-    let mut fits = true;
-    x.shape.retain(|n| {
-        let gone = match &axes {
-            Some(axes) => axes.contains(&at),
-            None => *n == 1,
-        };
-        fits &= !gone || *n == 1;
-        at += 1;
-        !gone
-    });
-    fits.then_some(x)
-}
-
-/// The shape that both have, lengths of 1 being repeated.
-pub(super) fn broadcast(a: &[usize], b: &[usize]) -> Option<SmallVec<[usize; 2]>> {
-    let rank = a.len().max(b.len());
-    let at = |shape: &[usize], axis: usize| match (axis + shape.len()).checked_sub(rank) {
-        Some(i) => shape[i],
-        None => 1,
-    };
-    let length = |axis| match (at(a, axis), at(b, axis)) {
-        (n, m) if n == m || m == 1 => Some(n),
-        (1, m) => Some(m),
-        _ => None,
-    };
-    (0..rank).map(length).collect()
+    let kept = (0..rank).filter(|axis| !gone.contains(axis));
+    let kept: Vec<usize> = kept.map(|axis| shape[axis]).collect();
+    let fits = gone.iter().all(|axis| shape[*axis] == 1);
+    fits.then(|| reshaped(x, &kept))?
 }
 
 /// The elements repeated to this shape.
 pub(super) fn spread(x: &Content, shape: &[usize]) -> Option<Content> {
-    if x.shape[..] == *shape {
-        return Some(x.clone());
-    }
-    let count = count(shape).filter(|_| shape.len() >= x.shape.len())?;
-    let skipped = shape.len() - x.shape.len();
-    let element = |mut i: usize| {
-        let (mut at, mut stride) = (0, 1);
-        for (axis, length) in shape.iter().enumerate().rev() {
-            let position = i % length;
-            i /= length;
-            if let Some(own) = axis.checked_sub(skipped).map(|axis| x.shape[axis]) {
-                at += if own == 1 { 0 } else { position * stride };
-                stride *= own;
-            }
-        }
-        x.elements.get(at).cloned()
-    };
-    Some(Content::new(
-        x.dtype,
-        shape.into(),
-        (0..count).map(element).collect::<Option<_>>()?,
-    ))
+    count(shape)?;
+    let elements = x.elements.broadcast(shape)?.to_owned();
+    let dtype = x.dtype;
+    Some(Content { dtype, elements })
 }

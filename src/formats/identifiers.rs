@@ -1,4 +1,4 @@
-//! Names that Python code may use, be it TorchScript or generated from a program.
+//! Names: those that Python code may use, be it TorchScript or generated from a program, and those that are free.
 
 use super::words::among;
 
@@ -31,4 +31,15 @@ pub(in crate::formats) fn identifier(name: &str) -> String {
         out.push('_');
     }
     out
+}
+
+/// A name that is not used yet: this one, or it with a number.
+pub(in crate::formats) fn unused(base: &str, used: impl Fn(&str) -> bool) -> String {
+    let mut name = base.to_owned();
+    let mut n = 0u64;
+    while used(&name) {
+        n += 1;
+        name = format!("{base}_{n}");
+    }
+    name
 }

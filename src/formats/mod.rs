@@ -53,6 +53,16 @@ pub struct ReadOptions {
     pub inputs: Vec<InputShape>,
 }
 
+impl ReadOptions {
+    /// The shapes that are given to inputs of these names: by name, the others in order.
+    fn shapes_of<'n>(&self, names: impl Iterator<Item = &'n str>) -> Vec<Option<&InputShape>> {
+        let named = |name| { self.inputs.iter() }.find(|given| given.name.as_deref() == Some(name));
+        let mut unnamed = self.inputs.iter().filter(|given| given.name.is_none());
+        let shape = |name| named(name).or_else(|| unnamed.next());
+        names.map(shape).collect()
+    }
+}
+
 /// Reads a model file.
 ///
 /// # Errors

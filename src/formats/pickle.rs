@@ -16,7 +16,7 @@ pub(in crate::formats) use write::Pickler;
 pub(in crate::formats) type Id = u32;
 
 /// Element type of a storage class, named as PyTorch names it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(in crate::formats) struct Storage {
     /// `FloatStorage`, `LongStorage` ...
     pub class: Arc<str>,
@@ -27,7 +27,7 @@ pub(in crate::formats) struct Storage {
 }
 
 /// A tensor before its bytes are looked at.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(in crate::formats) struct PickledTensor {
     pub storage: Storage,
     pub offset: u64,

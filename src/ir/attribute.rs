@@ -218,6 +218,12 @@ pub struct Padding {
     pub after: Ints,
 }
 
+/// How many positions a kernel of this length reaches over.
+pub(crate) fn extent(kernel: usize, dilation: usize) -> usize {
+    let gaps = kernel.saturating_sub(1).saturating_mul(dilation);
+    gaps.saturating_add(1)
+}
+
 impl Padding {
     /// The same amounts on both sides.
     pub fn symmetric(amounts: impl IntoIterator<Item = usize>) -> Padding {

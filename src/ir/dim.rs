@@ -193,8 +193,15 @@ impl Dim {
         total
     }
 
+    /// The symbols in the expression, repeats included.
+    pub(crate) fn symbols(&self) -> Vec<&Symbol> {
+        let mut symbols = Vec::new();
+        self.for_each_symbol(&mut |symbol| symbols.push(symbol));
+        symbols
+    }
+
     /// Calls `visit` with every symbol in the expression, repeats included.
-    pub(crate) fn for_each_symbol(&self, visit: &mut dyn FnMut(&Symbol)) {
+    pub(crate) fn for_each_symbol<'d>(&'d self, visit: &mut dyn FnMut(&'d Symbol)) {
         let Repr::Sum(sum) = &self.0 else { return };
         for atom in sum.products.keys().flatten() {
             match atom {

@@ -8,7 +8,7 @@ use petgraph::visit::EdgeRef;
 use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::{SmallVec, smallvec};
 
-use super::dim::{Bindings, Dims};
+use super::dim::Bindings;
 use super::mask::Mask;
 use super::names::Names;
 use super::op::Op;
@@ -175,13 +175,7 @@ impl Graph {
         if let Some(mask) = &constant.mask {
             constant.tensor = mask.apply(&constant.tensor);
         }
-        let shape: Dims = constant
-            .tensor
-            .shape()
-            .iter()
-            .map(|n| (*n).into())
-            .collect();
-        let ty = Type::Tensor(constant.tensor.dtype(), Some(shape));
+        let ty = constant.tensor.ty();
         self.add_node(name, NodeKind::Constant(constant), smallvec![ty])
     }
 
@@ -359,8 +353,7 @@ impl Graph {
     /// Replaces the tensor of a constant; readers' types are not inferred again, so the shape must be kept or they updated. A
     /// mask stays, and zeroes what it does not keep, unless the shape is another.
     pub fn set_tensor(&mut self, node: NodeId, tensor: Tensor) {
-        let shape: Dims = tensor.shape().iter().map(|n| (*n).into()).collect();
-        self.graph[node.0].outputs = smallvec![Type::Tensor(tensor.dtype(), Some(shape))];
+        self.graph[node.0].outputs = smallvec![tensor.ty()];
         if let NodeKind::Constant(constant) = &mut self.graph[node.0].kind {
             let same = constant.tensor.shape() == tensor.shape();
             constant.mask = constant.mask.take().filter(|_| same);

@@ -26,6 +26,7 @@ mod types;
 mod verify;
 
 #[doc(hidden)]
+pub(crate) use attribute::extent;
 pub use attribute::{Float, Index, Ints, PadMode, Padding, ResizeMode};
 pub use bytes::{Bytes, Memory};
 pub use dim::{Bindings, Dim, Dims, Symbol};

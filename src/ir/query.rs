@@ -74,6 +74,12 @@ impl Graph {
         }
     }
 
+    /// What a node computes.
+    pub(crate) fn results(&self, node: NodeId) -> impl Iterator<Item = Value> + use<> {
+        let ports = 0..self.graph[node.0].outputs.len() as u32;
+        ports.map(move |port| Value { node, port })
+    }
+
     /// The type of a value.
     pub fn ty(&self, value: Value) -> &Type {
         &self.graph[value.node.0].outputs[value.port as usize]

@@ -15,7 +15,8 @@ use half::{bf16, f16};
 use smallvec::SmallVec;
 
 use super::bytes::Bytes;
-use super::types::TypeError;
+use super::dim::Dim;
+use super::types::{Type, TypeError};
 pub use element::{DType, Real};
 
 struct Owned<T>(Vec<T>);
@@ -168,6 +169,12 @@ impl Tensor {
             bytes[to * size..][..size].copy_from_slice(&stored[from * size..][..size]);
         });
         Cow::Owned(bytes)
+    }
+
+    /// The type of a constant that is this.
+    pub(crate) fn ty(&self) -> Type {
+        let shape = self.shape.iter().map(|n| Dim::from(*n));
+        Type::tensor(self.dtype, shape)
     }
 
     /// The bytes in the order in which they lie.

@@ -182,8 +182,7 @@ impl Verifier<'_> {
             NodeKind::Input => {}
             NodeKind::Constant(constant) => {
                 let tensor = &constant.tensor;
-                let shape = tensor.shape().iter().map(|n| Dim::from(*n));
-                let own = Type::tensor(tensor.dtype(), shape);
+                let own = tensor.ty();
                 if has.as_slice() != [own.clone()] {
                     self.report(Rule::Constants, node, format!("its tensor is {own}"));
                 }

@@ -61,17 +61,41 @@ impl Argument {
 }
 
 /// The arguments of a call.
-#[derive(Clone, Default)]
-pub(in crate::formats) struct Arguments<'a> {
-    pub positional: Vec<Argument>,
-    pub keyword: Vec<(&'a str, Argument)>,
+#[derive(Clone)]
+pub(in crate::formats) struct Arguments<'a, V = Argument> {
+    pub positional: Vec<V>,
+    pub keyword: Vec<(&'a str, V)>,
 }
 
-impl Arguments<'_> {
+impl<'a, V> Arguments<'a, V> {
+    /// Arguments by position alone.
+    pub fn of<const N: usize>(positional: [V; N]) -> Self {
+        Arguments {
+            positional: positional.into(),
+            keyword: Vec::new(),
+        }
+    }
+
     /// Position `i`, or keyword `name`.
-    pub fn get(&self, i: usize, name: &str) -> Option<&Argument> {
+    pub fn get(&self, i: usize, name: &str) -> Option<&V> {
         let keyword = || self.keyword.iter().find(|(k, _)| *k == name);
         self.positional.get(i).or_else(|| keyword().map(|(_, v)| v))
+    }
+
+    pub fn all(&self) -> impl Iterator<Item = &V> {
+        self.positional
+            .iter()
+            .chain(self.keyword.iter().map(|(_, v)| v))
+    }
+
+    /// The same arguments, each as something else, if all can be that.
+    pub fn map<W, E>(&self, as_other: impl Fn(&V) -> Result<W, E>) -> Result<Arguments<'a, W>, E> {
+        let positional = self.positional.iter().map(&as_other);
+        let keyword = self.keyword.iter().map(|(k, v)| Ok((*k, as_other(v)?)));
+        Ok(Arguments {
+            positional: positional.collect::<Result<_, E>>()?,
+            keyword: keyword.collect::<Result<_, E>>()?,
+        })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::expression::{by_dimension, dimensions, int};
 use super::{Builder, Call, Expression, Read, Written, need, one};
-use crate::ir::{Dims, Ints, Op, PadMode, Padding, Type};
+use crate::ir::{Dim, Dims, Ints, Op, PadMode, Padding, Type, extent};
 
 pub(super) fn either(ev: &mut dyn Builder, call: &Call<'_>) -> Read {
     let transposed = need!(call.bool_or("transposed", false));
@@ -49,7 +49,7 @@ pub(super) fn convolution(ev: &mut dyn Builder, call: &Call<'_>, transposed: boo
             let total = kernel
                 .iter()
                 .zip(&dilation)
-                .map(|(k, d)| k.saturating_sub(1).saturating_mul(*d));
+                .map(|(k, d)| extent(*k, *d) - 1);
             let (before, after) = total.map(|t| (t / 2, t - t / 2)).unzip();
             Padding { before, after }
         }
@@ -79,11 +79,8 @@ pub(super) fn convolution(ev: &mut dyn Builder, call: &Call<'_>, transposed: boo
             groups,
         }
     };
-    one(ev.emit(
-        if transposed { "conv_transpose" } else { "conv" },
-        op,
-        &operands,
-    )?)
+    let label = if transposed { "conv_transpose" } else { "conv" };
+    one(ev.emit(label, op, &operands)?)
 }
 
 pub(super) fn write(w: &Written<'_>) -> Result<Option<Expression>, String> {
@@ -145,12 +142,12 @@ fn cut_to_size(w: &Written<'_>, output_pad: &Ints) -> Result<Expression, String>
         return Err("it is no transposed convolution".to_owned());
     };
     let n = stride.len();
-    let (mut more, mut less) = (Ints::from_elem(0, n), Ints::from_elem(0, n));
+    let (mut more, mut less) = (Ints::from_elem(0, n), vec![0; n]);
     for i in 0..n {
         let reach = output_pad[i] + pad.before[i];
         let steps = reach.saturating_sub(pad.after[i]).div_ceil(stride[i]);
         more[i] = steps;
-        less[i] = steps.saturating_mul(stride[i]) + pad.after[i] - reach;
+        less[i] = -((steps.saturating_mul(stride[i]) + pad.after[i] - reach) as i64);
     }
     none.fill(0);
     pad.after.clone_from(&pad.before);
@@ -164,16 +161,7 @@ fn cut_to_size(w: &Written<'_>, output_pad: &Ints) -> Result<Expression, String>
     let types = [&[&ty], &w.types[1..]].concat();
     let (whole, ty) = w.on(&op, operands, &types)?;
     let rank = ty.shape().map_or(0, <[_]>::len);
-    let amounts = |amounts: &mut dyn Iterator<Item = i64>| -> Dims {
-        let leading = std::iter::repeat_n(0, rank.saturating_sub(n));
-        leading.chain(amounts).map(Into::into).collect()
-    };
-    let cut = Op::Pad {
-        before: amounts(&mut std::iter::repeat_n(0, n)),
-        after: amounts(&mut less.iter().map(|n| -(*n as i64))),
-        mode: PadMode::Constant,
-        value: 0.0.into(),
-    };
+    let cut = around(rank, [&vec![0; n][..], &less[..]], 0.0);
     w.before(&cut, whole, &ty).map(|(cut, _)| cut)
 }
 
@@ -183,19 +171,20 @@ pub(super) fn padded(
     pad: &Padding,
     value: f64,
 ) -> Result<(Expression, Type), String> {
-    let rank = w.shape(0)?.len();
-    let amounts = |amounts: &Ints| -> Dims {
-        let leading = std::iter::repeat_n(0, rank.saturating_sub(amounts.len()));
-        leading
-            .chain(amounts.iter().copied())
-            .map(Into::into)
-            .collect()
-    };
-    let op = Op::Pad {
-        before: amounts(&pad.before),
-        after: amounts(&pad.after),
+    let op = around(w.shape(0)?.len(), [&pad.before[..], &pad.after[..]], value);
+    w.before(&op, w.x(), w.ty(0)?)
+}
+
+/// So many of a number before and after the last axes of a tensor of this rank; fewer than none cut off.
+fn around<N: Copy + Into<Dim>>(rank: usize, amounts: [&[N]; 2], value: f64) -> Op {
+    let [before, after] = amounts.map(|amounts| -> Dims {
+        let leading = std::iter::repeat_n(0.into(), rank.saturating_sub(amounts.len()));
+        leading.chain(amounts.iter().map(|n| (*n).into())).collect()
+    });
+    Op::Pad {
+        before,
+        after,
         mode: PadMode::Constant,
         value: value.into(),
-    };
-    w.before(&op, w.x(), w.ty(0)?)
+    }
 }

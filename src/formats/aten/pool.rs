@@ -128,10 +128,7 @@ fn is_said(pad: &Padding, kernel: &Dims, dilation: Option<&Ints>) -> bool {
         let dilation = dilation.map_or(1, |dilation| dilation[i]);
         let kernel = kernel.get(i).and_then(Dim::as_len);
         // Of a size that is not known a pool came from PyTorch.
-        kernel.is_none_or(|kernel| {
-            let span = kernel.saturating_sub(1).saturating_mul(dilation);
-            pad.before[i] <= span.saturating_add(1) / 2
-        })
+        kernel.is_none_or(|kernel| pad.before[i] <= ir::extent(kernel, dilation) / 2)
     };
     pad.is_symmetric() && (0..pad.before.len()).all(half)
 }

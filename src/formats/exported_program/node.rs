@@ -174,11 +174,7 @@ impl<'p> Reader<'p> {
             });
         }
         let id = self.opaque_value(node, target, types)?;
-        for (port, (tag, name)) in names.into_iter().enumerate() {
-            let value = ir::Value {
-                node: id,
-                port: port as u32,
-            };
+        for (value, (tag, name)) in self.graph.results(id).zip(names) {
             self.note_name(value, name);
             let slot = match tag {
                 "as_tensor" => Slot::Tensor(self.shared(node, value)?),

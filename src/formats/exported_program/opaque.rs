@@ -3,10 +3,10 @@
 //! Where the program has the name of a value, the template has a place: `{0}` for an operand, `{$0}` for a size that is computed
 //! from the inputs' sizes, `{=0}` for a result. Braces of JSON are followed by a quote or close, so the two are not confused.
 
-use serde_json::{Map, Value as Json};
+use serde_json::{Map, Value as Json, json};
 
 use super::read::{DAMAGED, Reader, Slot};
-use super::schema::{Node, tag};
+use super::schema::{NamedArgument, Node, tag, tensor};
 use crate::formats::aten::{Caller, Eval, Template};
 use crate::ir::{self, Dim};
 
@@ -41,38 +41,34 @@ pub(super) fn template(reader: &Reader<'_>, node: &Node, target: &str) -> Eval<T
     .contains(&target);
     let mut inputs = Vec::with_capacity(node.inputs.len());
     for input in &node.inputs {
-        let mut fields = Map::new();
         let name = match (view, input.name.as_str()) {
             (true, "size") => "shape",
             (_, name) => name,
         };
-        fields.insert("name".to_owned(), name.into());
-        fields.insert(
-            "arg".to_owned(),
-            argument(&mut template, reader, &input.arg)?,
-        );
-        fields.extend(input.other.clone());
-        inputs.push(Json::Object(fields));
+        inputs.push(NamedArgument {
+            name: name.to_owned(),
+            arg: argument(&mut template, reader, &input.arg)?,
+            other: input.other.clone(),
+        });
     }
-    let mut results = 0;
-    let outputs = node.outputs.iter().map(|json| output(json, &mut results));
-    let outputs = outputs.collect();
-    let mut fields = Map::new();
     let target = if view {
         "torch.ops.aten.reshape.default"
     } else {
         target
     };
-    fields.insert("target".to_owned(), target.into());
-    fields.insert("inputs".to_owned(), Json::Array(inputs));
-    fields.insert("outputs".to_owned(), Json::Array(outputs));
+    let fields = [
+        ("target", json!(target)),
+        ("inputs", json!(inputs)),
+        ("outputs", outputs(&node.outputs)?),
+    ];
+    let fields = fields.map(|(key, value)| (key.to_owned(), value));
     // The name of the node is that of its result.
     let others = node
         .other
         .iter()
         .filter(|(key, value)| *key != "name" && !value.is_null());
-    fields.extend(others.map(|(key, value)| (key.clone(), value.clone())));
-    template.text = Json::Object(fields).to_string();
+    let others = others.map(|(key, value)| (key.clone(), value.clone()));
+    template.text = Json::Object(fields.into_iter().chain(others).collect()).to_string();
     Ok(template)
 }
 
@@ -84,8 +80,7 @@ pub(super) fn slice_scatter(
     step: usize,
 ) -> Template {
     let mut template = Template::default();
-    let mut tensor = |value| tag("as_tensor", tag("name", template.operand(value)));
-    let [whole, part] = operands.map(&mut tensor);
+    let [whole, part] = operands.map(|value| tensor(template.operand(value)));
     let mut bound = |dim: &Dim| match dim.as_number() {
         Some(n) => tag("as_int", n),
         None => tag("as_sym_int", tag("as_name", template.size(dim))),
@@ -99,11 +94,11 @@ pub(super) fn slice_scatter(
         ("end", end),
         ("step", tag("as_int", step)),
     ];
-    let inputs = arguments.map(|(name, arg)| serde_json::json!({"name": name, "arg": arg}));
-    let node = serde_json::json!({
+    let inputs = arguments.map(|(name, arg)| json!({"name": name, "arg": arg}));
+    let node = json!({
         "target": "torch.ops.aten.slice_scatter.default",
         "inputs": inputs,
-        "outputs": [tag("as_tensor", tag("name", "{=0}"))],
+        "outputs": [tensor("{=0}")],
     });
     template.text = node.to_string();
     template
@@ -111,28 +106,48 @@ pub(super) fn slice_scatter(
 
 /// An argument with places for the names in it.
 fn argument(template: &mut Template, reader: &Reader<'_>, json: &Json) -> Eval<Json> {
+    replaced(json, &mut |key, value| {
+        Ok(Some(match (key, value) {
+            ("name" | "as_name", Json::String(name)) => json!(match reader.slot(name)? {
+                Slot::Tensor(cell) => template.operand(reader.read(cell)?),
+                Slot::Run(value) => template.operand(*value),
+                Slot::Size(dim) => template.size(dim),
+            }),
+            // A subgraph's names are its own.
+            ("as_graph", graph) => graph.clone(),
+            ("as_custom_obj", _) => {
+                let help = "objects of classes in C++ are not read; export the model without them";
+                return reader.fail("it takes a custom object", help);
+            }
+            _ => return Ok(None),
+        }))
+    })
+}
+
+/// Results with places for the names in them.
+fn outputs(json: &[Json]) -> Eval<Json> {
+    let mut results = 0usize..;
+    replaced(&json!(json), &mut |key, value| match (key, value) {
+        ("name" | "as_name", Json::String(_)) => {
+            Ok(results.next().map(|n| json!(format!("{{={n}}}"))))
+        }
+        _ => Ok(None),
+    })
+}
+
+/// What holds lists and fields, with some of the fields replaced, however deep.
+fn replaced(json: &Json, field: &mut dyn FnMut(&str, &Json) -> Eval<Option<Json>>) -> Eval<Json> {
     Ok(match json {
         Json::Array(items) => {
-            let items = items.iter().map(|item| argument(template, reader, item));
+            let items = items.iter().map(|item| replaced(item, field));
             Json::Array(items.collect::<Eval<_>>()?)
         }
         Json::Object(fields) => {
             let mut copy = Map::new();
             for (key, value) in fields {
-                let value = match (key.as_str(), value) {
-                    ("name" | "as_name", Json::String(name)) => match reader.slot(name)? {
-                        Slot::Tensor(cell) => template.operand(reader.read(cell)?).into(),
-                        Slot::Run(value) => template.operand(*value).into(),
-                        Slot::Size(dim) => template.size(dim).into(),
-                    },
-                    // A subgraph's names are its own.
-                    ("as_graph", graph) => graph.clone(),
-                    ("as_custom_obj", _) => {
-                        let help =
-                            "objects of classes in C++ are not read; export the model without them";
-                        return reader.fail("it takes a custom object", help);
-                    }
-                    (_, value) => argument(template, reader, value)?,
+                let value = match field(key, value)? {
+                    Some(value) => value,
+                    None => replaced(value, field)?,
                 };
                 copy.insert(key.clone(), value);
             }
@@ -140,27 +155,6 @@ fn argument(template: &mut Template, reader: &Reader<'_>, json: &Json) -> Eval<J
         }
         other => other.clone(),
     })
-}
-
-/// A result with places for the names in it.
-fn output(json: &Json, results: &mut usize) -> Json {
-    match json {
-        Json::Array(items) => Json::Array(items.iter().map(|item| output(item, results)).collect()),
-        Json::Object(fields) => {
-            let mut result = |(key, value): (&String, &Json)| {
-                let value = match (key.as_str(), value) {
-                    ("name" | "as_name", Json::String(_)) => {
-                        *results += 1;
-                        format!("{{={}}}", *results - 1).into()
-                    }
-                    (_, value) => output(value, results),
-                };
-                (key.clone(), value)
-            };
-            Json::Object(fields.iter().map(&mut result).collect())
-        }
-        other => other.clone(),
-    }
 }
 
 /// A template with its places filled: `name` gives what stands at one; `None` where there is no such place.

@@ -279,15 +279,21 @@ impl<'p> Reader<'p> {
 
     /// Whether a size can be computed from the inputs' sizes.
     pub fn is_known(&self, dim: &Dim) -> bool {
-        let mut known = true;
-        dim.for_each_symbol(&mut |symbol| known &= self.known.contains(symbol));
-        known
+        dim.symbols()
+            .into_iter()
+            .all(|symbol| self.known.contains(symbol))
     }
 
     /// What the program says that a tensor is.
     pub fn meta(&self, name: &str) -> Eval<&'p TensorMeta> {
-        match self.program.graph_module.graph.tensor_values.get(name) {
-            Some(meta) => Ok(meta),
+        self.described(name).map(|(_, meta)| meta)
+    }
+
+    /// A name as the program itself holds it, and what it says of the tensor.
+    fn described(&self, name: &str) -> Eval<(&'p str, &'p TensorMeta)> {
+        let values = &self.program.graph_module.graph.tensor_values;
+        match values.get_key_value(name) {
+            Some((name, meta)) => Ok((name, meta)),
             None => self.fail(format!("nothing is said of the sizes of `{name}`"), DAMAGED),
         }
     }

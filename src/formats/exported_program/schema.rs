@@ -152,6 +152,11 @@ pub(super) fn tag(tag: &str, content: impl Into<Json>) -> Json {
     Json::Object(map)
 }
 
+/// An argument, or a result, that is the tensor of this name.
+pub(super) fn tensor(name: impl Into<Json>) -> Json {
+    tag("as_tensor", tag("name", name))
+}
+
 /// The name in an argument that is a value of the graph: a tensor, or a number known at run time.
 pub(super) fn name_of(json: &Json) -> Option<&str> {
     match tagged(json)? {

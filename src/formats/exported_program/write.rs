@@ -14,14 +14,14 @@ use serde_json::{Map, Value as Json, json};
 
 use super::numbers;
 use super::package::{CONSTANTS, Container, FLAT, WEIGHTS};
-use super::schema::{Node, Program, STRIDED, TensorMeta, name_of, tag};
+use super::schema::{Node, Program, STRIDED, TensorMeta, name_of, tag, tensor};
 use super::source::{Placeholder, ResultSlot, Source};
 use super::symbolic::{Symbols, constructor};
 use crate::error::FormatError;
 use crate::files::archive::ArchiveWriter;
 use crate::formats::dtypes::names;
 use crate::formats::identifiers::{RESERVED, identifier};
-use crate::ir::{Dim, Graph, NodeId, Symbol, Type, Value};
+use crate::ir::{Dim, Graph, NodeId, Type, Value};
 use payload::{payloads, saved};
 use state::{Entry, Layout};
 
@@ -295,11 +295,7 @@ impl<'w> Writer<'w> {
         for i in 0..self.layout.entries.len() {
             let entry = &self.layout.entries[i];
             let (node, known) = (entry.node, entry.state.placeholder.clone());
-            let shape = entry.tensor.shape().iter().map(|n| (*n).into());
-            let (ty, grad) = (
-                Type::tensor(entry.tensor.dtype(), shape),
-                entry.state.requires_grad,
-            );
+            let (ty, grad) = (entry.tensor.ty(), entry.state.requires_grad);
             let wanted = format!("{}_{}", entry.letter(), entry.fqn);
             let name = match (known.is_empty(), entry.is_input) {
                 (_, false) => continue,
@@ -361,7 +357,7 @@ impl<'w> Writer<'w> {
             Type::Other(kind) if kind.starts_with("sym_") => {
                 tag(&format!("as_{kind}"), tag("as_name", name))
             }
-            _ => tag("as_tensor", tag("name", name)),
+            _ => tensor(name),
         })
     }
 
@@ -390,20 +386,13 @@ fn input_sizes(graph: &Graph) -> FxHashMap<Dim, (NodeId, usize)> {
 /// The symbols of the inputs' sizes, under names as PyTorch has for them.
 fn numbered_symbols(graph: &Graph) -> Symbols {
     let mut symbols = Symbols::default();
-    let mut add = |symbol: &Symbol| {
-        if !symbols.constructors.contains_key(symbol) {
-            let name = format!("s{}", symbols.constructors.len());
-            symbols
-                .constructors
-                .insert(symbol.clone(), constructor(&name));
-        }
-    };
-    for &input in graph.inputs() {
-        let shape = graph.ty(input.into()).shape();
-        shape
-            .into_iter()
-            .flatten()
-            .for_each(|dim| dim.for_each_symbol(&mut add));
+    let shapes = graph
+        .inputs()
+        .iter()
+        .filter_map(|input| graph.ty((*input).into()).shape());
+    for symbol in shapes.flatten().flat_map(Dim::symbols) {
+        let name = constructor(&format!("s{}", symbols.constructors.len()));
+        symbols.constructors.entry(symbol.clone()).or_insert(name);
     }
     symbols
 }

@@ -2,7 +2,8 @@
 
 use super::proto::{AttributeProto, AttributeType};
 
-fn attribute(name: &str, kind: AttributeType) -> AttributeProto {
+/// An attribute of this kind, without its value.
+pub(super) fn attribute(name: &str, kind: AttributeType) -> AttributeProto {
     AttributeProto {
         name: Some(name.to_owned()),
         r#type: Some(kind.into()),

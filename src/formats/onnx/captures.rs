@@ -6,8 +6,14 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::proto::{AttributeProto, GraphProto, NodeProto};
 
 /// The graphs in an attribute.
-fn graphs(attribute: &AttributeProto) -> impl Iterator<Item = &GraphProto> {
+pub(super) fn graphs(attribute: &AttributeProto) -> impl Iterator<Item = &GraphProto> {
     attribute.g.as_deref().into_iter().chain(&attribute.graphs)
+}
+
+/// The same, to be changed.
+pub(super) fn graphs_mut(attribute: &mut AttributeProto) -> impl Iterator<Item = &mut GraphProto> {
+    let own = attribute.g.iter_mut().map(|g| &mut **g);
+    own.chain(&mut attribute.graphs)
 }
 
 /// The names that a graph itself gives to values.
@@ -63,13 +69,8 @@ pub(super) fn defines(node: &NodeProto, name: &str) -> bool {
 
 /// Gives the outside values that the subgraphs of a node read other names.
 pub(super) fn rename(node: &mut NodeProto, names: &FxHashMap<String, String>) {
-    for attribute in &mut node.attribute {
-        for graph in attribute.g.iter_mut().map(|g| &mut **g) {
-            rename_in(graph, names);
-        }
-        for graph in &mut attribute.graphs {
-            rename_in(graph, names);
-        }
+    for graph in node.attribute.iter_mut().flat_map(graphs_mut) {
+        rename_in(graph, names);
     }
 }
 

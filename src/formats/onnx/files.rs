@@ -69,6 +69,18 @@ struct Place<'t> {
     length: Option<u64>,
 }
 
+impl Place<'_> {
+    /// The error of a tensor whose elements cannot be had from there.
+    fn refused(&self, name: &str, what: String, help: &'static str) -> OnnxError {
+        OnnxError::External {
+            name: name.to_owned(),
+            location: self.location.to_owned(),
+            what,
+            help,
+        }
+    }
+}
+
 /// The files with external data of one model.
 #[derive(Debug, Default)]
 pub(super) struct External {
@@ -100,12 +112,7 @@ impl External {
         needed: usize,
     ) -> Result<Bytes, OnnxError> {
         let place = place(tensor, name)?;
-        let refused = |what: String, help| OnnxError::External {
-            name: name.to_owned(),
-            location: place.location.to_owned(),
-            what,
-            help,
-        };
+        let refused = |what, help| place.refused(name, what, help);
         if let Some(length) = place.length
             && length != needed as u64
         {
@@ -141,12 +148,7 @@ impl External {
         if let Some(index) = known {
             return Ok(index);
         }
-        let refused = |what: String, help| OnnxError::External {
-            name: name.to_owned(),
-            location: place.location.to_owned(),
-            what,
-            help,
-        };
+        let refused = |what, help| place.refused(name, what, help);
         const OUTSIDE: &str =
             "put the file into the model's own folder; do not trust a model that reads elsewhere";
         let location = Path::new(place.location);

@@ -8,7 +8,7 @@ use super::proto::{
 };
 use super::tensor;
 use super::write::{OPSET, Weight, Writer, Written};
-use crate::ir::{Dim, Dims, NodeId, Type, Value};
+use crate::ir::{Dim, NodeId, Type};
 
 /// The version of the format that goes with the operators of models that do not come from ONNX.
 const IR_VERSION: i64 = 9;
@@ -99,12 +99,16 @@ impl Writer<'_> {
     /// A weight as an input.
     fn weight_info(&self, weight: &Weight) -> ValueInfoProto {
         let header = &weight.header;
-        let info = self.source.weight_inputs.get(header.name());
-        let shape: Dims = header.dims.iter().map(|n| Dim::from(*n)).collect();
+        let known = self.source.weight_inputs.get(header.name());
+        let length = |n: &i64| Dimension {
+            value: Some(DimensionValue::DimValue(*n)),
+            denotation: None,
+        };
+        let shape = header.dims.iter().map(length).collect();
         ValueInfoProto {
             name: Some(header.name().to_owned()),
-            r#type: Some(tensor_type(header.data_type(), Some(&shape))),
-            ..info.cloned().unwrap_or_default()
+            r#type: Some(tensor_type(header.data_type(), Some(shape))),
+            ..known.cloned().unwrap_or_default()
         }
     }
 
@@ -116,14 +120,13 @@ impl Writer<'_> {
             .filter_map(|w| w.header.name.as_deref())
             .collect();
         for node in self.graph.nodes() {
-            for (port, ty) in self.graph.node(node).outputs.iter().enumerate() {
-                let port = port as u32;
-                let Some(name) = self.names.get(&Value { node, port }) else {
+            for value in self.graph.results(node) {
+                let Some(name) = self.names.get(&value) else {
                     continue;
                 };
                 alive.insert(name);
                 if let Some((info, was)) = self.source.values.get(name.as_str())
-                    && was == ty
+                    && was == self.graph.ty(value)
                 {
                     graph.value_info.push(info.clone());
                 }
@@ -145,20 +148,8 @@ impl Writer<'_> {
     }
 }
 
-/// What the file says of an input or an output.
+/// What a file says of a value of this type.
 fn value_info(name: &str, ty: &Type) -> ValueInfoProto {
-    let ty = match ty {
-        Type::Tensor(dtype, shape) => Some(tensor_type(tensor::code(*dtype), shape.as_ref())),
-        Type::Other(_) => None,
-    };
-    ValueInfoProto {
-        name: Some(name.to_owned()),
-        r#type: ty,
-        ..ValueInfoProto::default()
-    }
-}
-
-fn tensor_type(code: i32, shape: Option<&Dims>) -> TypeProto {
     let dim = |dim: &Dim| Dimension {
         value: Some(match dim.as_number() {
             Some(n) => DimensionValue::DimValue(n),
@@ -166,14 +157,31 @@ fn tensor_type(code: i32, shape: Option<&Dims>) -> TypeProto {
         }),
         denotation: None,
     };
-    let shape = shape.map(|shape| TensorShapeProto {
-        dim: shape.iter().map(dim).collect(),
+    let ty = ty.dtype().map(|dtype| {
+        let shape = ty.shape().map(|shape| shape.iter().map(dim).collect());
+        tensor_type(tensor::code(dtype), shape)
     });
+    info(name, ty)
+}
+
+/// A value of this name and type.
+pub(super) fn info(name: &str, ty: Option<TypeProto>) -> ValueInfoProto {
+    ValueInfoProto {
+        name: Some(name.to_owned()),
+        r#type: ty,
+        ..ValueInfoProto::default()
+    }
+}
+
+/// The type of a tensor whose elements have this number.
+pub(super) fn tensor_type(code: i32, dim: Option<Vec<Dimension>>) -> TypeProto {
+    let shape = dim.map(|dim| TensorShapeProto { dim });
+    let ty = TensorType {
+        elem_type: Some(code),
+        shape,
+    };
     TypeProto {
-        value: Some(TypeValue::Tensor(TensorType {
-            elem_type: Some(code),
-            shape,
-        })),
+        value: Some(TypeValue::Tensor(ty)),
         denotation: None,
     }
 }

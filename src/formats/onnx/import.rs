@@ -14,6 +14,7 @@ use super::proto::{NodeProto, TypeProto};
 use super::source::{NodeInfo, Source};
 use super::view::View;
 use super::{fold, lower, opaque};
+use crate::formats::identifiers::unused;
 use crate::ir::{Constant, DType, Dim, Dims, Graph, NodeId, Op, Role, Symbol, Tensor, Type, Value};
 use weights::Weight;
 
@@ -60,20 +61,16 @@ impl<'m> Importer<'m> {
 
     /// Adds an input of the network.
     pub(super) fn input(&mut self, name: &'m str, ty: Type) {
-        for dim in ty.shape().unwrap_or_default() {
-            dim.for_each_symbol(&mut |symbol| {
-                self.input_symbols.insert(symbol.clone());
-            });
-        }
+        let dims = ty.shape().unwrap_or_default().iter();
+        self.input_symbols
+            .extend(dims.flat_map(Dim::symbols).cloned());
         let node = self.graph.add_input(name, ty);
         self.values.insert(name, node.into());
     }
 
     /// Adds an input that is this tensor where a caller gives nothing else.
     pub(super) fn overridable(&mut self, name: &'m str, tensor: Tensor) {
-        let shape = tensor.shape().iter().map(|n| Dim::from(*n));
-        let ty = Type::tensor(tensor.dtype(), shape);
-        self.input(name, ty);
+        self.input(name, tensor.ty());
         self.graph.defaults.insert(name.into(), tensor.clone());
         self.source.defaults.push((name.into(), tensor));
     }
@@ -191,19 +188,13 @@ impl<'m> Importer<'m> {
 
     /// Whether every symbol is a size of an input, or one of `x`, so that its value can be had where `x` is.
     pub(super) fn are_usable(&self, sizes: &[Dim], x: Value) -> bool {
-        let mut known: FxHashSet<Symbol> = FxHashSet::default();
-        for dim in self.graph.ty(x).shape().unwrap_or_default() {
-            dim.for_each_symbol(&mut |symbol| {
-                known.insert(symbol.clone());
-            });
-        }
-        let mut usable = true;
-        for dim in sizes {
-            dim.for_each_symbol(&mut |symbol| {
-                usable &= known.contains(symbol) || self.input_symbols.contains(symbol);
-            });
-        }
-        usable
+        let own = self.graph.ty(x).shape().unwrap_or_default().iter();
+        let known: FxHashSet<&Symbol> = own
+            .flat_map(Dim::symbols)
+            .chain(&self.input_symbols)
+            .collect();
+        let mut needed = sizes.iter().flat_map(Dim::symbols);
+        needed.all(|symbol| known.contains(symbol))
     }
 
     pub(super) fn ty(&self, value: Value) -> &Type {
@@ -237,13 +228,9 @@ impl<'m> Importer<'m> {
 
     /// A name that no value of the file has.
     pub(super) fn fresh(&self, base: &str) -> String {
-        let free =
-            |name: &str| !self.names.contains(name) && self.graph.fresh_name(name).as_ref() == name;
-        if free(base) {
-            return base.to_owned();
-        }
-        let mut names = (1..).map(|n: u64| format!("{base}_{n}"));
-        names.find(|name| free(name)).unwrap_or_default()
+        unused(base, |name| {
+            self.names.contains(name) || self.graph.has_name(name)
+        })
     }
 
     /// Adds the operation whose result is the node's; `None` where the operands do not fit it.

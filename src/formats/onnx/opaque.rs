@@ -10,12 +10,13 @@ use base64::engine::general_purpose::STANDARD;
 use prost::Message;
 use serde_json::{Map, Number, Value as Json, json};
 
-use super::captures::captured;
+use super::attributes::attribute;
+use super::captures::{captured, graphs, graphs_mut};
 use super::error::OnnxError;
 use super::files::External;
 use super::import::Importer;
 use super::proto::{
-    AttributeProto, AttributeType, GraphProto, NodeProto, SparseTensorProto, TensorProto,
+    AttributeProto, AttributeType, EXTERNAL, GraphProto, NodeProto, SparseTensorProto, TensorProto,
 };
 use super::view::{View, decimal};
 use super::{tensor, types};
@@ -48,39 +49,30 @@ pub(super) fn import<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Result<(), O
             return Err(OnnxError::damaged(what));
         }
     }
-    let mut template = Map::new();
-    template.insert("op".to_owned(), json!(view.op()));
-    let mut named = |key: &str, text: Option<&str>| {
-        if let Some(text) = text.filter(|text| !text.is_empty()) {
-            template.insert(key.to_owned(), json!(text));
-        }
+    let mut ports = 0u32..;
+    let output = |name: &String| match name.as_str() {
+        "" => Json::Null,
+        _ => json!(ports.next()),
     };
-    named("domain", node.domain.as_deref());
-    named("overload", node.overload.as_deref());
-    let mut port = 0u32;
-    let mut outputs = Vec::with_capacity(node.output.len());
-    for name in &node.output {
-        outputs.push(if name.is_empty() {
-            Json::Null
-        } else {
-            json!(port)
-        });
-        port += u32::from(!name.is_empty());
-    }
-    let all = outputs.len() == port as usize;
-    let outputs = if all {
-        json!(port)
-    } else {
+    let outputs: Vec<Json> = node.output.iter().map(output).collect();
+    let outputs = if outputs.iter().any(Json::is_null) {
         Json::Array(outputs)
+    } else {
+        json!(outputs.len())
     };
-    template.insert("inputs".to_owned(), Json::Array(inputs));
-    template.insert("outputs".to_owned(), outputs);
-    if !attributes.is_empty() {
-        template.insert("attributes".to_owned(), Json::Object(attributes));
-    }
-    if !captures.is_empty() {
-        template.insert("captures".to_owned(), Json::Object(captures));
-    }
+    let template = [
+        ("op", json!(view.op())),
+        ("domain", json!(node.domain())),
+        ("overload", json!(node.overload())),
+        ("inputs", Json::Array(inputs)),
+        ("outputs", outputs),
+        ("attributes", Json::Object(attributes)),
+        ("captures", Json::Object(captures)),
+    ];
+    let left_out = |json: &Json| *json == json!("") || *json == json!({});
+    let template = template.into_iter();
+    let template = template.filter(|(key, json)| *key == "op" || !left_out(json));
+    let template: Map<_, _> = template.map(|(key, json)| (key.to_owned(), json)).collect();
     call.text = Json::Object(template).to_string();
     let outputs = types::results(im, view, &call.operands);
     let domain = match node.domain() {
@@ -91,10 +83,8 @@ pub(super) fn import<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Result<(), O
     let (op, operands) = call.opaque(Dialect::Onnx, &name, outputs.clone());
     let added = im.graph.add_typed_op(view.name(), op, &operands, outputs);
     let names = node.output.iter().filter(|name| !name.is_empty());
-    for (port, name) in names.enumerate() {
-        let port = port as u32;
-        im.values.insert(name, Value { node: added, port });
-    }
+    im.values
+        .extend(names.map(String::as_str).zip(im.graph.results(added)));
     Ok(())
 }
 
@@ -115,10 +105,8 @@ pub(super) fn weight<'m>(
     let mut own = tensor::inlined(proto, name, &mut im.external)?;
     own.name = None;
     let attribute = AttributeProto {
-        name: Some("value".to_owned()),
-        r#type: Some(AttributeType::Tensor.into()),
         t: Some(Box::new(own)),
-        ..AttributeProto::default()
+        ..attribute("value", AttributeType::Tensor)
     };
     constant(im, name, attribute, proto.data_type());
     Ok(())
@@ -132,10 +120,8 @@ pub(super) fn sparse_weight<'m>(im: &mut Importer<'m>, name: &'m str, proto: &Sp
         values.name = None;
     }
     let attribute = AttributeProto {
-        name: Some("sparse_value".to_owned()),
-        r#type: Some(AttributeType::SparseTensor.into()),
         sparse_tensor: Some(Box::new(own)),
-        ..AttributeProto::default()
+        ..attribute("sparse_value", AttributeType::SparseTensor)
     };
     constant(im, name, attribute, code.unwrap_or(0));
 }
@@ -183,17 +169,12 @@ pub(super) fn has_data_elsewhere(node: &NodeProto) -> bool {
 }
 
 fn has_elsewhere(attribute: &AttributeProto) -> bool {
-    let elsewhere = |t: &TensorProto| t.data_location == Some(super::proto::EXTERNAL);
-    fn any(graph: &GraphProto, elsewhere: &dyn Fn(&TensorProto) -> bool) -> bool {
-        let nodes = graph.node.iter().flat_map(|n| &n.attribute);
-        graph.initializer.iter().any(elsewhere) || nodes.into_iter().any(|a| has(a, elsewhere))
-    }
-    fn has(attribute: &AttributeProto, elsewhere: &dyn Fn(&TensorProto) -> bool) -> bool {
-        let mut tensors = attribute.t.as_deref().into_iter().chain(&attribute.tensors);
-        let mut graphs = attribute.g.as_deref().into_iter().chain(&attribute.graphs);
-        tensors.any(elsewhere) || graphs.any(|g| any(g, elsewhere))
-    }
-    has(attribute, &elsewhere)
+    let elsewhere = |t: &TensorProto| t.data_location == Some(EXTERNAL);
+    let within = |graph: &GraphProto| {
+        graph.initializer.iter().any(elsewhere) || graph.node.iter().any(has_data_elsewhere)
+    };
+    let mut tensors = attribute.t.as_deref().into_iter().chain(&attribute.tensors);
+    tensors.any(elsewhere) || graphs(attribute).any(within)
 }
 
 fn inline(
@@ -205,8 +186,7 @@ fn inline(
     for proto in tensors.chain(&mut attribute.tensors) {
         *proto = tensor::inlined(proto, node, external)?;
     }
-    let graphs = attribute.g.iter_mut().map(|g| &mut **g);
-    for graph in graphs.chain(&mut attribute.graphs) {
+    for graph in graphs_mut(attribute) {
         for proto in &mut graph.initializer {
             let name = proto.name.clone().unwrap_or_default();
             *proto = tensor::inlined(proto, &name, external)?;

@@ -299,8 +299,7 @@ fn inputs<'m>(
             .weight_inputs
             .insert(info.name().into(), info.clone());
     }
-    let names: Vec<&str> = inputs.iter().map(|info| info.name()).collect();
-    let given = given_shapes(&names, options);
+    let given = options.shapes_of(inputs.iter().map(|info| info.name()));
     im.loose = loose_names(&inputs, &given);
     for (info, given) in inputs.into_iter().zip(given) {
         let name = info.name();
@@ -321,15 +320,6 @@ fn given_rank<'m>(im: &mut Importer<'m>, name: &str, ty: Type, given: Option<&In
     let size = |axis| im.fresh_size(&format!("{name}.{axis}"));
     let dims: Vec<Dim> = (0..given.shape.len()).map(size).collect();
     Type::tensor(*dtype, dims)
-}
-
-/// The shapes that are given to inputs: by name, the others in order.
-fn given_shapes<'o>(names: &[&str], options: &'o ReadOptions) -> Vec<Option<&'o InputShape>> {
-    let named =
-        |name: &&str| { options.inputs.iter() }.find(|given| given.name.as_deref() == Some(*name));
-    let mut unnamed = options.inputs.iter().filter(|given| given.name.is_none());
-    let shape = |name| named(name).or_else(|| unnamed.next());
-    names.iter().map(shape).collect()
 }
 
 /// The texts of sizes to which `given` gives several numbers: a runtime takes a shared name for no more than a hint.

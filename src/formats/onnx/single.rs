@@ -3,10 +3,8 @@
 use prost::Message;
 use rustc_hash::FxHashMap;
 
-use super::proto::{
-    Dimension, GraphProto, ModelProto, TensorProto, TensorShapeProto, TensorType, TypeProto,
-    TypeValue, ValueInfoProto,
-};
+use super::finish::{info, tensor_type};
+use super::proto::{Dimension, GraphProto, ModelProto, TensorProto};
 use super::source::Source;
 use super::{captures, opaque, tensor};
 use crate::ir::{DType, Opaque, Tensor};
@@ -46,7 +44,8 @@ pub(crate) fn model(
         let name = place.map(result_name);
         if let (Some(port), Some(name)) = (place, &name) {
             let dtype = op.outputs.get(port).and_then(|ty| ty.dtype());
-            outputs.push(info(name, dtype.map(|dtype| (dtype, None))));
+            let ty = dtype.map(|dtype| tensor_type(tensor::code(dtype), None));
+            outputs.push(info(name, ty));
         }
         node.output.push(name.unwrap_or_default());
     }
@@ -64,8 +63,15 @@ pub(crate) fn model(
     for (at, (dtype, rank, constant)) in operands.iter().enumerate() {
         let name = operand_name(at);
         match constant {
-            Some(tensor) => graph.initializer.push(weight(name, tensor)),
-            None => graph.input.push(info(&name, Some((*dtype, Some(*rank))))),
+            Some(tensor) => graph.initializer.push(TensorProto {
+                raw_data: Some(tensor.bytes().into_owned().into()),
+                ..tensor::header(&name, tensor)
+            }),
+            None => {
+                let dim = vec![Dimension::default(); *rank];
+                let ty = tensor_type(tensor::code(*dtype), Some(dim));
+                graph.input.push(info(&name, Some(ty)));
+            }
         }
     }
     let model = ModelProto {
@@ -76,31 +82,4 @@ pub(crate) fn model(
         ..ModelProto::default()
     };
     Ok(model.encode_to_vec())
-}
-
-fn info(name: &str, ty: Option<(DType, Option<usize>)>) -> ValueInfoProto {
-    let ty = ty.map(|(dtype, rank)| TypeProto {
-        value: Some(TypeValue::Tensor(TensorType {
-            elem_type: Some(tensor::code(dtype)),
-            shape: rank.map(|rank| TensorShapeProto {
-                dim: vec![Dimension::default(); rank],
-            }),
-        })),
-        denotation: None,
-    });
-    ValueInfoProto {
-        name: Some(name.to_owned()),
-        r#type: ty,
-        ..ValueInfoProto::default()
-    }
-}
-
-fn weight(name: String, elements: &Tensor) -> TensorProto {
-    TensorProto {
-        dims: elements.shape().iter().map(|n| *n as i64).collect(),
-        data_type: Some(tensor::code(elements.dtype())),
-        name: Some(name),
-        raw_data: Some(elements.bytes().into_owned().into()),
-        ..TensorProto::default()
-    }
 }

@@ -1,7 +1,6 @@
 //! Sizes as nodes that compute them: each is a list of one number, so that lists of sizes are put together by `Concat`.
 
 use super::attributes::int;
-use super::error::OnnxError;
 use super::write::Writer;
 use crate::ir::{DType, Dim, DimBuilder, Symbol};
 
@@ -91,23 +90,6 @@ impl Writer<'_> {
             let name = &self.graph.node(*input).name;
             let axis = symbol.strip_prefix(&**name)?.strip_prefix('.')?;
             Some((name.to_string(), axis.parse().ok()?))
-        })
-    }
-
-    /// Refuses what could not be written of the sizes of a node.
-    pub(super) fn known_rank(
-        &self,
-        emitted: &super::write::Emitted<'_>,
-        i: usize,
-    ) -> Result<usize, OnnxError> {
-        emitted.types[i].rank().ok_or_else(|| {
-            let name = &self.graph.node(emitted.id).name;
-            OnnxError::unwritable(
-                format!(
-                    "`{name}` has an operand of which not even the number of dimensions is known"
-                ),
-                "give the inputs' shapes with --input",
-            )
         })
     }
 }

@@ -11,7 +11,7 @@ use super::error::OnnxError;
 use super::files::Mapped;
 use super::proto::{EXTERNAL, StringStringEntryProto};
 use super::source::Source;
-use super::write::{Data, Weight, Written};
+use super::write::{Weight, Written};
 use crate::error::FormatError;
 use crate::files::PendingFile;
 use crate::ir::Tensor;
@@ -83,7 +83,7 @@ pub(super) fn store(
                 let gap = (offset - at) as usize;
                 let io = |source| refused(&beside, source);
                 out.write_all(&[0; ALIGNMENT as usize][..gap]).map_err(io)?;
-                weight.data.write(source, out).map_err(io)?;
+                weight.write(source, out).map_err(io)?;
                 at = offset + weight.len() as u64;
             }
             Ok(())
@@ -95,7 +95,7 @@ pub(super) fn store(
             .zip(offsets)
             .for_each(|(weight, offset)| {
                 if offset.is_some() {
-                    weight.data = Data::Within;
+                    weight.data = None;
                 }
             });
     }
@@ -127,7 +127,7 @@ fn place_outside(weights: &mut [Weight], location: &str) -> Vec<Option<u64>> {
     let mut offsets = Vec::with_capacity(weights.len());
     for weight in weights {
         let len = weight.len();
-        if matches!(weight.data, Data::Within) || len < MIN_OUTSIDE {
+        if weight.data.is_none() || len < MIN_OUTSIDE {
             offsets.push(None);
             continue;
         }
@@ -151,44 +151,36 @@ fn place_outside(weights: &mut [Weight], location: &str) -> Vec<Option<u64>> {
 impl Weight {
     /// Bytes of the elements that are not in the message.
     fn len(&self) -> usize {
-        match &self.data {
-            Data::Tensor(tensor) => tensor.byte_len(),
-            Data::Within => 0,
-        }
+        self.data.as_ref().map_or(0, Tensor::byte_len)
     }
 
     /// Bytes of the message with the elements.
     fn encoded_len(&self) -> usize {
         let elements = match &self.data {
-            Data::Within => 0,
-            _ => {
-                let len = self.len();
+            None => 0,
+            Some(tensor) => {
+                let len = tensor.byte_len();
                 key_len(TENSOR_RAW_DATA) + encoded_len_varint(len as u64) + len
             }
         };
         self.header.encoded_len() + elements
     }
-}
 
-impl Data {
+    /// Writes the elements that are not in the message.
     fn write(&self, source: &Source, out: &mut dyn Sink) -> io::Result<()> {
-        match self {
-            Data::Tensor(tensor) => write_elements(tensor, source, out),
-            Data::Within => Ok(()),
-        }
-    }
-}
-
-fn write_elements(tensor: &Tensor, source: &Source, out: &mut dyn Sink) -> io::Result<()> {
-    let bytes = tensor.bytes();
-    if bytes.len() >= MIN_COPY {
-        for file in &source.files {
-            if let Some(offset) = file.offset(&bytes) {
-                return out.copy(file, offset, bytes.len() as u64);
+        let Some(tensor) = &self.data else {
+            return Ok(());
+        };
+        let bytes = tensor.bytes();
+        if bytes.len() >= MIN_COPY {
+            for file in &source.files {
+                if let Some(offset) = file.offset(&bytes) {
+                    return out.copy(file, offset, bytes.len() as u64);
+                }
             }
         }
+        out.write_all(&bytes)
     }
-    out.write_all(&bytes)
 }
 
 /// That no protobuf holds a model of so many bytes, of which `graph` are not weights.
@@ -243,10 +235,10 @@ pub(super) fn encode(
         let len = weight.encoded_len() as u64;
         out.write_all(&prefix(GRAPH_INITIALIZER, len)).map_err(io)?;
         out.write_all(&weight.header.encode_to_vec()).map_err(io)?;
-        if !matches!(weight.data, Data::Within) {
+        if weight.data.is_some() {
             let len = weight.len() as u64;
             out.write_all(&prefix(TENSOR_RAW_DATA, len)).map_err(io)?;
-            weight.data.write(source, out).map_err(io)?;
+            weight.write(source, out).map_err(io)?;
         }
     }
     Ok(())

@@ -42,6 +42,22 @@ pub(super) fn code(dtype: DType) -> i32 {
     dtypes::names(dtype).onnx
 }
 
+/// The message of a tensor of this name, without its elements.
+pub(super) fn header(name: &str, tensor: &Tensor) -> TensorProto {
+    TensorProto {
+        dims: tensor.shape().iter().map(|n| *n as i64).collect(),
+        data_type: Some(code(tensor.dtype())),
+        name: Some(name.to_owned()),
+        ..TensorProto::default()
+    }
+}
+
+/// A tensor of whole numbers, which are as many as its shape says.
+pub(super) fn of_ints(shape: &[usize], ints: &[i64]) -> Option<Tensor> {
+    let bytes: Vec<u8> = ints.iter().flat_map(|n| n.to_le_bytes()).collect();
+    Tensor::new(DType::I64, shape, Bytes::new(Arc::new(bytes))).ok()
+}
+
 /// How the type of a tensor with such elements, which the IR lacks, is called.
 pub(super) fn other_name(code: i32) -> String {
     match OTHERS.iter().find(|(n, ..)| *n == code) {
@@ -131,23 +147,32 @@ fn typed_bytes(proto: &TensorProto, dtype: DType) -> Bytes {
     }
 }
 
+/// Bits of an element of another type, by its number.
+fn bits(code: i32) -> Option<usize> {
+    let other = OTHERS.iter().find(|(n, ..)| *n == code);
+    other.map(|(.., bits)| *bits)
+}
+
+/// Bytes of so many elements, without gaps.
+fn packed_len(shape: &[usize], bits: usize) -> Option<usize> {
+    let count = shape.iter().try_fold(1usize, |n, len| n.checked_mul(*len));
+    Some(count?.checked_mul(bits)?.div_ceil(8))
+}
+
 /// Checks the length of a tensor that is kept as it is.
 fn check_other(proto: &TensorProto, name: &str, shape: &[usize]) -> Result<(), OnnxError> {
-    let bits = OTHERS.iter().find(|(n, ..)| Some(*n) == proto.data_type);
-    let Some((.., bits)) = bits else {
-        let code = proto.data_type();
+    let code = proto.data_type();
+    let Some(bits) = bits(code) else {
         let what = format!("its element type, number {code}, is not known");
         return Err(OnnxError::tensor(name, what));
     };
-    let count = shape.iter().try_fold(1usize, |n, len| n.checked_mul(*len));
-    let needed = count.and_then(|n| Some(n.checked_mul(*bits)?.div_ceil(8)));
-    let needed = needed
+    let needed = packed_len(shape, bits)
         .ok_or_else(|| OnnxError::tensor(name, format!("its shape {shape:?} is too large")))?;
     match &proto.raw_data {
-        Some(raw) if *bits > 0 && raw.len() != needed => {
+        Some(raw) if bits > 0 && raw.len() != needed => {
             let what = format!(
                 "{}{shape:?} takes {needed} bytes, and there are {}",
-                other_name(proto.data_type()),
+                other_name(code),
                 raw.len()
             );
             Err(OnnxError::tensor(name, what))
@@ -168,13 +193,8 @@ pub(super) fn inlined(
     }
     let shape = lengths(proto, name)?;
     let code = proto.data_type();
-    let bits = match dtype(code) {
-        Some(dtype) => dtype.size() * 8,
-        None => OTHERS.iter().find(|(n, ..)| *n == code).map_or(0, |o| o.2),
-    };
-    let count = shape.iter().try_fold(1usize, |n, len| n.checked_mul(*len));
-    let needed = count.and_then(|n| Some(n.checked_mul(bits)?.div_ceil(8)));
-    let needed = needed
+    let own_bits = dtype(code).map(|dtype| dtype.size() * 8);
+    let needed = packed_len(&shape, own_bits.or(bits(code)).unwrap_or(0))
         .filter(|n| *n <= MAX_INLINED)
         .ok_or_else(|| OnnxError::Limit {
             what: format!(

@@ -9,7 +9,7 @@ use super::kept::{Form, KeptNode, Made, Read};
 use super::proto::TensorProto;
 use super::source::WeightInfo;
 use super::tensor;
-use super::write::{Data, Weight, Writer};
+use super::write::{Weight, Writer};
 use crate::ir::{Graph, NodeId, NodeKind, Op, Tensor, Value};
 
 /// How far a node of the file is written.
@@ -272,14 +272,11 @@ impl<'g> Writer<'g> {
             metadata_props,
         } = info.cloned().unwrap_or_default();
         let header = TensorProto {
-            dims: tensor.shape().iter().map(|n| *n as i64).collect(),
-            data_type: Some(tensor::code(tensor.dtype())),
-            name: Some(name.to_owned()),
             doc_string,
             metadata_props,
-            ..TensorProto::default()
+            ..tensor::header(name, &tensor)
         };
-        let data = Data::Tensor(tensor);
+        let data = Some(tensor);
         self.weights.push(Weight { header, data });
     }
 

@@ -1,5 +1,6 @@
 //! A node of the file, asked for its attributes.
 
+use super::captures::graphs;
 use super::proto::{AttributeProto, GraphProto, NodeProto};
 
 /// A node, and the version of the operators that it is of.
@@ -67,10 +68,7 @@ impl<'m> View<'m> {
 
     /// The graphs that the node runs: branches of `If`, bodies of `Loop` and `Scan`.
     pub(super) fn graphs(&self) -> impl Iterator<Item = &'m GraphProto> {
-        self.node
-            .attribute
-            .iter()
-            .flat_map(|a| a.g.as_deref().into_iter().chain(&a.graphs))
+        self.node.attribute.iter().flat_map(graphs)
     }
 }
 

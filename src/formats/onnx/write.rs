@@ -8,12 +8,13 @@ mod values;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::emit;
+use super::emit::{self, Emitted};
 use super::error::{MISTAKE, OnnxError};
 use super::kept::Form;
 use super::proto::{AttributeProto, ModelProto, NodeProto, TensorProto};
 use super::source::Source;
 use super::unchanged::State;
+use crate::formats::identifiers::unused;
 use crate::ir::{DType, Dim, Graph, NodeId, NodeKind, Op, Symbol, Tensor, Type, Value};
 
 /// The version of the operators for models that do not come from ONNX.
@@ -29,15 +30,8 @@ pub(super) struct Written {
 pub(super) struct Weight {
     /// All but the elements.
     pub header: TensorProto,
-    pub data: Data,
-}
-
-/// The elements of a weight.
-pub(super) enum Data {
-    /// Those of a tensor.
-    Tensor(Tensor),
-    /// Already in the message.
-    Within,
+    /// The tensor that has the elements; `None` where they are in the message already.
+    pub data: Option<Tensor>,
 }
 
 /// The model while it is being written.
@@ -71,28 +65,6 @@ pub(super) struct Writer<'g> {
     pub missing: Option<Symbol>,
     /// Slices that one `Split` has computed.
     pub split: FxHashSet<NodeId>,
-}
-
-/// An operation to be emitted, with what its nodes are made of.
-pub(super) struct Emitted<'g> {
-    pub id: NodeId,
-    pub operands: Vec<Value>,
-    pub types: Vec<&'g Type>,
-    pub result: &'g Type,
-    /// The name of its result.
-    pub out: String,
-}
-
-impl Emitted<'_> {
-    /// The spatial sizes of operand `i`.
-    pub(super) fn spatial(&self, i: usize) -> Option<&[Dim]> {
-        self.types[i].shape()?.get(2..)
-    }
-
-    /// The element type of its result.
-    pub(super) fn dtype(&self) -> DType {
-        self.result.dtype().unwrap_or(DType::F32)
-    }
 }
 
 /// Makes the messages for a graph.
@@ -172,16 +144,12 @@ impl<'g> Writer<'g> {
             }
             let known = self.source.nodes.get(&info.name);
             let mut listed = known.map(|known| known.outputs.iter().filter(|n| !n.is_empty()));
-            for port in 0..info.outputs.len() {
+            for value in self.graph.results(node) {
                 let listed = listed.as_mut().and_then(Iterator::next);
-                let value = Value {
-                    node,
-                    port: port as u32,
-                };
                 if self.names.contains_key(&value) {
                     continue;
                 }
-                let name = match (listed, port) {
+                let name = match (listed, value.port) {
                     (Some(name), _) => self.claim(name),
                     (None, 0) => self.claim(&info.name),
                     (None, port) => self.claim(&format!("{}.{port}", info.name)),
@@ -203,7 +171,7 @@ impl<'g> Writer<'g> {
     }
 
     /// This name, for the node of the graph that has it, or one like it.
-    fn claim(&mut self, name: &str) -> String {
+    pub(super) fn claim(&mut self, name: &str) -> String {
         if self.taken.insert(name.to_owned()) {
             return name.to_owned();
         }
@@ -212,15 +180,8 @@ impl<'g> Writer<'g> {
 
     /// A name that nothing else has.
     pub(super) fn fresh(&mut self, base: &str) -> String {
-        let free = |name: &str| !self.taken.contains(name) && !self.reserved.contains(name);
-        let name = if free(base) {
-            base.to_owned()
-        } else {
-            (1u64..)
-                .map(|n| format!("{base}_{n}"))
-                .find(|name| free(name))
-                .unwrap_or_default()
-        };
+        let used = |name: &str| self.taken.contains(name) || self.reserved.contains(name);
+        let name = unused(base, used);
         self.taken.insert(name.clone());
         name
     }
@@ -250,14 +211,16 @@ impl<'g> Writer<'g> {
                     MISTAKE,
                 ));
             };
-            let emitted = Emitted {
+            let out = self.names.get(&id.into()).cloned().unwrap_or_default();
+            let mut emitted = Emitted {
                 id,
                 types: operands.iter().map(|v| self.graph.ty(*v)).collect(),
                 operands,
                 result,
-                out: self.names.get(&id.into()).cloned().unwrap_or_default(),
+                out,
+                writer: self,
             };
-            emit::emit(self, op, &emitted)?;
+            emit::emit(&mut emitted, op)?;
         }
         if let Some(symbol) = self.missing.take() {
             let what = format!(
@@ -267,10 +230,9 @@ impl<'g> Writer<'g> {
             return Err(OnnxError::unwritable(what, MISTAKE));
         }
         self.done.insert(id);
-        for (port, ty) in node.outputs.iter().enumerate() {
-            let port = port as u32;
-            if let Some(name) = self.names.get(&Value { node: id, port }).cloned() {
-                self.see(&name, ty);
+        for value in self.graph.results(id) {
+            if let Some(name) = self.names.get(&value).cloned() {
+                self.see(&name, self.graph.ty(value));
             }
         }
         Ok(())
@@ -323,44 +285,6 @@ impl<'g> Writer<'g> {
             self.describe(&mut proto, first);
         }
         self.nodes.push(proto);
-    }
-
-    /// Adds the node whose result is that of `emitted`.
-    pub(super) fn last(
-        &mut self,
-        emitted: &Emitted<'_>,
-        op: &str,
-        inputs: &[String],
-        attributes: Vec<AttributeProto>,
-    ) -> Result<(), OnnxError> {
-        self.emit(op, inputs, attributes, &emitted.out);
-        Ok(())
-    }
-
-    /// Adds a node on the way to `emitted`, and gives the name of its result.
-    pub(super) fn step(
-        &mut self,
-        emitted: &Emitted<'_>,
-        op: &str,
-        inputs: &[String],
-        attributes: Vec<AttributeProto>,
-    ) -> String {
-        let name = self.fresh(&format!("{}/{op}", emitted.out));
-        self.emit(op, inputs, attributes, &name);
-        name
-    }
-
-    /// The name of the product that a linear layer adds its bias to: that which it had in the file.
-    pub(super) fn product(&mut self, emitted: &Emitted<'_>) -> String {
-        let known = self.info(emitted.id).and_then(|info| info.product.clone());
-        match known {
-            Some(name) => {
-                let name = self.claim(&name);
-                self.claimed.insert(name.clone());
-                name
-            }
-            None => self.fresh(&format!("{}/MatMul", emitted.out)),
-        }
     }
 
     /// Whether a `Gemm` of the file had its weight as the graph has it.

@@ -357,16 +357,11 @@ impl<'a> Machine<'a> {
                 let class = format!("<{kind}>");
                 let storage = Storage {
                     class: class.into(),
-                    key: "".into(),
-                    len: 0,
+                    ..Storage::default()
                 };
-                let (shape, strides) = (Vec::new(), Vec::new());
                 Object::Tensor(Box::new(PickledTensor {
                     storage,
-                    offset: 0,
-                    shape,
-                    strides,
-                    requires_grad: false,
+                    ..PickledTensor::default()
                 }))
             }
             _ => return self.fail("a call with the wrong arguments"),

@@ -25,18 +25,19 @@ impl Pickler {
         }
     }
 
-    pub fn op(&mut self, op: u8) {
-        self.out.push(op);
+    /// Adds opcodes without operands.
+    pub fn ops(&mut self, ops: &[u8]) {
+        self.out.extend_from_slice(ops);
     }
 
     pub fn global(&mut self, module: &str, name: &str) {
-        self.op(b'c');
+        self.ops(b"c");
         self.out
             .extend_from_slice(format!("{module}\n{name}\n").as_bytes());
     }
 
     pub fn str(&mut self, text: &str) {
-        self.op(b'X');
+        self.ops(b"X");
         self.out
             .extend_from_slice(&(text.len() as u32).to_le_bytes());
         self.out.extend_from_slice(text.as_bytes());
@@ -46,7 +47,7 @@ impl Pickler {
         match (u8::try_from(n), i32::try_from(n)) {
             (Ok(n), _) => self.out.extend_from_slice(&[b'K', n]),
             (_, Ok(n)) => {
-                self.op(b'J');
+                self.ops(b"J");
                 self.out.extend_from_slice(&n.to_le_bytes());
             }
             _ => {
@@ -57,13 +58,13 @@ impl Pickler {
     }
 
     pub fn bool(&mut self, b: bool) {
-        self.op(if b { 0x88 } else { 0x89 });
+        self.ops(if b { b"\x88" } else { b"\x89" });
     }
 
     fn ints(&mut self, items: &[usize]) {
-        self.op(b'(');
+        self.ops(b"(");
         items.iter().for_each(|n| self.int(*n));
-        self.op(b't');
+        self.ops(b"t");
     }
 
     /// `torch._utils._rebuild_tensor_v2(storage, 0, shape, strides, requires_grad, OrderedDict())`.
@@ -71,15 +72,13 @@ impl Pickler {
         let key = self.storages.len();
         self.storages.push(tensor.clone());
         self.global("torch._utils", "_rebuild_tensor_v2");
-        self.op(b'(');
-        self.op(b'(');
+        self.ops(b"((");
         self.str("storage");
         self.global("torch", names(tensor.dtype()).storage);
         self.str(&key.to_string());
         self.str("cpu");
         self.int(tensor.len());
-        self.op(b't');
-        self.op(b'Q');
+        self.ops(b"tQ");
         self.int(0);
         self.ints(tensor.shape());
         let mut strides = vec![1; tensor.shape().len()];
@@ -89,10 +88,7 @@ impl Pickler {
         self.ints(&strides);
         self.bool(requires_grad);
         self.global("collections", "OrderedDict");
-        self.op(b')');
-        self.op(b'R');
-        self.op(b't');
-        self.op(b'R');
+        self.ops(b")RtR");
     }
 
     /// A tensor; one that is there already by reference, so that tied weights are one object when loaded.
@@ -103,20 +99,20 @@ impl Pickler {
             .get(&place)
             .and_then(|list| list.iter().find(|i| self.storages[**i].same_memory(tensor)));
         if let Some(&key) = known.filter(|_| !tensor.is_empty()) {
-            self.op(b'j');
+            self.ops(b"j");
             self.out.extend_from_slice(&(key as u32).to_le_bytes());
             return;
         }
         let key = self.storages.len();
         self.tensor(tensor, requires_grad);
-        self.op(b'r');
+        self.ops(b"r");
         self.out.extend_from_slice(&(key as u32).to_le_bytes());
         self.memo.entry(place).or_default().push(key);
     }
 
     /// The pickle, and the tensors that are its storages.
     pub fn finish(mut self) -> (Vec<u8>, Vec<Tensor>) {
-        self.op(b'.');
+        self.ops(b".");
         (self.out, self.storages)
     }
 }

@@ -17,7 +17,7 @@ use super::code::{Function, Program, SourceFile};
 use super::objects::{Objects, TensorKey, Tree};
 use super::value::{ModuleRef, Value};
 use crate::error::Location;
-use crate::formats::aten::TensorRef;
+use crate::formats::aten::{Arguments, TensorRef};
 pub(super) use crate::formats::aten::{Eval, Stop};
 use crate::formats::pickle::Object;
 use crate::ir::{self, DType, Graph};
@@ -39,40 +39,22 @@ enum Flow<'a> {
     Continue,
 }
 
-type Env<'a> = FxHashMap<&'a str, Value<'a>>;
+/// What the names in a function stand for, and the file that it is in.
+#[derive(Clone)]
+pub(super) struct Env<'a> {
+    names: FxHashMap<&'a str, Value<'a>>,
+    file: &'a SourceFile,
+}
+
+impl<'a> Env<'a> {
+    fn of(file: &'a SourceFile) -> Env<'a> {
+        let names = FxHashMap::default();
+        Env { names, file }
+    }
+}
 
 /// The arguments of a call.
-#[derive(Clone, Default)]
-pub(super) struct Args<'a> {
-    pub positional: Vec<Value<'a>>,
-    pub keyword: Vec<(&'a str, Value<'a>)>,
-}
-
-impl<'a> Args<'a> {
-    /// Arguments by position alone.
-    pub(super) fn of<const N: usize>(positional: [Value<'a>; N]) -> Args<'a> {
-        Args {
-            positional: positional.into(),
-            keyword: Vec::new(),
-        }
-    }
-
-    /// Position `i`, or keyword `name`.
-    pub(super) fn get(&self, i: usize, name: &str) -> Option<&Value<'a>> {
-        self.positional.get(i).or_else(|| {
-            self.keyword
-                .iter()
-                .find(|(k, _)| *k == name)
-                .map(|(_, v)| v)
-        })
-    }
-
-    pub(super) fn all(&self) -> impl Iterator<Item = &Value<'a>> {
-        self.positional
-            .iter()
-            .chain(self.keyword.iter().map(|(_, v)| v))
-    }
-}
+pub(super) type Args<'a> = Arguments<'a, Value<'a>>;
 
 /// What `--input` and the operators tell about the inputs.
 #[derive(Clone, Default, Debug)]
@@ -231,7 +213,7 @@ impl<'a> Evaluator<'a> {
         self.deeper()?;
         let place = self.place;
         let parameters = &function.def.parameters;
-        let mut env = Env::default();
+        let mut env = Env::of(function.file);
         let mut positional = receiver.into_iter().chain(args.positional);
         let mut keyword = args.keyword;
         for parameter in parameters
@@ -246,7 +228,7 @@ impl<'a> Evaluator<'a> {
                 None => match keyword.iter().position(|(k, _)| *k == name) {
                     Some(i) => keyword.swap_remove(i).1,
                     None => match &parameter.default {
-                        Some(default) => self.expr(default, &env, function.file)?,
+                        Some(default) => self.expr(default, &env)?,
                         None => {
                             let what =
                                 format!("`{}` is called without `{name}`", function.def.name);
@@ -255,7 +237,7 @@ impl<'a> Evaluator<'a> {
                     },
                 },
             };
-            env.insert(name, value);
+            env.names.insert(name, value);
         }
         if positional.next().is_some() {
             return self.damaged(format!(
@@ -263,7 +245,7 @@ impl<'a> Evaluator<'a> {
                 function.def.name
             ));
         }
-        let flow = self.block(&function.def.body, &mut env, function.file)?;
+        let flow = self.block(&function.def.body, &mut env)?;
         // After the outermost call its last statement is as near as a message can get.
         self.place = place.or(self.place);
         self.depth -= 1;

@@ -149,14 +149,7 @@ impl<'a> Caller for Evaluator<'a> {
         "replace the in-place operator by one that returns a new tensor, or clone() the view";
 
     fn arguments<'c>(&self, args: &'c Args<'a>, _: &Entry) -> Eval<Option<Arguments<'c>>> {
-        let mut converted = Arguments::default();
-        for value in &args.positional {
-            converted.positional.push(self.argument(value, true)?);
-        }
-        for (name, value) in &args.keyword {
-            converted.keyword.push((name, self.argument(value, true)?));
-        }
-        Ok(Some(converted))
+        args.map(|value| self.argument(value, true)).map(Some)
     }
 
     fn lower_in_place(&mut self, name: &str, args: &Args<'a>, before: ir::Value) -> Read {

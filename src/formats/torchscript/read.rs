@@ -128,7 +128,7 @@ fn forward<'a>(ev: &mut Evaluator<'a>, class: &Class<'a>) -> Eval<Interface> {
     let declared: Vec<&'a ParameterWithDefault> = parameters(class).collect();
     let single = declared.len() == 1;
     let mut list = Vec::new();
-    let mut args = Args::default();
+    let mut args = Args::of([]);
     for parameter in declared {
         let name = parameter.parameter.name.as_str();
         let annotation = parameter.parameter.annotation.as_deref();

@@ -83,14 +83,7 @@ impl<'a> Evaluator<'a> {
             value if value.is_run() => None,
             value => Some(value.clone()),
         };
-        Some(Args {
-            positional: args.positional.iter().map(convert).collect::<Option<_>>()?,
-            keyword: args
-                .keyword
-                .iter()
-                .map(|(k, v)| Some((*k, convert(v)?)))
-                .collect::<Option<_>>()?,
-        })
+        args.map(|value| convert(value).ok_or(())).ok()
     }
 
     /// The number in a constant tensor of no dimensions.
@@ -131,11 +124,7 @@ impl<'a> Evaluator<'a> {
         let (node, port) = (value.node, value.port as usize);
         let outputs = self.graph.node(node).outputs.len();
         if outputs == n && port == 0 {
-            let values = (0..n).map(|port| crate::ir::Value {
-                node,
-                port: port as u32,
-            });
-            return Ok(values.map(|v| self.run_value(v)).collect());
+            return Ok(self.results(node));
         }
         let args = Args::of([Value::Run(value)]);
         self.opaque_unpack(args, n)

@@ -16,7 +16,7 @@ use super::value::{print_float, print_str};
 use crate::error::FormatError;
 use crate::formats::aten::{self, Expression, Written};
 use crate::formats::dtypes::names;
-use crate::formats::identifiers::{RESERVED, identifier, is_identifier};
+use crate::formats::identifiers::{RESERVED, identifier, is_identifier, unused};
 use crate::ir::{Dim, Graph, NodeId, NodeKind, Op, Role, Tensor, Type, Value};
 
 /// What messages call the format.
@@ -93,18 +93,13 @@ impl<'w> Writer<'w> {
     }
 
     fn variable(&mut self, name: &str) -> String {
-        let base = identifier(name);
-        let mut name = base.clone();
-        let mut n = 0;
-        let prefix = self.sizes.prefix.clone();
         let is_size = |name: &str| {
-            name.strip_prefix(&prefix)
-                .is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit()))
+            let rest = name.strip_prefix(&self.sizes.prefix);
+            rest.is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit()))
         };
-        while is_size(&name) || !self.taken.insert(name.clone()) {
-            n += 1;
-            name = format!("{base}_{n}");
-        }
+        let used = |name: &str| is_size(name) || self.taken.contains(name);
+        let name = unused(&identifier(name), used);
+        self.taken.insert(name.clone());
         name
     }
 
@@ -153,15 +148,7 @@ impl<'w> Writer<'w> {
         };
         let comma = if names.len() == 1 { "" } else { "," };
         let _ = writeln!(self.body, "    {}{comma} = {text}", names.join(", "));
-        for (port, name) in names.into_iter().enumerate() {
-            self.values.insert(
-                Value {
-                    node: id,
-                    port: port as u32,
-                },
-                name,
-            );
-        }
+        self.values.extend(self.graph.results(id).zip(names));
         Ok(())
     }
 
@@ -245,12 +232,8 @@ impl<'w> Writer<'w> {
             }
             let key = format!("{}\n{body}", module.class);
             let class = by_body.entry(key).or_insert_with(|| {
-                let mut name = module.class.clone();
-                let mut n = 0;
-                while !names.insert(name.clone()) {
-                    n += 1;
-                    name = format!("{}_{n}", module.class);
-                }
+                let name = unused(&module.class, |name| names.contains(name));
+                names.insert(name.clone());
                 let _ = write!(text, "class {name}(Module):\n{body}");
                 name
             });

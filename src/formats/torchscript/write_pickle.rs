@@ -34,10 +34,7 @@ impl State<'_> {
             "__torch__",
             self.classes.get(path).map_or("Module", String::as_str),
         );
-        self.pickler.op(b')');
-        self.pickler.op(0x81);
-        self.pickler.op(b'}');
-        self.pickler.op(b'(');
+        self.pickler.ops(b")\x81}(");
         for (name, attribute) in &module.tensors {
             self.pickler.str(name);
             self.pickler
@@ -53,18 +50,17 @@ impl State<'_> {
                 self.module(path, child);
             }
         }
-        self.pickler.op(b'u');
-        self.pickler.op(b'b');
+        self.pickler.ops(b"ub");
     }
 }
 
 /// `constants.pkl`.
 pub(super) fn write_constants(constants: &[Tensor]) -> Vec<u8> {
     let mut pickler = Pickler::new();
-    pickler.op(b'(');
+    pickler.ops(b"(");
     for tensor in constants {
         pickler.tensor(tensor, false);
     }
-    pickler.op(b't');
+    pickler.ops(b"t");
     pickler.finish().0
 }

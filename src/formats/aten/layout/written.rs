@@ -192,11 +192,7 @@ fn reshape(w: &Written<'_>, shape: &Dims) -> Expression {
 
 /// A shape with its most involved size left to PyTorch, as -1.
 fn inferred(shape: &Dims) -> Expression {
-    let cost = |dim: &Dim| {
-        let mut symbols = 0;
-        dim.for_each_symbol(&mut |_| symbols += 1);
-        symbols
-    };
+    let cost = |dim: &Dim| dim.symbols().len();
     let most = (0..shape.len()).max_by_key(|i| (cost(&shape[*i]), std::cmp::Reverse(*i)));
     // With an axis of length 0 the size left out could not be found.
     let empty = shape.iter().any(|d| d.as_number() == Some(0));

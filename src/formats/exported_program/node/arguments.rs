@@ -31,7 +31,7 @@ impl Reader<'_> {
         if !takes_all(entry, node) {
             return Ok(None);
         }
-        let mut arguments = Arguments::default();
+        let mut arguments = Arguments::of([]);
         for NamedArgument { name, arg, .. } in &node.inputs {
             let name = parameter(entry, name);
             arguments.keyword.push((name, self.argument(arg)?));

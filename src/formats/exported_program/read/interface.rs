@@ -12,7 +12,7 @@ use crate::formats::aten::{Caller, Eval, add_outputs, fresh, state};
 use crate::formats::exported_program::package::dtype_name;
 use crate::formats::exported_program::schema::{name_of, tagged};
 use crate::formats::exported_program::source::{Placeholder, ResultSlot, State, StateKind};
-use crate::ir::{self, Constant, Dim, Dims, NodeId, Role, Symbol, Type};
+use crate::ir::{self, Constant, Dim, NodeId, Role, Symbol};
 
 impl<'p> Reader<'p> {
     /// What the inputs are; state becomes constants.
@@ -22,14 +22,7 @@ impl<'p> Reader<'p> {
             &program.graph_module.graph.inputs,
             &program.graph_module.signature.input_specs,
         );
-        if inputs.len() != specs.len() {
-            let what = format!(
-                "the graph has {} inputs, its signature {}",
-                inputs.len(),
-                specs.len()
-            );
-            return self.fail(what, DAMAGED);
-        }
+        self.same_count("inputs", inputs, specs)?;
         let mut again: Vec<(&'p str, &'p str, String)> = Vec::new();
         for (input, spec) in inputs.iter().zip(specs) {
             let Some((kind, spec)) = tagged(spec) else {
@@ -48,7 +41,7 @@ impl<'p> Reader<'p> {
                 requires_grad: self.meta(name)?.requires_grad,
             };
             self.placeholders.push(Placeholder::State);
-            let known = self.key(name)?;
+            let known = self.described(name)?.0;
             // PyTorch 2.6 gives tied weights an input for each of their names, all of which are of one.
             match self.state.entry(fqn.to_owned()) {
                 Entry::Occupied(first) => again.push((fqn, known, first.get().placeholder.clone())),
@@ -60,7 +53,7 @@ impl<'p> Reader<'p> {
         self.user_inputs()?;
         self.constants()?;
         for (fqn, name, first) in again {
-            let (ty, other) = (self.ty(self.key(&first)?)?, self.ty(name)?);
+            let (ty, other) = (self.ty(self.described(&first)?.0)?, self.ty(name)?);
             if ty != other {
                 let what = format!("`{fqn}` is an input twice, as {ty} and as {other}");
                 return self.fail(what, DAMAGED);
@@ -171,11 +164,9 @@ impl<'p> Reader<'p> {
         for (fqn, state_of) in states {
             let name = &state_of.placeholder;
             let tensor = self.package.tensor(&fqn, state_of.kind.is_constant())?;
-            let known = self.key(name)?;
-            let shape: Dims = tensor.shape().iter().map(|n| (*n).into()).collect();
-            let declared = self.ty(known)?;
-            if declared != Type::Tensor(tensor.dtype(), Some(shape.clone())) {
-                let held = Type::Tensor(tensor.dtype(), Some(shape));
+            let known = self.described(name)?.0;
+            let (declared, held) = (self.ty(known)?, tensor.ty());
+            if declared != held {
                 let what =
                     format!("the graph takes `{fqn}` for {declared}, and the archive holds {held}");
                 return self.fail(what, DAMAGED);
@@ -216,18 +207,16 @@ impl<'p> Reader<'p> {
         Ok(())
     }
 
-    /// A name as the program itself holds it.
-    fn key(&self, name: &str) -> Eval<&'p str> {
-        let entry = self
-            .program
-            .graph_module
-            .graph
-            .tensor_values
-            .get_key_value(name);
-        match entry {
-            Some((name, _)) => Ok(name),
-            None => self.fail(format!("nothing is said of the sizes of `{name}`"), DAMAGED),
+    /// Refuses a signature that has not as many inputs or outputs as the graph.
+    fn same_count(&self, what: &str, own: &[Json], specs: &[Json]) -> Eval<()> {
+        if own.len() == specs.len() {
+            return Ok(());
         }
+        let (own, said) = (own.len(), specs.len());
+        self.fail(
+            format!("the graph has {own} {what}, its signature {said}"),
+            DAMAGED,
+        )
     }
 
     /// What is returned.
@@ -235,14 +224,7 @@ impl<'p> Reader<'p> {
         let program = self.program;
         let outputs = &program.graph_module.graph.outputs;
         let specs = &program.graph_module.signature.output_specs;
-        if outputs.len() != specs.len() {
-            let what = format!(
-                "the graph has {} outputs, its signature {}",
-                outputs.len(),
-                specs.len()
-            );
-            return self.fail(what, DAMAGED);
-        }
+        self.same_count("outputs", outputs, specs)?;
         let mut values = Vec::new();
         for (output, spec) in outputs.iter().zip(specs) {
             match tagged(spec) {

@@ -9,7 +9,7 @@ use crate::formats::aten::{self, Expression, Invocation, Written};
 use crate::formats::dtypes::names;
 use crate::formats::exported_program::numbers;
 use crate::formats::exported_program::opaque::{NO_TEMPLATE, Place, fill};
-use crate::formats::exported_program::schema::{NamedArgument, Node, tag};
+use crate::formats::exported_program::schema::{NamedArgument, Node, tag, tensor};
 use crate::ir::{NodeId, NodeKind, Op, Opaque, Type, Value};
 
 impl Writer<'_> {
@@ -138,7 +138,7 @@ impl Writer<'_> {
             let value = self.argument(value, operands, &user)?;
             inputs.push(self.named(parameter, value, false));
         }
-        let mut outputs = vec![tag("as_tensor", tag("name", name.as_str()))];
+        let mut outputs = vec![tensor(name.as_str())];
         let node_name = if call.others.is_empty() {
             name.clone()
         } else {
@@ -149,7 +149,7 @@ impl Writer<'_> {
             let name = self.fresh(&format!("{node_name}_unused_{}", i + 1));
             let meta = self.meta(ty, false)?;
             self.tensor_values.insert(name.clone(), meta);
-            outputs.push(tag("as_tensor", tag("name", name)));
+            outputs.push(tensor(name));
         }
         self.nodes.push(Node {
             target: format!("torch.ops.aten.{}.{}", call.name, call.overload),
@@ -218,10 +218,9 @@ impl Writer<'_> {
             Expression::Dtype(dtype) => tag("as_scalar_type", names(*dtype).program),
             Expression::Contiguous => tag("as_memory_format", CONTIGUOUS_FORMAT),
             Expression::Size(dim) => self.size_argument(dim, user)?,
-            Expression::Operand(_) | Expression::Constant(_) | Expression::Call(_) => tag(
-                "as_tensor",
-                tag("name", self.tensor(expression, operands, user)?),
-            ),
+            Expression::Operand(_) | Expression::Constant(_) | Expression::Call(_) => {
+                tensor(self.tensor(expression, operands, user)?)
+            }
             Expression::List(items) => self.list(items, operands, user)?,
         })
     }
@@ -284,8 +283,7 @@ impl Writer<'_> {
     fn constant(&mut self, tensor: &crate::ir::Tensor) -> Result<String, FormatError> {
         let (i, is_new) = self.layout.constant(tensor);
         if is_new {
-            let shape = tensor.shape().iter().map(|n| (*n).into());
-            let meta = self.meta(&Type::tensor(tensor.dtype(), shape), false)?;
+            let meta = self.meta(&tensor.ty(), false)?;
             let wanted = format!("c_{}", self.layout.entries[i].fqn);
             let name = self.fresh(&wanted);
             self.tensor_values.insert(name.clone(), meta);
@@ -345,11 +343,7 @@ impl Writer<'_> {
             .and_then(|name| name.split('.').next());
         let label = label.unwrap_or("node").to_owned();
         let mut results = Vec::new();
-        for (port, ty) in node.outputs.iter().enumerate() {
-            let value = Value {
-                node: id,
-                port: port as u32,
-            };
+        for (value, ty) in graph.results(id).zip(&node.outputs) {
             let name = self.result_name(value, &label);
             match ty {
                 Type::Tensor(..) => self.describe(&name, ty)?,

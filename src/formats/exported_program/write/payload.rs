@@ -13,31 +13,27 @@ use crate::files::archive::ArchiveWriter;
 use crate::formats::exported_program::schema::{Payload, PayloadConfig};
 use crate::formats::exported_program::source::StateKind;
 use crate::formats::pickle::Pickler;
-use crate::ir::{Tensor, Type};
+use crate::ir::Tensor;
 
 /// An archive as `torch.save` writes a dictionary of these tensors.
 pub(super) fn saved<'l>(entries: impl Iterator<Item = &'l Entry>) -> Result<Vec<u8>, FormatError> {
     let mut pickler = Pickler::new();
-    pickler.op(b'}');
-    pickler.op(b'(');
+    pickler.ops(b"}(");
     for entry in entries {
         pickler.str(&entry.fqn);
         let is_parameter = entry.state.kind == StateKind::Parameter;
         if is_parameter {
             pickler.global("torch._utils", "_rebuild_parameter");
-            pickler.op(b'(');
+            pickler.ops(b"(");
         }
         pickler.shared(&entry.tensor, entry.state.requires_grad);
         if is_parameter {
             pickler.bool(entry.state.requires_grad);
             pickler.global("collections", "OrderedDict");
-            pickler.op(b')');
-            pickler.op(b'R');
-            pickler.op(b't');
-            pickler.op(b'R');
+            pickler.ops(b")RtR");
         }
     }
-    pickler.op(b'u');
+    pickler.ops(b"u");
     let (pickle, storages) = pickler.finish();
     let mut bytes = Cursor::new(Vec::new());
     let mut archive = ArchiveWriter::new(&mut bytes, "archive");
@@ -69,13 +65,11 @@ pub(super) fn payloads<'l>(
             tensors.push(tensor.clone());
             tensors.len() - 1
         });
-        let shape = tensor.shape().iter().map(|n| (*n).into());
-        let ty = Type::tensor(tensor.dtype(), shape);
         let payload = Payload {
             path_name: format!("{prefix}{i}"),
             is_param: entry.state.kind == StateKind::Parameter,
             use_pickle: false,
-            tensor_meta: writer.meta(&ty, entry.state.requires_grad).ok(),
+            tensor_meta: writer.meta(&tensor.ty(), entry.state.requires_grad).ok(),
             other: Map::new(),
         };
         config.config.insert(entry.fqn.clone(), payload);

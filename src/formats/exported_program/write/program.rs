@@ -7,7 +7,7 @@ use super::Writer;
 use super::state::Layout;
 use crate::formats::exported_program::package::MAJOR;
 use crate::formats::exported_program::schema::{
-    Graph, GraphModule, ModuleCall, Program, Signature, Version, name_of, tag,
+    Graph, GraphModule, ModuleCall, Program, Signature, Version, name_of, tag, tensor,
 };
 use crate::formats::exported_program::source::Placeholder;
 use crate::ir::Value;
@@ -21,10 +21,7 @@ impl Writer<'_> {
         let mut inputs = Vec::new();
         let mut input_specs = Vec::new();
         for entry in layout.entries.iter().filter(|entry| entry.is_input) {
-            inputs.push(tag(
-                "as_tensor",
-                tag("name", entry.state.placeholder.as_str()),
-            ));
+            inputs.push(tensor(entry.state.placeholder.as_str()));
             input_specs.push(entry.spec());
         }
         let own: Vec<Placeholder> = (0..self.graph.inputs().len())
@@ -47,7 +44,7 @@ impl Writer<'_> {
                         .inputs()
                         .get(i)
                         .and_then(|input| self.names.get(&Value::from(*input)));
-                    let argument = tag("as_tensor", tag("name", input.map_or("", String::as_str)));
+                    let argument = tensor(input.map_or("", String::as_str));
                     input_specs.push(tag("user_input", tag("arg", argument.clone())));
                     inputs.push(argument);
                 }

@@ -4,7 +4,7 @@ use serde_json::{Value as Json, json};
 
 use super::{Writer, mistake};
 use crate::error::FormatError;
-use crate::formats::exported_program::schema::{Node, tag};
+use crate::formats::exported_program::schema::{Node, tag, tensor};
 use crate::ir::{Dim, DimBuilder, Symbol, Value};
 
 impl Writer<'_> {
@@ -40,10 +40,7 @@ impl Writer<'_> {
     fn input_size(&mut self, dim: &Dim) -> Option<Size> {
         let (input, axis) = *self.input_sizes.get(dim)?;
         let name = self.names.get(&Value::from(input))?.clone();
-        let arguments = [
-            ("self", tag("as_tensor", tag("name", name))),
-            ("dim", tag("as_int", axis)),
-        ];
+        let arguments = [("self", tensor(name)), ("dim", tag("as_int", axis))];
         Some(self.size_node(
             "torch.ops.aten.sym_size.int",
             "sym_size_int",

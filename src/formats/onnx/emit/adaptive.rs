@@ -1,30 +1,28 @@
 //! Pools to a given size.
 
 use super::layout::cut;
-use super::reduced;
+use super::{Emitted, reduced};
 use crate::formats::onnx::attributes::{int, ints};
 use crate::formats::onnx::error::OnnxError;
-use crate::formats::onnx::write::{Emitted, Writer};
 use crate::ir::Dim;
 
 /// As a pool over everything, or one with windows of one size; else axis by axis, window by window.
 pub(super) fn pool(
-    w: &mut Writer<'_>,
-    emitted: &Emitted<'_>,
+    w: &mut Emitted<'_, '_>,
     output: &[Dim],
     maximum: bool,
 ) -> Result<(), OnnxError> {
-    let x = w.value(emitted.operands[0])?;
+    let x = w.operand(0)?;
     let (global, windows, reduce) = if maximum {
         ("GlobalMaxPool", "MaxPool", "ReduceMax")
     } else {
         ("GlobalAveragePool", "AveragePool", "ReduceMean")
     };
     if output.iter().all(|n| n.as_number() == Some(1)) {
-        return w.last(emitted, global, &[x], vec![]);
+        return w.last(global, &[x], vec![]);
     }
-    w.known_rank(emitted, 0)?;
-    let from = emitted.spatial(0).unwrap_or_default();
+    w.known_rank(0)?;
+    let from = w.spatial(0).unwrap_or_default();
     let even = |(from, to): (&Dim, &Dim)| match (from.as_number(), to.as_number()) {
         (Some(from), Some(to)) if to > 0 && from % to == 0 => Some(from / to),
         _ => None,
@@ -35,7 +33,7 @@ pub(super) fn pool(
             ints("kernel_shape", kernel.clone()),
             ints("strides", kernel),
         ];
-        return w.last(emitted, windows, &[x], attributes);
+        return w.last(windows, &[x], attributes);
     }
     let mut value = x;
     for (i, (from, to)) in from.iter().zip(output).enumerate() {
@@ -43,7 +41,7 @@ pub(super) fn pool(
             continue;
         }
         let Some(count) = to.as_number().filter(|n| *n <= MAX_WINDOWS) else {
-            let what = format!("`{}` pools to {to} windows", emitted.out);
+            let what = format!("`{}` pools to {to} windows", w.out);
             return Err(OnnxError::unwritable(
                 what,
                 "give the pool a fixed output size, or write another format",
@@ -54,12 +52,12 @@ pub(super) fn pool(
         for window in 0..count {
             let start = (from.clone() * Dim::from(window)).floor_div(to);
             let end = (from.clone() * Dim::from(window + 1)).ceil_div(to);
-            let part = cut(w, emitted, &value, axis, &start, &end);
-            parts.push(reduced(w, emitted, reduce, &part, &[axis]));
+            let part = cut(w, &value, axis, &start, &end);
+            parts.push(reduced(w, reduce, &part, &[axis]));
         }
-        value = w.step(emitted, "Concat", &parts, vec![int("axis", axis as i64)]);
+        value = w.step("Concat", &parts, vec![int("axis", axis as i64)]);
     }
-    w.last(emitted, "Identity", &[value], vec![])
+    w.last("Identity", &[value], vec![])
 }
 
 /// The most windows of different sizes that are written one by one.

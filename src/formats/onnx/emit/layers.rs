@@ -1,9 +1,9 @@
 //! Convolutions, linear layers, and images resampled.
 
+use super::Emitted;
 use crate::formats::onnx::attributes::{int, ints, string};
 use crate::formats::onnx::error::{MISTAKE, OnnxError};
 use crate::formats::onnx::proto::AttributeProto;
-use crate::formats::onnx::write::{Emitted, Writer};
 use crate::ir::{DType, Dim, Op, Padding, ResizeMode, Tensor};
 
 pub(super) fn all_ints(name: &str, lengths: &[usize]) -> AttributeProto {
@@ -15,11 +15,11 @@ pub(super) fn pads(pad: &Padding) -> AttributeProto {
     ints("pads", both.map(|n| *n as i64))
 }
 
-pub(super) fn conv(w: &mut Writer<'_>, op: &Op, emitted: &Emitted<'_>) -> Result<(), OnnxError> {
+pub(super) fn conv(w: &mut Emitted<'_, '_>, op: &Op) -> Result<(), OnnxError> {
     let Some((stride, pad, dilation, groups)) = op.convolution() else {
         return Err(OnnxError::unwritable(op.name(), MISTAKE));
     };
-    let inputs = w.values(&emitted.operands)?;
+    let inputs = w.operand_names()?;
     let (mut pad, mut extra) = (pad.clone(), None);
     if let Op::ConvTranspose { output_pad, .. } = op {
         let mut output_pad = output_pad.clone();
@@ -31,7 +31,7 @@ pub(super) fn conv(w: &mut Writer<'_>, op: &Op, emitted: &Emitted<'_>) -> Result
                 *more -= less;
             }
             if *more >= stride[i] {
-                let name = &w.graph.node(emitted.id).name;
+                let name = &w.graph.node(w.id).name;
                 return Err(OnnxError::unwritable(
                     format!("`{name}` has an output padding of its stride or more"),
                     "write another format",
@@ -46,7 +46,7 @@ pub(super) fn conv(w: &mut Writer<'_>, op: &Op, emitted: &Emitted<'_>) -> Result
         pads(&pad),
         all_ints("strides", stride),
     ];
-    let kernel = emitted
+    let kernel = w
         .spatial(1)
         .and_then(|k| k.iter().map(Dim::as_number).collect::<Option<Vec<_>>>());
     if let Some(kernel) = kernel {
@@ -61,17 +61,17 @@ pub(super) fn conv(w: &mut Writer<'_>, op: &Op, emitted: &Emitted<'_>) -> Result
         }
         _ => "Conv",
     };
-    w.last(emitted, name, &inputs, attributes)
+    w.last(name, &inputs, attributes)
 }
 
 /// A `Gemm` for matrices; a product and a sum for what has more dimensions, or where the file had a product.
-pub(super) fn linear(w: &mut Writer<'_>, emitted: &Emitted<'_>) -> Result<(), OnnxError> {
-    let (x, weight) = (emitted.operands[0], emitted.operands[1]);
-    let bias = emitted.operands.get(2).copied();
+pub(super) fn linear(w: &mut Emitted<'_, '_>) -> Result<(), OnnxError> {
+    let (x, weight) = (w.operands[0], w.operands[1]);
+    let bias = w.operands.get(2).copied();
     let known = w
-        .info(emitted.id)
+        .info(w.id)
         .map(|info| (info.op_type.clone(), info.outputs_first));
-    let matrix = emitted.types[0].rank() == Some(2);
+    let matrix = w.types[0].rank() == Some(2);
     let product = known
         .as_ref()
         .is_some_and(|(op, _)| op == "MatMul" || op == "Add");
@@ -94,40 +94,43 @@ pub(super) fn linear(w: &mut Writer<'_>, emitted: &Emitted<'_>) -> Result<(), On
         match bias {
             Some(bias) => inputs.push(w.value(bias)?),
             None if w.opset < 11 => {
-                let dtype = emitted.dtype();
+                let dtype = w.dtype();
                 inputs.push(w.literal(Tensor::from_f64(dtype, &[1], [0.0])));
             }
             None => {}
         }
         let attributes = vec![int("transB", first.into())];
-        return w.last(emitted, "Gemm", &inputs, attributes);
+        return w.last("Gemm", &inputs, attributes);
     }
     let weight = if is_constant {
         w.transposed(weight)?
     } else {
         let weight = w.value(weight)?;
-        w.step(emitted, "Transpose", &[weight], vec![ints("perm", [1, 0])])
+        w.step("Transpose", &[weight], vec![ints("perm", [1, 0])])
     };
     let Some(bias) = bias else {
-        return w.last(emitted, "MatMul", &[x, weight], vec![]);
+        return w.last("MatMul", &[x, weight], vec![]);
     };
-    let product = w.product(emitted);
+    // Under the name that it had in the file.
+    let product = match w.info(w.id).and_then(|info| info.product.clone()) {
+        Some(name) => {
+            let name = w.claim(&name);
+            w.claimed.insert(name.clone());
+            name
+        }
+        None => w.writer.fresh(&format!("{}/MatMul", w.out)),
+    };
     w.emit("MatMul", &[x, weight], vec![], &product);
     let bias = w.value(bias)?;
-    w.last(emitted, "Add", &[product, bias], vec![])
+    w.last("Add", &[product, bias], vec![])
 }
 
 /// Refuses what an old version cannot say.
-pub(super) fn needs(
-    w: &Writer<'_>,
-    emitted: &Emitted<'_>,
-    version: i64,
-    what: &str,
-) -> Result<(), OnnxError> {
+pub(super) fn needs(w: &Emitted<'_, '_>, version: i64, what: &str) -> Result<(), OnnxError> {
     if w.opset >= version {
         return Ok(());
     }
-    let name = &w.graph.node(emitted.id).name;
+    let name = &w.graph.node(w.id).name;
     Err(OnnxError::unwritable(
         format!(
             "`{name}` is {what}, which ONNX has since version {version} of its operators, and the model uses {}",
@@ -138,13 +141,12 @@ pub(super) fn needs(
 }
 
 pub(super) fn resize(
-    w: &mut Writer<'_>,
-    emitted: &Emitted<'_>,
+    w: &mut Emitted<'_, '_>,
     size: &[Dim],
     mode: ResizeMode,
 ) -> Result<(), OnnxError> {
-    let x = w.value(emitted.operands[0])?;
-    let from = emitted.spatial(0).unwrap_or_default();
+    let x = w.operand(0)?;
+    let from = w.spatial(0).unwrap_or_default();
     let times = |(from, to): (&Dim, &Dim)| {
         let times = to.floor_div(from);
         (times.clone() * from.clone() == *to)
@@ -157,17 +159,17 @@ pub(super) fn resize(
         .map(|pair| times(pair).map(|n| n as f64))
         .collect();
     let scales = scales.filter(|scales| scales.len() == size.len());
-    let scale_list = |w: &mut Writer<'_>, scales: &[f64]| {
+    let scale_list = |w: &mut Emitted<'_, '_>, scales: &[f64]| {
         let all: Vec<f64> = [1.0, 1.0].iter().chain(scales).copied().collect();
         w.literal(Tensor::from_f64(DType::F32, &[all.len()], all))
     };
     if w.opset < 11 {
         let (ResizeMode::Nearest, Some(scales)) = (mode, &scales) else {
-            return needs(w, emitted, 11, "an image resampled to a given size");
+            return needs(w, 11, "an image resampled to a given size");
         };
         let scales = scale_list(w, scales);
         let name = if w.opset < 10 { "Upsample" } else { "Resize" };
-        return w.last(emitted, name, &[x, scales], vec![string("mode", "nearest")]);
+        return w.last(name, &[x, scales], vec![string("mode", "nearest")]);
     }
     let (mode, coordinates) = match mode {
         ResizeMode::Nearest => ("nearest", "asymmetric"),
@@ -189,8 +191,8 @@ pub(super) fn resize(
     let inputs = match scales {
         Some(scales) => vec![x, region, scale_list(w, &scales)],
         None => {
-            let Some(shape) = emitted.types[0].shape() else {
-                return w.known_rank(emitted, 0).map(|_| ());
+            let Some(shape) = w.types[0].shape() else {
+                return w.known_rank(0).map(|_| ());
             };
             let all: Vec<Dim> = shape.iter().take(2).chain(size).cloned().collect();
             let none = match w.opset {
@@ -200,5 +202,5 @@ pub(super) fn resize(
             vec![x, region, none, w.size_list(&all)]
         }
     };
-    w.last(emitted, "Resize", &inputs, attributes)
+    w.last("Resize", &inputs, attributes)
 }

@@ -1,56 +1,41 @@
 //! Elements moved about.
 
+use super::Emitted;
 use super::layers::needs;
 use crate::formats::onnx::attributes::{float, int, ints, string};
 use crate::formats::onnx::error::{MISTAKE, OnnxError};
 use crate::formats::onnx::proto::AttributeProto;
-use crate::formats::onnx::write::{Emitted, Writer};
 use crate::ir::{DType, Dim, Dims, NodeId, Op, PadMode, Tensor, Value};
 
-pub(super) fn dropout(w: &mut Writer<'_>, emitted: &Emitted<'_>, p: f64) -> Result<(), OnnxError> {
-    let x = w.value(emitted.operands[0])?;
+pub(super) fn dropout(w: &mut Emitted<'_, '_>, p: f64) -> Result<(), OnnxError> {
+    let x = w.operand(0)?;
     if w.opset < 12 {
-        return w.last(emitted, "Dropout", &[x], vec![float("ratio", p)]);
+        return w.last("Dropout", &[x], vec![float("ratio", p)]);
     }
     let ratio = w.scalar(p, DType::F32);
-    w.last(emitted, "Dropout", &[x, ratio], vec![])
+    w.last("Dropout", &[x, ratio], vec![])
 }
 
-pub(super) fn gather(
-    w: &mut Writer<'_>,
-    emitted: &Emitted<'_>,
-    axis: usize,
-    index: &[u32],
-) -> Result<(), OnnxError> {
-    let x = w.value(emitted.operands[0])?;
+pub(super) fn gather(w: &mut Emitted<'_, '_>, axis: usize, index: &[u32]) -> Result<(), OnnxError> {
+    let x = w.operand(0)?;
     let index = w.int_list(index.iter().map(|i| i64::from(*i)));
-    w.last(
-        emitted,
-        "Gather",
-        &[x, index],
-        vec![int("axis", axis as i64)],
-    )
+    w.last("Gather", &[x, index], vec![int("axis", axis as i64)])
 }
 
 /// A `Flatten` where it says that, a reshape elsewhere.
-pub(super) fn flatten(
-    w: &mut Writer<'_>,
-    emitted: &Emitted<'_>,
-    start: usize,
-    end: usize,
-) -> Result<(), OnnxError> {
-    let rank = emitted.types[0].rank();
+pub(super) fn flatten(w: &mut Emitted<'_, '_>, start: usize, end: usize) -> Result<(), OnnxError> {
+    let rank = w.types[0].rank();
     if start == 1 && rank == Some(end + 1) {
-        let x = w.value(emitted.operands[0])?;
-        return w.last(emitted, "Flatten", &[x], vec![int("axis", 1)]);
+        let x = w.operand(0)?;
+        return w.last("Flatten", &[x], vec![int("axis", 1)]);
     }
-    let rank = w.known_rank(emitted, 0)?;
+    let rank = w.known_rank(0)?;
     // Sizes before stay; those after stay where nothing is joined, and one may be left to be found out.
-    let known = emitted.result.shape().unwrap_or_default().to_vec();
+    let known = w.result.shape().unwrap_or_default().to_vec();
     if known.len() == rank - (end - start) {
-        return reshape(w, emitted, &known);
+        return reshape(w, &known);
     }
-    let what = format!("the shape of `{}` is not known", emitted.out);
+    let what = format!("the shape of `{}` is not known", w.out);
     Err(OnnxError::unwritable(
         what,
         "give the inputs' shapes with --input",
@@ -58,13 +43,9 @@ pub(super) fn flatten(
 }
 
 /// Sizes that stay where they are are 0, and one that is no number is -1: so no size has to be computed in most reshapes.
-pub(super) fn reshape(
-    w: &mut Writer<'_>,
-    emitted: &Emitted<'_>,
-    shape: &[Dim],
-) -> Result<(), OnnxError> {
-    let x = w.value(emitted.operands[0])?;
-    let from = emitted.types[0].shape().unwrap_or_default();
+pub(super) fn reshape(w: &mut Emitted<'_, '_>, shape: &[Dim]) -> Result<(), OnnxError> {
+    let x = w.operand(0)?;
+    let from = w.types[0].shape().unwrap_or_default();
     let empty = shape.iter().any(|d| d.as_number() == Some(0));
     let mut target: Dims = shape.into();
     if !empty {
@@ -83,23 +64,19 @@ pub(super) fn reshape(
     }
     let list = w.size_list(&target);
     let attributes = if empty {
-        needs(w, emitted, 14, "a reshape of nothing")?;
+        needs(w, 14, "a reshape of nothing")?;
         vec![int("allowzero", 1)]
     } else {
         vec![]
     };
-    w.last(emitted, "Reshape", &[x, list], attributes)
+    w.last("Reshape", &[x, list], attributes)
 }
 
 /// Sizes that stay are 1, as the other side then has them.
-pub(super) fn expand(
-    w: &mut Writer<'_>,
-    emitted: &Emitted<'_>,
-    shape: &[Dim],
-) -> Result<(), OnnxError> {
-    let x = w.value(emitted.operands[0])?;
+pub(super) fn expand(w: &mut Emitted<'_, '_>, shape: &[Dim]) -> Result<(), OnnxError> {
+    let x = w.operand(0)?;
     let mut target: Dims = shape.into();
-    if let Some(from) = emitted.types[0].shape() {
+    if let Some(from) = w.types[0].shape() {
         let skipped = target.len().saturating_sub(from.len());
         for (size, from) in target[skipped..].iter_mut().zip(from) {
             if size == from {
@@ -108,10 +85,10 @@ pub(super) fn expand(
         }
     }
     let list = w.size_list(&target);
-    w.last(emitted, "Expand", &[x, list], vec![])
+    w.last("Expand", &[x, list], vec![])
 }
 
-pub(super) fn pad(w: &mut Writer<'_>, op: &Op, emitted: &Emitted<'_>) -> Result<(), OnnxError> {
+pub(super) fn pad(w: &mut Emitted<'_, '_>, op: &Op) -> Result<(), OnnxError> {
     let Op::Pad {
         before,
         after,
@@ -122,9 +99,9 @@ pub(super) fn pad(w: &mut Writer<'_>, op: &Op, emitted: &Emitted<'_>) -> Result<
         return Err(OnnxError::unwritable(op.name(), MISTAKE));
     };
     if *mode == PadMode::Circular && w.opset < 19 {
-        return circular(w, emitted, before, after);
+        return circular(w, before, after);
     }
-    let x = w.value(emitted.operands[0])?;
+    let x = w.operand(0)?;
     let name = match mode {
         PadMode::Constant => "constant",
         PadMode::Reflect => "reflect",
@@ -132,27 +109,25 @@ pub(super) fn pad(w: &mut Writer<'_>, op: &Op, emitted: &Emitted<'_>) -> Result<
         PadMode::Circular => "wrap",
     };
     let amounts: Vec<Dim> = before.iter().chain(after).cloned().collect();
-    let dtype = emitted.dtype();
+    let dtype = w.dtype();
     let constant = (*mode == PadMode::Constant).then_some((value.0, dtype));
-    let (inputs, attributes) = pad_of(w, emitted, x, name, &amounts, constant)?;
-    w.last(emitted, "Pad", &inputs, attributes)
+    let (inputs, attributes) = pad_of(w, x, name, &amounts, constant)?;
+    w.last("Pad", &inputs, attributes)
 }
 
-/// `x` with so many of a number before and after it, amounts as ONNX has them, as a node before the one that is emitted.
+/// `x` with so many of a number before and after it, amounts as ONNX has them, as a node before the last.
 pub(super) fn padded(
-    w: &mut Writer<'_>,
-    emitted: &Emitted<'_>,
+    w: &mut Emitted<'_, '_>,
     x: String,
     amounts: &[Dim],
     number: (f64, DType),
 ) -> Result<String, OnnxError> {
-    let (inputs, attributes) = pad_of(w, emitted, x, "constant", amounts, Some(number))?;
-    Ok(w.step(emitted, "Pad", &inputs, attributes))
+    let (inputs, attributes) = pad_of(w, x, "constant", amounts, Some(number))?;
+    Ok(w.step("Pad", &inputs, attributes))
 }
 
 fn pad_of(
-    w: &mut Writer<'_>,
-    emitted: &Emitted<'_>,
+    w: &mut Emitted<'_, '_>,
     x: String,
     mode: &'static str,
     amounts: &[Dim],
@@ -166,7 +141,7 @@ fn pad_of(
             .collect::<Option<Vec<_>>>();
         match numbers {
             Some(numbers) => attributes.push(ints("pads", numbers)),
-            None => needs(w, emitted, 11, "a pad whose amounts depend on the input")?,
+            None => needs(w, 11, "a pad whose amounts depend on the input")?,
         }
         let value = constant.map_or(0.0, |(value, _)| value);
         attributes.push(float("value", value));
@@ -180,49 +155,37 @@ fn pad_of(
 }
 
 /// The interior repeated, for versions that have no such pad: axis by axis, parts joined.
-fn circular(
-    w: &mut Writer<'_>,
-    emitted: &Emitted<'_>,
-    before: &[Dim],
-    after: &[Dim],
-) -> Result<(), OnnxError> {
-    let mut value = w.value(emitted.operands[0])?;
-    let shape = emitted.types[0].shape().map(<[Dim]>::to_vec);
-    w.known_rank(emitted, 0)?;
+fn circular(w: &mut Emitted<'_, '_>, before: &[Dim], after: &[Dim]) -> Result<(), OnnxError> {
+    let mut value = w.operand(0)?;
+    let shape = w.types[0].shape().map(<[Dim]>::to_vec);
+    w.known_rank(0)?;
     for (axis, size) in shape.unwrap_or_default().iter().enumerate() {
         let nothing = |amount: &Dim| amount.as_number() == Some(0);
         let mut parts = Vec::new();
         if !nothing(&before[axis]) {
             let start = size.clone() - before[axis].clone();
-            parts.push(cut(w, emitted, &value, axis, &start, size));
+            parts.push(cut(w, &value, axis, &start, size));
         }
         parts.push(value.clone());
         if !nothing(&after[axis]) {
             let start = Dim::from(0);
-            parts.push(cut(w, emitted, &value, axis, &start, &after[axis]));
+            parts.push(cut(w, &value, axis, &start, &after[axis]));
         }
         if parts.len() > 1 {
-            value = w.step(emitted, "Concat", &parts, vec![int("axis", axis as i64)]);
+            value = w.step("Concat", &parts, vec![int("axis", axis as i64)]);
         }
     }
-    w.last(emitted, "Identity", &[value], vec![])
+    w.last("Identity", &[value], vec![])
 }
 
 /// A part of a value along one axis.
-pub(super) fn cut(
-    w: &mut Writer<'_>,
-    emitted: &Emitted<'_>,
-    x: &str,
-    axis: usize,
-    start: &Dim,
-    end: &Dim,
-) -> String {
+pub(super) fn cut(w: &mut Emitted<'_, '_>, x: &str, axis: usize, start: &Dim, end: &Dim) -> String {
     let (inputs, attributes) = slice_of(w, x, axis, start, end, 1);
-    w.step(emitted, "Slice", &inputs, attributes)
+    w.step("Slice", &inputs, attributes)
 }
 
 fn slice_of(
-    w: &mut Writer<'_>,
+    w: &mut Emitted<'_, '_>,
     x: &str,
     axis: usize,
     start: &Dim,
@@ -248,7 +211,7 @@ fn slice_of(
     (inputs, vec![])
 }
 
-pub(super) fn slice(w: &mut Writer<'_>, op: &Op, emitted: &Emitted<'_>) -> Result<(), OnnxError> {
+pub(super) fn slice(w: &mut Emitted<'_, '_>, op: &Op) -> Result<(), OnnxError> {
     let Op::Slice {
         axis,
         start,
@@ -258,11 +221,11 @@ pub(super) fn slice(w: &mut Writer<'_>, op: &Op, emitted: &Emitted<'_>) -> Resul
     else {
         return Err(OnnxError::unwritable(op.name(), MISTAKE));
     };
-    if w.split.contains(&emitted.id) || split(w, emitted, *axis)? {
+    if w.split.contains(&w.id) || split(w, *axis)? {
         return Ok(());
     }
-    let x = w.value(emitted.operands[0])?;
-    let size = emitted.types[0].shape().and_then(|shape| shape.get(*axis));
+    let x = w.operand(0)?;
+    let size = w.types[0].shape().and_then(|shape| shape.get(*axis));
     // To the end, whatever that is.
     let end = match size {
         Some(size) if size == end && end.as_number().is_none() => Dim::from(i64::MAX),
@@ -272,19 +235,18 @@ pub(super) fn slice(w: &mut Writer<'_>, op: &Op, emitted: &Emitted<'_>) -> Resul
     if w.opset < 10 && (symbolic || *step != 1) {
         return needs(
             w,
-            emitted,
             10,
             "a slice with a step, or of sizes that depend on the input",
         );
     }
     let (inputs, attributes) = slice_of(w, &x, *axis, start, &end, *step);
-    w.last(emitted, "Slice", &inputs, attributes)
+    w.last("Slice", &inputs, attributes)
 }
 
 /// Writes slices that are one value cut into all its parts as what they are. Whether this one is of that kind.
-fn split(w: &mut Writer<'_>, emitted: &Emitted<'_>, axis: usize) -> Result<bool, OnnxError> {
-    let x: Value = emitted.operands[0];
-    let Some(size) = emitted.types[0].len(axis) else {
+fn split(w: &mut Emitted<'_, '_>, axis: usize) -> Result<bool, OnnxError> {
+    let x: Value = w.operands[0];
+    let Some(size) = w.types[0].len(axis) else {
         return Ok(false);
     };
     let mut parts: Vec<(i64, i64, NodeId)> = Vec::new();
@@ -332,13 +294,12 @@ fn split(w: &mut Writer<'_>, emitted: &Emitted<'_>, axis: usize) -> Result<bool,
 
 /// Operand `i`, one number a channel, with one axis of length 1 for each dimension of a tensor of this rank after its channels.
 pub(super) fn per_channel(
-    w: &mut Writer<'_>,
-    emitted: &Emitted<'_>,
+    w: &mut Emitted<'_, '_>,
     i: usize,
     rank: usize,
 ) -> Result<String, OnnxError> {
-    let (value, trailing) = (emitted.operands[i], rank.saturating_sub(2));
-    if let Some(count) = emitted.types[i].len(0)
+    let (value, trailing) = (w.operands[i], rank.saturating_sub(2));
+    if let Some(count) = w.types[i].len(0)
         && w.graph.constant(value.node).is_some()
     {
         let mut shape = vec![1; trailing + 1];
@@ -348,11 +309,11 @@ pub(super) fn per_channel(
     let value = w.value(value)?;
     let shape = std::iter::once(-1).chain(std::iter::repeat_n(1, trailing));
     let shape = w.int_list(shape);
-    Ok(w.step(emitted, "Reshape", &[value, shape], vec![]))
+    Ok(w.step("Reshape", &[value, shape], vec![]))
 }
 
 /// A list of a repeated number.
-pub(super) fn filled(w: &mut Writer<'_>, shape: &[usize], x: f64, dtype: DType) -> String {
+pub(super) fn filled(w: &mut Emitted<'_, '_>, shape: &[usize], x: f64, dtype: DType) -> String {
     let count = shape.iter().product();
     w.literal(Tensor::from_f64(
         dtype,

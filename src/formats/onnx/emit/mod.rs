@@ -8,68 +8,169 @@ mod normalisation;
 mod pointwise;
 mod pool;
 
+use std::ops::{Deref, DerefMut};
+
 use super::attributes::{int, ints};
 use super::error::{MISTAKE, OnnxError};
 use super::proto::AttributeProto;
-use super::write::{Emitted, Writer};
+use super::tensor;
+use super::write::Writer;
 use crate::formats::spelling::of_reduction;
-use crate::ir::Op;
+use crate::ir::{DType, Dim, NodeId, Op, Type, Value};
 
-/// Adds the nodes of an operation; the last one's result has the name that `emitted` says.
-pub(super) fn emit(w: &mut Writer<'_>, op: &Op, emitted: &Emitted<'_>) -> Result<(), OnnxError> {
+/// An operation that is being written, with what its nodes are made of.
+pub(super) struct Emitted<'w, 'g> {
+    pub writer: &'w mut Writer<'g>,
+    pub id: NodeId,
+    pub operands: Vec<Value>,
+    pub types: Vec<&'g Type>,
+    pub result: &'g Type,
+    /// The name of its result.
+    pub out: String,
+}
+
+impl<'g> Deref for Emitted<'_, 'g> {
+    type Target = Writer<'g>;
+    fn deref(&self) -> &Writer<'g> {
+        self.writer
+    }
+}
+
+impl DerefMut for Emitted<'_, '_> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        self.writer
+    }
+}
+
+impl<'g> Emitted<'_, 'g> {
+    /// The spatial sizes of operand `i`.
+    fn spatial(&self, i: usize) -> Option<&'g [Dim]> {
+        self.types[i].shape()?.get(2..)
+    }
+
+    /// How many dimensions operand `i` has; an error where that is not known.
+    fn known_rank(&self, i: usize) -> Result<usize, OnnxError> {
+        self.types[i].rank().ok_or_else(|| {
+            let name = &self.graph.node(self.id).name;
+            OnnxError::unwritable(
+                format!(
+                    "`{name}` has an operand of which not even the number of dimensions is known"
+                ),
+                "give the inputs' shapes with --input",
+            )
+        })
+    }
+
+    /// The element type of its result.
+    fn dtype(&self) -> DType {
+        self.result.dtype().unwrap_or(DType::F32)
+    }
+
+    /// The name of operand `i`.
+    fn operand(&mut self, i: usize) -> Result<String, OnnxError> {
+        let value = self.operands[i];
+        self.value(value)
+    }
+
+    /// The names of all operands.
+    fn operand_names(&mut self) -> Result<Vec<String>, OnnxError> {
+        self.writer.values(&self.operands)
+    }
+
+    /// The name of operand `i` as one of this type: numbers without dimensions take the type of the others.
+    fn value_as(&mut self, i: usize, dtype: DType) -> Result<String, OnnxError> {
+        if self.types[i].dtype() == Some(dtype) {
+            return self.operand(i);
+        }
+        if let Some(constant) = self.graph.constant(self.operands[i].node)
+            && constant.tensor.shape().is_empty()
+        {
+            let x = constant.tensor.elements::<f64>().first().copied();
+            return Ok(self.scalar(x.unwrap_or(0.0), dtype));
+        }
+        let name = self.operand(i)?;
+        let to = int("to", tensor::code(dtype).into());
+        Ok(self.step("Cast", &[name], vec![to]))
+    }
+
+    /// A number of the type of the operation's result, without dimensions.
+    fn number(&mut self, x: f64) -> String {
+        let dtype = self.dtype();
+        self.scalar(x, dtype)
+    }
+
+    /// Adds the node whose result is the operation's.
+    fn last(
+        &mut self,
+        op: &str,
+        inputs: &[String],
+        attributes: Vec<AttributeProto>,
+    ) -> Result<(), OnnxError> {
+        self.writer.emit(op, inputs, attributes, &self.out);
+        Ok(())
+    }
+
+    /// Adds a node on the way to the operation's result, and gives the name of its own.
+    fn step(&mut self, op: &str, inputs: &[String], attributes: Vec<AttributeProto>) -> String {
+        let name = self.writer.fresh(&format!("{}/{op}", self.out));
+        self.emit(op, inputs, attributes, &name);
+        name
+    }
+}
+
+/// Adds the nodes of an operation; the last one's result is the operation's.
+pub(super) fn emit(w: &mut Emitted<'_, '_>, op: &Op) -> Result<(), OnnxError> {
     use Op::*;
     match op {
-        Conv { .. } | ConvTranspose { .. } => layers::conv(w, op, emitted),
-        Linear {} => layers::linear(w, emitted),
-        MatMul {} => pointwise::alike(w, "MatMul", emitted),
-        Attention { scale, causal } => {
-            attention::attention(w, emitted, scale.map(|s| s.0), *causal)
-        }
-        MaxPool { .. } | AvgPool { .. } => pool::pool(w, op, emitted),
-        AdaptiveAvgPool { output } => adaptive::pool(w, emitted, output, false),
-        AdaptiveMaxPool { output } => adaptive::pool(w, emitted, output, true),
-        Resize { size, mode } => layers::resize(w, emitted, size, *mode),
+        Conv { .. } | ConvTranspose { .. } => layers::conv(w, op),
+        Linear {} => layers::linear(w),
+        MatMul {} => pointwise::alike(w, "MatMul"),
+        Attention { scale, causal } => attention::attention(w, scale.map(|s| s.0), *causal),
+        MaxPool { .. } | AvgPool { .. } => pool::pool(w, op),
+        AdaptiveAvgPool { output } => adaptive::pool(w, output, false),
+        AdaptiveMaxPool { output } => adaptive::pool(w, output, true),
+        Resize { size, mode } => layers::resize(w, size, *mode),
 
-        BatchNorm { eps } => normalisation::batch(w, emitted, eps.0),
-        LayerNorm { axes, eps } => normalisation::layer(w, emitted, *axes, eps.0),
-        GroupNorm { groups, eps } => normalisation::group(w, emitted, *groups, eps.0),
-        PRelu {} => pointwise::prelu(w, emitted),
+        BatchNorm { eps } => normalisation::batch(w, eps.0),
+        LayerNorm { axes, eps } => normalisation::layer(w, *axes, eps.0),
+        GroupNorm { groups, eps } => normalisation::group(w, *groups, eps.0),
+        PRelu {} => pointwise::prelu(w),
 
-        Clip { min, max } => pointwise::clip(w, emitted, min.0, max.0),
-        Div {} => pointwise::quotient(w, emitted),
-        Softmax { axis } => normalisation::softmax(w, "Softmax", emitted, *axis),
-        LogSoftmax { axis } => normalisation::softmax(w, "LogSoftmax", emitted, *axis),
+        Clip { min, max } => pointwise::clip(w, min.0, max.0),
+        Div {} => pointwise::quotient(w),
+        Softmax { axis } => normalisation::softmax(w, "Softmax", *axis),
+        LogSoftmax { axis } => normalisation::softmax(w, "LogSoftmax", *axis),
 
-        ReduceMean { .. } | ReduceSum { .. } | ReduceMax { .. } => reduce(w, op, emitted),
+        ReduceMean { .. } | ReduceSum { .. } | ReduceMax { .. } => reduce(w, op),
 
-        Pad { .. } => layout::pad(w, op, emitted),
-        Concat { axis } => pointwise::with(w, "Concat", emitted, int("axis", *axis as i64)),
-        Slice { .. } => layout::slice(w, op, emitted),
-        Gather { axis, index } => layout::gather(w, emitted, *axis, index),
-        Flatten { start, end } => layout::flatten(w, emitted, *start, *end),
-        Reshape { shape } => layout::reshape(w, emitted, shape),
+        Pad { .. } => layout::pad(w, op),
+        Concat { axis } => pointwise::with(w, "Concat", int("axis", *axis as i64)),
+        Slice { .. } => layout::slice(w, op),
+        Gather { axis, index } => layout::gather(w, *axis, index),
+        Flatten { start, end } => layout::flatten(w, *start, *end),
+        Reshape { shape } => layout::reshape(w, shape),
         Transpose { perm } => {
             let perm = ints("perm", perm.iter().map(|axis| *axis as i64));
-            pointwise::with(w, "Transpose", emitted, perm)
+            pointwise::with(w, "Transpose", perm)
         }
-        Squeeze { axes } => axes_removed_or_added(w, "Squeeze", emitted, axes),
-        Unsqueeze { axes } => axes_removed_or_added(w, "Unsqueeze", emitted, axes),
-        Expand { shape } => layout::expand(w, emitted, shape),
+        Squeeze { axes } => axes_removed_or_added(w, "Squeeze", axes),
+        Unsqueeze { axes } => axes_removed_or_added(w, "Unsqueeze", axes),
+        Expand { shape } => layout::expand(w, shape),
         Cast { dtype } => {
             let to = int("to", super::tensor::code(*dtype).into());
-            pointwise::with(w, "Cast", emitted, to)
+            pointwise::with(w, "Cast", to)
         }
-        Dropout { p } => layout::dropout(w, emitted, p.0),
-        Identity {} => pointwise::alike(w, "Identity", emitted),
+        Dropout { p } => layout::dropout(w, p.0),
+        Identity {} => pointwise::alike(w, "Identity"),
         // These are written by their template.
         Opaque(_) => Ok(()),
-        op => pointwise::function(w, op, emitted),
+        op => pointwise::function(w, op),
     }
 }
 
 /// Operands and attributes of a node whose axes are an attribute before version `since`, and an operand from then on.
 fn with_axes(
-    w: &mut Writer<'_>,
+    w: &mut Emitted<'_, '_>,
     since: i64,
     x: String,
     axes: &[usize],
@@ -83,34 +184,33 @@ fn with_axes(
 }
 
 fn axes_removed_or_added(
-    w: &mut Writer<'_>,
+    w: &mut Emitted<'_, '_>,
     op: &str,
-    emitted: &Emitted<'_>,
     axes: &[usize],
 ) -> Result<(), OnnxError> {
-    let x = w.value(emitted.operands[0])?;
+    let x = w.operand(0)?;
     let (inputs, attributes) = with_axes(w, 13, x, axes);
-    w.last(emitted, op, &inputs, attributes)
+    w.last(op, &inputs, attributes)
 }
 
-/// A reduction that keeps its axes, on the way to `emitted`: a mean or a maximum.
-fn reduced(w: &mut Writer<'_>, emitted: &Emitted<'_>, op: &str, x: &str, axes: &[usize]) -> String {
+/// A reduction that keeps its axes, on the way to the operation's result: a mean or a maximum.
+fn reduced(w: &mut Emitted<'_, '_>, op: &str, x: &str, axes: &[usize]) -> String {
     let (inputs, mut attributes) = with_axes(w, 18, x.to_owned(), axes);
     attributes.insert(0, int("keepdims", 1));
-    w.step(emitted, op, &inputs, attributes)
+    w.step(op, &inputs, attributes)
 }
 
-fn reduce(w: &mut Writer<'_>, op: &Op, emitted: &Emitted<'_>) -> Result<(), OnnxError> {
+fn reduce(w: &mut Emitted<'_, '_>, op: &Op) -> Result<(), OnnxError> {
     let Some((row, axes, keep)) = of_reduction(op) else {
         return Err(OnnxError::unwritable(op.name(), MISTAKE));
     };
     // No axes at all would mean all of them.
     if axes.is_empty() {
-        return pointwise::alike(w, "Identity", emitted);
+        return pointwise::alike(w, "Identity");
     }
     let (name, since) = row.onnx;
-    let x = w.value(emitted.operands[0])?;
+    let x = w.operand(0)?;
     let (inputs, mut attributes) = with_axes(w, since, x, axes);
     attributes.insert(0, int("keepdims", keep.into()));
-    w.last(emitted, name, &inputs, attributes)
+    w.last(name, &inputs, attributes)
 }

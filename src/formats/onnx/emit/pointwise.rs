@@ -1,27 +1,27 @@
 //! Functions of single elements, and of two.
 
+use super::Emitted;
 use super::layers::needs;
 use super::layout::per_channel;
 use crate::formats::onnx::attributes::{float, string};
 use crate::formats::onnx::error::{MISTAKE, OnnxError};
 use crate::formats::onnx::proto::AttributeProto;
-use crate::formats::onnx::write::{Emitted, Writer};
 use crate::formats::spelling::{self, Formula, Onnx, Spelling, Value};
 use crate::ir::Op;
 
 /// A node of this operator and nothing more, whose operands are all of the result's type.
-pub(super) fn alike(w: &mut Writer<'_>, op: &str, emitted: &Emitted<'_>) -> Result<(), OnnxError> {
-    let inputs = operands(w, emitted)?;
-    w.last(emitted, op, &inputs, vec![])
+pub(super) fn alike(w: &mut Emitted<'_, '_>, op: &str) -> Result<(), OnnxError> {
+    let inputs = operands(w)?;
+    w.last(op, &inputs, vec![])
 }
 
 /// The operands, as of the result's type where they are numbers without dimensions.
-fn operands(w: &mut Writer<'_>, emitted: &Emitted<'_>) -> Result<Vec<String>, OnnxError> {
-    let mut inputs = Vec::with_capacity(emitted.operands.len());
-    for i in 0..emitted.operands.len() {
-        inputs.push(match emitted.result.dtype() {
-            Some(dtype) if emitted.operands.len() > 1 => w.value_as(emitted, i, dtype)?,
-            _ => w.value(emitted.operands[i])?,
+fn operands(w: &mut Emitted<'_, '_>) -> Result<Vec<String>, OnnxError> {
+    let mut inputs = Vec::with_capacity(w.operands.len());
+    for i in 0..w.operands.len() {
+        inputs.push(match w.result.dtype() {
+            Some(dtype) if w.operands.len() > 1 => w.value_as(i, dtype)?,
+            _ => w.operand(i)?,
         });
     }
     Ok(inputs)
@@ -29,38 +29,32 @@ fn operands(w: &mut Writer<'_>, emitted: &Emitted<'_>) -> Result<Vec<String>, On
 
 /// The same with an attribute.
 pub(super) fn with(
-    w: &mut Writer<'_>,
+    w: &mut Emitted<'_, '_>,
     op: &str,
-    emitted: &Emitted<'_>,
     attribute: AttributeProto,
 ) -> Result<(), OnnxError> {
-    let inputs = w.values(&emitted.operands)?;
-    w.last(emitted, op, &inputs, vec![attribute])
+    let inputs = w.operand_names()?;
+    w.last(op, &inputs, vec![attribute])
 }
 
 /// A quotient; of 1 it is a reciprocal.
-pub(super) fn quotient(w: &mut Writer<'_>, emitted: &Emitted<'_>) -> Result<(), OnnxError> {
+pub(super) fn quotient(w: &mut Emitted<'_, '_>) -> Result<(), OnnxError> {
     let one = w
         .graph
-        .constant(emitted.operands[0].node)
+        .constant(w.operands[0].node)
         .is_some_and(|constant| {
             let tensor = &constant.tensor;
             tensor.shape().is_empty() && tensor.elements::<f64>().first() == Some(&1.0)
         });
-    if one && emitted.types[1].shape() == emitted.result.shape() {
-        let x = w.value_as(emitted, 1, emitted.dtype())?;
-        return w.last(emitted, "Reciprocal", &[x], vec![]);
+    if one && w.types[1].shape() == w.result.shape() {
+        let x = w.value_as(1, w.dtype())?;
+        return w.last("Reciprocal", &[x], vec![]);
     }
-    alike(w, "Div", emitted)
+    alike(w, "Div")
 }
 
-pub(super) fn clip(
-    w: &mut Writer<'_>,
-    emitted: &Emitted<'_>,
-    min: f64,
-    max: f64,
-) -> Result<(), OnnxError> {
-    let mut inputs = vec![w.value(emitted.operands[0])?];
+pub(super) fn clip(w: &mut Emitted<'_, '_>, min: f64, max: f64) -> Result<(), OnnxError> {
+    let mut inputs = vec![w.operand(0)?];
     if w.opset < 11 {
         let mut attributes = Vec::new();
         for (name, bound) in [("min", min), ("max", max)] {
@@ -68,12 +62,12 @@ pub(super) fn clip(
                 attributes.push(float(name, bound));
             }
         }
-        return w.last(emitted, "Clip", &inputs, attributes);
+        return w.last("Clip", &inputs, attributes);
     }
     let mut bounds = Vec::new();
     for bound in [min, max] {
         bounds.push(if bound.is_finite() {
-            w.scalar(bound, emitted.dtype())
+            w.number(bound)
         } else {
             String::new()
         });
@@ -82,43 +76,40 @@ pub(super) fn clip(
         bounds.pop();
     }
     inputs.extend(bounds);
-    w.last(emitted, "Clip", &inputs, vec![])
+    w.last("Clip", &inputs, vec![])
 }
 
 /// The slopes of channels stand before one axis of length 1 for each dimension after them.
-pub(super) fn prelu(w: &mut Writer<'_>, emitted: &Emitted<'_>) -> Result<(), OnnxError> {
-    let x = w.value(emitted.operands[0])?;
-    let count = emitted.types[1].len(0);
-    let is_constant = w.graph.constant(emitted.operands[1].node).is_some();
+pub(super) fn prelu(w: &mut Emitted<'_, '_>) -> Result<(), OnnxError> {
+    let x = w.operand(0)?;
+    let count = w.types[1].len(0);
+    let is_constant = w.graph.constant(w.operands[1].node).is_some();
     let slope = match count {
         // Of one axis it would give the result one.
-        Some(1) if is_constant && emitted.types[0].shape().is_some_and(<[_]>::is_empty) => {
-            w.reshaped(emitted.operands[1], &[])?
+        Some(1) if is_constant && w.types[0].shape().is_some_and(<[_]>::is_empty) => {
+            let slope = w.operands[1];
+            w.reshaped(slope, &[])?
         }
-        Some(1) => w.value(emitted.operands[1])?,
+        Some(1) => w.operand(1)?,
         _ => {
-            let rank = w.known_rank(emitted, 0)?;
-            per_channel(w, emitted, 1, rank)?
+            let rank = w.known_rank(0)?;
+            per_channel(w, 1, rank)?
         }
     };
-    w.last(emitted, "PRelu", &[x, slope], vec![])
+    w.last("PRelu", &[x, slope], vec![])
 }
 
 /// A function that the table of all formats has: by its name, or out of others where the version has none.
-pub(super) fn function(
-    w: &mut Writer<'_>,
-    op: &Op,
-    emitted: &Emitted<'_>,
-) -> Result<(), OnnxError> {
+pub(super) fn function(w: &mut Emitted<'_, '_>, op: &Op) -> Result<(), OnnxError> {
     let row = spelling::of_op(op).ok_or_else(|| OnnxError::unwritable(op.name(), MISTAKE))?;
     let named = row.onnx.as_ref().filter(|(_, since)| w.opset >= *since);
     let (name, inputs, attributes) = match (named, row.formula, &row.onnx) {
-        (Some((onnx, _)), ..) => (onnx.name, operands(w, emitted)?, attributes(row, onnx, op)),
-        (None, Some(formula), _) => composed(w, emitted, &formula())?,
-        (None, None, Some((onnx, since))) => return needs(w, emitted, *since, onnx.name),
+        (Some((onnx, _)), ..) => (onnx.name, operands(w)?, attributes(row, onnx, op)),
+        (None, Some(formula), _) => composed(w, &formula())?,
+        (None, None, Some((onnx, since))) => return needs(w, *since, onnx.name),
         (None, None, None) => return Err(OnnxError::unwritable(op.name(), MISTAKE)),
     };
-    w.last(emitted, name, &inputs, attributes)
+    w.last(name, &inputs, attributes)
 }
 
 fn attributes(row: &Spelling, onnx: &Onnx, op: &Op) -> Vec<AttributeProto> {
@@ -134,11 +125,7 @@ fn attributes(row: &Spelling, onnx: &Onnx, op: &Op) -> Vec<AttributeProto> {
 type Unnamed = (&'static str, Vec<String>, Vec<AttributeProto>);
 
 /// The last node of a formula, after the others are added.
-fn composed(
-    w: &mut Writer<'_>,
-    emitted: &Emitted<'_>,
-    formula: &Formula,
-) -> Result<Unnamed, OnnxError> {
+fn composed(w: &mut Emitted<'_, '_>, formula: &Formula) -> Result<Unnamed, OnnxError> {
     let Formula::Of(op, parts) = formula else {
         return Err(OnnxError::unwritable("a formula", MISTAKE));
     };
@@ -147,11 +134,11 @@ fn composed(
     let mut inputs = Vec::with_capacity(parts.len());
     for part in parts {
         inputs.push(match part {
-            Formula::X => w.value(emitted.operands[0])?,
-            Formula::Number(x) => w.scalar(*x, emitted.dtype()),
+            Formula::X => w.operand(0)?,
+            Formula::Number(x) => w.number(*x),
             Formula::Of(..) => {
-                let (name, inputs, attributes) = composed(w, emitted, part)?;
-                w.step(emitted, name, &inputs, attributes)
+                let (name, inputs, attributes) = composed(w, part)?;
+                w.step(name, &inputs, attributes)
             }
         });
     }

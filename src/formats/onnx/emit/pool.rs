@@ -1,17 +1,17 @@
 //! Pools over windows.
 
+use super::Emitted;
 use super::layers::{all_ints, needs, pads};
 use super::layout::{cut, padded};
 use crate::formats::onnx::attributes::int;
 use crate::formats::onnx::error::{MISTAKE, OnnxError};
-use crate::formats::onnx::write::{Emitted, Writer};
-use crate::ir::{DType, Dim, Ints, Op, Padding};
+use crate::ir::{DType, Dim, Ints, Op, Padding, extent};
 
 /// The sizes as numbers, which ONNX asks for here.
-fn numbers(w: &Writer<'_>, emitted: &Emitted<'_>, dims: &[Dim]) -> Result<Ints, OnnxError> {
+fn numbers(w: &Emitted<'_, '_>, dims: &[Dim]) -> Result<Ints, OnnxError> {
     let numbers = dims.iter().map(Dim::as_len).collect::<Option<_>>();
     numbers.ok_or_else(|| {
-        let name = &w.graph.node(emitted.id).name;
+        let name = &w.graph.node(w.id).name;
         OnnxError::unwritable(
             format!("the pool `{name}` has windows whose size depends on the input, {dims:?}"),
             "ONNX knows windows of fixed size only; write another format",
@@ -19,7 +19,7 @@ fn numbers(w: &Writer<'_>, emitted: &Emitted<'_>, dims: &[Dim]) -> Result<Ints, 
     })
 }
 
-pub(super) fn pool(w: &mut Writer<'_>, op: &Op, emitted: &Emitted<'_>) -> Result<(), OnnxError> {
+pub(super) fn pool(w: &mut Emitted<'_, '_>, op: &Op) -> Result<(), OnnxError> {
     let (Op::MaxPool {
         kernel,
         stride,
@@ -38,28 +38,28 @@ pub(super) fn pool(w: &mut Writer<'_>, op: &Op, emitted: &Emitted<'_>) -> Result
         return Err(OnnxError::unwritable(op.name(), MISTAKE));
     };
     let small = |dtype: &DType| dtype.is_float() || matches!(dtype, DType::I8 | DType::U8);
-    if let Some(dtype) = emitted.result.dtype().filter(|dtype| !small(dtype)) {
-        let name = &w.graph.node(emitted.id).name;
+    if let Some(dtype) = w.result.dtype().filter(|dtype| !small(dtype)) {
+        let name = &w.graph.node(w.id).name;
         return Err(OnnxError::unwritable(
             format!("`{name}` is a pool of {dtype}, which ONNX has not"),
             "cast to floating point before it and back after it",
         ));
     }
     // One window that is as large as the input.
-    let whole = emitted.spatial(0) == Some(&kernel[..]);
+    let whole = w.spatial(0) == Some(&kernel[..]);
     let is_number = kernel.iter().all(|k| k.as_number().is_some());
     if whole && pad.is_zero() && !is_number {
         let name = match op {
             Op::MaxPool { .. } => "GlobalMaxPool",
             _ => "GlobalAveragePool",
         };
-        let x = w.value(emitted.operands[0])?;
-        return w.last(emitted, name, &[x], vec![]);
+        let x = w.operand(0)?;
+        return w.last(name, &[x], vec![]);
     }
     let dims = kernel.len();
     let windows = Windows {
-        kernel: numbers(w, emitted, kernel)?,
-        stride: numbers(w, emitted, stride)?,
+        kernel: numbers(w, kernel)?,
+        stride: numbers(w, stride)?,
         dilation: match op {
             Op::MaxPool { dilation, .. } => dilation.clone(),
             _ => Ints::from_elem(1, dims),
@@ -68,7 +68,7 @@ pub(super) fn pool(w: &mut Writer<'_>, op: &Op, emitted: &Emitted<'_>) -> Result
         ceil: vec![*ceil; dims],
         too_many: Vec::new(),
     };
-    windows.emit(w, op, emitted)
+    windows.emit(w, op)
 }
 
 /// The windows of a pool, all in numbers.
@@ -84,11 +84,11 @@ struct Windows {
 }
 
 impl Windows {
-    fn emit(mut self, w: &mut Writer<'_>, op: &Op, emitted: &Emitted<'_>) -> Result<(), OnnxError> {
-        let mut x = w.value(emitted.operands[0])?;
+    fn emit(mut self, w: &mut Emitted<'_, '_>, op: &Op) -> Result<(), OnnxError> {
+        let mut x = w.operand(0)?;
         let said = self.pad.after.clone();
         if self.ceil.contains(&true) {
-            x = self.end_pads(w, emitted, x);
+            x = self.end_pads(w, x);
         }
         let maximum = matches!(op, Op::MaxPool { .. });
         let mut count_pad = matches!(op, Op::AvgPool { count_pad, .. } if *count_pad);
@@ -101,12 +101,12 @@ impl Windows {
             // What lies beyond the pad never counts.
             let after = self.pad.after.iter_mut();
             after.zip(&beyond).for_each(|(all, beyond)| *all -= beyond);
-            x = self.padded(w, emitted, x, 0.0, &vec![true; said.len()])?;
+            x = self.padded(w, x, 0.0, &vec![true; said.len()])?;
             self.pad.after = beyond;
             count_pad = false;
         } else if maximum && wide.contains(&true) {
-            let dtype = emitted.dtype();
-            x = self.padded(w, emitted, x, least(dtype), &wide)?;
+            let dtype = w.dtype();
+            x = self.padded(w, x, least(dtype), &wide)?;
         }
         let mut attributes = vec![
             all_ints("kernel_shape", &self.kernel),
@@ -115,11 +115,11 @@ impl Windows {
         ];
         if self.ceil.contains(&true) {
             let what = "a pool that counts its last window though it is not full";
-            needs(w, emitted, 10, what)?;
+            needs(w, 10, what)?;
             attributes.push(int("ceil_mode", 1));
         }
         if maximum && self.dilation.iter().any(|n| *n != 1) {
-            needs(w, emitted, 10, "a pool with a dilation")?;
+            needs(w, 10, "a pool with a dilation")?;
             attributes.push(all_ints("dilations", &self.dilation));
         }
         if !maximum {
@@ -127,28 +127,28 @@ impl Windows {
         }
         let name = if maximum { "MaxPool" } else { "AveragePool" };
         if self.too_many.is_empty() {
-            return w.last(emitted, name, &[x], attributes);
+            return w.last(name, &[x], attributes);
         }
-        let mut value = w.step(emitted, name, &[x], attributes);
-        let Some(shape) = emitted.result.shape() else {
+        let mut value = w.step(name, &[x], attributes);
+        let Some(shape) = w.result.shape() else {
             return Err(OnnxError::unwritable(
-                format!("the shape of `{}` is not known", emitted.out),
+                format!("the shape of `{}` is not known", w.out),
                 "give the inputs' shapes with --input",
             ));
         };
         for (axis, end) in shape.iter().enumerate().skip(2) {
             if self.too_many.contains(&(axis - 2)) {
-                value = cut(w, emitted, &value, axis, &Dim::from(0), end);
+                value = cut(w, &value, axis, &Dim::from(0), end);
             }
         }
-        w.last(emitted, "Identity", &[value], vec![])
+        w.last("Identity", &[value], vec![])
     }
 
     /// Where sizes are numbers, pads at the end that the last window just fills: versions of ONNX, and what ONNX Runtime infers and
     /// what it computes, disagree on which windows count that are not full. `x`, without what no window reads where it must not be.
-    fn end_pads(&mut self, w: &mut Writer<'_>, emitted: &Emitted<'_>, mut x: String) -> String {
-        let from = emitted.spatial(0).unwrap_or_default();
-        let to = emitted.result.shape().and_then(|shape| shape.get(2..));
+    fn end_pads(&mut self, w: &mut Emitted<'_, '_>, mut x: String) -> String {
+        let from = w.spatial(0).unwrap_or_default();
+        let to = w.result.shape().and_then(|shape| shape.get(2..));
         let to = to.unwrap_or_default();
         let lengths = |i: usize| {
             let (from, to) = (from.get(i)?.as_len()?, to.get(i)?.as_len()?);
@@ -166,7 +166,7 @@ impl Windows {
             // Another axis may need what counts one window more here.
             if some && reach < there {
                 let end = Dim::from(reach.saturating_sub(self.pad.before[i]));
-                x = cut(w, emitted, &x, i + 2, &Dim::from(0), &end);
+                x = cut(w, &x, i + 2, &Dim::from(0), &end);
             }
         }
         x
@@ -175,8 +175,7 @@ impl Windows {
     /// `x` with the pad of these axes as elements of it; none is left there.
     fn padded(
         &mut self,
-        w: &mut Writer<'_>,
-        emitted: &Emitted<'_>,
+        w: &mut Emitted<'_, '_>,
         x: String,
         value: f64,
         axes: &[bool],
@@ -190,14 +189,12 @@ impl Windows {
             amounts[2 + i] = std::mem::take(&mut self.pad.before[i]).into();
             amounts[4 + axes.len() + i] = after.into();
         }
-        let dtype = emitted.dtype();
-        padded(w, emitted, x, &amounts, (value, dtype))
+        let dtype = w.dtype();
+        padded(w, x, &amounts, (value, dtype))
     }
 
-    /// How far the kernel reaches.
     fn extent(&self, i: usize) -> usize {
-        let taps = self.kernel[i].saturating_sub(1);
-        taps.saturating_mul(self.dilation[i]).saturating_add(1)
+        extent(self.kernel[i], self.dilation[i])
     }
 }
 

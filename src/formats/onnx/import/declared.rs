@@ -99,9 +99,8 @@ impl Importer<'_> {
     }
 
     fn is_of_inputs(&self, dim: &Dim) -> bool {
-        let mut known = dim.as_number().is_none();
-        dim.for_each_symbol(&mut |symbol| known &= self.input_symbols.contains(symbol));
-        known
+        let mut symbols = dim.symbols().into_iter();
+        dim.as_number().is_none() && symbols.all(|symbol| self.input_symbols.contains(symbol))
     }
 
     /// A size with a name of its own, made of this text.

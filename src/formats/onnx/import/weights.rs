@@ -8,7 +8,7 @@ use crate::formats::onnx::error::OnnxError;
 use crate::formats::onnx::kept::Form;
 use crate::formats::onnx::tensor;
 use crate::formats::onnx::view::View;
-use crate::ir::{Bytes, Constant, DType, Role, Tensor, Value};
+use crate::ir::{Constant, DType, Role, Tensor, Value};
 
 /// A tensor of the file: an initializer, or a `Constant`.
 pub(in crate::formats::onnx) struct Weight<'m> {
@@ -65,14 +65,9 @@ impl<'m> Importer<'m> {
             let values = attribute.floats.iter().map(|x| f64::from(*x));
             Some(Tensor::from_f64(DType::F32, &[values.len()], values))
         } else {
-            let ints = |shape: &[usize], ints: &[i64]| {
-                let bytes: Vec<u8> = ints.iter().flat_map(|n| n.to_le_bytes()).collect();
-                let bytes = Bytes::new(Arc::new(bytes));
-                Tensor::new(DType::I64, shape, bytes).ok()
-            };
             match (view.attribute("value_int"), view.attribute("value_ints")) {
-                (Some(attribute), _) => ints(&[], &[attribute.i()]),
-                (_, Some(attribute)) => ints(&[attribute.ints.len()], &attribute.ints),
+                (Some(attribute), _) => tensor::of_ints(&[], &[attribute.i()]),
+                (_, Some(attribute)) => tensor::of_ints(&[attribute.ints.len()], &attribute.ints),
                 _ => None,
             }
         };

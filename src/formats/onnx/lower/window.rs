@@ -3,7 +3,7 @@
 use super::layout::operand;
 use crate::formats::onnx::import::Importer;
 use crate::formats::onnx::view::View;
-use crate::ir::{Dim, Dims, Ints, Op, Padding, Value};
+use crate::ir::{Dim, Dims, Ints, Op, Padding, Value, extent};
 
 /// Non-negative numbers of an attribute, one a dimension; `default` for each if it is not there.
 fn lengths(view: &View<'_>, name: &str, dims: usize, default: usize) -> Option<Ints> {
@@ -44,9 +44,7 @@ impl Window {
     }
 
     fn extent(&self, i: usize) -> usize {
-        (self.kernel[i] - 1)
-            .saturating_mul(self.dilation[i])
-            .saturating_add(1)
+        extent(self.kernel[i], self.dilation[i])
     }
 
     /// The pads, as given or as `auto_pad` asks for; `x` are the spatial sizes of the input.

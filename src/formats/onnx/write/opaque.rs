@@ -2,7 +2,7 @@
 
 use rustc_hash::FxHashMap;
 
-use super::{Data, Weight, Writer};
+use super::{Weight, Writer};
 use crate::formats::onnx::error::OnnxError;
 use crate::formats::onnx::proto::TensorProto;
 use crate::formats::onnx::{captures, opaque};
@@ -35,10 +35,7 @@ impl Writer<'_> {
         {
             let mut header = TensorProto::clone(tensor);
             header.name = self.names.get(&id.into()).cloned();
-            self.weights.push(Weight {
-                header,
-                data: Data::Within,
-            });
+            self.weights.push(Weight { header, data: None });
             return Ok(());
         }
         let operand = |at: usize| {

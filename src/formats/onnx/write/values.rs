@@ -1,14 +1,10 @@
 //! The names of values: those of constants make them weights of the file.
 
-use std::sync::Arc;
-
-use super::{Data, Emitted, Weight, Writer};
-use crate::formats::onnx::attributes::int;
+use super::{Weight, Writer};
 use crate::formats::onnx::error::{MISTAKE, OnnxError};
 use crate::formats::onnx::kept::Form;
-use crate::formats::onnx::proto::TensorProto;
 use crate::formats::onnx::tensor;
-use crate::ir::{Bytes, DType, Tensor, Value};
+use crate::ir::{DType, Tensor, Value};
 
 impl Writer<'_> {
     /// The name of a value.
@@ -94,13 +90,8 @@ impl Writer<'_> {
             return name.clone();
         }
         let name = self.fresh("constant");
-        let header = TensorProto {
-            dims: tensor.shape().iter().map(|n| *n as i64).collect(),
-            data_type: Some(tensor::code(tensor.dtype())),
-            name: Some(name.clone()),
-            ..TensorProto::default()
-        };
-        let data = Data::Tensor(tensor);
+        let header = tensor::header(&name, &tensor);
+        let data = Some(tensor);
         self.weights.push(Weight { header, data });
         self.literals.insert(key, name.clone());
         name
@@ -114,34 +105,7 @@ impl Writer<'_> {
     /// A list of whole numbers.
     pub fn int_list(&mut self, ints: impl IntoIterator<Item = i64>) -> String {
         let ints: Vec<i64> = ints.into_iter().collect();
-        let count = ints.len();
-        let bytes: Vec<u8> = ints.iter().flat_map(|n| n.to_le_bytes()).collect();
-        let bytes = Bytes::new(Arc::new(bytes));
-        match Tensor::new(DType::I64, &[count], bytes) {
-            Ok(tensor) => self.literal(tensor),
-            Err(_) => String::new(), // The bytes are as many as the count says.
-        }
-    }
-
-    /// The name of a value as one of this type: numbers without dimensions take the type of the others.
-    pub fn value_as(
-        &mut self,
-        emitted: &Emitted<'_>,
-        i: usize,
-        dtype: DType,
-    ) -> Result<String, OnnxError> {
-        let value = emitted.operands[i];
-        if emitted.types[i].dtype() == Some(dtype) {
-            return self.value(value);
-        }
-        if let Some(constant) = self.graph.constant(value.node)
-            && constant.tensor.shape().is_empty()
-        {
-            let x = constant.tensor.elements::<f64>().first().copied();
-            return Ok(self.scalar(x.unwrap_or(0.0), dtype));
-        }
-        let name = self.value(value)?;
-        let to = int("to", tensor::code(dtype).into());
-        Ok(self.step(emitted, "Cast", &[name], vec![to]))
+        let tensor = tensor::of_ints(&[ints.len()], &ints);
+        tensor.map_or_else(String::new, |tensor| self.literal(tensor))
     }
 }

@@ -64,7 +64,7 @@ impl<'a> Evaluator<'a> {
         if let Some(class) = class
             && let Some(value) = class.constants.get(name)
         {
-            return self.expr(value, &Env::default(), class.file);
+            return self.expr(value, &Env::of(class.file));
         }
         self.damaged(format!(
             "there is no attribute `{}`",

@@ -5,7 +5,6 @@ use ruff_python_ast::{Expr, Stmt};
 use super::{Env, Eval, Evaluator, Flow, Stop};
 use crate::formats::aten::{Builder, Caller, Template, TensorRef, fresh, view_or_copy};
 use crate::formats::spelling;
-use crate::formats::torchscript::code::SourceFile;
 use crate::formats::torchscript::value::Value;
 use crate::formats::words::among;
 use crate::ir::{self, NodeKind, Op, Type};
@@ -18,7 +17,6 @@ impl<'a> Evaluator<'a> {
         (test, why): (&Value<'a>, &str),
         branches: [&'a [Stmt]; 2],
         env: &mut Env<'a>,
-        file: &'a SourceFile,
     ) -> Eval<bool> {
         let test = match test {
             Value::Unknown {
@@ -32,7 +30,7 @@ impl<'a> Evaluator<'a> {
         let mut ends = Vec::new();
         for branch in branches {
             let mut end = env.clone();
-            match self.block(branch, &mut end, file) {
+            match self.block(branch, &mut end) {
                 Ok(Flow::Next) => ends.push(end),
                 Err(Stop::Restart) => return Err(Stop::Restart),
                 _ => break,
@@ -48,17 +46,17 @@ impl<'a> Evaluator<'a> {
             .iter()
             .for_each(|branch| assigned(branch, &mut names));
         for name in names {
-            let value = match (ends[0].get(name), ends[1].get(name)) {
+            let value = match (ends[0].names.get(name), ends[1].names.get(name)) {
                 (Some(a), Some(b)) => match self.select((test, why), a, b, before)? {
                     Some(value) => value,
                     None => return Ok(false),
                 },
                 _ => {
-                    env.remove(name);
+                    env.names.remove(name);
                     continue;
                 }
             };
-            env.insert(name, value);
+            env.names.insert(name, value);
         }
         Ok(true)
     }

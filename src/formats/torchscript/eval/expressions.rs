@@ -4,21 +4,16 @@ use ruff_python_ast::{Expr, ExprCall, ExprDict, Number, UnaryOp};
 use ruff_text_size::Ranged;
 
 use super::{Args, Env, Eval, Evaluator, MAX_CONTAINERS};
-use crate::formats::torchscript::code::{Class, SourceFile};
+use crate::formats::torchscript::code::Class;
 use crate::formats::torchscript::value::Value;
 
 impl<'a> Evaluator<'a> {
-    pub fn expr(&mut self, expr: &'a Expr, env: &Env<'a>, file: &'a SourceFile) -> Eval<Value<'a>> {
-        self.expr_with_arity(expr, env, file, None)
+    pub fn expr(&mut self, expr: &'a Expr, env: &Env<'a>) -> Eval<Value<'a>> {
+        self.expr_with_arity(expr, env, None)
     }
 
-    fn exprs(
-        &mut self,
-        list: &'a [Expr],
-        env: &Env<'a>,
-        file: &'a SourceFile,
-    ) -> Eval<Vec<Value<'a>>> {
-        list.iter().map(|e| self.expr(e, env, file)).collect()
+    fn exprs(&mut self, list: &'a [Expr], env: &Env<'a>) -> Eval<Vec<Value<'a>>> {
+        list.iter().map(|e| self.expr(e, env)).collect()
     }
 
     /// `arity`: into how many names the result is unpacked, which tells how many results an unknown operator has.
@@ -26,13 +21,12 @@ impl<'a> Evaluator<'a> {
         &mut self,
         expr: &'a Expr,
         env: &Env<'a>,
-        file: &'a SourceFile,
         arity: Option<usize>,
     ) -> Eval<Value<'a>> {
         self.step()?;
         self.deeper()?;
         let value = match expr {
-            Expr::Name(name) => match (env.get(name.id.as_str()), name.id.as_str()) {
+            Expr::Name(name) => match (env.names.get(name.id.as_str()), name.id.as_str()) {
                 (Some(value), _) => value.clone(),
                 (None, "inf") => Value::Float(f64::INFINITY),
                 (None, "nan") => Value::Float(f64::NAN),
@@ -50,37 +44,37 @@ impl<'a> Evaluator<'a> {
             Expr::BooleanLiteral(literal) => Value::Bool(literal.value),
             Expr::NoneLiteral(_) => Value::None,
             Expr::UnaryOp(unary) if unary.op == UnaryOp::USub => {
-                match self.expr(&unary.operand, env, file)? {
+                match self.expr(&unary.operand, env)? {
                     Value::Int(n) => Value::Int(n.wrapping_neg()),
                     Value::Float(x) => Value::Float(-x),
                     Value::Size(dim) => Value::size(-dim),
                     other => self.call_torch("neg", Args::of([other]), None)?,
                 }
             }
-            Expr::List(list) => Value::list(self.exprs(&list.elts, env, file)?),
-            Expr::Tuple(tuple) => Value::tuple(self.exprs(&tuple.elts, env, file)?),
-            Expr::Dict(dict) => self.dict(dict, env, file)?,
+            Expr::List(list) => Value::list(self.exprs(&list.elts, env)?),
+            Expr::Tuple(tuple) => Value::tuple(self.exprs(&tuple.elts, env)?),
+            Expr::Dict(dict) => self.dict(dict, env)?,
             Expr::If(choice) => {
-                let test = self.expr(&choice.test, env, file)?;
+                let test = self.expr(&choice.test, env)?;
                 match self.truth(&test) {
-                    Ok(true) => self.expr(&choice.body, env, file)?,
-                    Ok(false) => self.expr(&choice.orelse, env, file)?,
+                    Ok(true) => self.expr(&choice.body, env)?,
+                    Ok(false) => self.expr(&choice.orelse, env)?,
                     Err(what) => return self.depends_on_data(what),
                 }
             }
             Expr::Attribute(_) if let Some(path) = global_path(expr, env) => self.global(&path)?,
             Expr::Attribute(attribute) => {
-                let value = self.expr(&attribute.value, env, file)?;
+                let value = self.expr(&attribute.value, env)?;
                 self.attribute(&value, attribute.attr.as_str())?
             }
             Expr::Subscript(subscript) => {
                 let (list, index) = (
-                    self.expr(&subscript.value, env, file)?,
-                    self.expr(&subscript.slice, env, file)?,
+                    self.expr(&subscript.value, env)?,
+                    self.expr(&subscript.slice, env)?,
                 );
                 self.item(&list, &index)?
             }
-            Expr::Call(call) => self.call(call, env, file, arity)?,
+            Expr::Call(call) => self.call(call, env, arity)?,
             _ => return self.unknown_python("this expression"),
         };
         self.depth -= 1;
@@ -88,14 +82,14 @@ impl<'a> Evaluator<'a> {
         Ok(value)
     }
 
-    fn dict(&mut self, dict: &'a ExprDict, env: &Env<'a>, file: &'a SourceFile) -> Eval<Value<'a>> {
+    fn dict(&mut self, dict: &'a ExprDict, env: &Env<'a>) -> Eval<Value<'a>> {
         let made = Value::dict(None, Vec::new());
         for item in &dict.items {
             let Some(key) = &item.key else {
                 return self.unknown_python("`**` in a dictionary");
             };
-            let key = self.expr(key, env, file)?;
-            let value = self.expr(&item.value, env, file)?;
+            let key = self.expr(key, env)?;
+            let value = self.expr(&item.value, env)?;
             self.set_entry(&made, &key, &value)?;
         }
         Ok(made)
@@ -114,7 +108,6 @@ impl<'a> Evaluator<'a> {
         &mut self,
         call: &'a ExprCall,
         env: &Env<'a>,
-        file: &'a SourceFile,
         arity: Option<usize>,
     ) -> Eval<Value<'a>> {
         let path = global_path(&call.func, env);
@@ -122,27 +115,27 @@ impl<'a> Evaluator<'a> {
         if let Some(name @ ("annotate" | "unchecked_cast" | "uninitialized" | "isinstance")) =
             path.as_deref()
         {
-            return self.typed_call(name, call, env, file);
+            return self.typed_call(name, call, env);
         }
-        let mut args = Args::default();
+        let mut args = Args::of([]);
         for argument in &call.arguments.args {
-            args.positional.push(self.expr(argument, env, file)?);
+            args.positional.push(self.expr(argument, env)?);
         }
         for keyword in &call.arguments.keywords {
             let Some(name) = &keyword.arg else {
                 return self.unknown_python("`**` in a call");
             };
-            let value = self.expr(&keyword.value, env, file)?;
+            let value = self.expr(&keyword.value, env)?;
             args.keyword.push((name.as_str(), value));
         }
-        self.place = Some((file, call.range()));
+        self.place = Some((env.file, call.range()));
         if let Some(path) = path {
             return self.call_global(&path, args, arity);
         }
         if let Expr::Attribute(attribute) = &*call.func {
-            match self.expr(&attribute.value, env, file)? {
+            match self.expr(&attribute.value, env)? {
                 Value::Module(module) => {
-                    self.place = Some((file, call.range()));
+                    self.place = Some((env.file, call.range()));
                     return self.call_method(&module, attribute.attr.as_str(), args);
                 }
                 Value::Object(object) => {
@@ -157,28 +150,22 @@ impl<'a> Evaluator<'a> {
             }
             return self.unknown_python("a call of this method");
         }
-        match self.expr(&call.func, env, file)? {
+        match self.expr(&call.func, env)? {
             Value::Function(function) => self.call_function(function, None, args),
             _ => self.unknown_python("a call of this value"),
         }
     }
 
-    fn typed_call(
-        &mut self,
-        name: &str,
-        call: &'a ExprCall,
-        env: &Env<'a>,
-        file: &'a SourceFile,
-    ) -> Eval<Value<'a>> {
+    fn typed_call(&mut self, name: &str, call: &'a ExprCall, env: &Env<'a>) -> Eval<Value<'a>> {
         match (name, &call.arguments.args[..]) {
             ("uninitialized", _) => Ok(Value::Uninitialized),
             ("annotate" | "unchecked_cast", [ty, value]) => {
-                let value = self.expr(value, env, file)?;
-                Ok(retype(value, file.text(ty)))
+                let value = self.expr(value, env)?;
+                Ok(retype(value, env.file.text(ty)))
             }
             ("isinstance", [value, ty]) => {
-                let value = self.expr(value, env, file)?;
-                self.is_instance(&value, file.text(ty))
+                let value = self.expr(value, env)?;
+                self.is_instance(&value, env.file.text(ty))
             }
             _ => self.unknown_python("this call"),
         }
@@ -241,7 +228,7 @@ fn global_path(expr: &Expr, env: &Env<'_>) -> Option<String> {
                 parts.push(attribute.attr.as_str());
                 expr = &attribute.value;
             }
-            Expr::Name(name) if !env.contains_key(name.id.as_str()) => {
+            Expr::Name(name) if !env.names.contains_key(name.id.as_str()) => {
                 parts.push(name.id.as_str());
                 break;
             }

@@ -6,20 +6,14 @@ use ruff_text_size::Ranged;
 use super::expressions::retype;
 use super::{Env, Eval, Evaluator, Flow, join};
 use crate::formats::pickle::Object;
-use crate::formats::torchscript::code::SourceFile;
 use crate::formats::torchscript::value::{ModuleRef, Value};
 
 impl<'a> Evaluator<'a> {
-    pub(super) fn block(
-        &mut self,
-        body: &'a [Stmt],
-        env: &mut Env<'a>,
-        file: &'a SourceFile,
-    ) -> Eval<Flow<'a>> {
+    pub(super) fn block(&mut self, body: &'a [Stmt], env: &mut Env<'a>) -> Eval<Flow<'a>> {
         self.deeper()?;
         let mut flow = Flow::Next;
         for statement in body {
-            flow = self.statement(statement, env, file)?;
+            flow = self.statement(statement, env)?;
             if !matches!(flow, Flow::Next) {
                 break;
             }
@@ -28,14 +22,9 @@ impl<'a> Evaluator<'a> {
         Ok(flow)
     }
 
-    fn statement(
-        &mut self,
-        statement: &'a Stmt,
-        env: &mut Env<'a>,
-        file: &'a SourceFile,
-    ) -> Eval<Flow<'a>> {
+    fn statement(&mut self, statement: &'a Stmt, env: &mut Env<'a>) -> Eval<Flow<'a>> {
         self.step()?;
-        self.place = Some((file, statement.range()));
+        self.place = Some((env.file, statement.range()));
         if let Stmt::Assign(assign) = statement
             && matches!(
                 assign.targets.first(),
@@ -53,22 +42,22 @@ impl<'a> Evaluator<'a> {
                     Expr::Tuple(tuple) => Some(tuple.elts.len()),
                     _ => None,
                 };
-                let value = self.expr_with_arity(&assign.value, env, file, arity)?;
-                self.assign(target, value, env, file)?;
+                let value = self.expr_with_arity(&assign.value, env, arity)?;
+                self.assign(target, value, env)?;
             }
             Stmt::AnnAssign(assign) => {
                 if let Some(value) = &assign.value {
-                    let value = self.expr(value, env, file)?;
-                    let value = retype(value, file.text(&*assign.annotation));
-                    self.assign(&assign.target, value, env, file)?;
+                    let value = self.expr(value, env)?;
+                    let value = retype(value, env.file.text(&*assign.annotation));
+                    self.assign(&assign.target, value, env)?;
                 }
             }
             Stmt::Expr(expr) => {
-                self.expr(&expr.value, env, file)?;
+                self.expr(&expr.value, env)?;
             }
             Stmt::Return(ret) => {
                 let value = match &ret.value {
-                    Some(value) => self.expr(value, env, file)?,
+                    Some(value) => self.expr(value, env)?,
                     None => Value::None,
                 };
                 return Ok(Flow::Return(value));
@@ -76,26 +65,21 @@ impl<'a> Evaluator<'a> {
             Stmt::Pass(_) => {}
             Stmt::Break(_) => return Ok(Flow::Break),
             Stmt::Continue(_) => return Ok(Flow::Continue),
-            Stmt::If(branch) => return self.branch(branch, env, file),
-            Stmt::For(each) => return self.for_loop(each, env, file),
-            Stmt::While(each) => return self.while_loop(each, env, file),
+            Stmt::If(branch) => return self.branch(branch, env),
+            Stmt::For(each) => return self.for_loop(each, env),
+            Stmt::While(each) => return self.while_loop(each, env),
             _ => return self.unknown_python("this statement"),
         }
         Ok(Flow::Next)
     }
 
-    fn for_loop(
-        &mut self,
-        each: &'a StmtFor,
-        env: &mut Env<'a>,
-        file: &'a SourceFile,
-    ) -> Eval<Flow<'a>> {
-        let iterable = self.expr(&each.iter, env, file)?;
-        self.place = Some((file, each.iter.range()));
+    fn for_loop(&mut self, each: &'a StmtFor, env: &mut Env<'a>) -> Eval<Flow<'a>> {
+        let iterable = self.expr(&each.iter, env)?;
+        self.place = Some((env.file, each.iter.range()));
         for item in self.iterate(&iterable)? {
             self.step()?;
-            self.assign(&each.target, item, env, file)?;
-            match self.block(&each.body, env, file)? {
+            self.assign(&each.target, item, env)?;
+            match self.block(&each.body, env)? {
                 Flow::Next | Flow::Continue => {}
                 Flow::Break => break,
                 flow @ Flow::Return(_) => return Ok(flow),
@@ -104,22 +88,17 @@ impl<'a> Evaluator<'a> {
         Ok(Flow::Next)
     }
 
-    fn while_loop(
-        &mut self,
-        each: &'a StmtWhile,
-        env: &mut Env<'a>,
-        file: &'a SourceFile,
-    ) -> Eval<Flow<'a>> {
+    fn while_loop(&mut self, each: &'a StmtWhile, env: &mut Env<'a>) -> Eval<Flow<'a>> {
         loop {
             self.step()?;
-            let test = self.expr(&each.test, env, file)?;
-            self.place = Some((file, each.test.range()));
+            let test = self.expr(&each.test, env)?;
+            self.place = Some((env.file, each.test.range()));
             match self.truth(&test) {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(what) => return self.depends_on_data(what),
             }
-            match self.block(&each.body, env, file)? {
+            match self.block(&each.body, env)? {
                 Flow::Next | Flow::Continue => {}
                 Flow::Break => break,
                 flow @ Flow::Return(_) => return Ok(flow),
@@ -128,14 +107,9 @@ impl<'a> Evaluator<'a> {
         Ok(Flow::Next)
     }
 
-    fn branch(
-        &mut self,
-        branch: &'a StmtIf,
-        env: &mut Env<'a>,
-        file: &'a SourceFile,
-    ) -> Eval<Flow<'a>> {
-        let test = self.expr(&branch.test, env, file)?;
-        self.place = Some((file, branch.test.range()));
+    fn branch(&mut self, branch: &'a StmtIf, env: &mut Env<'a>) -> Eval<Flow<'a>> {
+        let test = self.expr(&branch.test, env)?;
+        self.place = Some((env.file, branch.test.range()));
         let mut other: &'a [Stmt] = &[];
         if let Some(clause) = branch.elif_else_clauses.first() {
             if clause.test.is_some() || branch.elif_else_clauses.len() > 1 {
@@ -152,34 +126,28 @@ impl<'a> Evaluator<'a> {
             Err(_) if is_inert(&branch.body) && is_inert(other) => &[],
             Err(what) => {
                 let branches = [&branch.body[..], other];
-                return if self.both_branches((&test, &what), branches, env, file)? {
+                return if self.both_branches((&test, &what), branches, env)? {
                     Ok(Flow::Next)
                 } else {
                     self.depends_on_data(what)
                 };
             }
         };
-        self.block(taken, env, file)
+        self.block(taken, env)
     }
 
-    fn assign(
-        &mut self,
-        target: &'a Expr,
-        value: Value<'a>,
-        env: &mut Env<'a>,
-        file: &'a SourceFile,
-    ) -> Eval<()> {
+    fn assign(&mut self, target: &'a Expr, value: Value<'a>, env: &mut Env<'a>) -> Eval<()> {
         match target {
             Expr::Name(name) => {
-                env.insert(name.id.as_str(), value);
+                env.names.insert(name.id.as_str(), value);
             }
             Expr::Tuple(tuple) => {
                 let items = self.unpack(value, tuple.elts.len())?;
                 for (target, item) in tuple.elts.iter().zip(items) {
-                    self.assign(target, item, env, file)?;
+                    self.assign(target, item, env)?;
                 }
             }
-            Expr::Attribute(attribute) => match self.expr(&attribute.value, env, file)? {
+            Expr::Attribute(attribute) => match self.expr(&attribute.value, env)? {
                 Value::Object(object) => {
                     Value::Object(object.clone()).deepen(&value);
                     self.check_depth(&Value::Object(object.clone()))?;
@@ -199,8 +167,8 @@ impl<'a> Evaluator<'a> {
             },
             Expr::Subscript(subscript) => {
                 let (list, index) = (
-                    self.expr(&subscript.value, env, file)?,
-                    self.expr(&subscript.slice, env, file)?,
+                    self.expr(&subscript.value, env)?,
+                    self.expr(&subscript.slice, env)?,
                 );
                 self.set_item(&list, index, value)?;
             }

@@ -39,11 +39,12 @@ impl Evaluator<'_> {
             _ => &[],
         };
         let shapes = operands.iter().filter_map(|v| self.graph.ty(*v).shape());
-        let mut symbols = 0;
-        for dim in shapes.flatten().chain(attribute) {
-            dim.for_each_symbol(&mut |_| symbols += 1);
-        }
-        symbols > 16
+        shapes
+            .flatten()
+            .chain(attribute)
+            .flat_map(Dim::symbols)
+            .count()
+            > 16
     }
 
     /// The input from which a value comes by nothing but operators that keep the number of dimensions.

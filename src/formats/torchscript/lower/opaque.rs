@@ -105,12 +105,11 @@ impl<'a> Evaluator<'a> {
             Some(("ops", name)) => name.replacen('.', "::", 1),
             _ => path.to_owned(),
         };
-        let count = outputs.len() as u32;
         let node = self.add_opaque(&name, template, outputs)?;
-        let mut values = (0..count).map(|port| self.run_value(ir::Value { node, port }));
-        Ok(match count {
-            1 => values.next().unwrap_or(Value::None),
-            _ => Value::tuple(values.collect()),
+        let mut values = self.results(node);
+        Ok(match values.len() {
+            1 => values.remove(0),
+            _ => Value::tuple(values),
         })
     }
 
@@ -118,14 +117,15 @@ impl<'a> Evaluator<'a> {
     pub fn opaque_unpack(&mut self, args: Args<'a>, n: usize) -> Eval<Vec<Value<'a>>> {
         let mut template = Template::default();
         self.render(&args.positional[0], &mut template)?;
-        let node = self.add_opaque(
-            "prim::ListUnpack",
-            template,
-            vec![Type::Tensor(DType::F32, None); n],
-        )?;
-        Ok((0..n as u32)
-            .map(|port| self.run_value(ir::Value { node, port }))
-            .collect())
+        let types = vec![Type::Tensor(DType::F32, None); n];
+        let node = self.add_opaque("prim::ListUnpack", template, types)?;
+        Ok(self.results(node))
+    }
+
+    /// The results of an opaque operator.
+    pub fn results(&self, node: ir::NodeId) -> Vec<Value<'a>> {
+        let values = self.graph.results(node);
+        values.map(|value| self.run_value(value)).collect()
     }
 
     /// `list[index]`, of which `ty` is the type.

@@ -47,14 +47,11 @@ pub(super) fn given_facts(
         facts.shapes.insert(name.clone(), vec![None; rank]);
         facts.dtypes.insert(name.clone(), dtype);
     }
-    let mut unnamed = options.inputs.iter().filter(|given| given.name.is_none());
-    for name in names {
-        let named = options
-            .inputs
-            .iter()
-            .find(|given| given.name.as_deref() == Some(&name));
-        if let Some(given) = named.or_else(|| unnamed.next()) {
-            facts.shapes.insert(name, vec![None; given.shape.len()]);
+    let given = options.shapes_of(names.iter().map(String::as_str));
+    for (name, given) in names.iter().zip(given) {
+        if let Some(given) = given {
+            let sizes = vec![None; given.shape.len()];
+            facts.shapes.insert(name.clone(), sizes);
         }
     }
     facts

@@ -42,29 +42,21 @@ impl Layout {
         layout.module("", source);
         let mut entries: Vec<(usize, String, Role, Tensor, Option<NodeId>)> = Vec::new();
         let place = |path: &str| source.order.get_index_of(path).unwrap_or(usize::MAX);
-        for node in graph.nodes() {
-            if let Some(constant) = graph.constant(node)
-                && constant.role != Role::Literal
-                && graph.is_read(node)
+        for node in graph.nodes().filter(|node| graph.is_read(*node)) {
+            let constant = graph.constant(node);
+            let Some(constant) = constant.filter(|constant| constant.role != Role::Literal) else {
+                continue;
+            };
+            let name = &graph.node(node).name;
+            let aliases = constant.aliases.iter().map(|alias| {
+                let role = source.order.get(&**alias).copied();
+                (alias, role.unwrap_or(constant.role), None)
+            });
+            for (name, role, node) in
+                std::iter::once((name, constant.role, Some(node))).chain(aliases)
             {
-                let name = graph.node(node).name.clone();
-                entries.push((
-                    place(&name),
-                    name.to_string(),
-                    constant.role,
-                    constant.tensor.clone(),
-                    Some(node),
-                ));
-                for alias in &constant.aliases {
-                    let role = source.order.get(&**alias).copied().unwrap_or(constant.role);
-                    entries.push((
-                        place(alias),
-                        alias.to_string(),
-                        role,
-                        constant.tensor.clone(),
-                        None,
-                    ));
-                }
+                let tensor = constant.tensor.clone();
+                entries.push((place(name), name.to_string(), role, tensor, node));
             }
         }
         let live = Live::of(graph);

@@ -5,7 +5,8 @@
 //! weights and the bias by least squares, so that the layer's result *on the changed network's own input* is what the original
 //! network computes there. Errors made upstream are so corrected downstream, and no labels and no training are needed.
 //! Only Gram matrices are accumulated, and of the activations only those that layers to come will read are kept, for both
-//! networks, in memory or, where these are too many, in a temporary file. The idea of fitting to the changed network's own input is asymmetric reconstruction (Zhang et al. 2016).
+//! networks, in memory or, where these are too many, in a temporary file. The idea of fitting to the changed network's own input is
+//! asymmetric reconstruction (Zhang et al. 2016).
 
 mod least_squares;
 mod moments;

@@ -213,7 +213,9 @@ impl Reach {
         let moved = |to: &dyn Fn(usize) -> Vec<usize>| moved(columns, to);
         if let Some((last, order)) = channel_shuffle(graph, reader, axis) {
             let mut place = vec![0; order.len()];
-            { order.iter().enumerate() }.for_each(|(i, from)| place[*from] = i);
+            for (i, from) in order.iter().enumerate() {
+                place[*from] = i;
+            }
             return Some((last.into(), axis, moved(&|c| vec![place[c]])));
         }
         let result = &node.outputs[0];

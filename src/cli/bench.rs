@@ -7,7 +7,7 @@ use optc::Result;
 use optc::formats::{self, InputShape, ReadOptions};
 use optc::judge::{self, Choice, Options, Timing};
 
-use super::{say, watch::Progress};
+use super::{output::say, watch::Progress};
 
 /// Time two or more model files in their runtime, in turns: how long each takes, and what share of the first's time that is
 #[derive(Debug, clap::Args)]

@@ -6,7 +6,7 @@ use optc::Result;
 use optc::formats::{self, InputShape, ReadOptions};
 use optc::report::{Inspection, inspection_table};
 
-use super::say;
+use super::output::say;
 
 /// Say what is in a model: format, inputs and outputs, operators, weights and multiply-adds of each layer, tied weights, and what
 /// passes will leave alone

@@ -8,6 +8,7 @@ mod inspect;
 mod judging;
 mod listing;
 mod measuring;
+mod output;
 mod page;
 mod paths;
 mod profile;
@@ -16,7 +17,6 @@ mod warnings;
 mod watch;
 
 use std::ffi::OsString;
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -34,6 +34,7 @@ use optc::{Error, Model, Pipeline};
 use args::{Args, Command, JudgeChoice};
 use judging::Judging;
 use measuring::{Made, Measuring};
+use output::{say, write_text};
 use page::Page;
 use warnings::{NAMED, complain, note_filled};
 use watch::{PrintAfter, Progress, Watch};
@@ -418,29 +419,6 @@ fn summary(args: &Args, output: &Path, report: &Report) -> String {
         text += &format!("wrote {}\n", output.display());
     }
     text
-}
-
-fn write_text(path: &Path, text: &str) -> Result<(), Error> {
-    optc::files::write_whole(path, |file| {
-        file.write_all(text.as_bytes()).map_err(|source| Error::Io {
-            doing: "write",
-            path: path.to_path_buf(),
-            source,
-        })
-    })
-}
-
-/// Prints to standard output. That the reader has gone away, as `head` does, is no failure.
-fn say(text: &str) -> Result<(), Error> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::Io {
-            doing: "write to",
-            path: "standard output".into(),
-            source: error,
-        }),
-        _ => Ok(()),
-    }
 }
 
 /// A panic is a mistake in optc: say so, in the form of every other error.

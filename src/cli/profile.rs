@@ -8,7 +8,7 @@ use optc::analysis::latency::LatencyTable;
 use optc::profile::{self, Care, Checked, Runner};
 use optc::{Error, Result};
 
-use super::{paths, say, watch::Progress};
+use super::{output::say, paths, watch::Progress};
 
 /// Measure how long a runtime takes for operators on this machine, for `--cost latency:FILE`; about three minutes, in which
 /// nothing else should run

@@ -5,7 +5,7 @@ use clap_complete::Shell;
 use optc::{Error, Result};
 
 use super::args::Args;
-use super::say;
+use super::output::say;
 
 /// Print completions for a shell
 #[derive(Debug, clap::Args)]

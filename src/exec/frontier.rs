@@ -39,8 +39,8 @@ pub(crate) fn learn_sizes(graph: &mut Graph, sampled: &Sampled) {
     };
     // Where it ends early, what was learnt so far is as true.
     let _ = frontier.run(graph, usize::MAX);
-    let found = { frontier.batches }.into_iter().next();
-    for (symbol, n) in found.map(|batch| batch.bindings).unwrap_or_default() {
+    let first = frontier.batches.into_iter().next();
+    for (symbol, n) in first.map(|batch| batch.bindings).unwrap_or_default() {
         graph.bindings.entry(symbol).or_insert(n);
     }
 }
@@ -184,9 +184,8 @@ impl Frontier {
                 if once && !steps.is_empty() {
                     break;
                 }
-                let reads = { operands.iter() }
-                    .map(|value| (*value, self.read(*value)))
-                    .collect();
+                let reads = operands.iter().map(|value| (*value, self.read(*value)));
+                let reads = reads.collect();
                 steps.push(Step { node, reads, once });
             }
             self.next += 1;
@@ -345,9 +344,10 @@ impl Batch {
         }
         let array = match self.values.remove(&value) {
             Some(array) => array,
-            None => { self.waiting.get(&value) }
-                .ok_or_else(|| run_error(graph, value.node, "it has no such result"))?
-                .read()?,
+            None => match self.waiting.get(&value) {
+                Some(stored) => stored.read()?,
+                None => return Err(run_error(graph, value.node, "it has no such result")),
+            },
         };
         if last {
             self.waiting.remove(&value);

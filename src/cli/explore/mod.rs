@@ -15,9 +15,10 @@ use optc::pipeline::RunOptions;
 use optc::report::Report;
 use optc::{Error, Model, Pipeline, Result};
 
+use super::output::{say, write_text};
 use super::page::Page;
 use super::watch::{PrintAfter, Progress, Watch};
-use super::{cost, end_on_ctrl_c, paths, say, warnings, write_text};
+use super::{cost, end_on_ctrl_c, paths, warnings};
 use curve::{Curve, CurvePoint};
 use table::table;
 

@@ -34,14 +34,32 @@ pub fn activations_of(
     context: &mut PassContext<'_>,
 ) -> Result<Vec<Activations>> {
     let mut measured = FxHashMap::default();
+    let file = context.take_statistics();
     if let Some(sampled) = context.sampled() {
         // The patches of a transposed convolution are those of its result.
         let plain = layers.iter().filter(|(_, layout)| !layout.transposed);
         let mut places: Vec<_> = plain.copied().collect();
         in_order(graph, &mut places, |(node, _)| *node);
-        let mut progress = |layer: &str, fraction: f64| context.progress(layer, 0.5 * fraction);
-        let found = calibration::patch_moments(graph, &places, most_joint, &sampled, &mut progress);
-        measured = measured_or_missed(found, context)?.unwrap_or_default();
+        let known = file
+            .as_ref()
+            .map(|file| file.read(graph, &places, most_joint));
+        let known = known
+            .transpose()?
+            .flatten()
+            .filter(|found| !found.is_empty());
+        if let (Some(found), Some(file)) = (known, &file) {
+            measured = found;
+            let path = file.path().display();
+            context.analysis("", format!("what layers read is taken from {path}"));
+        } else {
+            let mut progress = |layer: &str, fraction: f64| context.progress(layer, 0.5 * fraction);
+            let found =
+                calibration::patch_moments(graph, &places, most_joint, &sampled, &mut progress);
+            measured = measured_or_missed(found, context)?.unwrap_or_default();
+            if let Some(file) = file.filter(|_| !measured.is_empty()) {
+                file.keep(graph, &measured)?;
+            }
+        }
         if !measured.is_empty() {
             context.used_samples();
         }

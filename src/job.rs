@@ -2,6 +2,7 @@
 //! [`RunOptions`] that they come to. The interfaces for C and for Python are made of this.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -33,6 +34,8 @@ pub struct Settings {
     pub data: Option<String>,
     /// How many of them at most.
     pub samples: usize,
+    /// Where what is measured on them is kept, and read from where it is.
+    pub statistics: Option<PathBuf>,
     /// Data to compare answers on.
     pub eval: Option<String>,
     /// What to make smaller; what is [usual](usual_cost) if not given.
@@ -54,6 +57,7 @@ impl Default for Settings {
             keep: None,
             data: None,
             samples: 256,
+            statistics: None,
             eval: None,
             cost: None,
             seed: 0,
@@ -152,6 +156,7 @@ impl Settings {
                 VerifyName::Each => Verify::Each,
             },
             tolerance: self.tolerance,
+            statistics: self.statistics.clone(),
             cancellation,
             ..RunOptions::default()
         };

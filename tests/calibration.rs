@@ -1,5 +1,7 @@
 //! What samples say about a network, and what they repair.
 
+use std::path::Path;
+
 use ndarray::{ArrayD, IxDyn};
 use optc::analysis::calibration::{patch_moments, refit};
 use optc::analysis::kernels::KernelLayout;
@@ -326,5 +328,94 @@ fn what_is_written_depends_on_neither_threads_nor_where_activations_wait() {
                 "{passes}: {threads} threads, {in_memory} bytes"
             );
         }
+    }
+}
+
+/// Runs passes on a network with samples; the bytes that are written, and all remarks.
+fn optimised(
+    net: &str,
+    x: &ArrayD<f32>,
+    passes: &str,
+    file: Option<&Path>,
+) -> optc::Result<(Vec<u8>, String)> {
+    let mut model = optc::Model::new(net.parse()?);
+    let options = RunOptions {
+        samples: Some(Samples::of_array("here", x).into()),
+        statistics: file.map(Into::into),
+        ..RunOptions::default()
+    };
+    let report = Pipeline::parse(passes)?.run_with(&mut model, &options, &mut ())?;
+    let remarks = report.passes.iter().flat_map(|pass| &pass.remarks);
+    let remarks = remarks.map(|remark| format!("{}\n", remark.text)).collect();
+    Ok((optc::write_bytes(&model, None)?, remarks))
+}
+
+#[test]
+fn statistics_in_a_file_give_what_measuring_gives() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("net.safetensors");
+    let x = images(40);
+    let few = "lrf{ratio=0.5}";
+    let all = "within{macs=0.7}(red,lrf,lowrank)";
+    // Others read more layers than are there, which are measured then.
+    for (passes, is_read) in [
+        (few, false),
+        (few, true),
+        ("lrf{ratio=0.3}", true),
+        (all, false),
+        (few, true),
+        (all, true),
+    ] {
+        let (with, remarks) = optimised(NET, &x, passes, Some(&file)).unwrap();
+        let (without, _) = optimised(NET, &x, passes, None).unwrap();
+        assert!(with == without, "{passes}");
+        assert_eq!(
+            remarks.contains("is taken from"),
+            is_read,
+            "{passes}: {remarks}"
+        );
+    }
+    // What a lossy pass leaves is measured and not kept.
+    let before = std::fs::read(&file).unwrap();
+    let (_, remarks) = optimised(NET, &x, &format!("{few},{few}"), Some(&file)).unwrap();
+    assert_eq!(remarks.matches("is taken from").count(), 1, "{remarks}");
+    assert!(std::fs::read(&file).unwrap() == before);
+}
+
+#[test]
+fn statistics_of_other_things_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("net.safetensors");
+    let x = images(40);
+    let run = |net: &str, x: &ArrayD<f32>| {
+        let refused = optimised(net, x, "lrf{ratio=0.5}", Some(&file));
+        refused.map(|_| ()).map_err(|error| error.to_string())
+    };
+    run(NET, &x).unwrap();
+    let written = std::fs::read(&file).unwrap();
+    let other = run(&NET.replace("normal(3)", "normal(5)"), &x).unwrap_err();
+    assert!(other.contains("another model"), "{other}");
+    let other = run(NET, &images(39)).unwrap_err();
+    assert!(other.contains("another set of samples: 40 of"), "{other}");
+    assert!(std::fs::read(&file).unwrap() == written);
+
+    // Damaged: cut short, of another program, with an array of another shape, or with what is no number.
+    let header = 8 + u64::from_le_bytes(written[..8].try_into().unwrap()) as usize;
+    let text = String::from_utf8_lossy(&written[..header]);
+    let renamed = [text.replace("optc", "optd").as_bytes(), &written[header..]].concat();
+    let reshaped = [
+        text.replace("[8,9,9]", "[9,9,8]").as_bytes(),
+        &written[header..],
+    ]
+    .concat();
+    let mut infinite = written.clone();
+    infinite[header..].fill(0xff);
+    let cut = written[..written.len() - 1].to_vec();
+    for damaged in [cut, renamed, reshaped, infinite, b"{}".to_vec(), Vec::new()] {
+        assert!(damaged != written);
+        std::fs::write(&file, &damaged).unwrap();
+        let error = run(NET, &x).unwrap_err();
+        assert!(error.contains("net.safetensors"), "{error}");
+        assert!(std::fs::read(&file).unwrap() == damaged);
     }
 }

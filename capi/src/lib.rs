@@ -101,8 +101,8 @@ pub unsafe extern "C" fn optc_read_bytes(
 }
 
 /// Runs a pipeline, such as "red{hash=none}", and gives what it makes of the model as a new one. `passes` is NULL for the usual ones.
-/// `options` is NULL or JSON with "target" or "keep", "data", "samples", "eval", "cost" ("macs", "params" or "time"), "seed",
-/// "threads", "verify" ("whole", "each" or "none") and "tolerance": what the command's options of these names take.
+/// `options` is NULL or JSON with "target" or "keep", "data", "samples", "statistics", "eval", "cost" ("macs", "params" or
+/// "time"), "seed", "threads", "verify" ("whole", "each" or "none") and "tolerance": what the command's options of these names take.
 ///
 /// `progress` is NULL or called as the run goes on, on the thread that called this, or with "threads" on another that is waited for;
 /// where it returns anything but 0 the run ends before its next layer with OPTC_STATUS_CANCELLED. It must not unwind.

@@ -11,6 +11,7 @@ onnx is imported unless what is given is theirs.
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,6 +69,7 @@ def optimize(
     target=None,
     keep=None,
     samples=256,
+    statistics=None,
     cost=None,
     seed=0,
     threads=None,
@@ -94,6 +96,7 @@ def optimize(
         target: how much is to be left, such as `"macs=0.5"`.
         keep: how much of the answers is to stay, such as `"agreement=0.99"`.
         samples: how many samples of `data` to calibrate on at most.
+        statistics: a path where what is measured on them is kept, and read from where it is.
         cost: what to make smaller: `"macs"`, `"params"` or `"time"`; without one time, where `data` says how far to go and ONNX
             Runtime is found, and else multiply-adds.
         seed: the start of all random numbers.
@@ -112,6 +115,7 @@ def optimize(
         "target": target,
         "keep": keep,
         "samples": samples,
+        "statistics": None if statistics is None else os.fspath(statistics),
         "cost": cost,
         "seed": seed,
         "threads": threads or 0,

@@ -89,6 +89,11 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = samples)]
     pub samples: usize,
 
+    /// Keep what is measured on the samples of --data, and read it from there where it is: other settings on the same model and samples
+    /// then measure nothing again. Statistics of another model or of other samples are refused
+    #[arg(long, value_name = "FILE.safetensors", requires = "data")]
+    pub statistics: Option<PathBuf>,
+
     /// Data, given as for --data: say how many answers are as before (agreement, cosine), and with labels how many are right
     /// before and after (top-1)
     #[arg(long, value_name = "SPEC")]

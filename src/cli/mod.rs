@@ -36,7 +36,7 @@ use judging::Judging;
 use measuring::{Made, Measuring};
 use output::{say, write_text};
 use page::Page;
-use warnings::{NAMED, complain, note_filled};
+use warnings::{NAMED, complain, note_filled, note_known};
 use watch::{PrintAfter, Progress, Watch};
 
 /// Why a run ended early: the message, and the exit status that stands for it.
@@ -255,6 +255,7 @@ impl Job {
                 },
                 tolerance: args.tolerance,
                 stop_after: args.stop_after,
+                statistics: args.statistics.clone(),
                 ..RunOptions::default()
             },
             data: spec(&args.data)?,
@@ -272,8 +273,13 @@ impl Job {
         if let Some(args::Cost::Time(Some(path))) = &args.cost {
             targets.push(("--cost time", path));
         }
-        targets.extend(args.report.as_deref().map(|path| ("--report", path)));
-        targets.extend(args.masks.as_deref().map(|path| ("--masks", path)));
+        for (option, path) in [
+            ("--statistics", &args.statistics),
+            ("--report", &args.report),
+            ("--masks", &args.masks),
+        ] {
+            targets.extend(path.as_deref().map(|path| (option, path)));
+        }
         targets.extend(
             args.emit_ir
                 .iter()
@@ -284,6 +290,7 @@ impl Job {
         formats::check_name(&job.output, model)?;
         paths::check_suffix("--report", args.report.as_deref(), &["json", paths::PAGE])?;
         paths::check_suffix("--masks", args.masks.as_deref(), &["safetensors"])?;
+        paths::check_suffix("--statistics", args.statistics.as_deref(), &["safetensors"])?;
         Ok(job)
     }
 }
@@ -324,6 +331,7 @@ fn with_data(
         progress.say(format!("reading samples of {spec}"));
         let data = open(spec, graph, args, progress)?;
         note_filled(&data);
+        note_known(&run, args.quiet);
         // Samples that are made are all wanted.
         let wanted = spec
             .dreams(graph)?

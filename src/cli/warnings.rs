@@ -5,6 +5,7 @@ use std::io::{self, Write};
 
 use optc::Model;
 use optc::data::Data;
+use optc::pipeline::RunOptions;
 use optc::report::Report;
 
 use super::judging;
@@ -88,6 +89,18 @@ fn complain_of_some(what: &str, all: &[String]) {
     if all.len() > NAMED {
         let more = all.len() - NAMED;
         complain("warning", &format!("{what}: {more} more"));
+    }
+}
+
+/// Says that there is a file of what was measured before.
+pub fn note_known(run: &RunOptions, quiet: bool) {
+    let known = run.statistics.as_deref().filter(|path| path.exists());
+    if let Some(path) = known.filter(|_| !quiet) {
+        let path = path.display();
+        complain(
+            "note",
+            &format!("what layers read is taken from {path}, as far as it is there"),
+        );
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::cancellation::Cancellation;
+use super::statistics_file::StatisticsFile;
 use super::training::TrainingContext;
 use crate::Result;
 use crate::analysis::Cost;
@@ -42,6 +43,8 @@ pub struct PassContext<'a> {
     pub stop_reason: Option<String>,
     /// The prior moments of batch norms that are folded by now.
     pub(crate) prior: PriorMoments,
+    /// The file of what was measured, until the network is measured or may have changed.
+    statistics: Option<&'a mut StatisticsFile>,
     /// Whether samples told the pass something.
     samples_used: bool,
     /// Where samples could not be used.
@@ -70,6 +73,7 @@ impl<'a> PassContext<'a> {
             training: TrainingContext::default(),
             stop_reason: None,
             prior: PriorMoments::default(),
+            statistics: None,
             samples_used: false,
             samples_missed: Vec::new(),
             original: None,
@@ -108,6 +112,19 @@ impl<'a> PassContext<'a> {
     /// This context, with so many bytes of activations in memory at most.
     pub(super) fn with_in_memory(self, in_memory: usize) -> PassContext<'a> {
         PassContext { in_memory, ..self }
+    }
+
+    /// This context, with the file of what was measured.
+    pub(super) fn with_statistics(
+        self,
+        statistics: Option<&'a mut StatisticsFile>,
+    ) -> PassContext<'a> {
+        PassContext { statistics, ..self }
+    }
+
+    /// The file of what was measured, for who measures first in this pass: later the network may have changed.
+    pub(crate) fn take_statistics(&mut self) -> Option<&'a mut StatisticsFile> {
+        self.statistics.take()
     }
 
     /// The samples, and what it takes to run a network on them.

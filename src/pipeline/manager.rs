@@ -10,6 +10,7 @@ use super::pass::{Changed, Pass};
 use super::refuse_unknown_sizes;
 use super::remarks::{lost_mask, masked, overridable};
 use super::run_options::{RunOptions, Verify};
+use super::statistics_file::StatisticsFile;
 use super::text::REPEAT;
 use super::training::{TrainingContext, no_training_data};
 use super::{Cost, Kind, Remark, RemarkKind};
@@ -60,6 +61,7 @@ fn run_here(
         // What cannot be run is known before any work is.
         Interpreter::<f32>::new(&original)?;
     }
+    let statistics = statistics(&original, options)?;
     let mut manager = Manager {
         graph: original.clone(),
         original: &original,
@@ -67,6 +69,7 @@ fn run_here(
         options,
         observer,
         checkpoint,
+        statistics,
         reports: Vec::new(),
         prior: PriorMoments::of(&original),
         samples_used: false,
@@ -114,6 +117,18 @@ fn run_here(
     };
     model.graph = graph;
     Ok(report)
+}
+
+/// The file of what was measured, if there is to be one.
+fn statistics(original: &Graph, options: &RunOptions) -> Result<Option<StatisticsFile>> {
+    match (&options.statistics, &options.samples) {
+        (None, _) => Ok(None),
+        (Some(path), Some(samples)) => StatisticsFile::open(path, original, samples).map(Some),
+        (Some(_), None) => Err(Error::Usage {
+            what: "statistics are measured on samples, and there are none".to_string(),
+            help: "give some by --data".to_string(),
+        }),
+    }
 }
 
 /// The graph as the run starts from it, with the sizes that samples have; refuses what the options cannot be used on.
@@ -210,6 +225,7 @@ struct Manager<'a> {
     options: &'a RunOptions,
     observer: &'a mut dyn Observer,
     checkpoint: Option<Checkpoint>,
+    statistics: Option<StatisticsFile>,
     reports: Vec<PassReport>,
     /// Prior moments, from all batch norms, also those that passes have folded.
     prior: PriorMoments,
@@ -285,6 +301,7 @@ impl Manager<'_> {
             .with_held_out(self.options.held_out.clone())
             .with_foreign(self.options.foreign.clone())
             .with_in_memory(self.options.in_memory)
+            .with_statistics(self.statistics.as_mut().filter(|_| self.exact))
             .with_original(self.original)
             .with_training(training)
             .with_progress(&mut progress);

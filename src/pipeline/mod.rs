@@ -29,6 +29,7 @@ mod pass;
 mod registry;
 mod remarks;
 mod run_options;
+mod statistics_file;
 mod text;
 mod training;
 

@@ -37,6 +37,9 @@ pub struct RunOptions {
     /// in a temporary file. The result does not depend on it.
     #[doc(hidden)]
     pub in_memory: usize,
+    /// Where what layers read is kept, as it was measured on the samples before any lossy pass: read where the file is there, else
+    /// written. One of another model or of other samples is refused.
+    pub statistics: Option<PathBuf>,
     /// Data that passes train on, opened for the model's graph; read only if one asks for it.
     #[doc(hidden)]
     pub data: Option<Arc<Data>>,
@@ -69,6 +72,7 @@ impl Default for RunOptions {
             held_out: None,
             foreign: None,
             in_memory: Sampled::IN_MEMORY,
+            statistics: None,
             data: None,
             eval: None,
             device: Device::default(),

@@ -40,14 +40,11 @@ pub fn activations_of(
         let plain = layers.iter().filter(|(_, layout)| !layout.transposed);
         let mut places: Vec<_> = plain.copied().collect();
         in_order(graph, &mut places, |(node, _)| *node);
-        let known = file
-            .as_ref()
-            .map(|file| file.read(graph, &places, most_joint));
-        let known = known
-            .transpose()?
-            .flatten()
-            .filter(|found| !found.is_empty());
-        if let (Some(found), Some(file)) = (known, &file) {
+        let known = match &file {
+            Some(file) => file.read(graph, &places, most_joint)?,
+            None => None,
+        };
+        if let (Some(file), Some(found)) = (&file, known.filter(|found| !found.is_empty())) {
             measured = found;
             let path = file.path().display();
             context.analysis("", format!("what layers read is taken from {path}"));

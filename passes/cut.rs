@@ -2,8 +2,8 @@
 //!
 //! No operator is added, so every runtime is faster at once. A channel goes if the others predict what it gives its readers: RED's
 //! merging of neurons, taken to combinations of neurons. Channels that go together, as in a residual stream or in a head of
-//! attention, are weighed over all their readers. The readers' weights for what goes become zero, and those for what stays the least squares fit; then nobody reads
-//! the channels, and the exact rules remove them wherever they come from.
+//! attention, are weighed over all their readers. The readers' weights for what goes become zero, and those for what stays the
+//! least squares fit; then nobody reads the channels, and the exact rules remove them wherever they come from.
 
 use std::sync::Arc;
 
@@ -91,10 +91,11 @@ fn offers(
         blocks.push(block);
     }
     let model = CostModel::new(&context.cost, &graph.bindings);
-    // Parts are as many channels as they are.
-    let each = group.writers[0].outputs(1);
     let (align, most) = (model.alignment(0), model.alternatives(OFFERS));
-    let align = align.div_ceil(each);
+    // A head is several channels: as many heads as make up whole blocks.
+    let each = group.writers[0].outputs(1);
+    let is_whole = |heads: &usize| (heads * each).is_multiple_of(align);
+    let align = (1..align).find(is_whole).unwrap_or(align);
     let every = align * (group.channels / align / most).max(1);
     let kept: Vec<usize> = (1..group.channels).filter(|n| n % every == 0).collect();
     let found = eliminate_blocks(blocks, group.channels - kept.first()?)?;

@@ -147,6 +147,7 @@ fn point(
     let (graph, alike) = match &search.quality {
         Some(quality) => {
             let tried = search.tried(plan, SAME, quality, context)?;
+            context.used_samples();
             (tried.graph, Some(tried.alike))
         }
         None => {
@@ -154,7 +155,6 @@ fn point(
             (search.refitted(changed, &mut search.quiet(context))?, None)
         }
     };
-    context.used_samples();
     Ok(Point {
         aim,
         graph: search.cleaned(graph, &mut search.quiet(context))?,

@@ -142,7 +142,7 @@ fn run(args: &Args) -> Result<(), Failure> {
     };
     let make = |pipeline: &Pipeline, runs: Option<usize>| {
         let mut model = read.clone();
-        let mut report = transform(&mut model, pipeline, (&run, runs), &mut watch)?;
+        let mut report = transform(&mut model, pipeline, &run, runs, &mut watch)?;
         report.model = model_path.display().to_string();
         progress.say(format!("writing {}", job.output.display()));
         let staged = formats::stage(&model, &job.output)?;
@@ -194,11 +194,12 @@ fn run(args: &Args) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Runs a pipeline over a model; of so many runs of passes and no more, nothing is verified.
+/// Runs a pipeline over a model. Where that is only to see what its first passes do, so many of them, nothing is verified.
 fn transform(
     model: &mut Model,
     pipeline: &Pipeline,
-    (run, runs): (&RunOptions, Option<usize>),
+    run: &RunOptions,
+    runs: Option<usize>,
     watch: &mut Watch<'_>,
 ) -> Result<Report, Error> {
     if runs.is_none() {

@@ -7,7 +7,7 @@ use super::conv::{conv, conv_transpose};
 use super::pool::{Pool, Reduce, adaptive_pool, pool};
 use super::reduce::{Reduction, reduce, softmax};
 use super::{attention, elementwise, matmul, movement, norm, resize};
-use crate::ir::{Bindings, Dim, Op, Real};
+use crate::ir::{Bindings, Dim, Op, Real, movements};
 
 /// The result of `op` on these operands. Sizes among its attributes are taken under `bindings`.
 ///
@@ -72,16 +72,7 @@ pub fn evaluate<'a, T: Real>(
         Op::ReduceSum { axes, keep } => reduce(operands.remove(0), axes, *keep, Reduction::Sum),
         Op::ReduceMax { axes, keep } => reduce(operands.remove(0), axes, *keep, Reduction::Max),
         Op::Resize { size, mode } => resize::resize(operands.remove(0), &all(size)?, *mode),
-        Op::Pad { .. }
-        | Op::Concat { .. }
-        | Op::Slice { .. }
-        | Op::Gather { .. }
-        | Op::Flatten { .. }
-        | Op::Reshape { .. }
-        | Op::Transpose { .. }
-        | Op::Squeeze { .. }
-        | Op::Unsqueeze { .. }
-        | Op::Expand { .. } => moved(op, operands, bindings),
+        movements!() => moved(op, operands, bindings),
         Op::Opaque(opaque) => Err(format!(
             "optc does not know what the operator {} computes",
             opaque.name

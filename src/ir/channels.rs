@@ -10,7 +10,7 @@ mod weights;
 use smallvec::SmallVec;
 
 use super::dim::Dim;
-use super::op::{Op, binaries, functions};
+use super::op::{Op, binaries, functions, movements};
 use super::regroup::Regroup;
 use super::types::Type;
 pub use weights::{WeightAxes, dense_axis};
@@ -181,17 +181,10 @@ pub fn flow(op: &Op, axis: usize, operands: &[&Type], result: &Type) -> Flow {
                 None => Flow::Refuses("it reduces over the channels"),
             }
         }
-        Op::Pad { .. } => moves::pad(op, axis, x),
-        Op::Concat { axis: joined } if *joined == axis => Flow::Offsets { axis },
-        Op::Concat { .. } => keeps(operands.iter().map(|_| Some(axis)), Factors::None, Same),
-        Op::Slice { .. }
-        | Op::Gather { .. }
-        | Op::Flatten { .. }
-        | Op::Reshape { .. }
-        | Op::Transpose { .. }
-        | Op::Squeeze { .. }
-        | Op::Unsqueeze { .. }
-        | Op::Expand { .. } => moved(op, axis, x, result.shape().unwrap_or_default()),
+        movements!() => {
+            let result = result.shape().unwrap_or_default();
+            moved(op, axis, operands.len(), x, result)
+        }
         Op::Opaque(_) => Flow::Refuses("it is opaque"),
     }
 }
@@ -236,10 +229,13 @@ fn over_space(op: &Op, axis: usize) -> Flow {
     keeps([Some(axis)], op.factors(), constants)
 }
 
-/// [`flow`] of what moves the elements of a tensor of shape `x` about.
-fn moved(op: &Op, axis: usize, x: &[Dim], result: &[Dim]) -> Flow {
+/// [`flow`] of what moves the elements of so many operands about, the first of shape `x`.
+fn moved(op: &Op, axis: usize, operands: usize, x: &[Dim], result: &[Dim]) -> Flow {
     use Constants::Same;
     match op {
+        Op::Pad { .. } => moves::pad(op, axis, x),
+        Op::Concat { axis: joined } if *joined == axis => Flow::Offsets { axis },
+        Op::Concat { .. } => keeps(vec![Some(axis); operands], Factors::None, Same),
         Op::Slice { axis: sliced, .. } | Op::Gather { axis: sliced, .. } if *sliced != axis => {
             keeps([Some(axis)], Factors::All, Same)
         }

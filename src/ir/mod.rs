@@ -36,7 +36,7 @@ pub use mask::Mask;
 pub use op::Op;
 #[doc(hidden)]
 pub use op::{Class, Dialect, Opaque};
-pub(crate) use op::{binaries, functions, no_products};
+pub(crate) use op::{binaries, functions, movements, no_products};
 pub(crate) use table::operators;
 pub(crate) use tensor::byte_len;
 pub use tensor::{DType, Real, Tensor};

@@ -111,28 +111,39 @@ macro_rules! define {
             }
         }
 
-        define! { @patterns [] [] [] $($variant $class)* }
+        define! { @patterns [] [] [] [] $($variant $class)* }
     };
-    (@patterns [$($f:ident)*] [$($b:ident)*] [$($n:ident)*] $variant:ident Function $($rest:tt)*) => {
-        define! { @patterns [$($f)* $variant] [$($b)*] [$($n)* $variant] $($rest)* }
+    (@patterns [$($f:ident)*] [$($b:ident)*] [$($m:ident)*] [$($n:ident)*] $variant:ident Function $($rest:tt)*) => {
+        define! { @patterns [$($f)* $variant] [$($b)*] [$($m)*] [$($n)* $variant] $($rest)* }
     };
-    (@patterns [$($f:ident)*] [$($b:ident)*] [$($n:ident)*] $variant:ident Binary $($rest:tt)*) => {
-        define! { @patterns [$($f)*] [$($b)* $variant] [$($n)* $variant] $($rest)* }
+    (@patterns [$($f:ident)*] [$($b:ident)*] [$($m:ident)*] [$($n:ident)*] $variant:ident Binary $($rest:tt)*) => {
+        define! { @patterns [$($f)*] [$($b)* $variant] [$($m)*] [$($n)* $variant] $($rest)* }
     };
-    (@patterns [$($f:ident)*] [$($b:ident)*] [$($n:ident)*] $variant:ident Product $($rest:tt)*) => {
-        define! { @patterns [$($f)*] [$($b)*] [$($n)*] $($rest)* }
+    (@patterns [$($f:ident)*] [$($b:ident)*] [$($m:ident)*] [$($n:ident)*] $variant:ident Layout $($rest:tt)*) => {
+        define! { @patterns [$($f)*] [$($b)*] [$($m)* $variant] [$($n)* $variant] $($rest)* }
     };
-    (@patterns [$($f:ident)*] [$($b:ident)*] [$($n:ident)*] $variant:ident $class:ident $($rest:tt)*) => {
-        define! { @patterns [$($f)*] [$($b)*] [$($n)* $variant] $($rest)* }
+    (@patterns [$($f:ident)*] [$($b:ident)*] [$($m:ident)*] [$($n:ident)*] $variant:ident Shape $($rest:tt)*) => {
+        define! { @patterns [$($f)*] [$($b)*] [$($m)* $variant] [$($n)* $variant] $($rest)* }
     };
-    (@patterns [$($f:ident)*] [$($b:ident)*] [$($n:ident)*]) => {
+    (@patterns [$($f:ident)*] [$($b:ident)*] [$($m:ident)*] [$($n:ident)*] $variant:ident Order $($rest:tt)*) => {
+        define! { @patterns [$($f)*] [$($b)*] [$($m)* $variant] [$($n)* $variant] $($rest)* }
+    };
+    (@patterns [$($f:ident)*] [$($b:ident)*] [$($m:ident)*] [$($n:ident)*] $variant:ident Product $($rest:tt)*) => {
+        define! { @patterns [$($f)*] [$($b)*] [$($m)*] [$($n)*] $($rest)* }
+    };
+    (@patterns [$($f:ident)*] [$($b:ident)*] [$($m:ident)*] [$($n:ident)*] $variant:ident $class:ident $($rest:tt)*) => {
+        define! { @patterns [$($f)*] [$($b)*] [$($m)*] [$($n)* $variant] $($rest)* }
+    };
+    (@patterns [$($f:ident)*] [$($b:ident)*] [$($m:ident)*] [$($n:ident)*]) => {
         /// The pattern of all functions of one element.
         macro_rules! functions { () => { $(| $crate::ir::Op::$f { .. })* } }
         /// The pattern of all functions of two elements.
         macro_rules! binaries { () => { $(| $crate::ir::Op::$b { .. })* } }
+        /// The pattern of all that only moves elements, or repeats them. A slice, which is nothing but a view, is one more.
+        macro_rules! movements { () => { $crate::ir::Op::Slice { .. } $(| $crate::ir::Op::$m { .. })* } }
         /// The pattern of all operators that are known and no sums of products.
         macro_rules! no_products { () => { $(| $crate::ir::Op::$n { .. })* } }
-        pub(crate) use {binaries, functions, no_products};
+        pub(crate) use {binaries, functions, movements, no_products};
     };
     (@apply $xs:ident Function) => { compile_error!("a function of one element says what it computes") };
     (@apply $xs:ident Binary, $function:expr) => { false };

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::{Folder, few_shapes};
+use super::judging::{suffixes, with_network};
+use super::{Folder, few_shapes, text};
 
 /// Three layers, of which the second has by far the most multiply-adds.
 pub const NETWORK: &str = "\
@@ -63,6 +64,21 @@ fn the_network_of_a_budget_is_written_when_asked_for() {
     let facts: Value =
         serde_json::from_str(&folder.ok(&["inspect", "--json", "small.ir"])).unwrap();
     assert_eq!(facts["macs"], written["stats"]["macs"]);
+    assert_eq!(curve["written"], "small.ir");
+}
+
+#[test]
+fn a_runtime_runs_what_is_written() {
+    for suffix in suffixes() {
+        let (folder, model) = with_network(suffix);
+        let args = ["explore", "--json", "--cost", "macs", "--input", "1x3x8x8"];
+        let what = ["--at", "0.7", "--write", "0.7", &*model];
+        let curve: Value = serde_json::from_str(&folder.ok(&[&args[..], &what].concat())).unwrap();
+        assert!(
+            curve["judge"]["outputs"][0]["cosine"].is_number(),
+            "{curve}"
+        );
+    }
 }
 
 #[test]
@@ -137,7 +153,15 @@ fn what_cannot_be_explored_or_written_is_said() {
     let args = [
         "explore", "--cost", "macs", "--at", "0.0002", "--write", "0.0001", "model.ir",
     ];
-    let error = folder.failure(&args);
-    assert!(error.contains("there is no network at 0.0001"), "{error}");
-    assert!(error.contains("there are networks at 0.0002"), "{error}");
+    let output = folder.run(&args);
+    let (shown, error) = (text(&output.stdout), text(&output.stderr));
+    assert!(
+        !output.status.success() && shown.contains("\n0.0002 "),
+        "{shown}"
+    );
+    assert!(
+        error.contains("there is no network at 0.0001 to write"),
+        "{error}"
+    );
+    assert!(error.contains("write one of those at 0.0002"), "{error}");
 }

@@ -6,7 +6,8 @@ use optc::exec;
 use optc::ir::Graph;
 use optc::pipeline::Cancellation;
 
-use super::training::{Folder, Impatient, NET, killed_and_whole, run, weights};
+use super::killed::killed_and_whole;
+use super::training::{Folder, Impatient, NET, run, weights};
 
 const PASSES: &str = "drop{sparsity=0.7,steps=4,epochs=5,last=20,lr=0.1}";
 

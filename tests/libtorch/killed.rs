@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Child;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use super::lrf::DEEP;
-use super::training::{Folder, command};
+use super::training::{Folder, NET, weights};
 
 const PASSES: &str = "red{hash=none},lrf{ratio=0.5,finetune=2,warmup=4,lr=0.02},finetune{epochs=12,lr=0.02,batch=64},\
     drop{sparsity=0.7,steps=8,last=10,lr=0.02}";
@@ -126,4 +126,50 @@ fn killed_ten_times_a_run_ends_with_the_bytes_of_an_undisturbed_one() {
         }
     }
     panic!("{kills} kills, {in_writing} of them while a checkpoint was written");
+}
+
+#[test]
+fn the_command_goes_on_after_it_was_killed() {
+    killed_and_whole(NET, "finetune{epochs=40,lr=0.05,batch=16}");
+}
+
+/// The command, on the folder's network and data, to write `output` there.
+pub(super) fn command(folder: &Folder, passes: &str, output: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_optc"));
+    command
+        .current_dir(folder.folder.path())
+        .stdout(Stdio::null())
+        .args([
+            "--passes",
+            passes,
+            "--data",
+            "npz:data.npz,flip=true,crop=1",
+        ])
+        .args(["--samples", "32", "--threads", "1", "--no-verify"])
+        .args(["-o", output, "net.ir"]);
+    command
+}
+
+/// Runs the command, and runs it again until it is killed as soon as there is a checkpoint, and then to its end.
+pub(super) fn killed_and_whole(net: &'static str, passes: &str) {
+    let folder = Folder::of(net);
+    let command = |output: &str| command(&folder, passes, output);
+    assert!(command("whole.pt").status().unwrap().success());
+    let mut child = command("killed.pt").spawn().unwrap();
+    let checkpoint = folder.path("killed.pt.checkpoint");
+    while !Path::new(&checkpoint).exists() && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    if !Path::new(&folder.path("killed.pt")).exists() {
+        assert!(Path::new(&checkpoint).exists());
+        assert!(command("killed.pt").status().unwrap().success());
+    }
+    assert!(
+        !Path::new(&checkpoint).exists(),
+        "the checkpoint is left over"
+    );
+    let read = |name: &str| weights(&optc::read(folder.path(name)).unwrap().graph);
+    assert_eq!(read("killed.pt"), read("whole.pt"));
 }

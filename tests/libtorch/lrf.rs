@@ -8,7 +8,8 @@ use optc::ir::Graph;
 use optc::pipeline::{Cancellation, Kind, Observer, RemarkKind, RunOptions};
 use optc::{Error, Report};
 
-use super::training::{self, Folder, Impatient, killed_and_whole, weights};
+use super::killed::killed_and_whole;
+use super::training::{self, Folder, Impatient, weights};
 
 /// Two convolutions that can lose filters, one before a batch norm and one with a bias.
 pub(super) const DEEP: &str = "graph deep(%x: f32[N,3,8,8]) {

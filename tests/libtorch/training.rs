@@ -1,10 +1,7 @@
 //! Networks trained on data, broken off and gone on with.
 
 use std::fs;
-use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
 
 use optc::data::{Data, DataSpec};
 use optc::exec::Device;
@@ -38,7 +35,7 @@ pub(super) const NET: &str = "graph net(%x: f32[N,3,8,8]) {
 
 /// A folder with a network, and images of three classes, each brighter in a channel of its own.
 pub(super) struct Folder {
-    folder: TempDir,
+    pub(super) folder: TempDir,
     net: &'static str,
 }
 
@@ -405,50 +402,4 @@ fn what_cannot_be_trained_is_explained() {
         .unwrap_err()
         .to_string();
     assert!(error.contains("give it with --data"), "{error}");
-}
-
-#[test]
-fn the_command_goes_on_after_it_was_killed() {
-    killed_and_whole(NET, "finetune{epochs=40,lr=0.05,batch=16}");
-}
-
-/// The command, on the folder's network and data, to write `output` there.
-pub(super) fn command(folder: &Folder, passes: &str, output: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_optc"));
-    command
-        .current_dir(folder.folder.path())
-        .stdout(Stdio::null())
-        .args([
-            "--passes",
-            passes,
-            "--data",
-            "npz:data.npz,flip=true,crop=1",
-        ])
-        .args(["--samples", "32", "--threads", "1", "--no-verify"])
-        .args(["-o", output, "net.ir"]);
-    command
-}
-
-/// Runs the command, and runs it again until it is killed as soon as there is a checkpoint, and then to its end.
-pub(super) fn killed_and_whole(net: &'static str, passes: &str) {
-    let folder = Folder::of(net);
-    let command = |output: &str| command(&folder, passes, output);
-    assert!(command("whole.pt").status().unwrap().success());
-    let mut child = command("killed.pt").spawn().unwrap();
-    let checkpoint = folder.path("killed.pt.checkpoint");
-    while !Path::new(&checkpoint).exists() && child.try_wait().unwrap().is_none() {
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    child.kill().unwrap();
-    child.wait().unwrap();
-    if !Path::new(&folder.path("killed.pt")).exists() {
-        assert!(Path::new(&checkpoint).exists());
-        assert!(command("killed.pt").status().unwrap().success());
-    }
-    assert!(
-        !Path::new(&checkpoint).exists(),
-        "the checkpoint is left over"
-    );
-    let read = |name: &str| weights(&optc::read(folder.path(name)).unwrap().graph);
-    assert_eq!(read("killed.pt"), read("whole.pt"));
 }

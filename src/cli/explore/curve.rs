@@ -1,9 +1,14 @@
 //! What can be had of a network: sizes, time and answers at several budgets.
 
+use std::path::Path;
+use std::sync::Arc;
+
 use indexmap::IndexMap;
-use optc::judge::{Time, Timing};
+use optc::Samples;
+use optc::judge::{Time, Timing, Verdict};
 use optc::passes::Point;
-use optc::report::Stats;
+use optc::pipeline::RunOptions;
+use optc::report::{Report, Stats};
 use serde::Serialize;
 
 /// The trade-off of one network.
@@ -13,9 +18,9 @@ pub struct Curve {
     pub model: String,
     /// What the budgets are of.
     pub cost: String,
-    /// How many samples were fitted to, and how many more were held out to compare answers on.
+    /// How many samples were fitted to.
     pub samples: usize,
-    /// See `samples`.
+    /// How many others were held out, to compare answers on.
     pub held_out: usize,
     /// The model as it is.
     pub original: Stats,
@@ -23,8 +28,12 @@ pub struct Curve {
     pub points: Vec<CurvePoint>,
     /// What the times were measured in; the first file is the model. Null where nothing was timed.
     pub timing: Option<Timing>,
-    /// Why nothing was timed, if that was not asked for.
+    /// Why nothing was timed where that was asked for.
     pub not_measured: Option<String>,
+    /// How far the outputs of the network that is written moved, as a runtime finds it; null where none is written.
+    pub judge: Option<Verdict>,
+    /// The file of that network.
+    pub written: Option<String>,
 }
 
 /// One network.
@@ -81,6 +90,23 @@ impl CurvePoint {
 }
 
 impl Curve {
+    /// A curve without points yet.
+    pub fn of(model: &Path, options: &RunOptions, report: &Report) -> Curve {
+        let count = |samples: &Option<Arc<Samples>>| samples.as_ref().map_or(0, |all| all.len());
+        Curve {
+            model: model.display().to_string(),
+            cost: report.cost.clone(),
+            samples: count(&options.samples),
+            held_out: count(&options.held_out),
+            original: report.before.clone(),
+            points: Vec::new(),
+            timing: None,
+            not_measured: None,
+            judge: None,
+            written: None,
+        }
+    }
+
     /// Notes how long the files take, of which the first is the model.
     pub fn set_times(&mut self, timing: Timing) {
         let times = timing.files.iter().skip(1);

@@ -11,7 +11,7 @@ use optc::formats::{self, InputShape, ReadOptions};
 use optc::job::{CostName, Given, PASSES_FOR_GOAL, Settings, VerifyName};
 use optc::judge::{self, LARGEST};
 use optc::passes::{Explore, Point};
-use optc::pipeline::RunOptions;
+use optc::pipeline::{Methods, RunOptions};
 use optc::report::Report;
 use optc::{Error, Model, Pipeline, Result};
 
@@ -116,36 +116,41 @@ pub fn run(args: &ExploreArgs) -> Result<()> {
     let read = ReadOptions {
         inputs: args.input.clone(),
     };
-    let model = formats::read_with(&args.model, &read)?;
+    let mut model = formats::read_with(&args.model, &read)?;
     let options = options(args, &model)?;
+    if let Some(data) = &options.data {
+        warnings::note_filled(data);
+    }
     end_on_ctrl_c(&options.cancellation);
 
-    let found = Arc::new(Mutex::new(Vec::new()));
-    let explore = Explore::new(methods, aims(args), {
-        let (found, model, output) = (found.clone(), model.clone(), output.clone());
-        move |point| {
-            let point = staged(&model, &output, point)?;
-            let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
-            found.push(point);
-            Ok(())
-        }
-    });
-    let mut watch = Watch {
-        progress: &progress,
-        print_after: PrintAfter(Vec::new()),
-    };
-    let pipeline = Pipeline::of(Box::new(explore))?;
-    // It has the samples' sizes then.
-    let mut model = model;
-    let report = pipeline.run_with(&mut model, &options, &mut watch)?;
+    let (report, found) = explored(
+        methods,
+        aims(args),
+        &mut model,
+        &output,
+        &options,
+        &progress,
+    )?;
     cost::keep(&options.cost);
-    let found = std::mem::take(&mut *found.lock().unwrap_or_else(PoisonError::into_inner));
-    let curve = measured(args, &model, &options, &report, &found, &progress)?;
+    let judging = Judging {
+        args,
+        model: &model,
+        options: judge::Options {
+            samples: options.held_out.clone().or(options.samples.clone()),
+            held_out: options.held_out.is_some(),
+            seed: args.seed,
+            threads: args.threads.map_or(1, usize::from),
+            ..judge::Options::default()
+        },
+    };
+    let mut curve = Curve::of(&args.model, &options, &report);
+    curve.points = found.iter().map(|found| found.point.clone()).collect();
+    progress.say("running the networks against the original");
+    judging.time(&found, &mut curve)?;
+    // What was found is worth seeing even where it cannot be written.
+    let written = judging.write(found, &output, &mut curve);
     drop(progress);
     warnings::of_samples(&report);
-    if let Some(fraction) = args.write {
-        write(fraction, found)?;
-    }
     if let Some(path) = &args.report {
         let text = if paths::is_page(path) {
             Page::of_curve(&curve, &model).to_html()
@@ -158,7 +163,8 @@ pub fn run(args: &ExploreArgs) -> Result<()> {
         curve.to_json()
     } else {
         table(&curve)
-    })
+    })?;
+    written
 }
 
 /// The budgets from large to small, that which is to be written among them.
@@ -182,6 +188,34 @@ fn options(args: &ExploreArgs, model: &Model) -> Result<RunOptions> {
     settings.options(model, Given::default(), Default::default())
 }
 
+/// The networks at all budgets, as files that are pending. The model has the samples' sizes afterwards.
+fn explored(
+    methods: Methods,
+    aims: Vec<f64>,
+    model: &mut Model,
+    output: &Path,
+    options: &RunOptions,
+    progress: &Progress,
+) -> Result<(Report, Vec<Found>)> {
+    let found = Arc::new(Mutex::new(Vec::new()));
+    let explore = Explore::new(methods, aims, {
+        let (found, model, output) = (found.clone(), model.clone(), output.to_path_buf());
+        move |point| {
+            let point = staged(&model, &output, point)?;
+            let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+            found.push(point);
+            Ok(())
+        }
+    });
+    let mut watch = Watch {
+        progress,
+        print_after: PrintAfter(Vec::new()),
+    };
+    let report = Pipeline::of(Box::new(explore))?.run_with(model, options, &mut watch)?;
+    let found = std::mem::take(&mut *found.lock().unwrap_or_else(PoisonError::into_inner));
+    Ok((report, found))
+}
+
 /// The network of a point as a pending file, and what there is to say of it.
 fn staged(model: &Model, output: &Path, point: Point) -> Result<Found> {
     let described = CurvePoint::of(&point);
@@ -195,66 +229,58 @@ fn staged(model: &Model, output: &Path, point: Point) -> Result<Found> {
     })
 }
 
-/// The curve, with the times of all files, run in turns with the original.
-fn measured(
-    args: &ExploreArgs,
-    model: &Model,
-    options: &RunOptions,
-    report: &Report,
-    found: &[Found],
-    progress: &Progress,
-) -> Result<Curve> {
-    let mut curve = Curve {
-        model: args.model.display().to_string(),
-        cost: report.cost.clone(),
-        samples: options.samples.as_ref().map_or(0, |samples| samples.len()),
-        held_out: options.held_out.as_ref().map_or(0, |samples| samples.len()),
-        original: report.before.clone(),
-        points: found.iter().map(|found| found.point.clone()).collect(),
-        timing: None,
-        not_measured: None,
-    };
-    if args.no_measure || found.is_empty() {
-        return Ok(curve);
-    }
-    if curve.original.bytes > LARGEST {
-        curve.not_measured = Some(format!("the model takes over {} GB", LARGEST >> 30));
-        return Ok(curve);
-    }
-    progress.say("timing the networks against the original");
-    let viewed: Vec<_> = found
-        .iter()
-        .map(|found| found.staged.view())
-        .collect::<Result<_>>()?;
-    let mut files = vec![&*args.model];
-    files.extend(viewed.iter().map(|viewed| &*viewed.path));
-    let timed = judge::Options {
-        samples: options.held_out.clone().or(options.samples.clone()),
-        seed: args.seed,
-        threads: args.threads.map_or(1, usize::from),
-        ..judge::Options::default()
-    };
-    match judge::time(&files, &model.graph, &timed) {
-        Ok(timing) => curve.set_times(timing),
-        Err(error) => curve.not_measured = Some(error.to_string()),
-    }
-    Ok(curve)
+/// What runtimes say of the files.
+struct Judging<'a> {
+    args: &'a ExploreArgs,
+    model: &'a Model,
+    options: judge::Options,
 }
 
-/// Writes the network of one budget.
-fn write(fraction: f64, found: Vec<Found>) -> Result<()> {
-    let at: Vec<String> = found
-        .iter()
-        .map(|found| found.point.at.to_string())
-        .collect();
-    match found.into_iter().find(|found| found.point.at == fraction) {
-        Some(found) => found.staged.commit(),
-        None => Err(Error::Usage {
-            what: format!("there is no network at {fraction}: it would be that of a larger budget"),
-            help: match at[..] {
-                [] => "nothing that is offered saves anything here".to_string(),
-                _ => format!("there are networks at {}", at.join(", ")),
-            },
-        }),
+impl Judging<'_> {
+    /// Times all files in turns with the original.
+    fn time(&self, found: &[Found], curve: &mut Curve) -> Result<()> {
+        if self.args.no_measure || found.is_empty() {
+            return Ok(());
+        }
+        if curve.original.bytes > LARGEST {
+            let why = format!("the model takes over {} GB", LARGEST >> 30);
+            curve.not_measured = Some(why);
+            return Ok(());
+        }
+        let viewed = found.iter().map(|found| found.staged.view());
+        let viewed: Vec<_> = viewed.collect::<Result<_>>()?;
+        let mut files = vec![&*self.args.model];
+        files.extend(viewed.iter().map(|viewed| &*viewed.path));
+        match judge::time(&files, &self.model.graph, &self.options) {
+            Ok(timing) => curve.set_times(timing),
+            Err(error) => curve.not_measured = Some(error.to_string()),
+        }
+        Ok(())
+    }
+
+    /// Writes the network of the budget that is asked for, after a runtime has run it beside the original.
+    fn write(&self, found: Vec<Found>, output: &Path, curve: &mut Curve) -> Result<()> {
+        let Some(fraction) = self.args.write else {
+            return Ok(());
+        };
+        let at = |found: &Found| found.point.at;
+        let all: Vec<String> = found.iter().map(|found| at(found).to_string()).collect();
+        let Some(found) = found.into_iter().find(|found| at(found) == fraction) else {
+            return Err(Error::Usage {
+                what: format!(
+                    "there is no network at {fraction} to write: it would be that of a larger budget"
+                ),
+                help: match all[..] {
+                    [] => "nothing that is offered saves anything here".to_string(),
+                    _ => format!("write one of those at {}", all.join(", ")),
+                },
+            });
+        };
+        let viewed = found.staged.view()?;
+        let graph = &self.model.graph;
+        curve.judge = judge::judge(&self.args.model, &viewed.path, graph, &self.options)?;
+        found.staged.commit()?;
+        curve.written = Some(output.display().to_string());
+        Ok(())
     }
 }

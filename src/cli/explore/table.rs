@@ -1,6 +1,7 @@
 //! The curve as a table.
 
 use comfy_table::Table;
+use optc::judge::Verdict;
 use optc::report::{Stats, grouped, numbers};
 
 use super::curve::{Curve, CurvePoint};
@@ -24,6 +25,14 @@ pub fn table(curve: &Curve) -> String {
     }
     if let Some(why) = &curve.not_measured {
         text += &format!("time: not measured: {why}\n");
+    }
+    match &curve.judge {
+        Some(Verdict::Judged(judgement)) => text += &format!("judge: {judgement}\n"),
+        Some(Verdict::NotJudged { not_judged }) => text += &format!("judge: none: {not_judged}\n"),
+        None => {}
+    }
+    if let Some(path) = &curve.written {
+        text += &format!("wrote {path}\n");
     }
     text
 }

@@ -8,7 +8,7 @@ use super::{MOMENTUM, reason};
 use crate::exec::evaluate::{length, number};
 use crate::exec::movement::padded_positions;
 use crate::exec::pool::Pool;
-use crate::ir::{Bindings, DType, Dim, Op, PadMode, ResizeMode, operators};
+use crate::ir::{Bindings, DType, Dim, Op, PadMode, ResizeMode, movements, operators};
 
 /// A result, or why there is none.
 pub(super) type Computed = Result<Tensor, Refusal>;
@@ -164,16 +164,7 @@ impl Call<'_> {
             Op::ReduceMax { axes, keep } => x.f_amax(ints(axes), *keep)?,
 
             Op::Resize { size, mode } => resize(x, ints(&self.all(size)?), *mode)?,
-            Op::Pad { .. }
-            | Op::Concat { .. }
-            | Op::Slice { .. }
-            | Op::Gather { .. }
-            | Op::Flatten { .. }
-            | Op::Reshape { .. }
-            | Op::Transpose { .. }
-            | Op::Squeeze { .. }
-            | Op::Unsqueeze { .. }
-            | Op::Expand { .. } => self.moved(op, x)?,
+            movements!() => self.moved(op, x)?,
 
             Op::Cast { dtype } if dtype.is_float() => x.shallow_clone(),
             Op::Cast { dtype: DType::Bool } => x.f_ne(0.0)?.f_to_kind(kind)?,

@@ -16,6 +16,7 @@ mod prune;
 mod quantised;
 pub mod red;
 mod repair;
+mod respell;
 pub mod rules;
 mod training;
 
@@ -27,6 +28,7 @@ use crate::pipeline::{PassInfo, Pipeline, Registry};
 /// Every pass, in the order in which `optc --list-passes` shows them.
 pub static ALL: &[&PassInfo] = &[
     &canonicalize::CANONICALIZE,
+    &respell::RESPELL,
     &red::RED,
     &lrf::LRF,
     &lowrank::LOWRANK,

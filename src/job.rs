@@ -21,6 +21,9 @@ const PASSES: &str = "red";
 pub const PASSES_FOR_GOAL: &str = "red,lrf,lowrank,cut";
 /// What runs where there are samples and nothing else is said: what is exact, then as far as nearly all answers stay.
 const PASSES_FOR_DATA: &str = "red{hash=none},within{agreement=0.99}(red,lrf,lowrank,cut)";
+/// What runs before these, and what does where the result is timed in ONNX Runtime too.
+const FIRST: &str = "canonicalize";
+const FIRST_WHERE_TIMED: &str = "canonicalize,respell";
 
 /// How a run is to be. Each is what the command's option of this name is.
 #[derive(Clone, Debug, Deserialize)]
@@ -123,7 +126,7 @@ impl Settings {
     /// Those of [`Pipeline::parse`]; [`Error::Usage`] for two goals.
     pub fn pipeline(&self, passes: Option<&str>, has_data: bool) -> Result<Pipeline> {
         let goal = self.goal()?;
-        pipeline(passes, goal, has_data || self.data.is_some())
+        pipeline(passes, goal, has_data || self.data.is_some(), false)
     }
 
     fn goal(&self) -> Result<Option<&str>> {
@@ -212,17 +215,27 @@ impl Settings {
     }
 }
 
-/// The passes, those that are usual without any, under a goal if there is one.
+/// The passes, those that are usual without any, under a goal if there is one. `is_timed` says whether what passes for ONNX Runtime
+/// cost is found out.
 ///
 /// # Errors
 /// Those of [`Pipeline::parse`] and [`Pipeline::within`].
-pub fn pipeline(passes: Option<&str>, goal: Option<&str>, has_data: bool) -> Result<Pipeline> {
+pub fn pipeline(
+    passes: Option<&str>,
+    goal: Option<&str>,
+    has_data: bool,
+    is_timed: bool,
+) -> Result<Pipeline> {
     let default = match goal {
         Some(_) => PASSES_FOR_GOAL,
         None if has_data => PASSES_FOR_DATA,
         None => PASSES,
     };
-    let pipeline = Pipeline::parse(passes.unwrap_or(default))?;
+    let first = if is_timed { FIRST_WHERE_TIMED } else { FIRST };
+    let pipeline = match passes {
+        Some(passes) => Pipeline::parse(passes)?,
+        None => Pipeline::parse(&format!("{first},{default}"))?,
+    };
     match goal {
         Some(goal) => pipeline.within(goal),
         None => Ok(pipeline),

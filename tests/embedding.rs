@@ -223,10 +223,10 @@ fn settings_that_there_are_not_are_pointed_at() {
     );
     assert!(said("{\"seed\": ").contains("EOF"));
     let usual = |has_data| Settings::default().pipeline(None, has_data).unwrap();
-    assert_eq!(usual(false).to_string(), "red");
+    assert_eq!(usual(false).to_string(), "canonicalize,red");
     assert_eq!(
         usual(true).to_string(),
-        "red{hash=none},within{agreement=0.99}(red,lrf,lowrank,cut)"
+        "canonicalize,red{hash=none},within{agreement=0.99}(red,lrf,lowrank,cut)"
     );
     // Whatever runtime is here, who asks for fewer multiply-adds or names passes goes by multiply-adds.
     for (goal, competing) in [

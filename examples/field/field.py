@@ -11,7 +11,8 @@ makes the samples. `run` writes what it finds into a file of results, one line o
 the table in the end. Either goes on where it was broken off; `run` measures anew what another optc did. `table` prints the table
 of what there is.
 
---pipelines takes pipelines with further options of optc, where DATA is the network's samples to calibrate on:
+--pipelines takes pipelines with further options of optc, where DATA is the network's samples to calibrate on, and `usual` is what optc
+does where no passes are named:
 
     --pipelines red 'red,lrf --data DATA --samples 32'
 """
@@ -31,7 +32,8 @@ import table
 from networks import NETWORKS, Network, samples_file
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-PIPELINES = ["red", "red,lrf"]
+USUAL = "usual"  # What optc does where no passes are named.
+PIPELINES = [USUAL, f"{USUAL} --data DATA"]
 JUDGE_LIMIT = 3600  # Seconds.
 
 
@@ -42,7 +44,8 @@ def arguments(folder: pathlib.Path, network: Network, pipeline: str) -> list[str
     if len(network.inputs) == 1:
         data += f",x={array_name(folder, network)}"
     more = [data if word == "DATA" else word for word in more]
-    return ["--passes", passes, *more, *(word for shape in network.inputs for word in ("--input", shape))]
+    named = [] if passes == USUAL else ["--passes", passes]
+    return [*named, *more, *(word for shape in network.inputs for word in ("--input", shape))]
 
 
 def array_name(folder: pathlib.Path, network: Network) -> str:
@@ -157,7 +160,7 @@ def main() -> int:
     parser.add_argument("step", choices=["fetch", "run", "table"])
     parser.add_argument("dir", type=pathlib.Path, help="where packages, models, samples and results are")
     parser.add_argument("--networks", help="only these, with commas between them [default: all]")
-    parser.add_argument("--pipelines", nargs="+", default=PIPELINES, help="[default: red red,lrf]")
+    parser.add_argument("--pipelines", nargs="+", default=PIPELINES, help="[default: usual 'usual --data DATA']")
     parser.add_argument("--optc", type=pathlib.Path, default=ROOT / "target/release/optc")
     parser.add_argument("--limit", type=float, default=600, help="seconds that optc may take for a network [default: 600]")
     parser.add_argument("--results", type=pathlib.Path, help="[default: DIR/results.jsonl]")

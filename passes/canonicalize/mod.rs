@@ -1,6 +1,8 @@
-//! What does nothing, what is known beforehand and what nobody reads: removed.
+//! What does nothing, what is known beforehand and what nobody reads is removed; what is spelled out becomes the operator that it is.
 
+mod activations;
 mod constants;
+mod scales;
 mod subnormals;
 
 use crate::ir::infer::infer;
@@ -11,7 +13,7 @@ use crate::{Error, Result};
 /// `canonicalize`.
 pub static CANONICALIZE: PassInfo = PassInfo {
     name: "canonicalize",
-    summary: "remove operations that do nothing, compute constant ones, join tied weights, make subnormal weights zero, drop what nobody reads",
+    summary: "remove operations that do nothing, compute constant ones, write activations as one, put factors and shifts into layers, join tied weights, make subnormal weights zero, drop what nobody reads",
     kind: Kind::Exact,
     options: &[],
     build,
@@ -47,9 +49,11 @@ impl Pass for Canonicalize {
         })?;
         for node in order {
             changed |= compose(graph, node, context);
+            changed |= activations::recognise(graph, node, context);
             if let Some(value) = same_as(graph, node) {
                 changed |= remove(graph, node, value, context);
             }
+            changed |= scales::fold(graph, node, context);
         }
         changed |= constants::fold(graph, context);
         graph.remove_dead();

@@ -84,13 +84,17 @@ fn tells_classes<'x>(samples: impl Iterator<Item = ArrayViewD<'x, f32>>) -> bool
     classes > 1 && places > 0.0 && sum / places >= sure(classes)
 }
 
-/// The largest probability: of scores that are probabilities already, or of their softmax.
+/// The share that the largest has: of scores that are probabilities, or of their softmax.
 fn largest_share(scores: impl Iterator<Item = f64> + Clone) -> f64 {
     let sum: f64 = scores.clone().sum();
     let largest = scores.clone().fold(f64::NEG_INFINITY, f64::max);
     let are_shares = (sum - 1.0).abs() < 1e-3 && scores.clone().all(|score| score >= 0.0);
     if are_shares {
         return largest;
+    }
+    // Each class may have a probability of its own.
+    if scores.clone().all(|score| (0.0..=1.0).contains(&score)) {
+        return largest / sum.max(f64::MIN_POSITIVE);
     }
     scores
         .map(|score| (score - largest).exp())
@@ -131,6 +135,9 @@ mod tests {
         // Logits of which one is larger, and their probabilities.
         assert!(tells(&[2, 10], |i| if i % 10 == 3 { 8.0 } else { 0.0 }));
         assert!(tells(&[2, 10], |i| if i % 10 == 3 { 0.91 } else { 0.01 }));
+        // A pitch, as the probability of each of many bins.
+        let pitch = |i: usize| (-(i as f32 - 180.0).powi(2) / 3.0).exp();
+        assert!(tells(&[1, 360], |i| 0.7 * pitch(i)));
         // A state, and the four numbers of a box.
         assert!(!tells(&[1, 1, 128], |i| (i as f32).sin()));
         assert!(!tells(&[2, 4], |i| [0.1, 0.2, 0.8, 0.9][i % 4]));

@@ -86,7 +86,7 @@ def optimize(
     Args:
         model: a path, bytes, an `onnx.ModelProto`, a `torch.export.ExportedProgram`, a TorchScript module, or any other
             `torch.nn.Module`, which `torch.export` exports in evaluation mode with `example_inputs` and `dynamic_shapes`.
-        passes: a pipeline, such as `"red{hash=none},lrf"`; without one `"red"`; with `data` what is exact, then
+        passes: a pipeline, such as `"red{hash=none},lrf"`; without one `"canonicalize,red"`; with `data` what is exact, then
             all lossy passes as far as 0.99 of the answers stay; with `target` or `keep` those under that.
         data: samples to calibrate on: an array `[n, ...]`, a dict of them by the names of the model's inputs, an iterable of batches
             such as a `DataLoader`, of which no more are taken than `samples` asks for, or what the command's `--data` takes, such as

@@ -76,7 +76,7 @@ def test_data_may_be_a_file(tmp_path):
 def test_progress_is_told_and_may_end_the_run():
     steps = []
     optc.optimize(NET, progress=lambda *step: steps.append(step), verify="none", seed=3)
-    assert {step[0] for step in steps} == {"red"}
+    assert {step[0] for step in steps} == {"canonicalize", "red"}
     assert all(0 <= fraction <= 1 for *_, fraction in steps)
 
     class Enough(Exception):

@@ -1,4 +1,5 @@
-//! That what is written is never slower than what was read: both are timed, and passes that cost time are taken back.
+//! That what is written is never slower than what was read, nor than without one of the passes: files are timed, and passes that
+//! cost time are taken back.
 
 use std::path::Path;
 
@@ -6,6 +7,7 @@ use optc::files::Staged;
 use optc::formats;
 use optc::ir::Graph;
 use optc::judge::{self, Choice, LARGEST, Options, Time, Timing};
+use optc::pipeline::Kind;
 use optc::report::{Measured, Report, TakenBack};
 use optc::{Error, Model, Pipeline};
 
@@ -49,17 +51,18 @@ impl Measuring<'_> {
     /// of its passes where a number is given.
     pub fn never_slower(
         &self,
-        mut pipeline: Pipeline,
+        pipeline: Pipeline,
         mut make: impl FnMut(&Pipeline, Option<usize>) -> Result<Made, Error>,
     ) -> Result<Made, Error> {
         let mut taken_back = Vec::new();
+        let (mut pipeline, reached) = self.without_slow(pipeline, &mut make, &mut taken_back)?;
         loop {
             let mut made = make(&pipeline, None)?;
             if self.is_off() {
                 return Ok(made);
             }
             let mut measured = self.measured(&made)?;
-            let slow = slowest(&measured.timings);
+            let slow = slower_than(reached, &measured.timings);
             let culprit = match slow {
                 Some(time) if !pipeline.trains() => {
                     self.culprit(&made.report, time.ratio, |runs| make(&pipeline, Some(runs)))?
@@ -72,14 +75,42 @@ impl Measuring<'_> {
                 return Ok(made);
             };
             pipeline = pipeline.without(&pass);
-            let scatters = if is_undecided(&time) {
-                "; the times scatter too much to be sure, as something else was running"
-            } else {
-                ""
-            };
-            let why = format!("the network takes {time} as long with it{scatters}");
-            taken_back.push(TakenBack { pass, why });
+            taken_back.push(slow_with(pass, &time));
         }
+    }
+
+    /// The pipeline without those of the exact passes at its beginning that cost time: what comes after them builds on it, and may
+    /// take long. Also how long the network then takes, to what it took, at most 1.
+    fn without_slow(
+        &self,
+        mut pipeline: Pipeline,
+        make: &mut impl FnMut(&Pipeline, Option<usize>) -> Result<Made, Error>,
+        taken_back: &mut Vec<TakenBack>,
+    ) -> Result<(Pipeline, f64), Error> {
+        let (mut runs, mut reached) = (1, 1.0);
+        while !self.is_off() && pipeline.steps() > 1 {
+            let made = make(&pipeline, Some(runs))?;
+            let pass = match made.report.passes.get(runs - 1) {
+                Some(pass) if pass.kind == Kind::Exact => pass,
+                _ => break,
+            };
+            let timings = if pass.changed {
+                self.measured(&made)?.timings
+            } else {
+                Vec::new()
+            };
+            match slower_than(reached, &timings) {
+                Some(time) => {
+                    taken_back.push(slow_with(pass.name.clone(), &time));
+                    pipeline = pipeline.without(&pass.name);
+                }
+                None => {
+                    reached = slowest_of(&timings).map_or(reached, |time| time.ratio.min(reached));
+                    runs += 1;
+                }
+            }
+        }
+        Ok((pipeline, reached))
     }
 
     /// What a pipeline makes that leaves about `fraction` of the time, as the runtime says: `pipeline` makes one that aims at a
@@ -240,9 +271,20 @@ fn slowest_of(timings: &[Timing]) -> Option<Time> {
     written.max_by(|a, b| a.ratio.total_cmp(&b.ratio))
 }
 
-/// The same, if it takes longer than what was read.
-fn slowest(timings: &[Timing]) -> Option<Time> {
-    slowest_of(timings).filter(|time| time.ratio > SLOWER)
+/// The same, if it takes longer than so many times what was read.
+fn slower_than(reached: f64, timings: &[Timing]) -> Option<Time> {
+    slowest_of(timings).filter(|time| time.ratio > SLOWER * reached)
+}
+
+/// That a pass was taken back, with which the network takes so long.
+fn slow_with(pass: String, time: &Time) -> TakenBack {
+    let scatters = if is_undecided(time) {
+        "; the times scatter too much to be sure, as something else was running"
+    } else {
+        ""
+    };
+    let why = format!("the network takes {time} as long with it{scatters}");
+    TakenBack { pass, why }
 }
 
 #[cfg(test)]
@@ -267,10 +309,11 @@ mod tests {
     #[test]
     fn a_network_is_slower_where_any_number_of_threads_is() {
         let fast = timing(1, 0.7, [0.69, 0.71]);
-        assert!(slowest(std::slice::from_ref(&fast)).is_none());
+        assert!(slower_than(1.0, std::slice::from_ref(&fast)).is_none());
+        assert!(slower_than(0.6, std::slice::from_ref(&fast)).is_some());
         let slow = timing(2, 1.2, [1.19, 1.21]);
-        assert_eq!(slowest(&[fast, slow]).unwrap().ratio, 1.2);
-        assert!(slowest(&[timing(1, 1.02, [1.0, 1.04])]).is_none());
+        assert_eq!(slower_than(1.0, &[fast, slow]).unwrap().ratio, 1.2);
+        assert!(slower_than(1.0, &[timing(1, 1.02, [1.0, 1.04])]).is_none());
     }
 
     #[test]

@@ -298,7 +298,10 @@ impl Job {
 
 /// The passes to run, under a goal if there is one.
 fn pipeline(args: &Args, goal: Option<&str>) -> Result<Pipeline, Error> {
-    job::pipeline(args.passes.as_deref(), goal, args.data.is_some())
+    let is_timed = !args.no_measure && args.judge != JudgeChoice::None;
+    let is_onnx = |path: &PathBuf| path.extension().is_some_and(|suffix| suffix == "onnx");
+    let is_timed = is_timed && args.model.as_ref().is_some_and(is_onnx);
+    job::pipeline(args.passes.as_deref(), goal, args.data.is_some(), is_timed)
 }
 
 /// Ctrl-C ends the process at once, or, while a network is trained, when it has said where training can go on.

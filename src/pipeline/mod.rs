@@ -124,6 +124,12 @@ impl Pipeline {
         any(&self.steps)
     }
 
+    /// How many passes, groups and repetitions stand one after the other.
+    #[doc(hidden)]
+    pub fn steps(&self) -> usize {
+        self.steps.len()
+    }
+
     /// The pipeline without a pass, wherever it stands.
     #[doc(hidden)]
     pub fn without(self, pass: &str) -> Pipeline {

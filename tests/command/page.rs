@@ -16,7 +16,7 @@ fn a_page_has_the_report_and_both_networks_and_needs_nothing_else() {
     folder.ok(&["--input", "1x3x8x8", "--report", "r.html", "model.ir"]);
     let page = folder.read("r.html");
     let data = shown(&page);
-    assert_eq!(data["report"]["pipeline"], "red");
+    assert_eq!(data["report"]["pipeline"], "canonicalize,red");
     assert_eq!(data["before"]["stats"]["macs"], 6912);
     let nodes = data["before"]["nodes"].as_array().unwrap();
     let names: Vec<&Value> = nodes.iter().map(|node| &node["operator"]).collect();

@@ -304,7 +304,17 @@ fn what_the_graph_computes_differently_stays_opaque() {
         ];
         assert!(opaque(&single(13, image, &[], "MaxPool", &["x"], &dilated)));
     }
-    assert!(opaque(&single(13, image, &[], "HardSigmoid", &["x"], &[])));
+    let shifted = [("beta", Attribute::Float(0.4))];
+    assert!(opaque(&single(
+        13,
+        image,
+        &[],
+        "HardSigmoid",
+        &["x"],
+        &shifted
+    )));
+    // Another slope is that of a multiple.
+    assert!(!opaque(&single(13, image, &[], "HardSigmoid", &["x"], &[])));
     let cubic = [("mode", Attribute::Text("cubic"))];
     let scales = [floats("s", &[4], &[1.0, 1.0, 2.0, 2.0])];
     assert!(opaque(&single(

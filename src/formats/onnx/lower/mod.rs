@@ -55,6 +55,7 @@ const ENTRIES: &[Entry] = entries! {
     "GlobalAveragePool" [] window::global_pool;
     "GlobalMaxPool" [] window::global_pool;
     "GroupNormalization" ["epsilon" "num_groups" "stash_type"] normalisation::group;
+    "HardSigmoid" ["alpha" "beta"] pointwise::hard_sigmoid;
     "Identity" [] layout::identity;
     "InstanceNormalization" ["epsilon"] normalisation::instance;
     "LayerNormalization" ["axis" "epsilon" "stash_type"] normalisation::layer;

@@ -42,6 +42,18 @@ pub(super) fn function<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<ir:
     im.last(view, op, &[x])
 }
 
+/// `clip(alpha x + 1/2, 0, 1)`; the IR's has the slope 1/6, and gets a multiple of x for others.
+pub(super) fn hard_sigmoid<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<ir::Value> {
+    if spelled(view).is_some() {
+        return function(im, view);
+    }
+    let (alpha, beta) = (view.float("alpha", 0.2), view.float("beta", 0.5));
+    let x = float(im, view, 0).filter(|_| beta == 0.5)?;
+    let slope = im.scalar(view, 6.0 * alpha, im.dtype(x)?);
+    let scaled = im.step(view, "scaled", Op::Mul {}, &[x, slope])?;
+    im.last(view, Op::HardSigmoid {}, &[scaled])
+}
+
 /// 1 / x.
 pub(super) fn reciprocal<'m>(im: &mut Importer<'m>, view: &View<'m>) -> Option<ir::Value> {
     let x = float(im, view, 0)?;

@@ -68,9 +68,15 @@ fn sure(classes: usize) -> f64 {
     (2.0 / classes as f64).clamp(0.2, 0.75)
 }
 
+/// The same where each class has a probability of its own, which says more of those of neighbours: eight times what it had.
+fn sure_alone(classes: usize) -> f64 {
+    (8.0 / classes as f64).clamp(0.05, 0.75)
+}
+
 /// Whether an output tells classes, given what it is for some samples.
 fn tells_classes<'x>(samples: impl Iterator<Item = ArrayViewD<'x, f32>>) -> bool {
     let (mut places, mut sum, mut classes) = (0.0, 0.0, 0);
+    let mut are_alone = true;
     for sample in samples {
         let Some(axis) = class_axis(sample.ndim()) else {
             return false;
@@ -78,10 +84,22 @@ fn tells_classes<'x>(samples: impl Iterator<Item = ArrayViewD<'x, f32>>) -> bool
         classes = sample.len_of(axis);
         for scores in sample.lanes(axis) {
             places += 1.0;
+            are_alone &= are_probabilities(scores.iter().copied());
             sum += largest_share(scores.iter().map(|score| f64::from(*score)));
         }
     }
-    classes > 1 && places > 0.0 && sum / places >= sure(classes)
+    let least = if are_alone {
+        sure_alone(classes)
+    } else {
+        sure(classes)
+    };
+    classes > 1 && places > 0.0 && sum / places >= least
+}
+
+/// Whether these are probabilities that do not add up to 1: each class has one of its own.
+fn are_probabilities(scores: impl Iterator<Item = f32> + Clone) -> bool {
+    let sum: f32 = scores.clone().sum();
+    (sum - 1.0).abs() >= 1e-3 && scores.into_iter().all(|score| (0.0..=1.0).contains(&score))
 }
 
 /// The share that the largest has: of scores that are probabilities, or of their softmax.
@@ -92,8 +110,7 @@ fn largest_share(scores: impl Iterator<Item = f64> + Clone) -> f64 {
     if are_shares {
         return largest;
     }
-    // Each class may have a probability of its own.
-    if scores.clone().all(|score| (0.0..=1.0).contains(&score)) {
+    if are_probabilities(scores.clone().map(|score| score as f32)) {
         return largest / sum.max(f64::MIN_POSITIVE);
     }
     scores
@@ -136,7 +153,7 @@ mod tests {
         assert!(tells(&[2, 10], |i| if i % 10 == 3 { 8.0 } else { 0.0 }));
         assert!(tells(&[2, 10], |i| if i % 10 == 3 { 0.91 } else { 0.01 }));
         // A pitch, as the probability of each of many bins.
-        let pitch = |i: usize| (-(i as f32 - 180.0).powi(2) / 3.0).exp();
+        let pitch = |i: usize| (-(i as f32 - 180.0).powi(2) / 20.0).exp();
         assert!(tells(&[1, 360], |i| 0.7 * pitch(i)));
         // A state, and the four numbers of a box.
         assert!(!tells(&[1, 1, 128], |i| (i as f32).sin()));

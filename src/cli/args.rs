@@ -57,9 +57,9 @@ pub struct Args {
     #[command(subcommand)]
     pub command: Option<Command>,
 
-    /// Passes to run, such as 'red{hash=none},repeat(fold-batch-norm,red)' [default: canonicalize, where an
-    /// ONNX model is timed respell, then red; with --data what is exact, then red,lrf,lowrank,cut as far as 0.99 of the answers stay;
-    /// those with --target or --keep]
+    /// Passes to run, such as 'red{hash=none},repeat(fold-batch-norm,red)' [default: canonicalize, where ONNX
+    /// Runtime times an ONNX model respell, then red; with --data what is exact, then red,lrf,lowrank,cut as far as 0.99 of the
+    /// answers stay; those with --target or --keep]
     #[arg(long, value_name = "PIPELINE")]
     pub passes: Option<String>,
 

@@ -11,10 +11,16 @@ use crate::pipeline::{Changed, PassContext};
 /// How far a factor may be from what it should be, for rounding.
 const NEAR: f64 = 1e-6;
 
+/// How many products and quotients lie within each other at most.
+const DEPTH: usize = 4;
+
 /// Puts one operator in the place of a product that is an activation, if it is one.
 pub(super) fn recognise(graph: &mut Graph, node: NodeId, context: &mut PassContext<'_>) -> Changed {
     let spelled_out = matches!(graph.op(node), Some(Op::Mul {} | Op::Div {}));
-    let Some(gated) = Gated::of(graph, node.into()).filter(|_| spelled_out) else {
+    if !spelled_out {
+        return Changed::No;
+    }
+    let Some(gated) = Gated::of(graph, node.into(), DEPTH) else {
         return Changed::No;
     };
     let (op, factor) = match (gated.gate, gated.times_x) {
@@ -53,7 +59,9 @@ enum Gate {
 }
 
 impl Gated {
-    fn of(graph: &Graph, value: Value) -> Option<Gated> {
+    /// What a value is, as far as `depth` products and quotients within each other say.
+    fn of(graph: &Graph, value: Value, depth: usize) -> Option<Gated> {
+        let depth = depth.checked_sub(1)?;
         let operands = graph.operands(value.node);
         let alone = |x: Value, gate: Gate, factor: f64| Gated {
             x,
@@ -77,14 +85,14 @@ impl Gated {
             }
             (Op::Div {}, [gate, by]) => {
                 let by = number(graph, *by)?;
-                Gated::of(graph, *gate).map(|gate| gate.times(by.recip()))
+                Gated::of(graph, *gate, depth).map(|gate| gate.times(by.recip()))
             }
             (Op::Mul {}, [a, b]) => {
                 if let Some((gate, factor)) = with_number(graph, value, &Op::Mul {}) {
-                    return Gated::of(graph, gate).map(|gate| gate.times(factor));
+                    return Gated::of(graph, gate, depth).map(|gate| gate.times(factor));
                 }
                 let by_x = |gate: Value, x: Value| {
-                    let gate = Gated::of(graph, gate).filter(|gate| !gate.times_x)?;
+                    let gate = Gated::of(graph, gate, depth).filter(|gate| !gate.times_x)?;
                     // The factor of the whole may stand beside x.
                     let (x, factor) = match multiple(graph, x) {
                         Some((inner, factor)) if inner == gate.x => (inner, factor),

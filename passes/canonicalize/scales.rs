@@ -7,43 +7,23 @@ use super::activations::{number, with_number};
 use crate::ir::{Constant, DType, Graph, NodeId, Op, Role, Tensor, Value};
 use crate::pipeline::{Changed, PassContext};
 
-/// Puts this factor or shift into the layer before it, or into those after it, if it is one and nobody else reads what changes.
+/// Puts this factor or shift into the layer before it, or into those after it, if it is one and nobody else reads what changes; then
+/// what it was made of, which may now be beside a layer, too.
 pub(super) fn fold(graph: &mut Graph, node: NodeId, context: &mut PassContext<'_>) -> Changed {
-    let Some(step) = Step::of(graph, node).filter(|_| graph.is_read(node)) else {
-        return Changed::No;
-    };
-    let layers = match () {
-        () if step.goes_before(graph) => {
-            let layer = step.x.node;
-            match step.by {
-                By::Factor(factor) => scale(graph, layer, factor, true),
-                By::Shift(shift) => shift_outputs(graph, layer, shift),
-            }
-            vec![layer]
-        }
-        () if step.goes_behind(graph) => {
-            let layers = layers_behind(graph, node);
-            for layer in &layers {
-                match step.by {
-                    By::Factor(factor) => scale(graph, *layer, factor, false),
-                    By::Shift(shift) => shift_inputs(graph, *layer, shift),
-                }
-            }
-            layers
-        }
-        () => return exchange(graph, &step, context),
-    };
-    let names: Vec<String> = layers
-        .iter()
-        .map(|n| format!("`{}`", graph.node(*n).name))
-        .collect();
-    let what = format!("{} folded into {}", step.by, names.join(" and "));
-    context.applied(&graph.node(node).name, what);
-    graph.replace_uses(node.into(), step.x);
-    graph.remove(node);
-    // What it was made of may now be beside a layer, too.
-    let _ = fold(graph, step.x.node, context);
-    Changed::Yes
+    let (mut changed, mut at) = (Changed::No, node);
+    while let Some(step) = Step::of(graph, at).filter(|_| graph.is_read(at)) {
+        let Some(layers) = step.put(graph) else {
+            return changed | exchange(graph, &step, context);
+        };
+        let name = |layer: &NodeId| format!("`{}`", graph.node(*layer).name);
+        let names: Vec<String> = layers.iter().map(name).collect();
+        let what = format!("{} folded into {}", step.by, names.join(" and "));
+        context.applied(&graph.node(at).name, what);
+        graph.replace_uses(at.into(), step.x);
+        graph.remove(at);
+        (changed, at) = (Changed::Yes, step.x.node);
+    }
+    changed
 }
 
 /// The least factor that is folded; its reciprocal is the largest.
@@ -96,13 +76,50 @@ impl Step {
         (same_type && fits && is_wide).then_some(Step { node, x, by })
     }
 
+    /// Lets layers do it, and names them; `None` where they cannot.
+    fn put(&self, graph: &mut Graph) -> Option<Vec<NodeId>> {
+        if self.goes_before(graph) {
+            let layer = self.x.node;
+            match self.by {
+                By::Factor(factor) => scale(graph, layer, factor, true),
+                By::Shift(shift) => shift_outputs(graph, layer, shift),
+            }
+            return Some(vec![layer]);
+        }
+        let layers = self
+            .goes_behind(graph)
+            .then(|| layers_behind(graph, self.node))?;
+        for layer in &layers {
+            match self.by {
+                By::Factor(factor) => scale(graph, *layer, factor, false),
+                By::Shift(shift) => shift_inputs(graph, *layer, shift),
+            }
+        }
+        Some(layers)
+    }
+
     /// Whether the layer that gives what this reads can do it.
     fn goes_before(&self, graph: &Graph) -> bool {
         let layer = self.x.node;
+        let can = |i: usize| is_own(graph, layer, i) && self.keeps_normal(graph, layer, i);
         let alone = graph.only_reader(self.x).is_some();
-        alone
-            && is_layer(graph, layer)
-            && (1..graph.operands(layer).len()).all(|i| is_own(graph, layer, i))
+        alone && is_layer(graph, layer) && (1..graph.operands(layer).len()).all(can)
+    }
+
+    /// Whether no element of an operand becomes subnormal, zero or infinite by the factor that was none of these: several factors, one
+    /// after the other, may be too much.
+    fn keeps_normal(&self, graph: &Graph, layer: NodeId, position: usize) -> bool {
+        let By::Factor(factor) = self.by else {
+            return true;
+        };
+        let is_normal = |x: f64| match graph.ty(self.x).dtype() {
+            Some(DType::F64) => x.is_normal(),
+            _ => (x as f32).is_normal(),
+        };
+        let elements = graph.operand_elements(layer, position);
+        elements
+            .iter()
+            .all(|x| !is_normal(*x) || is_normal(x * factor))
     }
 
     /// Whether all layers that read this can do it: a shift, where no zeros of a pad are read beside it.
@@ -112,7 +129,10 @@ impl Step {
                 Some(Op::Conv { pad, groups, .. }) => pad.is_zero() && *groups == 1,
                 op => matches!(op, Some(Op::Linear {})),
             };
-            is_own(graph, *layer, 1) && (sees_all || matches!(self.by, By::Factor(_)))
+            let bias = graph.operands(*layer).get(2).map(|bias| bias.node);
+            let is_known = bias.is_none_or(|bias| graph.constant(bias).is_some());
+            let takes = matches!(self.by, By::Factor(_)) || (sees_all && is_known);
+            is_own(graph, *layer, 1) && takes && self.keeps_normal(graph, *layer, 1)
         };
         let layers = layers_behind(graph, self.node);
         !layers.is_empty() && layers.iter().all(can)
@@ -209,4 +229,89 @@ fn shift_inputs(graph: &mut Graph, layer: NodeId, shift: f64) {
     let rows = elements.chunks((elements.len() / outputs.max(1)).max(1));
     let shifts: Vec<f64> = rows.map(|row| shift * row.iter().sum::<f64>()).collect();
     graph.shift_bias(layer, &shifts);
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::ir::{Graph, Op};
+    use crate::pipeline::Pipeline;
+
+    fn canonicalized(text: &str) -> Graph {
+        let mut model = crate::Model::new(text.parse().unwrap());
+        Pipeline::parse("canonicalize")
+            .unwrap()
+            .run(&mut model)
+            .unwrap();
+        model.graph
+    }
+
+    #[test]
+    fn a_shift_does_not_go_where_the_bias_is_computed() {
+        let graph = canonicalized(
+            "graph net(%x: f32[N,2], %b: f32[2]) {
+              @w = parameter [[1.0, 2.0], [3.0, 4.0]] : f32[2,2]
+              @one = literal 1.0 : f32[]
+              %a = add(%x, @one)
+              %y = linear(%a, @w, %b)
+              return %y
+            }",
+        );
+        assert!(
+            graph
+                .nodes()
+                .any(|node| graph.op(node) == Some(&Op::Add {}))
+        );
+    }
+
+    #[test]
+    fn factors_that_together_are_out_of_range_stay_beside_the_layer() {
+        let graph = canonicalized(
+            "graph net(%x: f32[N,1]) {
+              @w = parameter 1e-30 : f32[1,1]
+              @small = literal 1e-5 : f32[]
+              %y = linear(%x, @w)
+              %c = mul(%y, @small)
+              %d = mul(%c, @small)
+              return %d
+            }",
+        );
+        let weight = graph.operand_elements(graph.find("y").unwrap(), 1)[0];
+        assert!((weight / 1e-35 - 1.0).abs() < 1e-6, "{graph}");
+        assert!(graph.find("d").is_some(), "{graph}");
+    }
+
+    #[test]
+    fn chains_of_any_length_take_linear_time() {
+        let chain = |operation: &dyn Fn(usize) -> String, length: usize| {
+            let lines: String = (0..length)
+                .map(|i| format!("%v{} = {}\n", i + 1, operation(i)))
+                .collect();
+            let last = format!("%y = linear(%v{length}, @w)\nreturn %y");
+            canonicalized(&format!(
+                "graph net(%v0: f32[N,1]) {{
+                  @w = parameter 1.0 : f32[1,1]
+                  @n = literal -1.0 : f32[]
+                  {lines}{last}
+                }}"
+            ))
+        };
+        // Each is asked twice of the one before.
+        let squares = chain(&|i| format!("mul(%v{i}, %v{i})"), 64);
+        assert_eq!(
+            squares
+                .nodes()
+                .filter(|node| squares.op(*node).is_some())
+                .count(),
+            65
+        );
+        let shifts = chain(&|i| format!("add(%v{i}, @n)"), 20_000);
+        assert_eq!(
+            shifts
+                .nodes()
+                .filter(|node| shifts.op(*node).is_some())
+                .count(),
+            1
+        );
+        chain(&|i| format!("div(%v{i}, @n)"), 20_000);
+    }
 }

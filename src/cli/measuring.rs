@@ -1,7 +1,7 @@
 //! That what is written is never slower than what was read, nor than without one of the passes: files are timed, and passes that
 //! cost time are taken back.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use optc::files::Staged;
 use optc::formats;
@@ -13,6 +13,7 @@ use optc::{Error, Model, Pipeline};
 
 use super::args::{Args, Cost, JudgeChoice};
 use super::judging::Judging;
+use super::profile;
 use super::warnings::complain;
 use super::watch::Progress;
 
@@ -255,6 +256,15 @@ impl Measuring<'_> {
         }
         Ok(worst)
     }
+}
+
+/// Whether ONNX Runtime is here, and times what is written against what is read.
+pub fn is_timed(args: &Args) -> bool {
+    let is_onnx = |path: &PathBuf| path.extension().is_some_and(|suffix| suffix == "onnx");
+    let are_onnx =
+        args.model.as_ref().is_some_and(is_onnx) && args.output.as_ref().is_none_or(is_onnx);
+    let asked = !args.no_measure && args.judge != JudgeChoice::None;
+    asked && are_onnx && profile::installed("onnxruntime").is_some()
 }
 
 /// Whether the times scatter, and which is less depends on the turn.

@@ -298,17 +298,8 @@ impl Job {
 
 /// The passes to run, under a goal if there is one.
 fn pipeline(args: &Args, goal: Option<&str>) -> Result<Pipeline, Error> {
-    let is_timed = args.passes.is_none() && is_timed(args);
+    let is_timed = args.passes.is_none() && measuring::is_timed(args);
     job::pipeline(args.passes.as_deref(), goal, args.data.is_some(), is_timed)
-}
-
-/// Whether ONNX Runtime is here, and times what is written against what is read.
-fn is_timed(args: &Args) -> bool {
-    let is_onnx = |path: &PathBuf| path.extension().is_some_and(|suffix| suffix == "onnx");
-    let are_onnx =
-        args.model.as_ref().is_some_and(is_onnx) && args.output.as_ref().is_none_or(is_onnx);
-    let asked = !args.no_measure && args.judge != JudgeChoice::None;
-    asked && are_onnx && profile::installed("onnxruntime").is_some()
 }
 
 /// Ctrl-C ends the process at once, or, while a network is trained, when it has said where training can go on.

@@ -5,12 +5,63 @@
 //! let mut model = optc::read("model.pt")?;
 //! let report = optc::Pipeline::parse("red{hash=none}")?.run(&mut model)?;
 //! optc::write(&model, "smaller.pt")?;
-//! println!("{} -> {} weights", report.before.params, report.after.params);
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! The command `optc` is these three calls. Where to read on:
+//! The command `optc` is these three calls.
+//!
+//! # Tutorial
+//!
+//! A network need not come from a file. This one is written as [text](ir::text): two convolutions, and of the first one's four
+//! filters two are the others again. Exact passes compute each once:
+//!
+//! ```
+//! # use std::sync::Arc;
+//! use optc::ir::{Bytes, Graph};
+//! use optc::{Model, Pipeline, ReadOptions};
+//!
+//! # fn main() -> optc::Result<()> {
+//! let graph: Graph = "
+//!     graph net(%x: f32[N,3,8,8]) {
+//!       @a.weight = parameter rows(normal(1), [0, 1, 0, 1]) : f32[4,3,3,3]
+//!       @b.weight = parameter normal(2) : f32[10,4,1,1]
+//!       %a = conv(%x, @a.weight) {pad=[1,1]}
+//!       %relu = relu(%a)
+//!       %b = conv(%relu, @b.weight)
+//!       return %b
+//!     }"
+//! .parse()?;
+//! let mut model = Model::new(graph);
+//! let report = Pipeline::parse("canonicalize,red{hash=none}")?.run(&mut model)?;
+//!
+//! // The report says what was done, why, and whether anything was given up.
+//! assert_eq!((report.before.params, report.after.params), (148, 74));
+//! assert!(report.exact);
+//! let red = &report.passes[1];
+//! assert!(red.remarks.iter().any(|remark| {
+//!     remark.node == "a" && remark.text.contains("3 -> 4 channels became 3 -> 2")
+//! }));
+//!
+//! // The same names, inputs and outputs as before, and a batch of any size.
+//! let weight = model.graph.find("a.weight").expect("it keeps its name");
+//! assert_eq!(model.graph.ty(weight.into()).to_string(), "f32[2,3,3,3]");
+//!
+//! // A model is written as the kind that it was read from; this one as whatever is asked for.
+//! let bytes = optc::write_bytes(&model, Some("onnx"))?;
+//! let again = optc::read_bytes(Bytes::new(Arc::new(bytes)), &ReadOptions::default())?;
+//! assert_eq!(again.graph.inputs().len(), 1);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! `examples/embed` in the repository builds its graph by [`Graph::add`](ir::Graph::add), node by node, and walks the result back. A
+//! run with settings, such as samples to calibrate on or a way to end it, is
+//! [`Pipeline::run_with`] with [`RunOptions`](pipeline::RunOptions).
+//!
+//! # Where to read on
+//!
+//! The book in `book/src` has each pass with its mathematics, budgets, reports, data, formats and messages. Here are:
 //!
 //! - [`ir`]: the graph, its operators and sizes, the verifier, the text form; a compiler with a graph of its own builds one here;
 //! - [`pipeline`]: what a pass is, pipelines and what runs them, and how to add a pass of one's own;

@@ -3,13 +3,20 @@
 //! Where there was no operator for it yet, exporters wrote hard-swish as `x * clip(x + 3, 0, 6) / 6`, which goes over the memory four
 //! times.
 
-use std::f64::consts::FRAC_1_SQRT_2;
+use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
 
+use super::polynomial::cubic;
 use crate::ir::{Graph, NodeId, Op, Value};
 use crate::pipeline::{Changed, PassContext};
 
 /// How far a factor may be from what it should be, for rounding.
 const NEAR: f64 = 1e-6;
+
+/// `sqrt(2 / pi) (x + 0.044715 x^3)`: what the hyperbolic tangent is of in GELU.
+const GELU: [f64; 4] = {
+    let linear = FRAC_2_SQRT_PI * FRAC_1_SQRT_2;
+    [0.0, linear, 0.0, 0.044715 * linear]
+};
 
 /// How many products and quotients lie within each other at most.
 const DEPTH: usize = 4;
@@ -27,7 +34,8 @@ pub(super) fn recognise(graph: &mut Graph, node: NodeId, context: &mut PassConte
         (Gate::HardSigmoid, true) => (Op::HardSwish {}, 1.0),
         (Gate::HardSigmoid, false) => (Op::HardSigmoid {}, 1.0),
         (Gate::Erf, true) => (Op::Gelu { tanh: false }, 0.5),
-        (Gate::Erf, false) => return Changed::No,
+        (Gate::Tanh, true) => (Op::Gelu { tanh: true }, 0.5),
+        (Gate::Erf | Gate::Tanh, false) => return Changed::No,
     };
     let same_type = graph.ty(gated.x) == graph.ty(node.into());
     let is_whole = (gated.factor - factor).abs() < NEAR;
@@ -43,6 +51,7 @@ pub(super) fn recognise(graph: &mut Graph, node: NodeId, context: &mut PassConte
 /// `factor * gate(x)`, or `factor * x * gate(x)`.
 #[derive(Clone, Copy)]
 struct Gated {
+    /// What the gate reads.
     x: Value,
     gate: Gate,
     factor: f64,
@@ -56,6 +65,8 @@ enum Gate {
     HardSigmoid,
     /// `1 + erf(x / sqrt(2))`.
     Erf,
+    /// `1 + tanh(x)`; of [`GELU`] in what it is multiplied with.
+    Tanh,
 }
 
 impl Gated {
@@ -76,10 +87,14 @@ impl Gated {
                 (three == 3.0).then(|| alone(x, Gate::HardSigmoid, 6.0))
             }
             (Op::Add {}, _) => {
-                let (erf, one) = with_number(graph, value, &Op::Add {})?;
-                let is_erf = graph.op(erf.node) == Some(&Op::Erf {}) && one == 1.0;
-                let inner = *graph.operands(erf.node).first().filter(|_| is_erf)?;
-                let (x, share) = multiple(graph, inner)?;
+                let (inner, one) = with_number(graph, value, &Op::Add {})?;
+                let function = graph.op(inner.node).filter(|_| one == 1.0)?;
+                let inner = *graph.operands(inner.node).first()?;
+                if *function == (Op::Tanh {}) {
+                    return Some(alone(inner, Gate::Tanh, 1.0));
+                }
+                let is_erf = *function == (Op::Erf {});
+                let (x, share) = multiple(graph, inner).filter(|_| is_erf)?;
                 let near = (share - FRAC_1_SQRT_2).abs() < NEAR;
                 near.then(|| alone(x, Gate::Erf, 1.0))
             }
@@ -95,11 +110,12 @@ impl Gated {
                     let gate = Gated::of(graph, gate, depth).filter(|gate| !gate.times_x)?;
                     // The factor of the whole may stand beside x.
                     let (x, factor) = match multiple(graph, x) {
-                        Some((inner, factor)) if inner == gate.x => (inner, factor),
+                        Some((inner, factor)) if gate.is_of(graph, inner) => (inner, factor),
                         _ => (x, 1.0),
                     };
                     let times_x = true;
-                    (gate.x == x).then_some(Gated {
+                    gate.is_of(graph, x).then_some(Gated {
+                        x,
                         times_x,
                         ..gate.times(factor)
                     })
@@ -107,6 +123,17 @@ impl Gated {
                 by_x(*a, *b).or_else(|| by_x(*b, *a))
             }
             _ => None,
+        }
+    }
+
+    /// Whether it is the gate of x.
+    fn is_of(&self, graph: &Graph, x: Value) -> bool {
+        match self.gate {
+            Gate::HardSigmoid | Gate::Erf => self.x == x,
+            Gate::Tanh => cubic(graph, self.x, x).is_some_and(|inner| {
+                let mut pairs = inner.iter().zip(GELU);
+                pairs.all(|(is, should)| (is - should).abs() < NEAR)
+            }),
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod activations;
 mod constants;
+mod polynomial;
 mod scales;
 mod subnormals;
 

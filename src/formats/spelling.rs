@@ -151,7 +151,7 @@ const WITH_ATTRIBUTES: &[Spelling] = &[
     spelling!(Gelu { tanh: true } [
         aten("gelu", "approximate" = Is(Text("tanh"), Text("none")))
         onnx("Gelu" 20, "approximate" = Is(Text("tanh"), Text("none")))
-        else gelu(((X + X * X * X * 0.044715) * (2.0 / PI).sqrt()).then(Op::Tanh {}))
+        else gelu(((X + X.cubed() * 0.044715) * (2.0 / PI).sqrt()).then(Op::Tanh {}))
     ]),
     spelling!(LeakyRelu { slope } of slope [
         aten("leaky_relu", "negative_slope" = Own(0.01))
@@ -167,9 +167,9 @@ fn rows() -> impl Iterator<Item = &'static Spelling> {
     NAMED.iter().chain(WITH_ATTRIBUTES)
 }
 
-/// `x (1 + inner) / 2`.
+/// `x (1 + inner) / 2`, as runtimes look for it to make it one operator.
 fn gelu(inner: Formula) -> Formula {
-    X * (inner + 1.0) * 0.5
+    X * 0.5 * (inner + 1.0)
 }
 
 /// A function of one tensor, made of operators.
@@ -190,6 +190,10 @@ impl Formula {
     /// A function of what this one gives.
     fn then(self, op: Op) -> Formula {
         Formula::Of(op.into(), vec![self])
+    }
+
+    fn cubed(self) -> Formula {
+        Formula::Of(Op::Pow {}.into(), vec![self, 3.0.into()])
     }
 }
 

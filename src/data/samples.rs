@@ -128,6 +128,7 @@ impl Samples {
     }
 
     /// So many of them at most, from all over them.
+    #[doc(hidden)]
     pub fn few(&self, most: usize) -> Samples {
         let every = self.len().div_ceil(most.max(1)).max(1);
         self.at((0..self.len()).step_by(every).collect())

@@ -95,6 +95,7 @@ pub enum Error {
         help: String,
     },
     /// A table of latencies cannot be used.
+    #[doc(hidden)]
     #[error("{}: {what}{}", path.display(), help_line(help))]
     Latency {
         /// The file.
@@ -108,6 +109,7 @@ pub enum Error {
         help: String,
     },
     /// A checkpoint cannot be used.
+    #[doc(hidden)]
     #[error("{}: {what}{}", path.display(), help_line(help))]
     Checkpoint {
         /// The file.
@@ -152,6 +154,7 @@ pub enum Error {
         what: String,
     },
     /// A runtime found that a written file does not compute what it must.
+    #[doc(hidden)]
     #[error(
         "{by} refuses the result: {what}\n  help: nothing was written; please report this with the model if you can, or take --judge none"
     )]
@@ -164,6 +167,7 @@ pub enum Error {
         what: String,
     },
     /// The outputs moved by more than was allowed.
+    #[doc(hidden)]
     #[error("{what}{}", help_line(help))]
     Moved {
         /// Which, and by how much.

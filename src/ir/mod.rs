@@ -27,9 +27,13 @@ mod verify;
 
 #[doc(hidden)]
 pub(crate) use attribute::extent;
+// What attributes are made of: of operators' fields, which are not documented either.
+#[doc(hidden)]
 pub use attribute::{Float, Index, Ints, PadMode, Padding, ResizeMode};
 pub use bytes::{Bytes, Memory};
-pub use dim::{Bindings, Dim, Dims, Symbol};
+#[doc(hidden)]
+pub use dim::Dims;
+pub use dim::{Bindings, Dim, Symbol};
 pub(crate) use dim::{DimBuilder, is_symbol};
 pub use graph::{Constant, Graph, Node, NodeId, NodeKind, Output, Role, Value};
 pub use mask::Mask;
@@ -38,8 +42,10 @@ pub use op::Op;
 pub use op::{Class, Dialect, Opaque};
 pub(crate) use op::{binaries, functions, movements, no_products};
 pub(crate) use table::operators;
+#[doc(hidden)]
+pub use tensor::Real;
 pub(crate) use tensor::byte_len;
-pub use tensor::{DType, Real, Tensor};
+pub use tensor::{DType, Tensor};
 pub use types::{Type, TypeError};
 #[doc(hidden)]
 pub use verify::{Interface, Rule};

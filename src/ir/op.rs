@@ -69,6 +69,7 @@ macro_rules! define {
             }
 
             /// The names of all operators but `opaque`.
+            #[doc(hidden)]
             pub const NAMES: &[&str] = &[$($name),*];
 
             /// What kind of operator it is.

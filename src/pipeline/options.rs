@@ -8,12 +8,16 @@ use crate::{Error, Result};
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct OptionSpec {
     /// Its name: lower case, words joined by `-`.
+    #[doc(hidden)]
     pub name: &'static str,
     /// What it may be set to.
+    #[doc(hidden)]
     pub values: Values,
     /// The value it has when it is not set, as a pipeline would write it.
+    #[doc(hidden)]
     pub default: &'static str,
     /// One line that says what it does.
+    #[doc(hidden)]
     pub help: &'static str,
 }
 
@@ -44,6 +48,7 @@ pub enum Values {
         max: f64,
     },
     /// Two whole numbers of 1 or more with a sign between them, such as `2:4`, or `none`.
+    #[doc(hidden)]
     PairOrNone {
         /// The sign.
         sign: char,

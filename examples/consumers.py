@@ -18,6 +18,7 @@ import json
 import os
 import pathlib
 import platform
+import re
 import subprocess
 import sys
 
@@ -63,17 +64,23 @@ class Results:
 
 
 def last_line(text):
-    """What a tool says is wrong: the line that has an error's name, or the last one."""
+    """What a tool says is wrong: the last line that has an error's form, or the last one."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    named = [line for line in lines if "Error" in line.split(":")[0] or line.startswith("error")]
+    named = [line for line in lines if WRONG.search(line) and "CalledProcessError" not in line]
     return (named or lines or ["nothing"])[-1][:300]
+
+
+# An exception of Python's, an error of a compiler's, an operator that ncnn has not.
+WRONG = re.compile(r"^[\w.]*(Error|Exception): |\berror: |^error|not exists or registered")
 
 
 def ask(options, consumer, *arguments):
     """What the worker says, or `{"error": ..}`."""
     environment = {**os.environ, **dict.fromkeys(("OMP_NUM_THREADS", "TVM_NUM_THREADS", "TORCHINDUCTOR_COMPILE_THREADS"), "1")}
     what, *rest = arguments
-    command = [options.python.get(consumer, sys.executable), WORKER, what, consumer, *map(str, rest)]
+    python = os.path.abspath(options.python.get(consumer, sys.executable))
+    environment["PATH"] = os.pathsep.join([os.path.dirname(python), os.environ["PATH"]])
+    command = [python, WORKER, what, consumer, *map(str, rest)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=options.limit, env=environment)
     except subprocess.TimeoutExpired:

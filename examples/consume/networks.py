@@ -12,8 +12,17 @@ SEED = 0
 Network = collections.namedtuple("Network", "name files inputs data")
 
 
+def copied(*layers):
+    """Makes the last eighth of what layers give copies of the first: what exact passes are to find."""
+    for layer in layers:
+        for values in layer.state_dict().values():
+            if values.dim():
+                some = len(values) // 8
+                values[-some:] = values[:some]
+
+
 def resnet18():
-    """torchvision's, with random weights and batch norms that do something."""
+    """torchvision's, with random weights, copies within blocks, and batch norms that do something."""
     import torch
     import torchvision
 
@@ -26,6 +35,9 @@ def resnet18():
                 module.running_var.uniform_(0.5, 1.5)
                 module.weight.uniform_(0.5, 1.5)
                 module.bias.normal_(0, 0.1)
+    for block in model.modules():
+        if isinstance(block, torchvision.models.resnet.BasicBlock):
+            copied(block.conv1, block.bn1)
     return model.eval(), {"x": torch.randn(1, 3, 224, 224)}, {"x": torch.randn(32, 3, 224, 224)}
 
 
@@ -42,6 +54,7 @@ def encoder(words=1000, width=128, blocks=4, length=64):
             self.asks = nn.Linear(width, 3 * width)
             self.joins = nn.Linear(width, width)
             self.widens, self.narrows = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+            copied(self.widens)
 
         def forward(self, x):
             batch, length, _ = x.shape

@@ -29,13 +29,34 @@ def backend(graph_module, example_inputs, *, options=None):
     frozen, live = _frozen(graph_module, example_inputs)
     program = exported(torch, frozen, tuple(example_inputs[i] for i in live))
     smaller = optimize(program, **options)
-    module = smaller.model.module()
-    compiled = module if inner == "eager" else torch.compile(module, backend=inner, dynamic=False)
+    run = _handed_on(smaller.model, inner, example_inputs, live)
+    run.report = smaller.report
+    return run
+
+
+def _handed_on(program, inner, example_inputs, live):
+    """What runs the program as the inner backend compiles it.
+
+    It gets what Dynamo gives: a graph whose weights are inputs. `torch.compile` is of no use here, since Dynamo compiles nothing
+    that is called while what it compiled runs.
+    """
+    held = {**program.state_dict, **program.constants}
+    kinds = torch.export.graph_signature.InputKind
+    positions = iter(live)
+    # Weights as they are, and for an input its position.
+    given = [
+        next(positions) if spec.kind == kinds.USER_INPUT else held[spec.target].detach()
+        for spec in program.graph_signature.input_specs
+    ]
+
+    def all_inputs(inputs):
+        return [inputs[value] if isinstance(value, int) else value for value in given]
+
+    compiled = torch._dynamo.lookup_backend(inner)(program.graph_module, all_inputs(example_inputs))
 
     def run(*inputs):
-        return compiled(*(inputs[i] for i in live))
+        return compiled(*all_inputs(inputs))
 
-    run.report = smaller.report
     return run
 
 

@@ -1,5 +1,6 @@
 """Models of PyTorch's, and the backend of `torch.compile`."""
 import importlib.metadata
+import shutil
 
 import pytest
 
@@ -99,6 +100,37 @@ def test_the_backend_makes_the_graph_smaller(net):
         torch.compile(net, backend=watched, dynamic=False)(torch.randn(2, 3, 8, 8))
     (report,) = reports
     assert report["after"]["params"] < 0.7 * report["before"]["params"]
+
+
+def test_the_inner_backend_compiles_the_smaller_graph(net):
+    graphs = []
+
+    def inner(graph_module, example_inputs):
+        graphs.append(sum(value.numel() for value in example_inputs))
+        return graph_module.forward
+
+    x = torch.randn(2, 3, 8, 8)
+    options = {"passes": "red{hash=none}", "inner": inner}
+    compiled = torch.compile(net, backend=BACKEND, options=options, dynamic=False)
+    with torch.no_grad():
+        close(compiled(x), net(x))
+        compiled(x + 1)
+    (numbers,) = graphs
+    assert numbers < 0.7 * sum(value.numel() for value in net.state_dict().values()) + x.numel()
+
+
+def test_inductor_compiles_what_optc_leaves(net):
+    if shutil.which("c++") is None and shutil.which("g++") is None:
+        pytest.skip("there is no C++ compiler")
+    from torch._inductor import metrics
+
+    torch._dynamo.reset()
+    metrics.reset()
+    compiled = torch.compile(net, backend=BACKEND, options={"passes": "red{hash=none}"}, dynamic=False)
+    x = torch.randn(2, 3, 8, 8)
+    with torch.no_grad(), torch._inductor.config.patch(force_disable_caches=True):
+        close(compiled(x), net(x))
+    assert metrics.generated_kernel_count > 0
 
 
 def test_what_is_trained_stays_as_it_is(net):

@@ -36,6 +36,8 @@ PIPELINES = {
     "lrf": "lrf{flops=0.7}",
     "cut": "within{macs=0.7}(cut)",
 }
+# Where layers are linear `lrf` takes those, too.
+OF_NETWORK = {"encoder": {"lrf": "lrf{flops=0.7,scope=all}"}}
 # What counts as the same, relative to the largest element of an output.
 TOLERANCE = 1e-3
 
@@ -94,7 +96,7 @@ def ask(options, consumer, *arguments):
 
 def optimised(options, results, network, suffix, name):
     """The file that optc writes by this pipeline, and its multiply-adds; or why there is none."""
-    source, pipeline = network.files[suffix], PIPELINES[name]
+    source, pipeline = network.files[suffix], OF_NETWORK.get(network.name, PIPELINES).get(name, PIPELINES[name])
     if pipeline is None:
         return {"file": str(source)}
     output = options.folder / f"{network.name}-{name}{suffix}"

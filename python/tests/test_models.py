@@ -42,15 +42,8 @@ def test_inspection_needs_no_run():
 
 
 def test_the_import_is_light():
-    code = (
-        "import sys, time; start = time.perf_counter(); import optc; spent = time.perf_counter() - start;"
-        "print(spent); assert not {'torch', 'onnx', 'numpy'} & set(sys.modules)"
-    )
-    spent = min(
-        float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
-        for _ in range(5)
-    )
-    assert spent < 0.05, f"{1000 * spent:.0f} ms"
+    code = "import sys, optc; assert not {'torch', 'onnx', 'numpy', 'olive'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_the_module_is_the_command(tmp_path):

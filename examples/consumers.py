@@ -76,17 +76,18 @@ def last_line(text):
 WRONG = re.compile(r"^[\w.]*(Error|Exception): |\berror: |^error|not exists or registered")
 
 
-def ask(options, consumer, *arguments):
-    """What the worker says, or `{"error": ..}`."""
+def ask(options, consumer, *arguments, files=1):
+    """What the worker says, or `{"error": ..}`; as many times the limit as there are files to compile."""
     environment = {**os.environ, **dict.fromkeys(("OMP_NUM_THREADS", "TVM_NUM_THREADS", "TORCHINDUCTOR_COMPILE_THREADS"), "1")}
     what, *rest = arguments
     python = os.path.abspath(options.python.get(consumer, sys.executable))
     environment["PATH"] = os.pathsep.join([os.path.dirname(python), os.environ["PATH"]])
     command = [python, WORKER, what, consumer, *map(str, rest)]
+    limit = files * options.limit
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=options.limit, env=environment)
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=limit, env=environment)
     except subprocess.TimeoutExpired:
-        return {"error": f"not done after {options.limit:.0f} s"}
+        return {"error": f"not done after {limit:.0f} s"}
     if done.returncode < 0:
         return {"error": f"ended by signal {-done.returncode}"}
     if done.returncode:
@@ -154,7 +155,7 @@ def consume(options, results, consumer, network):
 def in_turns(options, consumer, network, files):
     """What the files take, turn by turn, by the pipeline that made them."""
     inputs = options.folder / f"{network.name}.inputs.npz"
-    said = ask(options, consumer, "time", inputs, options.seconds, *files.values())
+    said = ask(options, consumer, "time", inputs, options.seconds, *files.values(), files=len(files))
     return said if "error" in said else dict(zip(files, said["times"]))
 
 
@@ -242,8 +243,8 @@ def refusals(results):
 def processor():
     """The processor's name."""
     cpus = pathlib.Path("/proc/cpuinfo")
-    names = [line.split(":", 1)[1].strip() for line in cpus.read_text().splitlines() if line.startswith("model name")] if cpus.exists() else []
-    return names[0] if names else platform.processor()
+    found = re.search(r"^model name\s*: (.*)$", cpus.read_text() if cpus.exists() else "", re.MULTILINE)
+    return found.group(1).strip() if found else platform.processor()
 
 
 def arguments():
